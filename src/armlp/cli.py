@@ -1,0 +1,179 @@
+"""The command line: LightningCLI over `ForecastModule` and `SeriesDataModule`, and nothing else."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from armlp import __version__
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
+from armlp.training.callbacks import ForecastWriter
+from armlp.training.checkpoint import read_checkpoint, run_folder
+from armlp.training.dashboard import Dashboard
+from armlp.training.defaults import CHECKPOINT, EARLY_STOPPING, TRAINER, quiet
+from armlp.training.module import NETWORK_OPTIONS, ForecastModule
+from armlp.training.progress import StepBar
+from armlp.training.report import print_scores, report_fit, report_test
+
+_PRESETS = resources.files("armlp") / "presets"
+_TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
+
+
+class ArmlpCLI(LightningCLI):
+    """`armlp fit | validate | test | predict`.
+
+    What a checkpoint knows becomes the default of the options, so that `predict --ckpt_path CKPT` needs no other,
+    and what is said on the command line wins.
+    """
+
+    def __init__(self, args: ArgsType = None) -> None:
+        super().__init__(
+            ForecastModule,
+            SeriesDataModule,
+            args=args,
+            trainer_defaults=TRAINER | {"callbacks": [StepBar()]},
+            seed_everything_default=0,
+            save_config_kwargs={"overwrite": True},
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            parser_kwargs={"prog": "armlp", "version": f"armlp {__version__}", "description": __doc__},
+        )
+
+    def _prepare_subcommand_parser(
+        self, klass: type, subcommand: str, **kwargs: Any
+    ) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.link_arguments("seed_everything", "data.seed")
+        if subcommand == "fit":
+            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+            parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+            parser.add_lightning_class_args(Dashboard, "dashboard")
+            parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT.items()})
+            parser.set_defaults({f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()})
+        if subcommand in _TABLES:
+            parser.add_lightning_class_args(ForecastWriter, "forecast")
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Finds presets by name and takes defaults from the checkpoint, then parses."""
+        assert isinstance(args, list)
+        command, path = next(iter(args), ""), _value_of("--ckpt_path", args)
+        if command in self._subcommand_parsers and path is not None:
+            checkpoint = read_checkpoint(path)
+            known = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
+            known |= {f"data.{name}": value for name, value in checkpoint["datamodule_hyper_parameters"].items()}
+            del known["data.seed"]  # linked to --seed_everything
+            self._subcommand_parsers[command].set_defaults(known)
+        self.config = parser.parse_args(_with_presets(args))
+        command = self.config.subcommand
+        if path is None and command != "fit":
+            raise UserError(f"--ckpt_path is needed: armlp {command} uses the .ckpt file that `armlp fit` wrote.")
+        for name in NETWORK_OPTIONS if path is not None else ():
+            given, trained = self.config[command]["model"][name], checkpoint["hyper_parameters"][name]
+            if given != trained:
+                raise UserError(
+                    f"--model.{name}: {given} was given, but {path} was trained with {trained}; "
+                    "leave the option out, or train anew without --ckpt_path."
+                )
+
+    def _parse_ckpt_path(self) -> None:
+        """Done before parsing, so that the command line wins."""
+
+    def before_instantiate_classes(self) -> None:
+        """Puts what a command writes into the run of its checkpoint."""
+        config = self.config[self.subcommand]
+        if self.subcommand in _TABLES and config.forecast.output is None:
+            config.forecast.output = str(run_folder(config.ckpt_path) / _TABLES[self.subcommand])
+        if self.subcommand == "predict":
+            config.return_predictions = False  # the writer keeps what is needed of them
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        """Only `fit` makes a run folder, and goes on in the old one when it resumes."""
+        config = self.config[self.subcommand]
+        if self.subcommand != "fit":
+            kwargs["logger"] = False
+            self.save_config_callback = None
+        elif config.trainer.logger in (None, True):
+            folder = Path(config.trainer.default_root_dir or ".") / "lightning_logs"
+            version = None
+            if config.ckpt_path is not None:
+                run = run_folder(config.ckpt_path)
+                folder, version = run.parent, run.name
+            kwargs["logger"] = TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        """Says how good the best checkpoint is, and where it is."""
+        report_fit(self.trainer)
+
+    def after_validate(self) -> None:
+        """Says how good the model is on the validation origins."""
+        print_scores(self.model.scores, "Validation")
+
+    def after_test(self) -> None:
+        """Says how good the model is on the test origins, and where the table is."""
+        report_test(self.model)
+        print(f"backtest table: {self.config.test.forecast.output}")
+
+    def after_predict(self) -> None:
+        """Says where the forecast is."""
+        forecast = self.config.predict.forecast
+        print(f"forecast table: {forecast.output}")
+        for what, path in {"paths": forecast.paths, "fan charts": forecast.plot}.items():
+            if path is not None:
+                print(f"{what}: {path}")
+
+
+def _value_of(option: str, args: Sequence[str]) -> str | None:
+    """The last value of `option` on a command line."""
+    value = None
+    for index, argument in enumerate(args):
+        if argument == option and index + 1 < len(args):
+            value = args[index + 1]
+        elif argument.startswith(f"{option}="):
+            value = argument.partition("=")[2]
+    return value
+
+
+def _with_presets(args: Sequence[str]) -> list[str]:
+    """The same arguments with the name of a preset replaced by its file."""
+    options = ("--config", "-c")
+    return [
+        f"{option}={_preset(value)}" if option in options and sign else
+        _preset(argument) if index and args[index - 1] in options else argument
+        for index, argument in enumerate(args)
+        for option, sign, value in [argument.partition("=")]
+    ]
+
+
+def _preset(name: str) -> str:
+    """The file of a preset; a file's own name as it is."""
+    if Path(name).exists():
+        return name
+    names = sorted(path.name.removesuffix(".yaml") for path in _PRESETS.iterdir() if path.name.endswith(".yaml"))
+    if name in names:
+        return str(_PRESETS / f"{name}.yaml")
+    raise UserError(f"--config: {name} is neither a file nor a preset; the presets are {', '.join(names)}.")
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Runs one command; a user's mistake ends with one sentence on standard error and exit code 2.
+
+    Args:
+        args: What follows `armlp` on the command line; `sys.argv` if left out.
+    """
+    quiet()
+    try:
+        ArmlpCLI(list(sys.argv[1:] if args is None else args))
+    except UserError as error:
+        print(f"armlp: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,80 @@
+"""Generated data sets: series whose law is known, the same at every call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+
+def sine() -> pd.DataFrame:
+    """Ten noisy sines of different phases and heights with a period of 24 steps: `unique_id, ds, y`."""
+    rng = np.random.default_rng(0)
+    steps, series = np.arange(1, 961), np.arange(10)
+    phases, heights = rng.uniform(0, 24, (10, 1)), rng.uniform(1, 10, (10, 1))
+    values = heights * (np.sin(2 * np.pi * (steps + phases) / 24) + 0.1 * rng.standard_normal((10, 960)))
+    table: pd.DataFrame = pd.DataFrame(
+        {
+            "unique_id": np.repeat([f"sine-{index}" for index in series], len(steps)),
+            "ds": np.tile(steps, len(series)),
+            "y": values.ravel(),
+        }
+    )
+    return table
+
+
+def mackey_glass() -> pd.DataFrame:
+    """The chaotic equation of Mackey and Glass with a delay of 17, sampled at every unit of time: `ds, y`."""
+    substeps, delay, length, transient = 10, 170, 5000, 1000
+    state = np.full(delay + 1 + (transient + length) * substeps, 1.2)
+
+    def slope(value: float, delayed: float) -> float:
+        return 0.2 * delayed / (1 + delayed**10) - 0.1 * value
+
+    step = 1 / substeps
+    for now in range(delay, len(state) - 1):
+        # The delayed value half a step on lies between two that are known.
+        value, first, last = state[now], state[now - delay], state[now - delay + 1]
+        middle = (first + last) / 2
+        slope1 = slope(value, first)
+        slope2 = slope(value + step / 2 * slope1, middle)
+        slope3 = slope(value + step / 2 * slope2, middle)
+        slope4 = slope(value + step * slope3, last)
+        state[now + 1] = value + step / 6 * (slope1 + 2 * slope2 + 2 * slope3 + slope4)
+    values = state[-length * substeps :: substeps]
+    table: pd.DataFrame = pd.DataFrame({"ds": np.arange(1, length + 1), "y": values})
+    return table
+
+
+def lorenz() -> pd.DataFrame:
+    """The chaotic system of Lorenz (sigma 10, rho 28, beta 8/3) every 0.02 units of time: `ds, x, y, z`."""
+
+    def slope(state: np.ndarray) -> np.ndarray:
+        x, y, z = state
+        return np.array([10 * (y - x), x * (28 - z) - y, x * y - 8 / 3 * z])
+
+    length, transient = 5000, 1000
+    states = _runge_kutta(slope, np.ones(3), 0.02, transient + length)[transient:]
+    table: pd.DataFrame = pd.DataFrame(
+        {
+            "ds": np.arange(1, length + 1),
+            **dict(zip("xyz", states.T, strict=True)),
+        }
+    )
+    return table
+
+
+def _runge_kutta(
+    slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, length: int
+) -> np.ndarray:
+    """`[length, V]` states of an ordinary differential equation, by fixed steps of fourth order."""
+    states = np.empty((length, len(state)))
+    for row in states:
+        slope1 = slope(state)
+        slope2 = slope(state + step / 2 * slope1)
+        slope3 = slope(state + step / 2 * slope2)
+        slope4 = slope(state + step * slope3)
+        state = state + step / 6 * (slope1 + 2 * slope2 + 2 * slope3 + slope4)
+        row[:] = state
+    return states

@@ -1,0 +1,217 @@
+"""Window arithmetic: which windows a panel has, splits by time, and the loaders that gather them.
+
+A window is two integers, its series and its origin: the row, counted from the series' start, of the first
+value after the context. Nothing is stored per window; a batch is one gather from the panel's flat store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from armlp.data.panel import Panel
+
+
+class Windows(NamedTuple):
+    """A batch of windows, data units. The axis `V` is there only where a series has several channels.
+
+    Attributes:
+        context: `[B, L(, V)]` values before the origin; before the start of the series, its first value.
+        observed: `[B, L(, V)]` bool, False where the context is padding or was missing.
+        target: `[B, T(, V)]` values from the origin on.
+        target_observed: `[B, T(, V)]` bool, False where the target is beyond its part or was missing.
+        series: `[B]` int64 index into the panel.
+        origin: `[B]` int64 row of the first target.
+    """
+
+    context: Tensor
+    observed: Tensor
+    target: Tensor
+    target_observed: Tensor
+    series: Tensor
+    origin: Tensor
+
+
+def gather(
+    panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor | None = None
+) -> Windows:
+    """Gathers windows from the panel.
+
+    Args:
+        panel: The flat store.
+        series: `[B]` int64 index into the panel.
+        origin: `[B]` int64 row of the first target, at least 1 and at most the length of the series.
+        context_length: `L`.
+        span: `T`, how many values after the context.
+        end: `[B]` int64 row at which the series' part ends; targets from there on are marked as not
+            observed. Left out, the part is the whole series.
+    """
+    first = panel.offsets[series, None]
+    end = (panel.lengths[series] if end is None else end)[:, None]
+    row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
+    inside = (row >= 0) & (row < end)
+    row = first + row.clamp(min=0).minimum(end.clamp(min=1) - 1)
+    values, observed = panel.values[row], panel.observed[row] & inside[..., None]
+    if panel.values.shape[1] == 1:
+        values, observed = values[..., 0], observed[..., 0]
+    context, target = values.split([context_length, span], dim=1)
+    context_observed, target_observed = observed.split([context_length, span], dim=1)
+    return Windows(context, context_observed, target, target_observed, series, origin)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Splits every series by time, from its end: `... train | val_windows x H | test_windows x H`."""
+
+    horizon: int
+    val_windows: int = 1
+    test_windows: int = 0
+
+    def train_ends(self, lengths: Tensor) -> Tensor:
+        """`[S]` int64 row at which training ends; below 2 where a series is too short to train on."""
+        return lengths - (self.val_windows + self.test_windows) * self.horizon
+
+    def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
+        """The origins of one held-out part, `H` apart, series by series.
+
+        Args:
+            lengths: `[S]` int64.
+            part: `val`, `test`, or `predict` (the end of every series).
+
+        Returns:
+            `[W]` series and `[W]` origins, both int64. Origins without a value before them are left out.
+        """
+        count, after = {
+            "val": (self.val_windows, self.test_windows),
+            "test": (self.test_windows, 0),
+            "predict": (1, -1),
+        }[part]
+        steps_back = self.horizon * (after + torch.arange(count, 0, -1))
+        origins = lengths[:, None] - steps_back
+        series = torch.arange(len(lengths))[:, None].expand_as(origins)
+        usable = origins >= 1
+        return series[usable], origins[usable]
+
+
+class TrainingLoader:
+    """Shuffled batches of all training windows, epoch after epoch, on the device where the panel lies.
+
+    Any training window of a series starts where a full context fits; series too short for that give their
+    later half of origins, padded on the left. The order follows from `(seed, epoch)`, so the number of
+    batches drawn is the whole state: a resumed loader goes on with the very next batch.
+
+    Args:
+        panel: The flat store.
+        ends: `[S]` int64 row at which each series' training part ends.
+        context_length: `L`.
+        span: `T`, values after the context that training scores.
+        batch_size: Most windows in a batch; batches of an epoch differ by one window at most.
+        seed: Of the order.
+        rank: Which of `world_size` processes this is; each takes its stride of the same order.
+        world_size: How many processes share an epoch.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        ends: Tensor,
+        context_length: int,
+        span: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.panel = panel
+        self.context_length = context_length
+        self.span = span
+        self.batch_size = batch_size
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.batches_drawn = 0
+        self.ends = ends
+        last = torch.maximum(ends - span, ends // 2)
+        self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
+        counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
+        self.window_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+
+    @property
+    def num_windows(self) -> int:
+        """Windows in an epoch, over all processes."""
+        return int(self.window_offsets[-1])
+
+    def __len__(self) -> int:
+        """Batches in an epoch of this process."""
+        return -(-(self.num_windows // self.world_size) // self.batch_size)
+
+    def window(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """The series and the origin of windows by their number, each `[B]` int64."""
+        series = torch.searchsorted(self.window_offsets, index, right=True) - 1
+        return series, self.first_origins[series] + index - self.window_offsets[series]
+
+    def __iter__(self) -> Iterator[Windows]:
+        """Goes on from `batches_drawn` to the end of that epoch."""
+        epoch, drawn = divmod(self.batches_drawn, len(self))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(self.num_windows, generator=generator)
+        mine = order[self.rank :: self.world_size][: self.num_windows // self.world_size]
+        for index in mine.tensor_split(len(self))[drawn:]:
+            self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
+            series, origin = self.window(index.to(self.window_offsets.device))
+            yield gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole state: one integer."""
+        return {"batches_drawn": self.batches_drawn}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on after the batches that the saved loader had drawn."""
+        self.batches_drawn = state["batches_drawn"]
+
+
+class OriginLoader:
+    """Windows at given origins, in order: what validation, test and predict roll out from.
+
+    Args:
+        panel: The flat store.
+        series: `[W]` int64.
+        origins: `[W]` int64.
+        context_length: `L`.
+        span: `T`, values after the origin to compare with; 0 where there are none.
+        batch_size: Windows in a batch.
+        rank: Which of `world_size` processes this is.
+        world_size: How many processes share the origins.
+    """
+
+    def __init__(
+        self,
+        panel: Panel,
+        series: Tensor,
+        origins: Tensor,
+        context_length: int,
+        span: int,
+        batch_size: int = 256,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.panel = panel
+        self.series = series[rank::world_size]
+        self.origins = origins[rank::world_size]
+        self.context_length = context_length
+        self.span = span
+        self.batch_size = batch_size
+
+    def __len__(self) -> int:
+        """The number of batches."""
+        return -(-len(self.series) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Windows]:
+        """From the first origin to the last."""
+        pairs = zip(self.series.split(self.batch_size), self.origins.split(self.batch_size), strict=True)
+        for series, origins in pairs:
+            yield gather(self.panel, series, origins, self.context_length, self.span)

@@ -1,0 +1,91 @@
+"""Forecasts from many origins beside the seasonal naive: the summary that says whether a model is worth using."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torchmetrics import MetricCollection
+
+from armlp.data.panel import Panel
+from armlp.data.windows import Windows
+from armlp.evaluation.baselines import naive_error, seasonal_naive
+from armlp.evaluation.metrics import (
+    ContinuousRankedProbabilityScore,
+    Coverage,
+    MeanAbsoluteError,
+    MeanAbsoluteScaledError,
+    SymmetricMAPE,
+)
+
+MODEL, BASELINE = "armlp", "seasonal naive"
+
+
+class Scoreboard(nn.Module):
+    """Scores of the model and of the seasonal naive over the same origins.
+
+    Args:
+        panel: Whose origins are forecast.
+        ends: `[S]` int64 row at which each series' rows before the first origin end; the unit of MASE is
+            measured inside them.
+        horizon: `H`.
+        season_length: Of the baseline.
+    """
+
+    def __init__(self, panel: Panel, ends: Tensor, horizon: int, season_length: int) -> None:
+        super().__init__()
+        self.panel = panel
+        self.horizon = horizon
+        self.season_length = season_length
+        self.unit = naive_error(panel, ends, season_length)
+        metrics = MetricCollection(
+            {
+                "mae": MeanAbsoluteError(horizon),
+                "smape": SymmetricMAPE(horizon),
+                "mase": MeanAbsoluteScaledError(horizon),
+                "crps": ContinuousRankedProbabilityScore(horizon),
+                "coverage_80": Coverage(horizon, 80),
+                "coverage_95": Coverage(horizon, 95),
+            },
+            compute_groups=False,
+        )
+        self.boards = nn.ModuleDict({MODEL: metrics, BASELINE: metrics.clone()})
+
+    def update(self, paths: Tensor, windows: Windows) -> None:
+        """Adds the forecasts of a batch.
+
+        Args:
+            paths: `[B, P, H(, V)]`, data units.
+            windows: Whose targets are the truth.
+        """
+        baseline = seasonal_naive(self.panel, windows.series, windows.origin, self.horizon, self.season_length)
+        unit = self.unit[windows.series][:, None]
+        for name, forecast in {MODEL: paths, BASELINE: baseline[:, None]}.items():
+            self.boards[name].update(forecast, windows.target, windows.target_observed, unit)
+
+    def summary(self) -> dict[str, dict[str, float]]:
+        """Every metric of the model and of the baseline, and the model's skill.
+
+        Skill is measured on MASE, which weighs all series alike; where no series has a unit, on MAE. The baseline
+        has no interval, so no coverage.
+        """
+        rows = {
+            name: {metric: value.item() for metric, value in board.compute().items()}
+            for name, board in self.boards.items()
+        }
+        for metric in ("coverage_80", "coverage_95"):
+            del rows[BASELINE][metric]
+        on = "mae" if rows[BASELINE]["mase"] != rows[BASELINE]["mase"] else "mase"
+        ours, theirs = rows[MODEL][on], rows[BASELINE][on]
+        rows[MODEL]["skill"] = 1 - ours / theirs if theirs > 0 else float("nan")
+        rows[BASELINE]["skill"] = 0.0
+        return rows
+
+    def by_lead(self, metric: str) -> dict[str, Tensor]:
+        """One metric at each lead, `[H]`, for the model and the baseline."""
+        return {name: board[metric].by_lead() for name, board in self.boards.items()}
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        for board in self.boards.values():
+            board.reset()
+
+

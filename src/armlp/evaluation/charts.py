@@ -1,0 +1,83 @@
+"""Fan charts: history, truth, median, intervals and baseline of a forecast, readable at thumbnail size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+INK, BLUE, ORANGE = "#222222", "#0072B2", "#D55E00"
+
+
+class Fan(NamedTuple):
+    """What one chart shows of one series, data units.
+
+    Attributes:
+        title: The series' name.
+        history: `[n]` values up to the origin.
+        history_times: `[n]` their times.
+        paths: `[P, H]` the forecast.
+        times: `[H]` its times.
+        truth: `[H]` what happened, where it is known.
+        baseline: `[H]` the seasonal naive.
+    """
+
+    title: str
+    history: Tensor
+    history_times: np.ndarray
+    paths: Tensor
+    times: np.ndarray
+    truth: Tensor | None = None
+    baseline: Tensor | None = None
+
+
+def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95)) -> Figure:
+    """One chart per series, at most two side by side.
+
+    Args:
+        fans: What to draw.
+        levels: Coverages of the shaded intervals, in percent.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns = 1 if len(fans) == 1 else 2
+    rows = -(-len(fans) // columns)
+    figure = Figure(figsize=(9 if columns == 1 else 12, 4 if columns == 1 else 3.2 * rows), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, fan in zip(axes, fans, strict=False):
+        _draw(axis, fan, sorted(levels, reverse=True))
+    for axis in axes[len(fans) :]:
+        axis.remove()
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
+    return figure
+
+
+def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
+    paths = fan.paths.double()
+    history = fan.history
+    axis.plot(fan.history_times, history, color=INK, linewidth=1.2, label="history")
+    if fan.truth is not None:
+        axis.plot(fan.times, fan.truth, color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), label="truth")
+    if fan.baseline is not None:
+        axis.plot(fan.times, fan.baseline, color=ORANGE, linewidth=1, linestyle=":", label="seasonal naive")
+    if len(paths) > 1:
+        for shade, level in enumerate(levels):
+            low, high = (paths.quantile(0.5 + side * level / 200, 0) for side in (-1, 1))
+            axis.fill_between(
+                fan.times, low, high, color=BLUE, alpha=0.16 + 0.14 * shade, linewidth=0, label=f"{level:g}% interval"
+            )
+    axis.plot(fan.times, paths.quantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
+    axis.set_title(fan.title, loc="left", fontsize=10)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+    axis.margins(x=0.01)

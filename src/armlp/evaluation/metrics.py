@@ -1,0 +1,135 @@
+"""Metrics of sampled paths against the truth, by lead, with masks.
+
+Every metric is a mean over observed values of one score per value, kept by lead, so that it can be read in total
+(`compute`) or by lead (`by_lead`). A point forecast is a forecast with one path.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class LeadMetric(Metric, ABC):
+    """The mean of a score over observed values, kept by lead; sums are synchronised across processes.
+
+    Args:
+        horizon: `H`.
+    """
+
+    full_state_update = False
+    higher_is_better = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self, horizon: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("total", torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.zeros(horizon, dtype=torch.float64), dist_reduce_fx="sum")
+
+    @abstractmethod
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """One score per value, `[B, H(, V)]`; nan where it is not defined."""
+
+    def update(self, paths: Tensor, truth: Tensor, observed: Tensor, unit: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            paths: `[B, P, H(, V)]`, data units.
+            truth: `[B, H(, V)]`, data units.
+            observed: `[B, H(, V)]` bool; what is not observed does not count.
+            unit: `[B, 1(, V)]` error of the seasonal naive inside the series, data units.
+        """
+        score = self.score(paths, truth, unit)
+        counted = observed & ~score.isnan()
+        others = [axis for axis in range(score.dim()) if axis != 1]
+        self.total += torch.where(counted, score, 0.0).sum(others, dtype=torch.float64)
+        self.count += counted.sum(others)
+
+    def compute(self) -> Tensor:
+        """The mean over all observed values; nan where there was none."""
+        return (self.total.sum() / self.count.sum()).float()
+
+    def by_lead(self) -> Tensor:
+        """`[H]` the mean at each lead."""
+        return (self.total / self.count).float()
+
+
+class MeanAbsoluteError(LeadMetric):
+    """Absolute error of the median path, data units."""
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """`|median - truth|`."""
+        return (median(paths) - truth).abs()
+
+
+class SymmetricMAPE(LeadMetric):
+    """Symmetric mean absolute percentage error of the median path, in percent, as the M4 competition defines it.
+
+    Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
+    https://doi.org/10.1016/j.ijforecast.2019.04.014
+    """
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """`200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
+        forecast = median(paths)
+        size = forecast.abs() + truth.abs()
+        return torch.where(size > 0, 200 * (forecast - truth).abs() / size, 0.0)
+
+
+class MeanAbsoluteScaledError(LeadMetric):
+    """Absolute error of the median path in units of the seasonal naive's error inside the series.
+
+    Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
+    https://doi.org/10.1016/j.ijforecast.2006.03.001
+    """
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """`|median - truth| / unit`; a series that never changes has no unit and does not count."""
+        return (median(paths) - truth).abs() / unit
+
+
+class ContinuousRankedProbabilityScore(LeadMetric):
+    """CRPS of the paths, data units, by the estimator that is fair to a small number of paths.
+
+    Christopher A. T. Ferro (2014), Fair scores for ensemble forecasts, https://doi.org/10.1002/qj.2270
+    """
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """`mean |x - y| - mean over pairs |x - x'| / 2`."""
+        count = paths.shape[1]
+        accuracy = (paths - truth[:, None]).abs().mean(1)
+        if count == 1:
+            return accuracy
+        rank = torch.arange(1 - count, count, 2, dtype=paths.dtype, device=paths.device)
+        spread = torch.einsum("bp...,p->b...", paths.sort(1).values, rank) / (count * (count - 1))
+        return accuracy - spread
+
+
+class Coverage(LeadMetric):
+    """Share of the truth inside the central interval of the paths.
+
+    Args:
+        horizon: `H`.
+        level: Of the interval, in percent.
+    """
+
+    def __init__(self, horizon: int, level: float, **options: Any) -> None:
+        super().__init__(horizon, **options)
+        self.level = level
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """1 inside, 0 outside."""
+        tail = (1 - self.level / 100) / 2
+        sides = torch.tensor([tail, 1 - tail], dtype=paths.dtype, device=paths.device)
+        low, high = torch.quantile(paths, sides, dim=1)
+        return ((low <= truth) & (truth <= high)).to(paths.dtype)
+
+
+def median(paths: Tensor) -> Tensor:
+    """The point forecast of paths `[B, P, H(, V)]`: their median, `[B, H(, V)]`."""
+    return paths[:, 0] if paths.shape[1] == 1 else paths.quantile(0.5, dim=1)

@@ -1,0 +1,44 @@
+"""From sampled paths to the columns of a forecast table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from armlp.errors import UserError
+
+
+def check_levels(levels: Sequence[float]) -> None:
+    """Refuses levels that are not percentages between 0 and 100, or stand twice.
+
+    Raises:
+        UserError: Naming the level.
+    """
+    for level in levels:
+        if not 0 < level < 100:
+            raise UserError(f"--forecast.levels: {level} is not a coverage in percent; give numbers like 80 or 95.")
+    if len(set(levels)) < len(levels):
+        raise UserError(f"--forecast.levels: {list(levels)} names a level twice.")
+
+
+def forecast_columns(paths: Tensor, levels: Sequence[float], name: str = "armlp") -> dict[str, Tensor]:
+    """The median of the paths, and per level the ends of the central interval.
+
+    Args:
+        paths: `[B, P, H]`, data units.
+        levels: Central coverages in percent; 80 gives the quantiles at 10% and 90%.
+        name: Of the median; the ends are called `name-lo-80` and `name-hi-80`.
+
+    Returns:
+        Columns `[B, H]`, data units.
+    """
+    check_levels(levels)
+    sides = [(f"-{side}-{level:g}", 0.5 + sign * level / 200) for level in levels for side, sign in _SIDES]
+    probabilities = torch.tensor([0.5, *(probability for _, probability in sides)], dtype=paths.dtype)
+    quantiles = torch.quantile(paths, probabilities.to(paths.device), dim=1)
+    return dict(zip([name, *(name + suffix for suffix, _ in sides)], quantiles, strict=True))
+
+
+_SIDES = (("lo", -1), ("hi", 1))

@@ -1,0 +1,211 @@
+"""The forecast writer: from the paths of `predict` and `test` to one table, and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from armlp.data.files import prepare_output
+from armlp.data.panel import Panel
+from armlp.data.tables import to_table, write_table
+from armlp.data.windows import Windows
+from armlp.errors import UserError
+from armlp.evaluation.baselines import seasonal_naive
+from armlp.evaluation.charts import Fan, fan_charts
+from armlp.evaluation.quantiles import check_levels, forecast_columns
+from armlp.training.module import ForecastModule
+
+_MOST_CHARTS = 6
+
+
+class _Forecasts(NamedTuple):
+    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H(, V)]` where wanted."""
+
+    series: Tensor
+    origin: Tensor
+    columns: dict[str, Tensor]
+    paths: Tensor | None
+
+
+class ForecastWriter(Callback):
+    """Collects the paths of `predict` and `test`, and makes one table of them.
+
+    Args:
+        output: Table to write, `.parquet` or `.csv`.
+        levels: Central coverages of the intervals, in percent.
+        num_paths: `P`, sampled futures per series.
+        seed: Of the paths; the same seed and series give the same paths.
+        paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`.
+        plot: Also draw fan charts of the first series here, `.png`.
+    """
+
+    def __init__(
+        self,
+        output: str | None = None,
+        levels: Sequence[float] = (80, 95),
+        num_paths: int = 200,
+        seed: int = 0,
+        paths: str | None = None,
+        plot: str | None = None,
+    ) -> None:
+        check_levels(levels)
+        if num_paths < 1:
+            raise UserError(f"--forecast.num_paths: {num_paths} is too small; it must be at least 1.")
+        self.output = output
+        self.levels = list(levels)
+        self.num_paths = num_paths
+        self.seed = seed
+        self.paths = paths
+        self.plot = plot
+        self.table: Any = None
+        self._parts: list[_Forecasts] = []
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuses an output that could not be written, before the work is done."""
+        if stage not in ("predict", "test"):
+            return
+        for path in (self.output, self.paths):
+            if path is not None:
+                prepare_output(path, (".parquet", ".csv"))
+        if self.plot is not None:
+            prepare_output(self.plot, (".png",))
+        assert isinstance(pl_module, ForecastModule)
+        pl_module.num_paths, pl_module.path_seed = self.num_paths, self.seed
+        self._parts = []
+
+    def on_predict_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
+    ) -> None:
+        """Keeps the forecasts of a batch."""
+        self._collect(pl_module, batch, outputs, {})
+
+    def on_test_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
+    ) -> None:
+        """Keeps the forecasts of a batch, and the truth beside them."""
+        truth = torch.where(batch.target_observed, batch.target, torch.nan)
+        self._collect(pl_module, batch, outputs, {"y": truth})
+
+    def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, others: dict[str, Tensor]) -> None:
+        assert isinstance(pl_module, ForecastModule)
+        channels = pl_module.datamodule.panel.channels
+        levels = self.levels if pl_module.has_distribution else []
+        columns = {}
+        for channel, suffix in enumerate(_suffixes(channels)):
+            # A vector series has columns of its own for each channel.
+            at = (..., channel) if len(channels) > 1 else (...,)
+            columns |= {name + suffix: values[at] for name, values in others.items()}
+            columns |= forecast_columns(paths[at], levels, "armlp" + suffix)
+        keep = self.paths is not None or not self._parts  # the first batch is enough to draw
+        self._parts.append(_Forecasts(batch.series, batch.origin, columns, paths if keep else None))
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the forecast table."""
+        self._write(trainer, pl_module, with_cutoff=False)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the backtest table, which has the columns `cutoff` and `y` besides."""
+        self._write(trainer, pl_module, with_cutoff=True)
+
+    def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
+        assert isinstance(pl_module, ForecastModule)
+        parts = [part for rank in _from_all_ranks(self._parts, trainer.world_size) for part in rank]
+        if not trainer.is_global_zero or not parts:
+            return
+        panel = pl_module.datamodule.panel
+        columns = {name: torch.cat([part.columns[name] for part in parts]).flatten() for name in parts[0].columns}
+        series, times = _rows(parts, pl_module.datamodule.horizon)
+        if not with_cutoff:
+            del times["cutoff"]
+        self.table = to_table(panel, series, times, {name: values.cpu().numpy() for name, values in columns.items()})
+        if self.output is not None:
+            write_table(self.table, self.output)
+        if self.paths is not None:
+            write_table(_path_table(panel, parts), self.paths)
+        if self.plot is not None:
+            fan_charts(_fans(pl_module, parts[0]), self.levels).savefig(self.plot)
+        self._parts = []
+
+
+def _from_all_ranks(parts: list[_Forecasts], world_size: int) -> list[list[_Forecasts]]:
+    if world_size == 1:
+        return [parts]
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, parts)
+    return gathered
+
+
+def _suffixes(channels: Sequence[str]) -> list[str]:
+    return [""] if len(channels) == 1 else [f"-{channel}" for channel in channels]
+
+
+def _rows(parts: Sequence[_Forecasts], horizon: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The series, the position and the cutoff of every row, `[B * H]` each."""
+    series = torch.cat([part.series for part in parts]).repeat_interleave(horizon)
+    origin = torch.cat([part.origin for part in parts])
+    position = (origin[:, None] + torch.arange(horizon, device=origin.device)).flatten()
+    cutoff = (origin - 1).repeat_interleave(horizon)
+    return series.cpu().numpy(), {"ds": position.cpu().numpy(), "cutoff": cutoff.cpu().numpy()}
+
+
+def _path_table(panel: Panel, parts: Sequence[_Forecasts]) -> Any:
+    """Every path as rows `unique_id, ds, path, y`; a column per channel for vector series."""
+    kept = [part.paths for part in parts if part.paths is not None]
+    paths = torch.cat(kept).transpose(1, 2).cpu()  # [B, H, P(, V)]
+    horizon, num_paths = paths.shape[1:3]
+    series, times = _rows(parts, horizon)
+    values = paths.reshape(len(series) * num_paths, -1).numpy()
+    columns = {"path": np.tile(np.arange(num_paths), len(series))}
+    columns |= {"y" + suffix: values[:, channel] for channel, suffix in enumerate(_suffixes(panel.channels))}
+    return to_table(panel, series.repeat(num_paths), {"ds": times["ds"].repeat(num_paths)}, columns)
+
+
+def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
+    """What to draw of the first series of a batch: as much history as three horizons or a context."""
+    assert part.paths is not None
+    data = module.datamodule
+    return [
+        series_fan(data.panel, int(series), int(origin), paths, data.season_length, 3 * data.horizon)
+        for series, origin, paths in zip(
+            part.series[:_MOST_CHARTS], part.origin[:_MOST_CHARTS], part.paths[:_MOST_CHARTS], strict=True
+        )
+    ]
+
+
+def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_length: int, history: int) -> Fan:
+    """The chart of one forecast; of a vector series, its first channel.
+
+    Args:
+        panel: The data.
+        series: Index of the series.
+        origin: Row of the first forecast value.
+        paths: `[P, H(, V)]`, data units.
+        season_length: Of the baseline.
+        history: How many rows before the origin to show, at most.
+    """
+    values = panel.series(series)[:, 0].cpu()
+    sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
+    horizon = sampled.shape[1]
+    first = max(0, origin - history)
+    start = panel.starts[[series]]
+
+    def times(begin: int, end: int) -> np.ndarray:
+        return panel.calendar.instants(panel.calendar.shift(start, np.arange(begin, end)))
+
+    place = torch.tensor([series]), torch.tensor([origin])
+    baseline = seasonal_naive(panel, *place, horizon, season_length)[0].cpu()
+    truth = values[origin : origin + horizon]
+    return Fan(
+        title=str(panel.ids[series]),
+        history=values[first:origin],
+        history_times=times(first, origin),
+        paths=sampled,
+        times=times(origin, origin + horizon),
+        truth=truth if len(truth) == horizon else None,
+        baseline=baseline[..., 0] if baseline.dim() == 2 else baseline,
+    )

@@ -1,0 +1,52 @@
+"""Checkpoints: plain Lightning files, read without running code from them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from armlp.errors import UserError
+
+FORMAT = 1
+
+
+def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Reads a checkpoint that `armlp` wrote.
+
+    Args:
+        path: A `.ckpt` file.
+
+    Returns:
+        What Lightning saved, with `hyper_parameters` of the module and `datamodule_hyper_parameters`.
+
+    Raises:
+        UserError: The file is missing, cut short, or of another program; the message says which.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"--ckpt_path: {path} does not exist; give the .ckpt file that `armlp fit` wrote.")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        raise UserError(
+            f"--ckpt_path: {path} is not a whole checkpoint (it may have been cut short, or be no checkpoint at all); "
+            "give another one, such as last.ckpt beside it."
+        ) from error
+    if not isinstance(checkpoint, dict) or "armlp_format" not in checkpoint:
+        raise UserError(f"--ckpt_path: {path} was not written by armlp; give a .ckpt file that `armlp fit` wrote.")
+    if checkpoint["armlp_format"] > FORMAT:
+        raise UserError(
+            f"--ckpt_path: {path} has format {checkpoint['armlp_format']}, and this armlp reads up to {FORMAT}; "
+            "upgrade armlp."
+        )
+    return checkpoint
+
+
+def run_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder of the run that a checkpoint belongs to."""
+    folder = Path(path).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder

@@ -1,0 +1,81 @@
+"""Everything that TensorBoard shows besides the scalars that the module logs itself."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+
+from armlp.data.windows import Windows
+from armlp.evaluation.charts import fan_charts
+from armlp.evaluation.backtest import MODEL
+from armlp.training.callbacks import series_fan
+from armlp.training.defaults import MONITOR
+from armlp.training.module import ForecastModule
+
+_CHARTS = 4
+
+
+class Dashboard(Callback):
+    """Windows per second, a fan chart at every validation, and hyperparameters with real metrics at the end."""
+
+    def __init__(self) -> None:
+        self._windows = 0
+        self._since = 0.0
+        self.best: dict[str, dict[str, float]] | None = None
+        self._lowest = float("inf")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._windows, self._since = 0, time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, batch_idx: int
+    ) -> None:
+        """Logs how many windows a second training took in since the last time."""
+        self._windows += len(batch.series)
+        if trainer.global_step % trainer.log_every_n_steps == 0:
+            now = time.perf_counter()
+            pl_module.log("train/windows_per_second", self._windows / (now - self._since))
+            self._windows, self._since = 0, now
+
+    def on_validation_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Tensor, batch: Windows, batch_idx: int, *args: Any
+    ) -> None:
+        """Draws the first validation forecasts."""
+        logger = trainer.logger
+        if batch_idx > 0 or not isinstance(logger, TensorBoardLogger) or trainer.state.fn != "fit":
+            return
+        assert isinstance(pl_module, ForecastModule)
+        data = pl_module.datamodule
+        first = zip(batch.series[:_CHARTS].tolist(), batch.origin[:_CHARTS].tolist(), outputs[:_CHARTS], strict=True)
+        fans = [series_fan(data.panel, *forecast, data.season_length, 3 * data.horizon) for forecast in first]
+        logger.experiment.add_figure("validation/forecast", fan_charts(fans), trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remembers the metrics of the best validation; keeps validation out of the training clock."""
+        self._since = time.perf_counter() if self._windows == 0 else self._since
+        assert isinstance(pl_module, ForecastModule)
+        monitored = trainer.callback_metrics[MONITOR].item()
+        if monitored < self._lowest:
+            self._lowest, self.best = monitored, pl_module.scores
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs the hyperparameters once, with the metrics of the best validation."""
+        logger = trainer.logger
+        if not isinstance(logger, TensorBoardLogger) or self.best is None:
+            return
+        assert isinstance(pl_module, ForecastModule)
+        options = {**pl_module.hparams, **pl_module.datamodule.hparams, "max_steps": trainer.max_steps}
+        logger.log_hyperparams(options, {f"best/{name}": value for name, value in self.best[MODEL].items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best scores so far."""
+        return {"best": self.best, "lowest": self._lowest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores the best scores."""
+        self.best, self._lowest = state["best"], state["lowest"]

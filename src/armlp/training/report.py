@@ -1,0 +1,95 @@
+"""What `fit` and `test` print: one small table each."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from rich.console import Console
+from rich.table import Table
+
+from armlp.evaluation.backtest import MODEL
+from armlp.training.dashboard import Dashboard
+from armlp.training.module import ForecastModule
+from armlp.training.recipe import Choice
+
+_HEADINGS = {
+    "mae": "MAE", "smape": "sMAPE", "mase": "MASE", "crps": "CRPS", "coverage_80": "in 80%", "coverage_95": "in 95%",
+    "skill": "skill",
+}  # fmt: skip
+
+
+def print_choices(choices: Mapping[str, Choice]) -> None:
+    """Prints what was chosen from the data, and why."""
+    table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
+    for name, choice in choices.items():
+        table.add_row(name, str(choice.value), choice.why)
+    Console().print(table)
+
+
+def report_fit(trainer: Trainer) -> None:
+    """Prints the scores of the best checkpoint and the paths of what training wrote."""
+    dashboard = next(callback for callback in trainer.callbacks if isinstance(callback, Dashboard))
+    if dashboard.best is not None:
+        print_scores(dashboard.best, "Validation, best checkpoint")
+    checkpoint = trainer.checkpoint_callback
+    if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
+        print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
+    if trainer.log_dir is not None:
+        print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.log_dir)}")
+
+
+def report_test(module: ForecastModule) -> None:
+    """Prints the scores of the test origins, and says whether training has seen them."""
+    data = module.datamodule
+    windows, horizon = data.test_split.test_windows, data.horizon
+    seen = data.series_trained_on_test()
+    caution = (
+        f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this flatters it; "
+        "train with --data.test_windows to hold them out."
+    )
+    title = f"Test, the last {windows} x {horizon} steps of {data.panel.name}"
+    print_scores(module.scores, title, caution if seen else None)
+
+
+def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None) -> None:
+    """Prints the model's scores beside the baseline's, and says in words who is better.
+
+    Args:
+        scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
+        title: Of the table.
+        caption: A sentence below it.
+    """
+    shown = [name for name in _HEADINGS if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
+    table = Table("", title=title, title_justify="left")
+    for name in shown:
+        table.add_column(_HEADINGS[name], justify="right")
+    for forecaster, row in scores.items():
+        table.add_row(forecaster, *(_spelled(name, row.get(name, math.nan)) for name in shown))
+    console = Console()
+    console.print(table)
+    console.print(_verdict(scores[MODEL]["skill"]), highlight=False)
+    if caption:
+        console.print(caption, highlight=False)
+
+
+def _spelled(metric: str, value: float) -> str:
+    if math.isnan(value):
+        return ""
+    if metric.startswith("coverage"):
+        return f"{100 * value:.0f}%"
+    return f"{value:.3f}" if metric == "skill" else f"{value:,.4g}"
+
+
+def _verdict(skill: float) -> str:
+    if math.isnan(skill):
+        return "The seasonal naive makes no error here, so there is no skill to measure."
+    if skill > 0:
+        return f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."
+    return (
+        f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): do not use this model; "
+        "train longer, or on more data."
+    )
