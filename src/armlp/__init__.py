@@ -1,3 +1,47 @@
 """Probabilistic time-series forecasting with the autoregressive MLP, on PyTorch Lightning."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from armlp.data.datamodule import SeriesDataModule
+    from armlp.data.panel import Panel
+    from armlp.errors import UserError
+    from armlp.forecaster import Forecaster
+    from armlp.model.heads import NormalHead, PointHead, QuantileHead, StudentTHead
+    from armlp.model.mlp import AutoregressiveMLP
+    from armlp.model.rollout import rollout
+    from armlp.training.module import ForecastModule
+
+# Loaded at first use, so that `import armlp` is quick.
+_HOMES = {
+    "AutoregressiveMLP": "model.mlp",
+    "ContinuousRankedProbabilityScore": "evaluation.metrics",
+    "Coverage": "evaluation.metrics",
+    "ForecastModule": "training.module",
+    "Forecaster": "forecaster",
+    "MeanAbsoluteError": "evaluation.metrics",
+    "MeanAbsoluteScaledError": "evaluation.metrics",
+    "NormalHead": "model.heads",
+    "Panel": "data.panel",
+    "PointHead": "model.heads",
+    "QuantileHead": "model.heads",
+    "SeriesDataModule": "data.datamodule",
+    "StudentTHead": "model.heads",
+    "SymmetricMAPE": "evaluation.metrics",
+    "UserError": "errors",
+    "rollout": "model.rollout",
+}
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"armlp.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'armlp' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

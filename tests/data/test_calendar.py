@@ -13,21 +13,23 @@ from armlp.data.frequency import infer_calendar
 from armlp.errors import UserError
 
 FREQUENCIES = [
-    "10s", "min", "15min", "30min", "h", "6h", "D", "3D", "B", "W-SUN", "2W-TUE", "SMS", "MS", "ME", "BMS", "BME",
-    "2MS", "QS", "QE", "QS-FEB", "QE-OCT", "BQE", "2QS", "YS", "YE", "YE-JUN", "BYE", "2YS", "WOM-2TUE",
+    "10s", "min", "15min", "30min", "h", "6h", "D", "3D", "B", "W-SUN", "2W-TUE", "SMS", "MS", "ME", "2MS",
+    "BMS", "BME", "QS", "QE", "QS-FEB", "QE-OCT", "BQE", "2QS", "YS", "YE", "YE-JUN", "BYE", "2YS", "WOM-2TUE",
 ]  # fmt: skip
 INFERABLE = [freq for freq in FREQUENCIES if freq != "SMS"]
 
 
 def date_range(freq: str, rows: int, start: str = "2001-03-05") -> np.ndarray:
     """Times by pandas, `[rows]` datetime64[ns]."""
-    return pd.date_range(start, periods=rows, freq=freq).as_unit("ns").to_numpy()
+    return np.asarray(pd.date_range(start, periods=rows, freq=freq).as_unit("ns").to_numpy())
 
 
 def infer(*series: np.ndarray, timezone: str | None = None) -> Calendar:
     """The calendar of some series, called a, b, c, ..."""
     offsets = np.cumsum([0, *map(len, series)])
-    return infer_calendar(np.concatenate(series), offsets, np.array(list("abcdefgh"[: len(series)])), timezone)
+    return infer_calendar(
+        np.concatenate(series), offsets, np.array(list("abcdefgh"[: len(series)])), timezone
+    )
 
 
 @pytest.mark.parametrize("freq", FREQUENCIES)
@@ -42,8 +44,8 @@ def test_shift_walks_the_dates_of_pandas_both_ways(freq: str) -> None:
 
 @given(
     freq=st.sampled_from(FREQUENCIES),
-    start=st.integers(0, 60),
-    steps=st.lists(st.integers(0, 400), min_size=1, max_size=20),
+    start=st.integers(0, 20),
+    steps=st.lists(st.integers(0, 90), min_size=1, max_size=20),
 )
 def test_positions_invert_shift(freq: str, start: int, steps: list[int]) -> None:
     calendar = Calendar(freq)
@@ -75,8 +77,8 @@ def test_inference_explains_the_dates_of_pandas_with_positions_in_order(freq: st
 
 @pytest.mark.parametrize("freq", [freq for freq in INFERABLE if freq != "WOM-2TUE"])
 def test_inference_sees_through_gaps(freq: str) -> None:
-    times = date_range(freq, 200)
-    keep = np.random.default_rng(0).random(200) < 0.7
+    times = date_range(freq, 120)
+    keep = np.random.default_rng(0).random(120) < 0.7
     keep[:3] = True
     calendar = infer(times[keep])
     counted = calendar.count(times[keep])
@@ -85,8 +87,8 @@ def test_inference_sees_through_gaps(freq: str) -> None:
 
 @pytest.mark.parametrize(
     ("freq", "expected"),
-    [("MS", "MS"), ("ME", "ME"), ("B", "B"), ("h", "h"), ("W-TUE", "W-TUE"), ("YS", "YS-JAN"), ("QE", "QE-DEC"),
-     ("BME", "BME"), ("D", "D"), ("15min", "15min")],
+    [("MS", "MS"), ("ME", "ME"), ("B", "B"), ("h", "h"), ("W-TUE", "W-TUE"), ("YS", "YS-JAN"),
+     ("QE", "QE-DEC"), ("BME", "BME"), ("D", "D"), ("15min", "15min")],
 )  # fmt: skip
 def test_inferred_frequencies_bear_the_names_of_pandas(freq: str, expected: str) -> None:
     assert infer(date_range(freq, 40)).freq == expected
@@ -134,7 +136,8 @@ def test_what_is_no_step_of_time_is_refused_with_examples(freq: str | int) -> No
 
 @pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(
-    ("old", "new"), [("H", "h"), ("M", "ME"), ("T", "min"), ("30T", "30min"), ("Q-OCT", "QE-OCT"), ("A", "YE"), ("7", 7)]
+    ("old", "new"),
+    [("H", "h"), ("M", "ME"), ("T", "min"), ("30T", "30min"), ("Q-OCT", "QE-OCT"), ("A", "YE"), ("7", 7)],
 )
 def test_old_spellings_mean_the_new_ones(old: str, new: str | int) -> None:
     assert Calendar(old) == Calendar(new)
@@ -142,9 +145,9 @@ def test_old_spellings_mean_the_new_ones(old: str, new: str | int) -> None:
 
 @pytest.mark.parametrize(
     ("freq", "season", "horizon"),
-    [("30min", 48, 48), ("15min", 96, 96), ("min", 60, 60), ("h", 24, 48), ("2h", 12, 24), ("D", 7, 14), ("B", 5, 10),
-     ("W", 52, 13), ("2W", 26, 6), ("MS", 12, 18), ("ME", 12, 18), ("QS-OCT", 4, 8), ("3MS", 4, 8), ("YE", 1, 6),
-     ("12MS", 1, 6), ("7h", 1, 6), (1, 1, 12)],
+    [("30min", 48, 48), ("15min", 96, 96), ("min", 60, 60), ("h", 24, 48), ("2h", 12, 24), ("D", 7, 14),
+     ("B", 5, 10), ("W", 52, 13), ("2W", 26, 6), ("MS", 12, 18), ("ME", 12, 18), ("QS-OCT", 4, 8),
+     ("3MS", 4, 8), ("YE", 1, 6), ("12MS", 1, 6), ("7h", 1, 6), (1, 1, 12)],
 )  # fmt: skip
 def test_season_and_horizon_follow_from_the_frequency(freq: str | int, season: int, horizon: int) -> None:
     assert (Calendar(freq).season_length, Calendar(freq).horizon) == (season, horizon)

@@ -159,12 +159,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether the column holds text."""
-        import pyarrow as pa
-
-        kind = self.arrow.type
-        return bool(
-            pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
-        )
+        return str(self.arrow.type) in ("string", "large_string", "string_view")
 
     @property
     def looks_like_times(self) -> bool:
@@ -200,7 +195,7 @@ class Column:
         rows = np.flatnonzero(missing.to_numpy(zero_copy_only=False))
         if rows.size:
             raise self.error(
-                f"is empty in {rows.size} rows, first in {self.row(int(rows[0]))}", f"{what} in all rows"
+                f"has {rows.size} empty, first in {self.row(int(rows[0]))}", f"{what} in all rows"
             )
 
 

@@ -68,7 +68,7 @@ def _open_memory(table: Any) -> Source:
         frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(table)
     except Exception as error:  # The libraries that narwhals speaks to each raise their own.
         raise UserError(
-            f"The source is a {type(table).__name__}, which is no table that can be read "
+            f"The source, of type {type(table).__name__}, cannot be read as a table "
             f"({_one_line(error)}): give a pandas, polars or pyarrow table, a path, or a data set's name."
         ) from error
     columns = tuple(frame.collect_schema().names())
@@ -122,7 +122,7 @@ def _find_files(source: str) -> list[Path]:
         if path.parent.is_dir():
             near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=3)
         hint = f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else (
-            f"the folder {path.parent} does not exist either." if not path.parent.exists() else
+            f"give a path in a folder that exists, which {path.parent} does not." if not path.parent.exists() else
             "give the path of a CSV or Parquet file."
         )  # fmt: skip
         raise UserError(f"{source} does not exist: {hint}")
@@ -141,7 +141,7 @@ def _column_names(path: Path) -> tuple[str, ...]:
         if path.name.lower().endswith(_CSV):
             header, delimiter = _header(path)
             return tuple(next(csv.reader([header], delimiter=delimiter), []))
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, csv.Error) as error:
         raise _unreadable(path, error) from error
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
 

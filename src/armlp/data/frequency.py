@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from math import gcd
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -81,7 +83,7 @@ def infer_calendar(
     except UserError:
         # Rarer calendars, such as every second Tuesday of a month, are left to pandas.
         longest = np.argmax(np.diff(offsets))
-        freq = pd.infer_freq(pd.DatetimeIndex(local[offsets[longest] : offsets[longest + 1]][:1000]))
+        freq = _freq_of_pandas(local[offsets[longest] : offsets[longest + 1]][:1000])
         starts = np.repeat(nanoseconds[offsets[:-1]], np.diff(offsets))
         if freq and (Calendar(freq).positions(starts, nanoseconds) >= 0).all():
             return Calendar(freq, timezone)
@@ -89,6 +91,16 @@ def infer_calendar(
     if step % 7 == 0 and (weekdays == weekdays[0]).all():
         return Calendar(f"{step // 7 if step > 7 else ''}W-{_WEEKDAYS[weekdays[0]]}", timezone)
     return Calendar(f"{step if step > 1 else ''}D", timezone)
+
+
+def _freq_of_pandas(times: np.ndarray) -> str | None:
+    """The alias that pandas finds, which it gives as text until version 4."""
+    if len(times) < 3:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        freq: Any = pd.infer_freq(pd.DatetimeIndex(times))
+    return freq and str(getattr(freq, "freqstr", freq))
 
 
 def _duration_alias(step: int) -> str:

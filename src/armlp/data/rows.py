@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from armlp.data.columns import Column
 from armlp.data.files import Source
 from armlp.data.panel import TableStyle
 from armlp.errors import UserError
+
+if TYPE_CHECKING:
+    import narwhals as nw
 
 
 @dataclass
@@ -45,7 +48,7 @@ def long_rows(table: Source, id_column: str, time_column: str, targets: tuple[st
     _require(table, (id_column,), "--data.id_column")
     _require_times(table, time_column)
     _require(table, targets, "--data.target_columns")
-    frame = table.read(tuple(dict.fromkeys((id_column, time_column, *targets))))
+    frame = _read(table, tuple(dict.fromkeys((id_column, time_column, *targets))))
     id_values = Column(frame, id_column, table.name, "--data.id_column")
     codes, ids = id_values.ids()
 
@@ -71,7 +74,7 @@ def column_rows(
     _require_times(table, time_column)
     _require(table, targets, "--data.target_columns")
     names = targets or tuple(name for name in table.columns if name not in (time_column, id_column))
-    frame = table.read((time_column, *names))
+    frame = _read(table, (time_column, *names))
     time_values = Column(frame, time_column, table.name, "--data.time_column")
     times, timezone = time_values.times()
 
@@ -108,6 +111,13 @@ def _numeric_columns(columns: list[Column], name: str) -> list[Column]:
             f"{name}: columns that hold no numbers are left out: {few(other)}.", UserWarning, stacklevel=5
         )
     return numeric
+
+
+def _read(table: Source, columns: Sequence[str]) -> nw.DataFrame[Any]:
+    frame = table.read(columns)
+    if not len(frame):
+        raise UserError(f"{table.name} has columns but no rows: give a table with at least one row.")
+    return frame
 
 
 def _require(table: Source, columns: Sequence[str], option: str) -> None:

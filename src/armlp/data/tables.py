@@ -64,8 +64,6 @@ def read_panel(
         rows = long_rows(table, id_column, time_column, targets or ("y",))
     else:
         rows = column_rows(table, id_column, time_column, targets, layout)
-    if not len(rows.times):
-        raise UserError(f"{table.name} has a header but no rows: give a table with at least one row.")
     return _panel(rows, table.name, freq)
 
 
@@ -270,7 +268,7 @@ def _spelled_times(instants: np.ndarray, timezone: str | None, style: TableStyle
 
     dtype = style.time_dtype
     if instants.dtype.kind != "M":
-        return pa.array(instants).cast(getattr(pa, str(dtype).lower()) if dtype else pa.int64())
+        return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
     times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))
     if isinstance(dtype, nw.Date):
         return times.cast(pa.date32())

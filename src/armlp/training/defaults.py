@@ -38,5 +38,6 @@ def quiet() -> None:
 _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder
     ".*LeafSpec.*is deprecated.*",  # between lightning and torch
+    "Be aware that when using `ckpt_path`, callbacks",  # training's callbacks have nothing to do in a forecast
     "The number of training batches .* is smaller than the logging interval",  # logging goes by steps
 )

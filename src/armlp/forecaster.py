@@ -1,0 +1,213 @@
+"""The Python face: fit, predict, sample, save and load, over the same objects as the command line."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import shutil
+from collections.abc import Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
+from armlp.training.callbacks import ForecastWriter
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.dashboard import Dashboard
+from armlp.training.defaults import CHECKPOINT, EARLY_STOPPING, TRAINER, quiet
+from armlp.training.module import ForecastModule
+from armlp.training.progress import StepBar
+
+if TYPE_CHECKING:
+    from narwhals.typing import IntoFrame
+
+
+class Forecaster:
+    """Fits an autoregressive MLP to a table of series and forecasts from it.
+
+        forecaster = Forecaster(horizon=48).fit(table)
+        forecast = forecaster.predict(levels=(80, 95))
+
+    Args:
+        horizon: `H`; from the frequency of the table where left out.
+        seed: Of the weights, the batches and everything else that is drawn in training.
+        **options: Any option of `SeriesDataModule` (`freq`, `season_length`, `val_windows`, ...), `ForecastModule`
+            (`context_length`, `head`, `learning_rate`, ...) or Lightning's `Trainer` (`max_steps`, `accelerator`,
+            `default_root_dir`, ...) by its name. What is left out is chosen from the data.
+
+    Raises:
+        UserError: An option is unknown or out of its range; the message names it.
+    """
+
+    def __init__(self, horizon: int | None = None, *, seed: int = 0, **options: Any) -> None:
+        quiet()
+        self._data = {"horizon": horizon, "seed": seed} | _taken(SeriesDataModule, options)
+        self._model = _taken(ForecastModule, options)
+        self._trainer = TRAINER | _taken(Trainer, options)
+        if options:
+            name = next(iter(options))
+            known = [*_names(SeriesDataModule), *_names(ForecastModule), *_names(Trainer)]
+            close = get_close_matches(name, known, n=1)
+            raise UserError(f"{name} is not an option of Forecaster{f'; did you mean {close[0]}' if close else ''}.")
+        self._seed = seed
+        self._module: ForecastModule | None = None
+        self._fitted_data: SeriesDataModule | None = None
+        self._checkpoint: str | None = None
+
+    def fit(self, table: IntoFrame | str | os.PathLike[str]) -> Forecaster:
+        """Trains on a table, and keeps the best checkpoint of its validation.
+
+        Args:
+            table: pandas, polars or pyarrow, the path of a CSV or Parquet file, or the name of a catalog data set.
+
+        Returns:
+            Itself.
+
+        Raises:
+            UserError: The table cannot be used; the message names what is wrong and the fix.
+        """
+        seed_everything(self._seed, verbose=False)
+        data = SeriesDataModule(table, **self._data)
+        module = ForecastModule(**self._model)
+        checkpoint = ModelCheckpoint(**CHECKPOINT)
+        trainer = Trainer(
+            **{
+                "logger": TensorBoardLogger(
+                    self._trainer.get("default_root_dir") or ".", "lightning_logs", default_hp_metric=False
+                )
+            }
+            | self._trainer
+            | {"callbacks": [checkpoint, EarlyStopping(**EARLY_STOPPING), Dashboard(), *self._callbacks()]}
+        )
+        trainer.fit(module, datamodule=data)
+        self._restore(checkpoint.best_model_path)
+        self._fitted_data = data
+        return self
+
+    def predict(
+        self,
+        table: IntoFrame | str | os.PathLike[str] | None = None,
+        horizon: int | None = None,
+        levels: Sequence[float] = (80, 95),
+        num_paths: int = 200,
+        seed: int = 0,
+    ) -> Any:
+        """Forecasts beyond the end of every series.
+
+        Args:
+            table: Series to forecast, seen in training or not, no refit; the table of `fit` where left out.
+            horizon: `H`, any length; that of the training where left out.
+            levels: Central coverages of the intervals, in percent.
+            num_paths: `P`, sampled futures per series that quantiles are taken from.
+            seed: Of the paths.
+
+        Returns:
+            The same kind of table as came in, with the columns `unique_id, ds, armlp` (the median) and per level
+            `armlp-lo-80, armlp-hi-80`, data units, sorted by `unique_id, ds`.
+
+        Raises:
+            UserError: There is nothing fitted, or the table cannot be used.
+        """
+        writer = ForecastWriter(levels=levels, num_paths=num_paths, seed=seed)
+        self._roll(self._data_of(table, horizon), writer, keep=False)
+        return writer.table
+
+    def sample(
+        self,
+        table: IntoFrame | str | os.PathLike[str] | None = None,
+        horizon: int | None = None,
+        num_paths: int = 200,
+        seed: int = 0,
+    ) -> np.ndarray:
+        """Sampled futures of every series, in the order of their ids.
+
+        Args:
+            table: As in `predict`.
+            horizon: `H`, any length.
+            num_paths: `P`.
+            seed: Of the paths; the same seed and series give the same paths.
+
+        Returns:
+            `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units.
+
+        Raises:
+            UserError: There is nothing fitted, or the table cannot be used.
+        """
+        writer = ForecastWriter(levels=(), num_paths=num_paths, seed=seed)
+        paths = self._roll(self._data_of(table, horizon), writer, keep=True)
+        return torch.cat(paths).cpu().numpy()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
+
+        Raises:
+            UserError: There is nothing fitted, or the file cannot be written.
+        """
+        source = self._fitted()
+        try:
+            shutil.copyfile(source, path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **options: Any) -> Forecaster:
+        """Reads what `save` or `armlp fit` wrote. No code of the file is run.
+
+        Args:
+            path: A `.ckpt` file.
+            **options: Of Lightning's `Trainer`, such as `accelerator`.
+
+        Raises:
+            UserError: The file is missing, cut short, or of another program.
+        """
+        forecaster = cls(**options)
+        forecaster._restore(os.fspath(path))
+        return forecaster
+
+    def _restore(self, path: str) -> None:
+        checkpoint = read_checkpoint(path)
+        self._data = dict(checkpoint["datamodule_hyper_parameters"])
+        self._module = ForecastModule(**checkpoint["hyper_parameters"])
+        self._module.load_state_dict(checkpoint["state_dict"])
+        self._checkpoint = path
+
+    def _fitted(self) -> str:
+        if self._checkpoint is None:
+            raise UserError("There is nothing fitted yet: call fit(table) first, or Forecaster.load(path).")
+        return self._checkpoint
+
+    def _data_of(self, table: IntoFrame | str | os.PathLike[str] | None, horizon: int | None) -> SeriesDataModule:
+        self._fitted()
+        if table is None and self._fitted_data is None and "source" not in self._data:
+            raise UserError("The checkpoint holds no table: call predict(table) with the series to forecast.")
+        options = self._data | ({} if table is None else {"source": table})
+        options |= {} if horizon is None else {"horizon": horizon}
+        if table is None and self._fitted_data is not None:
+            options["source"] = self._fitted_data.source
+        return SeriesDataModule(**options)
+
+    def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:
+        assert self._module is not None
+        kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
+        options = {name: self._trainer[name] for name in kept if name in self._trainer}
+        trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **options)
+        return trainer.predict(self._module, datamodule=data, return_predictions=keep) or []
+
+    def _callbacks(self) -> list[StepBar]:
+        return [StepBar()] if self._trainer.get("enable_progress_bar", True) else []
+
+
+def _names(kind: type) -> list[str]:
+    """The names of a class' options."""
+    return [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+
+
+def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Takes the options of a class out of `options`."""
+    return {name: options.pop(name) for name in _names(kind) if name in options}
