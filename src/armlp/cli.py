@@ -16,10 +16,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from armlp import __version__
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.training.callbacks import ForecastWriter
+from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import CHECKPOINT, EARLY_STOPPING, TRAINER, quiet
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet
 from armlp.training.module import NETWORK_OPTIONS, ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.report import print_scores, report_fit, report_test
@@ -40,7 +40,7 @@ class ArmlpCLI(LightningCLI):
             ForecastModule,
             SeriesDataModule,
             args=args,
-            trainer_defaults=TRAINER | {"callbacks": [StepBar()]},
+            trainer_defaults=TRAINER | {"callbacks": [StepBar(), LastCheckpoint()]},
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
@@ -57,7 +57,7 @@ class ArmlpCLI(LightningCLI):
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.add_lightning_class_args(EarlyStopping, "early_stopping")
             parser.add_lightning_class_args(Dashboard, "dashboard")
-            parser.set_defaults({f"checkpoint.{name}": value for name, value in CHECKPOINT.items()})
+            parser.set_defaults({f"checkpoint.{name}": value for name, value in BEST.items()})
             parser.set_defaults({f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()})
         if subcommand in _TABLES:
             parser.add_lightning_class_args(ForecastWriter, "forecast")
@@ -108,6 +108,7 @@ class ArmlpCLI(LightningCLI):
             if config.ckpt_path is not None:
                 run = run_folder(config.ckpt_path)
                 folder, version = run.parent, run.name
+            folder = folder.resolve()  # checkpoints know their folder by its full name
             kwargs["logger"] = TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
         return super().instantiate_trainer(**kwargs)
 

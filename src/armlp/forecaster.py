@@ -17,10 +17,10 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.training.callbacks import ForecastWriter
+from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import CHECKPOINT, EARLY_STOPPING, TRAINER, quiet
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 
@@ -75,7 +75,7 @@ class Forecaster:
         seed_everything(self._seed, verbose=False)
         data = SeriesDataModule(table, **self._data)
         module = ForecastModule(**self._model)
-        checkpoint = ModelCheckpoint(**CHECKPOINT)
+        checkpoint = ModelCheckpoint(**BEST)
         trainer = Trainer(
             **{
                 "logger": TensorBoardLogger(
@@ -83,7 +83,7 @@ class Forecaster:
                 )
             }
             | self._trainer
-            | {"callbacks": [checkpoint, EarlyStopping(**EARLY_STOPPING), Dashboard(), *self._callbacks()]}
+            | {"callbacks": [checkpoint, LastCheckpoint(), EarlyStopping(**EARLY_STOPPING), Dashboard(), *self._callbacks()]}
         )
         trainer.fit(module, datamodule=data)
         self._restore(checkpoint.best_model_path)

@@ -14,7 +14,8 @@ from armlp.errors import UserError
 
 FREQUENCIES = [
     "10s", "min", "15min", "30min", "h", "6h", "D", "3D", "B", "W-SUN", "2W-TUE", "SMS", "MS", "ME", "2MS",
-    "BMS", "BME", "QS", "QE", "QS-FEB", "QE-OCT", "BQE", "2QS", "YS", "YE", "YE-JUN", "BYE", "2YS", "WOM-2TUE",
+    "BMS", "BME", "QS", "QE", "QS-FEB", "QE-OCT", "BQE", "2QS", "YS", "YE", "YE-JUN", "BYE", "2YS",
+    "WOM-2TUE",
 ]  # fmt: skip
 INFERABLE = [freq for freq in FREQUENCIES if freq != "SMS"]
 

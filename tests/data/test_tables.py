@@ -381,6 +381,10 @@ def test_missing_columns_are_named_with_the_likeliest_other() -> None:
     expect(error_of(table[["unique_id", "y"]]), "no column 'ds'", "'unique_id', 'y'", "--data.time_column")
 
 
+def test_a_target_named_twice_is_refused() -> None:
+    expect(error_of(long_table(), target_columns=["y", "y"]), "--data.target_columns", "twice (y, y)")
+
+
 def test_unknown_layouts_are_refused_with_the_known_ones() -> None:
     expect(error_of(long_table(), layout="broad"), "--data.layout 'broad'", "auto, long, wide, vector")
 
@@ -397,7 +401,7 @@ def test_missing_ids_and_times_are_named() -> None:
     expect(
         error_of(table.assign(unique_id=table.unique_id.where(table.index != 2))),
         "'unique_id'",
-        "1 rows",
+        "1 empty",
         "row 3",
     )
     expect(error_of(table.assign(ds=table.ds.where(table.index != 7))), "'ds'", "row 8, series 'b'")
@@ -408,6 +412,10 @@ def test_times_that_cannot_be_read_are_named() -> None:
     table.loc[7, "ds"] = "soon"
     expect(error_of(table), "'ds' holds 'soon' (row 8, series 'b')", "2000-12-31")
     expect(error_of(long_table().assign(ds=0.5)), "'ds' holds Float64", "--data.time_column")
+    periods = long_table(1).assign(ds=pd.period_range("2020-01", periods=6, freq="M"))
+    expect(error_of(periods), "'ds' holds", "period")
+    huge = pd.DataFrame({"unique_id": "a", "ds": np.array([2**63], dtype="uint64"), "y": 1.0})
+    expect(error_of(huge), "'ds' holds integers beyond int64")
     late = pl.DataFrame({"unique_id": ["a"], "ds": [dt.datetime(9999, 1, 1)], "y": [1.0]})
     expect(error_of(late), "'ds'", "1678 to 2261")
 

@@ -65,7 +65,7 @@ class Column:
 
         self._refuse_missing("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
-            raise self.error(f"holds {self.dtype}", "ids that are text, integers or categories")
+            raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
         encoded = self.arrow.dictionary_encode()
         ids = encoded.dictionary.to_numpy(zero_copy_only=False)
         order = np.argsort(ids, kind="stable")
@@ -85,7 +85,10 @@ class Column:
         kind = self.arrow.type
         self._refuse_missing("times")
         if pa.types.is_integer(kind):
-            return self.arrow.cast(pa.int64()).to_numpy(zero_copy_only=False), None
+            try:
+                return self.arrow.cast(pa.int64()).to_numpy(zero_copy_only=False), None
+            except pa.ArrowInvalid as error:
+                raise self.error("holds integers beyond int64", "smaller ones") from error
         if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
             timezone = getattr(kind, "tz", None)
             try:
@@ -95,7 +98,7 @@ class Column:
             return instants.to_numpy(zero_copy_only=False).view("datetime64[ns]"), timezone
         if self.is_text:
             return self._parsed_times()
-        raise self.error(f"holds {self.dtype}", "datetimes, dates, text that spells them, or integers")
+        raise self.error(f"holds {self._kind}", "datetimes, dates, text that spells them, or integers")
 
     def _parsed_times(self) -> tuple[np.ndarray, str | None]:
         encoded = self.arrow.dictionary_encode()
@@ -172,12 +175,18 @@ class Column:
         some = self.arrow.drop_null()[:100].unique()
         return len(some) > 0 and not isinstance(parse_times(some.to_numpy(zero_copy_only=False)), str)
 
+    @property
+    def _kind(self) -> str:
+        """The type of the column, for a message."""
+        known = str(self.dtype)
+        return str(self.arrow.type) if known == "Unknown" else known
+
     def _first_text(self) -> str:
         """The first value that is no number, for a message."""
         import pandas as pd
 
         if not self.is_text:
-            return str(self.dtype)
+            return self._kind
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
         filled = values[values.notna() & (values != "")]
         bad = filled[pd.to_numeric(filled, errors="coerce").isna()]

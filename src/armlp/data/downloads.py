@@ -13,7 +13,8 @@ from armlp.errors import UserError
 _ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
 _M4 = "https://raw.githubusercontent.com/Mcompetitions/M4-methods/master/Dataset"
 
-# By name of the file: where it lies under its address, and its SHA-256.
+# SHA-256 by name of the file. Those of the monthly, quarterly and yearly M4 files are from one public
+# source, the others from at least two that agree.
 _SHA256 = {
     "ETTh1.csv": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
     "ETTh2.csv": "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",

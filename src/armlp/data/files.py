@@ -118,17 +118,20 @@ def _find_files(source: str) -> list[Path]:
         found = sorted(file for file in matches if file.name.endswith(_PARQUET + _CSV) and file.is_file())
         wanted = "CSV or Parquet files that match"
     else:
-        near = []
-        if path.parent.is_dir():
-            near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=3)
-        hint = f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?" if near else (
-            f"give a path in a folder that exists, which {path.parent} does not." if not path.parent.exists() else
-            "give the path of a CSV or Parquet file."
-        )  # fmt: skip
-        raise UserError(f"{source} does not exist: {hint}")
+        raise UserError(f"{source} does not exist: {_likelier_path(path)}")
     if not found:
         raise UserError(f"{source} holds no {wanted}: give a path with at least one.")
     return found
+
+
+def _likelier_path(path: Path) -> str:
+    """What to give instead of a path that does not exist."""
+    if not path.parent.is_dir():
+        return f"give a path in a folder that exists, which {path.parent} does not."
+    near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=3)
+    if near:
+        return f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?"
+    return "give the path of a CSV or Parquet file."
 
 
 def _column_names(path: Path) -> tuple[str, ...]:

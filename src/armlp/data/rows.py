@@ -122,6 +122,8 @@ def _read(table: Source, columns: Sequence[str]) -> nw.DataFrame[Any]:
 
 def _require(table: Source, columns: Sequence[str], option: str) -> None:
     """Refuse a table that lacks a column, with the likeliest other spelling."""
+    if len(set(columns)) < len(columns):
+        raise UserError(f"{option} names a column twice ({', '.join(columns)}): name each once.")
     for column in columns:
         if column not in table.columns:
             near = get_close_matches(column, table.columns, n=1, cutoff=0.5)

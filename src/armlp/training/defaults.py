@@ -16,10 +16,9 @@ TRAINER: dict[str, Any] = {
     "enable_model_summary": False,
 }
 
-CHECKPOINT: dict[str, Any] = {
+BEST: dict[str, Any] = {
     "filename": "best",
     "monitor": MONITOR,
-    "save_last": True,
     "enable_version_counter": False,
     "save_on_train_epoch_end": False,  # validation goes by steps, not by epochs
 }
