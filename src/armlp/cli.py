@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp import __version__
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.files import prepare_output
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
@@ -22,7 +23,7 @@ from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet
 from armlp.training.module import NETWORK_OPTIONS, ForecastModule
 from armlp.training.progress import StepBar
-from armlp.training.report import print_scores, report_fit, report_test
+from armlp.training.report import Report
 
 _PRESETS = resources.files("armlp") / "presets"
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
@@ -40,7 +41,7 @@ class ArmlpCLI(LightningCLI):
             ForecastModule,
             SeriesDataModule,
             args=args,
-            trainer_defaults=TRAINER | {"callbacks": [StepBar(), LastCheckpoint()]},
+            trainer_defaults=TRAINER | {"callbacks": [StepBar(), Report()]},
             seed_everything_default=0,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
@@ -48,17 +49,18 @@ class ArmlpCLI(LightningCLI):
             parser_kwargs={"prog": "armlp", "version": f"armlp {__version__}", "description": __doc__},
         )
 
-    def _prepare_subcommand_parser(
-        self, klass: type, subcommand: str, **kwargs: Any
-    ) -> LightningArgumentParser:
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.link_arguments("seed_everything", "data.seed")
         if subcommand == "fit":
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
             parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+            parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
             parser.add_lightning_class_args(Dashboard, "dashboard")
             parser.set_defaults({f"checkpoint.{name}": value for name, value in BEST.items()})
             parser.set_defaults({f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()})
+        if subcommand in ("validate", "test"):
+            parser.set_defaults({"verbose": False})  # the report says it
         if subcommand in _TABLES:
             parser.add_lightning_class_args(ForecastWriter, "forecast")
         return parser
@@ -109,20 +111,12 @@ class ArmlpCLI(LightningCLI):
                 run = run_folder(config.ckpt_path)
                 folder, version = run.parent, run.name
             folder = folder.resolve()  # checkpoints know their folder by its full name
+            prepare_output(folder / "run", ("",))
             kwargs["logger"] = TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
         return super().instantiate_trainer(**kwargs)
 
-    def after_fit(self) -> None:
-        """Says how good the best checkpoint is, and where it is."""
-        report_fit(self.trainer)
-
-    def after_validate(self) -> None:
-        """Says how good the model is on the validation origins."""
-        print_scores(self.model.scores, "Validation")
-
     def after_test(self) -> None:
-        """Says how good the model is on the test origins, and where the table is."""
-        report_test(self.model)
+        """Says where the table is."""
         print(f"backtest table: {self.config.test.forecast.output}")
 
     def after_predict(self) -> None:
@@ -149,8 +143,11 @@ def _with_presets(args: Sequence[str]) -> list[str]:
     """The same arguments with the name of a preset replaced by its file."""
     options = ("--config", "-c")
     return [
-        f"{option}={_preset(value)}" if option in options and sign else
-        _preset(argument) if index and args[index - 1] in options else argument
+        f"{option}={_preset(value)}"
+        if option in options and sign
+        else _preset(argument)
+        if index and args[index - 1] in options
+        else argument
         for index, argument in enumerate(args)
         for option, sign, value in [argument.partition("=")]
     ]

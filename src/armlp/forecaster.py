@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 
@@ -23,6 +23,7 @@ from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
+from armlp.training.report import Report
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -83,7 +84,15 @@ class Forecaster:
                 )
             }
             | self._trainer
-            | {"callbacks": [checkpoint, LastCheckpoint(), EarlyStopping(**EARLY_STOPPING), Dashboard(), *self._callbacks()]}
+            | {
+                "callbacks": [
+                    checkpoint,
+                    LastCheckpoint(),
+                    EarlyStopping(**EARLY_STOPPING),
+                    Dashboard(),
+                    *self._callbacks(),
+                ]
+            }
         )
         trainer.fit(module, datamodule=data)
         self._restore(checkpoint.best_model_path)
@@ -197,15 +206,16 @@ class Forecaster:
         kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
         options = {name: self._trainer[name] for name in kept if name in self._trainer}
         trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **options)
-        return trainer.predict(self._module, datamodule=data, return_predictions=keep) or []
+        predictions: Any = trainer.predict(self._module, datamodule=data, return_predictions=keep)
+        return predictions or []
 
-    def _callbacks(self) -> list[StepBar]:
-        return [StepBar()] if self._trainer.get("enable_progress_bar", True) else []
+    def _callbacks(self) -> list[Callback]:
+        return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
 
 
 def _names(kind: type) -> list[str]:
     """The names of a class' options."""
-    return [name for name in inspect.signature(kind.__init__).parameters if name != "self"]
+    return [name for name in inspect.signature(kind).parameters]
 
 
 def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:

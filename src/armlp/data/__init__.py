@@ -1,0 +1,1 @@
+"""Tables in, batches out, forecasts back into tables; no network in here."""

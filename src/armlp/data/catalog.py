@@ -88,9 +88,7 @@ def resolve(source: Any) -> tuple[Any, Options]:
     if not isinstance(source, (str, os.PathLike)):
         return source, Options()
     text = os.fspath(source)
-    is_name = (
-        isinstance(source, str) and text == Path(text).name and not Path(text).suffix and not has_magic(text)
-    )
+    is_name = isinstance(source, str) and text == Path(text).name and not Path(text).suffix and not has_magic(text)
     if text in _ENTRIES or (is_name and not Path(text).exists()):
         entry = get(text)
         return entry.load(), entry.options
@@ -136,9 +134,7 @@ def _competition(name: str, period: str, part: str) -> pd.DataFrame:
     table: pd.DataFrame = pd.DataFrame(
         {
             "unique_id": np.repeat([one.sn for one in series], [len(one) for one in values]),
-            "ds": np.concatenate(
-                [start + np.arange(len(one)) for start, one in zip(starts, values, strict=True)]
-            ),
+            "ds": np.concatenate([start + np.arange(len(one)) for start, one in zip(starts, values, strict=True)]),
             "y": np.concatenate(values),
         }
     )

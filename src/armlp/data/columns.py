@@ -123,11 +123,7 @@ class Column:
 
         if not self.is_numeric:
             raise self.error(f"holds {self._first_text()}", "numbers")
-        wide = (
-            self.arrow
-            if pa.types.is_floating(self.arrow.type)
-            else pc.cast(self.arrow, pa.float64(), safe=False)
-        )
+        wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
         numbers = wide.to_numpy(zero_copy_only=False)
         with np.errstate(over="ignore"):
             narrow = numbers.astype(np.float32)
@@ -139,9 +135,7 @@ class Column:
                     f"holds {numbers[row]} ({self.row(row)}; {infinite.size} in all)",
                     "finite numbers, with missing values empty",
                 )
-            raise self.error(
-                f"holds {numbers[row]:g} ({self.row(row)})", "numbers within float32, up to 3.4e38"
-            )
+            raise self.error(f"holds {numbers[row]:g} ({self.row(row)})", "numbers within float32, up to 3.4e38")
         return np.asarray(narrow)
 
     @property
@@ -191,9 +185,7 @@ class Column:
         filled = values[values.notna() & (values != "")]
         bad = filled[pd.to_numeric(filled, errors="coerce").isna()]
         first = bad if len(bad) else filled
-        return (
-            f"text, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})" if len(first) else "empty text"
-        )
+        return f"text, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})" if len(first) else "empty text"
 
     def _refuse_missing(self, what: str) -> None:
         import pyarrow.compute as pc
@@ -203,9 +195,7 @@ class Column:
             missing = pc.or_(missing, pc.fill_null(pc.equal(self.arrow, ""), True))
         rows = np.flatnonzero(missing.to_numpy(zero_copy_only=False))
         if rows.size:
-            raise self.error(
-                f"has {rows.size} empty, first in {self.row(int(rows[0]))}", f"{what} in all rows"
-            )
+            raise self.error(f"has {rows.size} empty, first in {self.row(int(rows[0]))}", f"{what} in all rows")
 
 
 def parse_times(spelled: np.ndarray) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -118,10 +119,12 @@ class SeriesDataModule(LightningDataModule):
             return
         source, options = catalog.resolve(self.source)
         columns = ("id_column", "time_column", "target_columns", "layout", "freq")
-        panel = read_panel(source, **{name: self.hparams[name] for name in columns} | options.reader)
+        panel = read_panel(source, **{name: self.hparams[name] for name in columns} | dict(options.reader))
         for name in ("horizon", "season_length"):
             if self.hparams[name] is None:
                 self.hparams[name] = getattr(options, name) or getattr(panel.calendar, name)
+        if source is not self.source:
+            panel = replace(panel, name=str(self.source))
         self._panel = panel
 
     def shape_windows(self, context_length: int, span: int) -> None:
@@ -150,10 +153,13 @@ class SeriesDataModule(LightningDataModule):
                 "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
             )
         if len(short):
-            names = ", ".join(f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
+            names = ", ".join(
+                f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist()
+            )
             warnings.warn(
                 f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
-                f"{', ...' if len(short) > 3 else ''}; a series needs {held_out + 2} rows, {held_out} of them held out.",
+                f"{', ...' if len(short) > 3 else ''}; "
+                f"a series needs {held_out + 2} rows, {held_out} of them held out.",
                 stacklevel=2,
             )
         loader = TrainingLoader(

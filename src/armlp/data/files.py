@@ -93,9 +93,7 @@ def _open_files(source: str | os.PathLike[str]) -> Source:
     def read(needed: Sequence[str]) -> nw.DataFrame[Any]:
         for path in paths:
             for column in set(needed) - set(columns[path]):
-                raise UserError(
-                    f"{path} has no column '{column}', but {paths[0]} has: give files that are alike."
-                )
+                raise UserError(f"{path} has no column '{column}', but {paths[0]} has: give files that are alike.")
         return nw.from_native(_read_files(paths, list(needed)), eager_only=True)
 
     return Source(os.fspath(source), columns[paths[0]], "pyarrow", read)
@@ -106,9 +104,7 @@ def _find_files(source: str) -> list[Path]:
     path = Path(source).expanduser()
     if path.is_file():
         if path.stat().st_size == 0:
-            raise UserError(
-                f"{source} is empty (0 bytes): give a CSV or Parquet file with a header and rows."
-            )
+            raise UserError(f"{source} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
         return [path]
     if path.is_dir():
         found = sorted(file for file in path.rglob("*") if file.name.endswith(_PARQUET) and file.is_file())

@@ -65,9 +65,7 @@ def lorenz() -> pd.DataFrame:
     return table
 
 
-def _runge_kutta(
-    slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, length: int
-) -> np.ndarray:
+def _runge_kutta(slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, length: int) -> np.ndarray:
     """`[length, V]` states of an ordinary differential equation, by fixed steps of fourth order."""
     states = np.empty((length, len(state)))
     for row in states:

@@ -67,9 +67,7 @@ def long_rows(table: Source, id_column: str, time_column: str, targets: tuple[st
     return Rows(codes, ids, times, timezone, values, targets, style)
 
 
-def column_rows(
-    table: Source, id_column: str, time_column: str, targets: tuple[str, ...], layout: str
-) -> Rows:
+def column_rows(table: Source, id_column: str, time_column: str, targets: tuple[str, ...], layout: str) -> Rows:
     """Read the layouts `wide`, a column per series, and `vector`, all columns one vector series."""
     _require_times(table, time_column)
     _require(table, targets, "--data.target_columns")
@@ -103,13 +101,9 @@ def _numeric_columns(columns: list[Column], name: str) -> list[Column]:
     if not numeric:
         for column in columns:
             column.values()  # Says what the first one holds instead.
-        raise UserError(
-            f"{name} has no column of numbers beside its times: give a table with at least one target."
-        )
+        raise UserError(f"{name} has no column of numbers beside its times: give a table with at least one target.")
     if other:
-        warnings.warn(
-            f"{name}: columns that hold no numbers are left out: {few(other)}.", UserWarning, stacklevel=5
-        )
+        warnings.warn(f"{name}: columns that hold no numbers are left out: {few(other)}.", UserWarning, stacklevel=5)
     return numeric
 
 
@@ -128,9 +122,7 @@ def _require(table: Source, columns: Sequence[str], option: str) -> None:
         if column not in table.columns:
             near = get_close_matches(column, table.columns, n=1, cutoff=0.5)
             fix = f"pass {option} {near[0]}" if near else f"name one of them with {option}"
-            raise UserError(
-                f"{table.name} has no column '{column}': its columns are {few(table.columns, 10)}; {fix}."
-            )
+            raise UserError(f"{table.name} has no column '{column}': its columns are {few(table.columns, 10)}; {fix}.")
 
 
 def _require_times(table: Source, column: str) -> None:

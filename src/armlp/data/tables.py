@@ -153,9 +153,7 @@ def _calendar(rows: Rows, offsets: np.ndarray, name: str, freq: str | int | None
     return calendar
 
 
-def _refuse_off_calendar(
-    rows: Rows, positions: np.ndarray, offsets: np.ndarray, calendar: Calendar, name: str
-) -> None:
+def _refuse_off_calendar(rows: Rows, positions: np.ndarray, offsets: np.ndarray, calendar: Calendar, name: str) -> None:
     off = np.flatnonzero(positions < 0)
     if not off.size:
         return
@@ -163,9 +161,7 @@ def _refuse_off_calendar(
     start, time = (spell_time(calendar.wall_times(calendar.count(rows.times[[row]]))[0])
                    for row in (offsets[code], off[0]))  # fmt: skip
     try:
-        likely = (
-            f"--data.freq {infer_calendar(rows.times, offsets, rows.ids, rows.timezone, name).freq} would fit"
-        )
+        likely = f"--data.freq {infer_calendar(rows.times, offsets, rows.ids, rows.timezone, name).freq} would fit"
     except UserError:
         likely = "correct the times, or give another --data.freq"
     where = "" if start == time else f", which starts at {start}"

@@ -159,7 +159,7 @@ class TrainingLoader:
         epoch, drawn = divmod(self.batches_drawn, len(self))
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         order = torch.randperm(self.num_windows, generator=generator)
-        mine = order[self.rank :: self.world_size][: self.num_windows // self.world_size]
+        mine = order[self.rank :: self.world_size][: self.num_windows // self.world_size].contiguous()
         for index in mine.tensor_split(len(self))[drawn:]:
             self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
             series, origin = self.window(index.to(self.window_offsets.device))
@@ -212,6 +212,6 @@ class OriginLoader:
 
     def __iter__(self) -> Iterator[Windows]:
         """From the first origin to the last."""
-        pairs = zip(self.series.split(self.batch_size), self.origins.split(self.batch_size), strict=True)
-        for series, origins in pairs:
-            yield gather(self.panel, series, origins, self.context_length, self.span)
+        for first in range(0, len(self.series), self.batch_size):
+            part = slice(first, first + self.batch_size)
+            yield gather(self.panel, self.series[part], self.origins[part], self.context_length, self.span)

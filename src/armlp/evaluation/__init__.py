@@ -1,0 +1,1 @@
+"""Paths and truth in, numbers and pictures out; no Trainer."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from typing import cast
+
+from torch import Tensor
 from torchmetrics import MetricCollection
 
 from armlp.data.panel import Panel
@@ -11,6 +13,7 @@ from armlp.evaluation.baselines import naive_error, seasonal_naive
 from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
+    LeadMetric,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
     SymmetricMAPE,
@@ -19,7 +22,7 @@ from armlp.evaluation.metrics import (
 MODEL, BASELINE = "armlp", "seasonal naive"
 
 
-class Scoreboard(nn.Module):
+class Scoreboard:
     """Scores of the model and of the seasonal naive over the same origins.
 
     Args:
@@ -31,7 +34,6 @@ class Scoreboard(nn.Module):
     """
 
     def __init__(self, panel: Panel, ends: Tensor, horizon: int, season_length: int) -> None:
-        super().__init__()
         self.panel = panel
         self.horizon = horizon
         self.season_length = season_length
@@ -47,7 +49,7 @@ class Scoreboard(nn.Module):
             },
             compute_groups=False,
         )
-        self.boards = nn.ModuleDict({MODEL: metrics, BASELINE: metrics.clone()})
+        self.boards: dict[str, MetricCollection] = {MODEL: metrics, BASELINE: metrics.clone()}
 
     def update(self, paths: Tensor, windows: Windows) -> None:
         """Adds the forecasts of a batch.
@@ -81,11 +83,9 @@ class Scoreboard(nn.Module):
 
     def by_lead(self, metric: str) -> dict[str, Tensor]:
         """One metric at each lead, `[H]`, for the model and the baseline."""
-        return {name: board[metric].by_lead() for name, board in self.boards.items()}
+        return {name: cast(LeadMetric, board[metric]).by_lead() for name, board in self.boards.items()}
 
     def reset(self) -> None:
         """Forgets all batches."""
         for board in self.boards.values():
             board.reset()
-
-

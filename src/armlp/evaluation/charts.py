@@ -50,7 +50,9 @@ def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95)) -> Figur
 
     columns = 1 if len(fans) == 1 else 2
     rows = -(-len(fans) // columns)
-    figure = Figure(figsize=(9 if columns == 1 else 12, 4 if columns == 1 else 3.2 * rows), layout="constrained", dpi=110)
+    figure = Figure(
+        figsize=(9 if columns == 1 else 12, 4 if columns == 1 else 3.2 * rows), layout="constrained", dpi=110
+    )
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, fan in zip(axes, fans, strict=False):
@@ -74,7 +76,13 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
         for shade, level in enumerate(levels):
             low, high = (paths.quantile(0.5 + side * level / 200, 0) for side in (-1, 1))
             axis.fill_between(
-                fan.times, low, high, color=BLUE, alpha=0.16 + 0.14 * shade, linewidth=0, label=f"{level:g}% interval"
+                fan.times,
+                low,
+                high,
+                color=BLUE,
+                alpha=0.16 + 0.14 * shade,
+                linewidth=0,
+                label=f"{level:g}% interval",
             )
     axis.plot(fan.times, paths.quantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
     axis.set_title(fan.title, loc="left", fontsize=10)

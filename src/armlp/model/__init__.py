@@ -1,0 +1,1 @@
+"""The autoregressive MLP in pure torch; no Lightning, no tables."""

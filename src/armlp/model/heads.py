@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
@@ -19,7 +20,15 @@ from torch.distributions import Distribution, constraints
 from armlp.errors import UserError
 
 
-class Point(Distribution):
+class Predictive(Distribution):
+    """A distribution that is drawn from uniform noise, so that a path is a function of its noise."""
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """Values `[...]` for uniform noise `[..., noise]` in (0, 1), data units, differentiable in the parameters."""
+        return self.icdf(uniform[..., 0])
+
+
+class Point(Predictive):
     """All mass on one value. It has no density, so no likelihood.
 
     Args:
@@ -46,15 +55,11 @@ class Point(Distribution):
         return self.value
 
 
-class Normal(torch.distributions.Normal):
-    """The normal distribution, drawn from one uniform number a value."""
-
-    def draw(self, uniform: Tensor) -> Tensor:
-        """Values `[...]` for uniform noise `[..., 1]`, differentiable in the parameters."""
-        return self.loc + self.scale * torch.special.ndtri(uniform[..., 0])
+class Normal(torch.distributions.Normal, Predictive):
+    """The normal distribution, drawn from one uniform number a value through its quantile function."""
 
 
-class StudentT(torch.distributions.StudentT):
+class StudentT(torch.distributions.StudentT, Predictive):
     """Student's t, drawn by Bailey's polar method from two uniform numbers a value.
 
     Ralph W. Bailey (1994), Polar Generation of Random Variates with the t-Distribution,
@@ -67,7 +72,7 @@ class StudentT(torch.distributions.StudentT):
         return self.loc + self.scale * radius * torch.cos(2 * math.pi * uniform[..., 1])
 
 
-class PiecewiseLinearQuantile(Distribution):
+class PiecewiseLinearQuantile(Predictive):
     """A distribution given by its quantile function: linear between knots, exponential tails beyond them.
 
     The density is a staircase between the outer knots and falls off exponentially outside, so likelihood,
@@ -95,7 +100,8 @@ class PiecewiseLinearQuantile(Distribution):
     def _tails(self) -> tuple[Tensor, Tensor]:
         """The mean excess below the first knot and above the last."""
         gaps = self.knots[..., [1, -1]] - self.knots[..., [0, -2]]
-        return tuple((self._TAIL * gaps).unbind(-1))
+        below, above = (self._TAIL * gaps).unbind(-1)
+        return below, above
 
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
@@ -127,13 +133,12 @@ class PiecewiseLinearQuantile(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density `[...]` at `value [...]`, data units."""
+        knots = self.knots.expand(*torch.broadcast_shapes(value.shape, self.batch_shape), -1)
         segment = torch.searchsorted(
-            self.knots.detach().contiguous(), value.expand(self.batch_shape)[..., None].contiguous()
+            knots.detach().contiguous(), value.expand(knots.shape[:-1])[..., None].contiguous()
         )
-        gaps = self.knots.diff(dim=-1)
-        inner = (self.levels.diff().log() - gaps.log()).gather(
-            -1, (segment - 1).clamp(0, len(self.levels) - 2)
-        )[..., 0]
+        heights = self.levels.diff().log() - knots.diff(dim=-1).log()
+        inner = heights.gather(-1, (segment - 1).clamp(0, len(self.levels) - 2))[..., 0]
         below, above = self._tails()
         left_tail = (self.levels[0] / below).log() + (value - self.knots[..., 0]).clamp(max=0) / below
         right_tail = ((1 - self.levels[-1]) / above).log() + (self.knots[..., -1] - value).clamp(max=0) / above
@@ -150,10 +155,6 @@ class PiecewiseLinearQuantile(Distribution):
         tails = low * (self.knots[..., 0] - below) + (1 - high) * (self.knots[..., -1] + above)
         return (middles * self.levels.diff()).sum(-1) + tails
 
-    def draw(self, uniform: Tensor) -> Tensor:
-        """Values `[...]` for uniform noise `[..., 1]`, differentiable in the knots."""
-        return self.icdf(uniform[..., 0])
-
 
 class Head(ABC):
     """How raw network outputs become a distribution.
@@ -169,10 +170,10 @@ class Head(ABC):
     has_density: bool = True
 
     @abstractmethod
-    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Distribution:
+    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """The distribution of `[..., U]` values in data units from `raw [..., U, parameters]`."""
 
-    def loss(self, distribution: Distribution, value: Tensor, unit: Tensor) -> Tensor:
+    def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """What training minimises, per value `[...]`: here the negative log-likelihood of data units.
 
         Args:
@@ -192,7 +193,7 @@ class PointHead(Head):
 
     noise = 0
     has_density = False
-    _LOSSES: ClassVar = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+    _LOSSES: ClassVar[dict[str, Callable[..., Tensor]]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
     def __init__(self, point_loss: str = "mse") -> None:
         if point_loss not in self._LOSSES:
@@ -201,14 +202,13 @@ class PointHead(Head):
             )
         self.point_loss = point_loss
 
-    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Distribution:
+    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """All mass on `shift + scale * raw`."""
         return Point(shift + scale * raw[..., 0])
 
-    def loss(self, distribution: Distribution, value: Tensor, unit: Tensor) -> Tensor:
+    def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """The point loss of errors in multiples of `unit`."""
-        loss: Tensor = self._LOSSES[self.point_loss](distribution.mean / unit, value / unit, reduction="none")
-        return loss
+        return self._LOSSES[self.point_loss](distribution.mean / unit, value / unit, reduction="none")
 
 
 class NormalHead(Head):
@@ -216,7 +216,7 @@ class NormalHead(Head):
 
     parameters = 2
 
-    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Distribution:
+    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """Raw outputs are the mean and, through softplus, the standard deviation."""
         location, spread = raw.unbind(-1)
         return Normal(shift + scale * location, scale * _positive(spread), validate_args=False)
@@ -228,7 +228,7 @@ class StudentTHead(Head):
     parameters = 3
     noise = 2
 
-    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Distribution:
+    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """Raw outputs are the location and, through softplus, the scale and the degrees of freedom above 2."""
         location, spread, tail = raw.unbind(-1)
         return StudentT(
@@ -245,17 +245,18 @@ class QuantileHead(Head):
     LEVELS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
     parameters = len(LEVELS)
 
-    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Distribution:
+    def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """Raw outputs are the median and, through softplus, the gaps between the knots from there outwards."""
         middle = self.parameters // 2
         gaps = _positive(raw[..., 1:] - 2)
         below = -gaps[..., :middle].flip(-1).cumsum(-1).flip(-1)
         above = gaps[..., middle:].cumsum(-1)
         knots = raw[..., :1] + torch.cat([below, torch.zeros_like(raw[..., :1]), above], dim=-1)
-        levels = torch.tensor(self.LEVELS, dtype=raw.dtype, device=raw.device)
-        return PiecewiseLinearQuantile(levels, shift[..., None] + scale[..., None] * knots)
+        knots = shift[..., None] + scale[..., None] * knots
+        levels = torch.tensor(self.LEVELS, dtype=knots.dtype, device=knots.device)
+        return PiecewiseLinearQuantile(levels, knots)
 
-    def loss(self, distribution: Distribution, value: Tensor, unit: Tensor) -> Tensor:
+    def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """Twice the mean pinball loss over the knots, in multiples of `unit`."""
         assert isinstance(distribution, PiecewiseLinearQuantile)
         error = (value[..., None] - distribution.knots) / unit[..., None]

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import Distribution
 
 from armlp.errors import UserError
-from armlp.model.heads import HEADS, PointHead
+from armlp.model.heads import HEADS, PointHead, Predictive
 from armlp.model.scaling import SCALERS, Scaling, scale_window
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -97,9 +96,16 @@ class AutoregressiveMLP(nn.Module):
         _check_choice("head", head, HEADS)
         _check_choice("scaler", scaler, SCALERS)
         _check_choice("activation", activation, ACTIVATIONS)
-        for name, value in {"context_length": context_length, "patch_length": patch_length}.items():
-            if value < 1:
-                raise UserError(f"--model.{name}: {value} is too small; it must be at least 1.")
+        for name, value, least in (
+            ("context_length", context_length, 1),
+            ("patch_length", patch_length, 1),
+            ("residual_blocks", residual_blocks, 0),
+            ("block_size", block_size, 1),
+            ("season_length", season_length, 1),
+            ("channels", channels, 1),
+        ):
+            if value is not None and value < least:
+                raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
         if any(width < 1 for width in hidden_sizes):
             raise UserError(f"--model.hidden_sizes: {list(hidden_sizes)} holds a width below 1.")
         if not 0 <= dropout < 1:
@@ -147,7 +153,7 @@ class AutoregressiveMLP(nn.Module):
             nn.init.zeros_(output.weight)
             nn.init.zeros_(output.bias)
 
-    def forward(self, context: Tensor, observed: Tensor | None = None) -> Distribution:
+    def forward(self, context: Tensor, observed: Tensor | None = None) -> Predictive:
         """The distribution of the next patch, `[B, U(, V)]`, data units.
 
         Args:
@@ -157,7 +163,7 @@ class AutoregressiveMLP(nn.Module):
         observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
         return self.conditional(context, observed, scale_window(self.scaler, context, observed))
 
-    def conditional(self, window: Tensor, observed: Tensor, scaling: Scaling) -> Distribution:
+    def conditional(self, window: Tensor, observed: Tensor, scaling: Scaling) -> Predictive:
         """`forward` under a scaling fixed before: what every later step of a rollout uses.
 
         Args:

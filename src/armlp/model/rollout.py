@@ -80,9 +80,7 @@ def rollout(
     block = max(1, _PATHS_PER_BLOCK // distinct)
     paths = [
         _roll(model, *parts, horizon)
-        for parts in zip(
-            context.split(block), observed.split(block), noise[:, :distinct].split(block), strict=True
-        )
+        for parts in zip(context.split(block), observed.split(block), noise[:, :distinct].split(block), strict=True)
     ]
     return torch.cat(paths).expand(-1, num_paths, *[-1] * (context.dim() - 1))
 

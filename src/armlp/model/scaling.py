@@ -55,6 +55,7 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor) -> Scaling:
     if scaler == "mean_abs":
         return Scaling(torch.zeros_like(magnitude), magnitude, magnitude)
     mean = kept.sum(1, keepdim=True) / count
-    deviation = torch.where(observed, context - mean, 0.0)
+    # In units of the magnitude, so that the squares of very large and very small values stay in float32.
+    deviation = torch.where(observed, (context - mean) / magnitude, 0.0)
     spread = (deviation.square().sum(1, keepdim=True) / count).sqrt()
-    return Scaling(mean, torch.where(spread > _ROUNDING * magnitude, spread, magnitude), magnitude)
+    return Scaling(mean, magnitude * torch.where(spread > _ROUNDING, spread, 1.0), magnitude)

@@ -108,7 +108,7 @@ class ForecastWriter(Callback):
         assert isinstance(pl_module, ForecastModule)
         channels = pl_module.datamodule.panel.channels
         levels = self.levels if pl_module.has_distribution else []
-        columns = {}
+        columns: dict[str, Tensor] = {}
         for channel, suffix in enumerate(_suffixes(channels)):
             # A vector series has columns of its own for each channel.
             at = (..., channel) if len(channels) > 1 else (...,)

@@ -7,14 +7,13 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 
 from armlp.data.windows import Windows
-from armlp.evaluation.charts import fan_charts
 from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.charts import fan_charts
 from armlp.training.callbacks import series_fan
 from armlp.training.defaults import MONITOR
-from armlp.training.module import ForecastModule
+from armlp.training.module import ForecastModule, log_interval
 
 _CHARTS = 4
 
@@ -37,13 +36,19 @@ class Dashboard(Callback):
     ) -> None:
         """Logs how many windows a second training took in since the last time."""
         self._windows += len(batch.series)
-        if trainer.global_step % trainer.log_every_n_steps == 0:
+        if trainer.global_step % log_interval(trainer) == 0:
             now = time.perf_counter()
             pl_module.log("train/windows_per_second", self._windows / (now - self._since))
             self._windows, self._since = 0, now
 
     def on_validation_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Tensor, batch: Windows, batch_idx: int, *args: Any
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Windows,
+        batch_idx: int,
+        *args: Any,
     ) -> None:
         """Draws the first validation forecasts."""
         logger = trainer.logger

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
@@ -20,7 +20,6 @@ from armlp.model.rollout import path_noise, rollout
 from armlp.training.checkpoint import FORMAT
 from armlp.training.objective import FEEDS, LOSS_UNITS, one_step_nll, unrolled_objective
 from armlp.training.recipe import Choice, recipe
-
 
 SCHEDULES = ("cosine", "constant")
 OPTIMIZERS = ("adamw", "adam")
@@ -63,6 +62,8 @@ class ForecastModule(LightningModule):
         weight_decay: Of the optimizer.
         schedule: `cosine` (after a warm-up) or `constant`.
         warmup: Share of the steps in which the learning rate rises.
+        input_noise: Standard deviation of Gaussian noise on the context in training, network units; it steadies
+            small data.
         val_paths: Paths per origin in validation.
     """
 
@@ -96,7 +97,8 @@ class ForecastModule(LightningModule):
         weight_decay: float = 1e-2,
         schedule: str = "cosine",
         warmup: float = 0.1,
-        val_paths: int = 20,
+        input_noise: float | None = None,
+        val_paths: int = 50,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -142,12 +144,12 @@ class ForecastModule(LightningModule):
             self.chosen = {name: choices[name] for name in _CHOSEN if self.hparams[name] is None}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
             self._build()
-        if self.hparams.channels != panel.values.shape[1]:
+        if self.hparams["channels"] != panel.values.shape[1]:
             raise UserError(
-                f"The model was trained on {self.hparams.channels} values per time step, but {panel.name} has "
+                f"The model was trained on {self.hparams['channels']} values per time step, but {panel.name} has "
                 f"{panel.values.shape[1]} ({', '.join(panel.channels)}); choose as many with --data.target_columns."
             )
-        data.shape_windows(self.hparams.context_length, self.hparams.patch_length * self.hparams.unroll)
+        data.shape_windows(self.hparams["context_length"], self.hparams["patch_length"] * self.hparams["unroll"])
         if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             self.chosen["max_steps"] = choices["max_steps"]
             self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value
@@ -174,10 +176,20 @@ class ForecastModule(LightningModule):
         data = self.datamodule
         channels = windows.context.shape[2:]
         noise = path_noise(
-            data.panel.keys[windows.series], windows.origin, num_paths, data.horizon, (*channels, self.network.head.noise), seed
+            data.panel.keys[windows.series],
+            windows.origin,
+            num_paths,
+            data.horizon,
+            (*channels, self.network.head.noise),
+            seed,
         )
         return rollout(
-            self.network, windows.context, data.horizon, num_paths, windows.observed, noise.to(windows.context.device)
+            self.network,
+            windows.context,
+            data.horizon,
+            num_paths,
+            windows.observed,
+            noise.to(windows.context.device),
         )
 
     def on_train_batch_start(self, batch: Windows, batch_idx: int) -> None:
@@ -187,10 +199,12 @@ class ForecastModule(LightningModule):
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """The objective of one batch."""
         assert self.network is not None
-        objective = unrolled_objective(self.network, batch, self.hparams.loss_units, self.hparams.feed)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        logged = (self.global_step + 1) % log_interval(self.trainer) == 0
+        options = {name: self.hparams[name] for name in ("loss_units", "feed", "input_noise")}
+        objective = unrolled_objective(self.network, batch, **options, with_nll=logged)
+        if logged:
             self.log("train/loss", objective.loss, prog_bar=True)
-            self.log("train/learning_rate", self.optimizers().param_groups[0]["lr"])
+            self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
             if objective.nll is not None:
                 self.log("train/nll", objective.nll)
         return objective.loss
@@ -198,11 +212,12 @@ class ForecastModule(LightningModule):
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`."""
         assert self.network is not None
-        paths = self.sample(batch, self.hparams.val_paths, seed=0)
+        paths = self.sample(batch, self.hparams["val_paths"], seed=0)
         self.scoreboard.update(paths, batch)
         if self.network.head.has_density:
             total, count = one_step_nll(self.network, batch)
-            self.log("val/nll", total / count, batch_size=int(count), on_epoch=True, sync_dist=True)
+            if count > 0:
+                self.log("val/nll", total / count, batch_size=int(count), on_epoch=True, sync_dist=True)
         return paths
 
     def on_validation_epoch_end(self) -> None:
@@ -216,7 +231,7 @@ class ForecastModule(LightningModule):
 
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
-        paths = self(batch)
+        paths = self.forward(batch)
         self.scoreboard.update(paths, batch)
         return paths
 
@@ -226,23 +241,24 @@ class ForecastModule(LightningModule):
 
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the end of every series; returns the paths `[B, P, H(, V)]`."""
-        return self(batch)
+        return self.forward(batch)
 
-    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+    def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW or Adam; warm-up then cosine, or constant, by steps."""
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams.optimizer]
-        optimizer = kind(self.parameters(), lr=self.hparams.learning_rate, weight_decay=self.hparams.weight_decay)
-        if self.hparams.schedule == "constant":
-            return {"optimizer": optimizer}
+        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
+        optimizer = kind(self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"])
+        if self.hparams["schedule"] == "constant":
+            return optimizer
         steps = self.trainer.max_steps
         if steps == -1:
-            steps = self.trainer.max_epochs * len(self.datamodule.train_dataloader())
-        rise = max(1, round(self.hparams.warmup * steps))
+            steps = (self.trainer.max_epochs or 1) * len(self.datamodule.train_dataloader())
+        rise = max(1, round(float(self.hparams["warmup"]) * steps))
 
         def factor(step: int) -> float:
             if step < rise:
                 return (step + 1) / rise
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+            done = min(1.0, (step - rise) / max(1, steps - rise))
+            return 0.5 * (1 + math.cos(math.pi * done))
 
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
@@ -252,8 +268,14 @@ class ForecastModule(LightningModule):
         checkpoint["armlp_format"] = FORMAT
 
 
+def log_interval(trainer: Trainer) -> int:
+    """How many steps lie between two logged ones."""
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by a connector
+    return interval
+
+
 _CHOICES = {"loss_units": LOSS_UNITS, "feed": FEEDS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}
 _CHOSEN = (
     "context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
-    "mask_input", "season_length", "channels",
+    "mask_input", "input_noise", "season_length", "channels",
 )  # fmt: skip

@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.distributions import Distribution
 
 from armlp.data.windows import Windows
+from armlp.model.heads import Predictive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import open_interval
 from armlp.model.scaling import Scaling, scale_window
@@ -22,7 +22,8 @@ class Objective(NamedTuple):
 
     Attributes:
         loss: Scalar, what the optimizer follows.
-        nll: Scalar negative log-likelihood per observed value, data units; None where the head has no density.
+        nll: Scalar negative log-likelihood per observed value, data units; None where it was not asked for, or the
+            head has no density.
     """
 
     loss: Tensor
@@ -44,7 +45,14 @@ def loss_unit(scaling: Scaling, units: str) -> Tensor:
     return scaling.scale if units == "network" else torch.ones_like(scaling.scale)
 
 
-def unrolled_objective(model: AutoregressiveMLP, windows: Windows, units: str, feed: str) -> Objective:
+def unrolled_objective(
+    model: AutoregressiveMLP,
+    windows: Windows,
+    loss_units: str = "relative",
+    feed: str = "sample",
+    input_noise: float = 0.0,
+    with_nll: bool = False,
+) -> Objective:
     """The loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
     Every patch after the first sees the model's own output before it, and the gradient runs through the whole
@@ -56,21 +64,25 @@ def unrolled_objective(model: AutoregressiveMLP, windows: Windows, units: str, f
     Args:
         model: The network.
         windows: Contexts of `L` and targets of `T = K U` values.
-        units: One of `LOSS_UNITS`.
+        loss_units: One of `LOSS_UNITS`.
         feed: `mean` or `sample`: what a patch hands to the next.
+        input_noise: Standard deviation of Gaussian noise on the context that the network sees, network units.
+        with_nll: Also measure the likelihood.
 
     Returns:
         Means over the observed values of the batch.
     """
     scaling = scale_window(model.scaler, windows.context, windows.observed)
-    unit = loss_unit(scaling, units)
+    unit = loss_unit(scaling, loss_units)
     window, observed = windows.context, windows.observed
+    if input_noise > 0:
+        window = window + input_noise * scaling.scale * torch.randn_like(window)
     losses, likelihoods = [], []
-    targets = windows.target.split(model.patch_length, dim=1)
+    targets = torch.split(windows.target, model.patch_length, dim=1)
     for chained, target in enumerate(targets, start=1):
         distribution = model.conditional(window, observed, scaling)
         losses.append(model.head.loss(distribution, target, unit))
-        if model.head.has_density:
+        if with_nll and model.head.has_density:
             likelihoods.append(distribution.log_prob(target).detach())
         if chained == len(targets):
             break
@@ -107,7 +119,7 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
     return total, count
 
 
-def _sample(distribution: Distribution, noise: int, like: Tensor) -> Tensor:
+def _sample(distribution: Predictive, noise: int, like: Tensor) -> Tensor:
     """One reparametrised sample, so that the gradient runs through it."""
     uniform = torch.rand(*distribution.batch_shape, noise, dtype=like.dtype, device=like.device)
     return distribution.draw(open_interval(uniform))

@@ -9,6 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from armlp.training.module import log_interval
+
 
 class StepBar(ProgressBar):
     """One bar a stage, counted in steps over the whole training, refreshed seldom."""
@@ -47,11 +49,12 @@ class StepBar(ProgressBar):
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Moves on; loss and skill are shown when they are logged."""
         if self.bar is not None:
-            if trainer.global_step % trainer.log_every_n_steps == 0:
+            if trainer.global_step % log_interval(trainer) == 0:
                 shown = {"train/loss": "loss", "val/skill": "skill"}
                 metrics = trainer.callback_metrics
                 self.bar.set_postfix(
-                    {name: f"{metrics[key].item():.3f}" for key, name in shown.items() if key in metrics}, refresh=False
+                    {name: f"{metrics[key].item():.3f}" for key, name in shown.items() if key in metrics},
+                    refresh=False,
                 )
             self.bar.update(trainer.global_step - self.bar.n)
 

@@ -27,37 +27,65 @@ def recipe(panel: Panel, split: Split, season_length: int) -> dict[str, Choice]:
         Choices by option name of `ForecastModule`, and `max_steps`.
     """
     ends = split.train_ends(panel.lengths).clamp(min=0)
-    typical = int(ends.float().median()) if len(ends) else 0
+    typical = int(ends.float().median())
     rows = int(ends.sum())
-
-    week = 7 * season_length if 1 < season_length <= 48 else season_length
-    wish = max(3 * season_length, week if season_length >= 24 else 0, split.horizon, 10)
-    context = max(1, min(wish, typical // 2))
-    if context == wish:
-        why_context = "three seasons, a week and the horizon fit in"
-    else:
-        why_context = f"half of a typical training part of {typical} rows"
-        if season_length <= typical // 2:
-            context, why_context = context // season_length * season_length, why_context + ", in whole seasons"
-
-    if rows >= 50_000:
-        width, blocks, steps, dropout = 256, 2, 2000, 0.1
-    elif rows >= 2_000:
-        width, blocks, steps, dropout = 128, 1, 800, 0.2
-    else:
-        width, blocks, steps, dropout = 32, 1, 300, 0.2
-    size = f"{rows:,} training values"
-
-    whole = panel.fully_observed and int(ends.min()) >= context if len(ends) else True
+    horizon = split.horizon
+    context = _context(typical, horizon, season_length)
+    patch = _patch(typical, horizon, season_length)
+    size = _size(typical, rows)
+    why = f"{rows:,} training values, {typical:,} in a typical series"
+    whole = panel.fully_observed and int(ends.min()) >= context.value
     return {
-        "context_length": Choice(context, why_context),
-        "patch_length": Choice(1, "the classic one-step model"),
+        "context_length": context,
+        "patch_length": patch,
         "unroll": Choice(1, "teacher forcing"),
-        "hidden_sizes": Choice([width], size),
-        "residual_blocks": Choice(blocks, size),
-        "dropout": Choice(dropout, size),
+        "hidden_sizes": Choice([size.width], why),
+        "residual_blocks": Choice(size.blocks, why),
+        "dropout": Choice(size.dropout, why),
+        "input_noise": Choice(size.input_noise, why),
         "head": Choice("quantile", "any shape of distribution"),
         "scaler": Choice("standard", "series of any level and spread"),
         "mask_input": Choice(not whole, "nothing is missing" if whole else "values are missing or padded"),
-        "max_steps": Choice(steps, size),
+        "max_steps": Choice(size.steps, why),
     }
+
+
+def _context(typical: int, horizon: int, season_length: int) -> Choice:
+    """A week of a daily season, three of any other, at least the horizon; never most of a series."""
+    seasons = 7 if 24 <= season_length <= 48 else 1 if season_length > 48 else 3
+    wish = max(seasons * season_length, horizon, 10)
+    most = max(1, typical // 2)
+    if wish <= most:
+        return Choice(wish, f"{seasons} x {season_length} steps a season" if season_length > 1 else "the horizon")
+    whole_seasons = most // season_length * season_length
+    return Choice(whole_seasons or most, f"half of a typical series of {typical} values")
+
+
+def _patch(typical: int, horizon: int, season_length: int) -> Choice:
+    """One season at a time; series with none are emitted whole, or step by step where there is much to learn from."""
+    if season_length > 1:
+        return Choice(min(horizon, season_length), "a season at a time, at most the horizon")
+    if typical >= 1000:
+        return Choice(1, "long series without a season: the classic one-step model")
+    return Choice(horizon, "short series without a season: the horizon at once")
+
+
+class _Size(NamedTuple):
+    """How large a network is, and how long it trains."""
+
+    width: int
+    blocks: int
+    dropout: float
+    input_noise: float
+    steps: int
+
+
+def _size(typical: int, rows: int) -> _Size:
+    """From a handful of values to millions; scripts/LOG.md has the experiments behind the steps."""
+    if typical < 40:
+        return _Size(8, 0, 0.0, 0.1, 150)
+    if rows < 20_000:
+        return _Size(64, 0, 0.0, 0.1, 600)
+    if typical < 200:
+        return _Size(128, 1, 0.2, 0.0, 600)
+    return _Size(256, 2, 0.1, 0.0, 2000)

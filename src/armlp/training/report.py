@@ -6,8 +6,9 @@ import math
 import os
 from collections.abc import Mapping
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.table import Table
 
@@ -22,37 +23,55 @@ _HEADINGS = {
 }  # fmt: skip
 
 
+class Report(Callback):
+    """Prints what was chosen when training starts, and how good the model is when it has been measured."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints what was chosen from the data, and why."""
+        assert isinstance(pl_module, ForecastModule)
+        if trainer.is_global_zero and pl_module.chosen:
+            print_choices(pl_module.chosen)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the scores of the best checkpoint, and where it is."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
+        best = next((callback.best for callback in callbacks if isinstance(callback, Dashboard)), None)
+        if not trainer.is_global_zero or best is None:
+            return
+        print_scores(best, "Validation, best checkpoint")
+        checkpoint = trainer.checkpoint_callback
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
+            print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
+        if trainer.log_dir is not None:
+            print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.log_dir)}")
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the scores of `validate`; in training the bar shows them."""
+        assert isinstance(pl_module, ForecastModule)
+        if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
+            print_scores(pl_module.scores, "Validation")
+
+    def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Prints the scores of the test origins, and says whether training has seen them."""
+        assert isinstance(pl_module, ForecastModule)
+        if not trainer.is_global_zero:
+            return
+        data = pl_module.datamodule
+        seen = data.series_trained_on_test()
+        caution = (
+            f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this "
+            "flatters it; train with --data.test_windows to hold them out."
+        )
+        title = f"Test, the last {data.test_split.test_windows} x {data.horizon} steps of {data.panel.name}"
+        print_scores(pl_module.scores, title, caution if seen else None)
+
+
 def print_choices(choices: Mapping[str, Choice]) -> None:
-    """Prints what was chosen from the data, and why."""
+    """Prints options, their values, and the reasons."""
     table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
     for name, choice in choices.items():
         table.add_row(name, str(choice.value), choice.why)
     Console().print(table)
-
-
-def report_fit(trainer: Trainer) -> None:
-    """Prints the scores of the best checkpoint and the paths of what training wrote."""
-    dashboard = next(callback for callback in trainer.callbacks if isinstance(callback, Dashboard))
-    if dashboard.best is not None:
-        print_scores(dashboard.best, "Validation, best checkpoint")
-    checkpoint = trainer.checkpoint_callback
-    if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
-        print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
-    if trainer.log_dir is not None:
-        print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.log_dir)}")
-
-
-def report_test(module: ForecastModule) -> None:
-    """Prints the scores of the test origins, and says whether training has seen them."""
-    data = module.datamodule
-    windows, horizon = data.test_split.test_windows, data.horizon
-    seen = data.series_trained_on_test()
-    caution = (
-        f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this flatters it; "
-        "train with --data.test_windows to hold them out."
-    )
-    title = f"Test, the last {windows} x {horizon} steps of {data.panel.name}"
-    print_scores(module.scores, title, caution if seen else None)
 
 
 def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None) -> None:
@@ -90,6 +109,6 @@ def _verdict(skill: float) -> str:
     if skill > 0:
         return f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."
     return (
-        f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): do not use this model; "
-        "train longer, or on more data."
+        f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): do not use "
+        "this model; train longer, or on more data."
     )

@@ -1,0 +1,45 @@
+"""Tests of the panel's own arithmetic."""
+
+import numpy as np
+
+
+def test_series_and_lengths_cut_the_flat_store_at_the_offsets(make_panel):
+    panel = make_panel([3, 1, 5], channels=2)
+    assert len(panel) == 3
+    assert panel.lengths.tolist() == [3, 1, 5]
+    for index, (begin, end) in enumerate([(0, 3), (3, 4), (4, 9)]):
+        assert panel.series(index).equal(panel.values[begin:end])
+
+
+def test_a_series_is_a_view_of_the_store(make_panel):
+    panel = make_panel([3, 4])
+    panel.series(1)[0] = 99.0
+    assert panel.values[3] == 99.0
+
+
+def test_an_id_has_one_key_whatever_panel_it_is_in(make_panel):
+    alone = make_panel([2], ids=["store 7"])
+    among = make_panel([4, 2, 3], ids=["a", "b", "store 7"], channels=2, seed=5)
+    assert among.keys[2] == alone.keys[0]
+
+
+def test_an_id_has_one_key_whatever_its_type(make_panel):
+    assert make_panel([2, 2], ids=[7, 12]).keys.equal(make_panel([2, 2], ids=["7", "12"]).keys)
+
+
+def test_different_ids_have_different_keys(make_panel):
+    keys = make_panel([1] * 2000, ids=range(2000)).keys
+    assert len(keys.unique()) == 2000
+
+
+def test_fully_observed_is_whether_nothing_is_missing(make_panel):
+    assert make_panel([4, 5]).fully_observed
+    holed = make_panel([4, 5])
+    holed.observed[6] = False
+    assert not holed.fully_observed
+
+
+def test_last_times_are_the_starts_moved_by_length_minus_one_steps(make_panel):
+    panel = make_panel([3, 1, 5])
+    object.__setattr__(panel, "starts", np.array([10, 20, 30]))
+    assert panel.last_times().tolist() == [12, 20, 34]
