@@ -1,11 +1,17 @@
 """Fixtures shared by the tests of several rooms."""
 
+import contextlib
+import io
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from armlp.cli import main
 from armlp.data.calendar import Calendar
 from armlp.data.panel import Panel
 
@@ -35,3 +41,95 @@ def make_panel() -> Callable[..., Panel]:
         )
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_table() -> Callable[..., pd.DataFrame]:
+    """A maker of small long tables: noisy sines of a season of 24 steps, hourly, or stepping by 1 with `freq=1`."""
+
+    def make(series: int = 3, rows: int = 96, freq: str | int = "h", seed: int = 0, first: int = 0) -> pd.DataFrame:
+        generator = np.random.default_rng(seed)
+        steps = np.arange(rows)
+        times = 7 + steps if isinstance(freq, int) else pd.date_range("2024-01-01", periods=rows, freq=freq)
+        levels = np.arange(10.0, 10 + series)[:, None]
+        values = levels + np.sin(2 * np.pi * steps / 24) + 0.2 * generator.standard_normal((series, rows))
+        table: pd.DataFrame = pd.DataFrame(
+            {
+                "unique_id": np.repeat([f"s{first + index:02d}" for index in range(series)], rows),
+                "ds": np.tile(times, series),
+                "y": values.ravel(),
+            }
+        )
+        return table
+
+    return make
+
+
+# Enough training to move every weight, and two validations.
+SMALL = (
+    "--trainer.max_steps=4", "--trainer.val_check_interval=2", "--trainer.check_val_every_n_epoch=null",
+    "--trainer.log_every_n_steps=2", "--model.hidden_sizes=[8]", "--model.residual_blocks=1", "--model.dropout=0.2",
+)  # fmt: skip
+
+
+class Program:
+    """The command line, in this process and in the current folder."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *args: object) -> str:
+        """Runs a command; what it printed comes back, without line breaks."""
+        self.capsys.readouterr()
+        main([str(arg) for arg in args])
+        return " ".join(self.capsys.readouterr().out.split())
+
+    def fit(self, source: object, *args: object) -> Path:
+        """A short training; the folder of its run comes back."""
+        self("fit", "--data.source", source, *SMALL, *args)
+        return max(Path("lightning_logs").resolve().iterdir(), key=lambda run: run.stat().st_mtime_ns)
+
+    def refuses(self, *args: object) -> str:
+        """Runs a command that has to fail; the one sentence that it says comes back."""
+        before = {path for path in Path().rglob("*") if path.is_file()}
+        self.capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(arg) for arg in args])
+        assert end.value.code == 2
+        assert {path for path in Path().rglob("*") if path.is_file()} == before, "something was half-written"
+        said = self.capsys.readouterr().err
+        sentence = said.removeprefix("armlp: ")
+        assert said.startswith("armlp: ")
+        assert sentence.count("\n") == 1
+        assert sentence.endswith((".\n", "?\n"))
+        return sentence.strip()
+
+
+@pytest.fixture
+def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Program:
+    """The command line, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return Program(capsys)
+
+
+class Trained(NamedTuple):
+    """What one `armlp fit` left: read it, and write nothing beside it."""
+
+    table: pd.DataFrame
+    source: Path
+    run: Path
+    best: Path
+    printed: str
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., pd.DataFrame]) -> Trained:
+    """One short training with H=6 and a test window held out."""
+    folder = tmp_path_factory.mktemp("trained")
+    table = make_table()
+    table.to_parquet(folder / "table.parquet")
+    options = ("--data.horizon=6", "--data.test_windows=2", f"--trainer.default_root_dir={folder}")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        main(["fit", f"--data.source={folder / 'table.parquet'}", *options, *SMALL])
+    run = folder / "lightning_logs" / "version_0"
+    return Trained(table, folder / "table.parquet", run, run / "checkpoints" / "best.ckpt", printed.getvalue())

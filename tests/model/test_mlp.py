@@ -327,6 +327,11 @@ def test_a_wrong_option_is_refused_by_name(option, value):
     assert sentence.endswith(".")
 
 
+def test_a_wrong_point_loss_is_refused_whatever_the_head():
+    with pytest.raises(UserError, match=r"--model\.point_loss: 'mape'"):
+        AutoregressiveMLP(LENGTH, head="normal", point_loss="mape")
+
+
 def test_residual_blocks_without_a_layer_before_them_are_refused():
     with pytest.raises(UserError, match=r"--model\.residual_blocks.*--model\.hidden_sizes"):
         AutoregressiveMLP(LENGTH, hidden_sizes=[], residual_blocks=1)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from armlp.data import catalog
 from armlp.data.panel import Panel
+from armlp.data.seasonality import find_season
 from armlp.data.tables import read_panel
 from armlp.data.windows import OriginLoader, Split, TrainingLoader
 from armlp.errors import UserError
@@ -52,7 +53,8 @@ class SeriesDataModule(LightningDataModule):
             `auto`: long where the id column is there, wide otherwise.
         freq: pandas frequency alias, or an integer step for integer times; inferred where left out.
         horizon: `H`, how many steps to forecast; from the frequency where left out.
-        season_length: Steps in a season; from the frequency where left out. 1 means none.
+        season_length: Steps in a season; from the frequency where left out, or from the training part itself where the
+            times are bare integers. 1 means none.
         val_windows: Origins held out for validation, each of `H` steps.
         test_windows: Origins held out for `test`, each of `H` steps, at the very end. Training never sees them.
         batch_size: Training windows per batch; from the number of windows where left out.
@@ -120,9 +122,14 @@ class SeriesDataModule(LightningDataModule):
         source, options = catalog.resolve(self.source)
         columns = ("id_column", "time_column", "target_columns", "layout", "freq")
         panel = read_panel(source, **{name: self.hparams[name] for name in columns} | dict(options.reader))
-        for name in ("horizon", "season_length"):
-            if self.hparams[name] is None:
-                self.hparams[name] = getattr(options, name) or getattr(panel.calendar, name)
+        known = {name: getattr(options, name) or getattr(panel.calendar, name) for name in ("horizon", "season_length")}
+        if self.hparams["horizon"] is None:
+            self.hparams["horizon"] = known["horizon"]
+        if self.hparams["season_length"] is None:
+            self.hparams["season_length"] = known["season_length"]
+            if panel.calendar.is_integer and options.season_length is None:
+                # Bare integers have no frequency: the training part itself has to tell.
+                self.hparams["season_length"] = find_season(panel, self.split.train_ends(panel.lengths))
         if source is not self.source:
             panel = replace(panel, name=str(self.source))
         self._panel = panel

@@ -119,7 +119,8 @@ class AutoregressiveMLP(nn.Module):
         self.scaler = scaler
         self.level_input = level_input and scaler != "none"
         self.mask_input = mask_input
-        self.head = PointHead(point_loss) if head == "point" else HEADS[head]()
+        point_head = PointHead(point_loss)  # made in any case, because it checks the option
+        self.head = point_head if head == "point" else HEADS[head]()
         # The value one season before each value of the patch; the latest such value where it is within the patch.
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length:

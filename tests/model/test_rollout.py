@@ -1,0 +1,303 @@
+"""Tests of the rollout, with the textbook's `torch.cat` loop and the companion matrix as the oracles."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from armlp.data.windows import OriginLoader, gather
+from armlp.errors import UserError
+from armlp.model.heads import HEADS
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.rollout import open_interval, path_noise, rollout
+from armlp.model.scaling import SCALERS, scale_window
+
+LENGTH = 8
+
+
+def random_model(seed=0, length=LENGTH, **options):
+    """A float64 network with no weight left at zero, tame enough for long rollouts."""
+    torch.manual_seed(seed)
+    options = {"hidden_sizes": [6], "season_length": 3, "dropout": 0.5} | options
+    model = AutoregressiveMLP(length, **options)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return model.double().eval()
+
+
+def random_context(batch, channels=1, length=LENGTH, seed=0):
+    shape = (batch, length, channels) if channels > 1 else (batch, length)
+    return 10 + 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def noise_of(model, batch, paths, horizon, seed=0, keys=None, channels=None):
+    keys = torch.arange(batch) if keys is None else keys
+    channels = model.channels if channels is None else channels
+    per_value = (*([channels] if channels > 1 else []), model.head.noise)
+    return path_noise(keys, 100 + keys, paths, horizon, per_value, seed).double()
+
+
+@torch.no_grad()
+def naive_rollout(model, context, observed, horizon, noise):
+    """Every path of every series by itself, its window grown with `torch.cat`."""
+    series = []
+    for row in range(len(context)):
+        scaling = scale_window(model.scaler, context[row : row + 1], observed[row : row + 1])
+        paths = []
+        for path in range(noise.shape[1]):
+            values, seen = context[row : row + 1], observed[row : row + 1]
+            start = values.shape[1]
+            while values.shape[1] < start + horizon:
+                window = slice(values.shape[1] - model.context_length, None)
+                distribution = model.conditional(values[:, window], seen[:, window], scaling)
+                steps = []
+                for step in range(model.patch_length):  # noise may end inside the patch
+                    at = values.shape[1] - start + step
+                    steps.append(noise[row, path, min(at, horizon - 1)])
+                patch = distribution.draw(torch.stack(steps)[None])
+                values = torch.cat([values, patch], 1)
+                seen = torch.cat([seen, torch.ones_like(patch, dtype=torch.bool)], 1)
+            paths.append(values[0, start : start + horizon])
+        series.append(torch.stack(paths))
+    return torch.stack(series)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@given(
+    patch=st.sampled_from([1, 3, 5]),
+    channels=st.sampled_from([1, 2]),
+    scaler=st.sampled_from(SCALERS),
+    horizon=st.integers(1, 13),
+    hidden=st.sampled_from([[], [6]]),
+    mask_input=st.booleans(),
+    level_input=st.booleans(),
+    skips=st.booleans(),
+    seed=st.integers(0, 100),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_rollout_equals_the_naive_loop(head, patch, channels, horizon, hidden, skips, seed, **options):
+    skips = {"linear_skip": skips or not hidden, "seasonal_skip": skips}
+    model = random_model(
+        seed, patch_length=patch, channels=channels, hidden_sizes=hidden, head=head, **skips, **options
+    )
+    context = random_context(3, channels, seed=seed)
+    observed = torch.rand(context.shape, generator=torch.Generator().manual_seed(seed)) < 0.8
+    observed[:, -1] = True
+    noise = noise_of(model, 3, 2, horizon, seed)
+    paths = rollout(model, context, horizon, 2, observed, noise)
+    assert paths.shape == (3, 2, horizon, *context.shape[2:])
+    assert torch.allclose(paths, naive_rollout(model, context, observed, horizon, noise), rtol=1e-9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@torch.no_grad()
+def test_without_a_scaler_a_rollout_is_the_loop_over_the_model_itself(head):
+    model = random_model(head=head, scaler="none", patch_length=3)
+    context = random_context(4)
+    noise = noise_of(model, 4, 1, 9)
+    window, future = context, []
+    for step in range(0, 9, 3):
+        future.append(model(window).draw(noise[:, 0, step : step + 3]))
+        window = torch.cat([window, future[-1]], 1)[:, 3:]
+    assert torch.allclose(rollout(model, context, 9, noise=noise)[:, 0], torch.cat(future, 1), rtol=1e-9)
+
+
+@torch.no_grad()
+def test_a_linear_rollout_equals_the_power_of_the_companion_matrix():
+    model = random_model(hidden_sizes=[], head="point", scaler="none", seasonal_skip=False)
+    weights, constant = model.linear_skip.weight[0], model.linear_skip.bias[0] + model.bias[0]
+    companion = torch.zeros(LENGTH + 1, LENGTH + 1, dtype=torch.float64)
+    companion[: LENGTH - 1, 1:LENGTH] = torch.eye(LENGTH - 1)  # the window moves on by one
+    companion[LENGTH - 1, :LENGTH] = weights
+    companion[LENGTH - 1, LENGTH] = constant
+    companion[LENGTH, LENGTH] = 1
+    context = random_context(5)
+    state = torch.cat([context, torch.ones(5, 1)], 1)
+    paths = rollout(model, context, horizon=3 * LENGTH)
+    for lead in range(1, 3 * LENGTH + 1):
+        power = torch.linalg.matrix_power(companion, lead)
+        assert torch.allclose(paths[:, 0, lead - 1], (state @ power.T)[:, LENGTH - 1], rtol=1e-9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("patch", [1, 3])
+@given(batch=st.integers(1, 6), paths=st.sampled_from([1, 3, 500]))
+@settings(max_examples=6, deadline=None)
+def test_the_paths_of_a_series_do_not_depend_on_its_batch(head, patch, batch, paths):
+    model = random_model(head=head, patch_length=patch)
+    context = random_context(batch)
+    observed = torch.ones_like(context, dtype=torch.bool)
+    keys = 7 * torch.arange(batch) - 5
+    together = rollout(model, context, 4, paths, observed, noise_of(model, batch, paths, 4, keys=keys))
+    for row in range(batch):
+        one = slice(row, row + 1)
+        noise = noise_of(model, 1, paths, 4, keys=keys[one])
+        alone = rollout(model, context[one], 4, paths, observed[one], noise)
+        assert torch.allclose(alone, together[one], rtol=1e-9)
+
+
+@pytest.mark.parametrize("head", HEADS)
+@given(patch=st.sampled_from([1, 2, 5]), short=st.integers(1, 11), longer=st.integers(1, 11))
+@settings(max_examples=10, deadline=None)
+def test_a_longer_horizon_goes_on_with_the_same_paths(head, patch, short, longer):
+    model = random_model(head=head, patch_length=patch)
+    context = random_context(2)
+    paths = [
+        rollout(model, context, horizon, 3, noise=noise_of(model, 2, 3, horizon))
+        for horizon in (short, short + longer)
+    ]
+    assert torch.allclose(paths[0], paths[1][:, :, :short], rtol=1e-12)
+
+
+@given(short=st.integers(1, 9), longer=st.integers(1, 9), paths=st.integers(1, 20), channels=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_noise_of_a_longer_horizon_begins_with_the_noise_of_a_shorter_one(short, longer, paths, channels):
+    keys = torch.tensor([3, -4])
+    one, other = (
+        path_noise(keys, keys + 9, paths, horizon, (channels, 2), seed=1) for horizon in (short, short + longer)
+    )
+    assert one.shape == (2, paths, short, channels, 2)
+    assert one.equal(other[:, :, :short])
+
+
+def test_noise_depends_on_the_seed_the_key_and_the_origin_alone():
+    def noise(key, origin, seed):
+        return path_noise(torch.tensor([key]), torch.tensor([origin]), 5, 4, (1,), seed)
+
+    assert noise(1, 10, 0).equal(noise(1, 10, 0))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    others = [noise(1, 10, 0), noise(2, 10, 0), noise(1, 11, 0), noise(1, 10, 1), noise(10, 1, 0)]
+    assert torch.get_rng_state().equal(state)
+    assert all(not one.equal(other) for i, one in enumerate(others) for other in others[:i])
+
+
+def test_noise_is_uniform_in_the_open_interval_and_independent_between_series():
+    noise = path_noise(torch.arange(40), torch.full((40,), 50), 20, 10, (2,), seed=0)
+    assert noise.dtype == torch.float32
+    assert stats.kstest(noise.flatten().numpy(), "uniform").pvalue > 0.01
+    correlations = torch.corrcoef(noise.flatten(1)) - torch.eye(40)
+    assert correlations.abs().max() < 0.25
+    assert 0 < open_interval(torch.tensor(0.0))
+    assert open_interval(torch.tensor(1.0)) < 1
+
+
+def test_keys_and_noise_are_the_same_in_another_process(make_panel):
+    script = (
+        "import numpy, torch; from armlp.data.panel import Panel; from armlp.model.rollout import path_noise\n"
+        "panel = Panel(*[torch.zeros(1)] * 3, numpy.array(['a', 'b']), numpy.zeros(2), None)\n"
+        "noise = path_noise(panel.keys, torch.tensor([5, 6]), 2, 3, (1,), 9)\n"
+        "print(panel.keys.tolist(), noise.flatten().tolist())"
+    )
+    environment = os.environ | {"PYTHONHASHSEED": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+    keys = make_panel([1, 1], ids="ab").keys
+    noise = path_noise(keys, torch.tensor([5, 6]), 2, 3, (1,), 9)
+    assert done.stdout.strip() == f"{keys.tolist()} {noise.flatten().tolist()}"
+
+
+@pytest.mark.parametrize("head", [name for name, head in HEADS.items() if head.noise])
+def test_same_noise_same_paths_and_other_noise_other_paths(head):
+    model, context = random_model(head=head), random_context(3)
+    one, again, other = (
+        rollout(model, context, 5, 4, noise=noise_of(model, 3, 4, 5, seed)) for seed in (0, 0, 1)
+    )
+    assert one.equal(again)
+    assert (one != other).all()
+    assert (one[:, 0] != one[:, 1]).all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_without_noise_given_the_global_generator_decides(head):
+    model, context = random_model(head=head), random_context(3)
+
+    def sample(seed):
+        torch.manual_seed(seed)
+        return rollout(model, context, 5, 4)
+
+    assert sample(0).equal(sample(0))
+    assert sample(0).equal(sample(1)) is (model.head.noise == 0)
+
+
+def test_the_paths_of_a_point_head_are_all_alike():
+    model = random_model(head="point", patch_length=3)
+    paths = rollout(model, random_context(3), 7, 6)
+    assert paths.shape == (3, 6, 7)
+    assert (paths == paths[:, :1]).all()
+
+
+def test_many_series_and_paths_are_rolled_out_in_blocks_as_they_would_be_alone():
+    model = random_model(head="normal")
+    context, noise = random_context(40), noise_of(model, 40, 100, 3)
+    observed = torch.ones_like(context, dtype=torch.bool)
+    observed[::2, :4] = False
+    paths = rollout(model, context, 3, 100, observed, noise)
+    for row in (0, 9, 10, 11, 39):
+        one = slice(row, row + 1)
+        assert torch.allclose(paths[one], rollout(model, context[one], 3, 100, observed[one], noise[one]))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_sampled_one_step_paths_follow_the_one_step_distribution(head):
+    model, context = random_model(head=head), random_context(2)
+    paths = rollout(model, context, 1, 4000, noise=noise_of(model, 2, 4000, 1))[:, :, 0]
+    mean = model(context).mean[:, 0].detach()
+    error = 5 * paths.std(1) / 4000**0.5 + 1e-9
+    assert ((paths.mean(1) - mean).abs() < error).all()
+
+
+@pytest.mark.parametrize("head", HEADS)
+@given(factor=st.floats(0.01, 100), offset=st.floats(-100, 100))
+@settings(max_examples=8, deadline=None)
+def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, factor, offset):
+    model = random_model(head=head, level_input=False)
+    context = random_context(2)
+    noise = noise_of(model, 2, 3, 2 * LENGTH)
+    one, other = (
+        rollout(model, window, 2 * LENGTH, 3, noise=noise) for window in (context, factor * context + offset)
+    )
+    assert torch.allclose(factor * one + offset, other, rtol=1e-6, atol=1e-6)
+
+
+def test_no_forecast_sees_a_value_at_or_after_its_origin(make_panel):
+    panel, model = make_panel([30, 25], missing=0.1), random_model(mask_input=True).float()
+    series, origins = torch.tensor([0, 0, 1]), torch.tensor([12, 20, 9])
+
+    def forecast():
+        (batch,) = OriginLoader(panel, series, origins, LENGTH, span=5)
+        noise = path_noise(panel.keys[batch.series], batch.origin, 4, 5, (model.head.noise,), 0)
+        return rollout(model, batch.context, 5, 4, batch.observed, noise)
+
+    before = forecast()
+    for one, origin in ((0, 20), (1, 9)):
+        panel.series(one)[origin:] = torch.nan
+    after = forecast()
+    assert after.equal(before)
+    assert after.isfinite().all()
+    panel.series(0)[19] += 1  # the last value before an origin is seen
+    assert (forecast() != before).flatten(1).any(1).tolist() == [False, True, False]
+
+
+def test_a_horizon_much_longer_than_the_context_works(make_panel):
+    panel, model = make_panel([6]), random_model(head="quantile").float()
+    batch = gather(panel, torch.tensor([0]), torch.tensor([6]), LENGTH, 0)
+    assert rollout(model, batch.context, 25 * LENGTH, 2, batch.observed).shape == (1, 2, 25 * LENGTH)
+
+
+def test_a_rollout_keeps_no_gradient():
+    assert not rollout(random_model(), random_context(1), 3, 2).requires_grad
+
+
+@pytest.mark.parametrize("option", ["horizon", "num_paths"])
+@pytest.mark.parametrize("value", [0, -3])
+def test_a_horizon_or_a_number_of_paths_below_one_is_refused_by_name(option, value):
+    with pytest.raises(UserError, match=f"{option}: {value} is too small"):
+        rollout(random_model(), random_context(1), **{"horizon": 2, "num_paths": 2, option: value})
