@@ -79,8 +79,8 @@ def test_a_table_of_any_layout_goes_through_fit_test_and_predict(case: str, prog
     assert sorted(backtest.column_names) == sorted([*COLUMNS, "cutoff", "y"])
     for made in (forecast, backtest):
         assert made.schema.field("ds").type == came.schema.field("ds").type
-        wanted = came.schema.field("unique_id").type if "unique_id" in came.column_names else pa.string()
-        assert made.schema.field("unique_id").type in (wanted, pa.large_string() if wanted == pa.string() else wanted)
+        came_as_integers = "unique_id" in came.column_names and pa.types.is_integer(came.schema.field("unique_id").type)
+        assert made.schema.field("unique_id").type == (pa.int64() if came_as_integers else pa.string())
 
     long = came.to_pandas()
     if "unique_id" not in came.column_names:
@@ -91,7 +91,7 @@ def test_a_table_of_any_layout_goes_through_fit_test_and_predict(case: str, prog
     pd.testing.assert_frame_equal(forecast, forecast.sort_values(["unique_id", "ds"], ignore_index=True))
     assert forecast["unique_id"].unique().tolist() == sorted(long["unique_id"].unique().tolist())
     last = long["ds"].max()
-    times = [last + freq * step for step in range(1, 6)] if isinstance(freq, int) else pd.date_range(last, periods=6, freq=freq)[1:]
+    times = range(last + 1, last + 6) if isinstance(freq, int) else pd.date_range(last, periods=6, freq=freq)[1:]
     assert all(list(part["ds"]) == list(times) for _, part in forecast.groupby("unique_id"))
     # Numbers that can be: finite, the median inside its intervals, and those nested.
     assert np.isfinite(forecast[COLUMNS[2:]].to_numpy()).all()
@@ -113,14 +113,13 @@ def test_a_vector_series_is_forecast_with_columns_for_each_channel(program: Any,
     table = make_table(series=1).rename(columns={"y": "x"}).assign(z=lambda frame: frame["x"] * 2)
     for layout, frame in {"long": table, "vector": table.drop(columns="unique_id")}.items():
         source = write(frame, Path(f"{layout}.parquet"))
-        best = program.fit(
-            source, "--data.layout", layout, "--data.target_columns=[x,z]", "--data.horizon=4"
-        ) / "checkpoints" / "best.ckpt"  # fmt: skip
+        run = program.fit(source, "--data.layout", layout, "--data.target_columns=[x,z]", "--data.horizon=4")
+        best = run / "checkpoints" / "best.ckpt"
         program(
             "predict", "--ckpt_path", best, "--forecast.output=f.parquet", "--forecast.paths=p.parquet",
             "--forecast.plot=f.png", "--forecast.num_paths=7",
         )  # fmt: skip
-        columns = ["armlp-x", *INTERVALS_OF("x"), "armlp-z", *INTERVALS_OF("z")]
+        columns = [name.replace("armlp", f"armlp-{channel}") for channel in "xz" for name in COLUMNS[2:]]
         assert pd.read_parquet("f.parquet").columns.tolist() == ["unique_id", "ds", *columns]
         paths = pd.read_parquet("p.parquet")
         assert paths.columns.tolist() == ["unique_id", "ds", "path", "y-x", "y-z"]
@@ -131,5 +130,212 @@ def test_a_vector_series_is_forecast_with_columns_for_each_channel(program: Any,
         np.testing.assert_allclose(backtest["y-z"], table["z"].iloc[-4:], rtol=1e-6)
 
 
-def INTERVALS_OF(channel: str) -> list[str]:
-    return [name.replace("armlp", f"armlp-{channel}") for name in INTERVALS]
+def test_levels_paths_and_the_picture_are_what_was_asked_for(program: Any, trained: Any):
+    files = ("--forecast.output=out/f.csv", "--forecast.paths=p.parquet", "--forecast.plot=fans.png")
+    printed = program(
+        "predict", "--ckpt_path", trained.best, *files, "--forecast.levels=[50,99.5]", "--forecast.num_paths=21"
+    )
+    assert all(name in printed for name in ("out/f.csv", "p.parquet", "fans.png"))
+    forecast = pd.read_csv("out/f.csv")
+    sides = {"armlp": 0.5, "armlp-lo-50": 0.25, "armlp-hi-50": 0.75, "armlp-lo-99.5": 0.0025, "armlp-hi-99.5": 0.9975}
+    assert forecast.columns.tolist() == ["unique_id", "ds", *sides]
+    paths = pd.read_parquet("p.parquet")
+    assert paths.columns.tolist() == ["unique_id", "ds", "path", "y"]
+    assert paths["path"].tolist() == list(range(21)) * (3 * 6)
+    pd.testing.assert_frame_equal(paths, paths.sort_values(["unique_id", "ds", "path"], ignore_index=True))
+    # The table holds the quantiles of these very paths.
+    drawn = torch.tensor(paths["y"].to_numpy()).view(3 * 6, 21)
+    for column, probability in sides.items():
+        np.testing.assert_allclose(forecast[column], drawn.quantile(probability, dim=1), rtol=1e-6)
+    assert drawn.std(dim=1).min() > 0
+    height, width = image.imread("fans.png").shape[:2]
+    assert min(height, width) > 300
+
+
+def test_the_seed_of_the_forecast_decides_the_paths(program: Any, trained: Any):
+    tables = []
+    for index, seed in enumerate((0, 0, 1)):
+        program("predict", "--ckpt_path", trained.best, f"--forecast.output={index}.parquet", "--forecast.seed", seed)
+        tables.append(pd.read_parquet(f"{index}.parquet"))
+    pd.testing.assert_frame_equal(tables[0], tables[1])
+    assert not np.allclose(tables[0][INTERVALS], tables[2][INTERVALS], rtol=1e-5)
+
+
+def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(program: Any, trained: Any):
+    program("predict", "--ckpt_path", trained.best, "--forecast.output=f.parquet")
+    forecast = pd.read_parquet("f.parquet")
+
+    door = Forecaster.load(trained.best, enable_progress_bar=False).predict()
+    pd.testing.assert_frame_equal(forecast, door.to_pandas())
+
+    checkpoint = read_checkpoint(trained.best)
+    module = ForecastModule(**checkpoint["hyper_parameters"])
+    module.load_state_dict(checkpoint["state_dict"])
+    data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
+    data.shape_windows(module.hparams["context_length"], 0)
+    (batch,) = data.predict_dataloader()
+    noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (module.network.head.noise,), seed=0)
+    paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise)
+    assert forecast["armlp"].tolist() == paths.quantile(0.5, dim=1).flatten().tolist()
+
+
+@pytest.mark.parametrize("horizon", [9, 12])
+def test_new_series_and_a_longer_horizon_need_nothing_but_the_checkpoint(
+    horizon: int, program: Any, trained: Any, make_table: MakeTable
+):
+    other = make_table(series=4, rows=60, seed=5, first=2)  # one name is known, with other values
+    write(other, Path("other.parquet"))
+    tables = {}
+    for steps in (6, horizon):
+        options = ("--data.source=other.parquet", "--data.horizon", steps, f"--forecast.output={steps}.parquet")
+        program("predict", "--ckpt_path", trained.best, *options)
+        tables[steps] = pd.read_parquet(f"{steps}.parquet")
+    assert len(tables[horizon]) == 4 * horizon
+    assert tables[horizon]["unique_id"].unique().tolist() == ["s02", "s03", "s04", "s05"]
+    assert tables[horizon]["ds"].min() == other["ds"].max() + pd.Timedelta(hours=1)
+    # A longer forecast is the shorter one, gone on with.
+    first = tables[horizon].groupby("unique_id").head(6).reset_index(drop=True)
+    pd.testing.assert_frame_equal(first, tables[6], rtol=1e-6)
+
+
+def test_the_command_line_wins_over_the_checkpoint_in_what_is_asked_of_the_data(
+    program: Any, trained: Any, make_table: MakeTable
+):
+    table = make_table(series=1, rows=70, seed=2).rename(columns={"y": "load", "ds": "hour", "unique_id": "name"})
+    write(table, Path("other.csv"))
+    columns = ("--data.id_column=name", "--data.time_column=hour", "--data.target_columns=[load]")
+    options = ("--data.source=other.csv", *columns, "--data.horizon=3", "--data.test_windows=4")
+    program("test", "--ckpt_path", trained.best, *options, "--forecast.output=b.parquet")
+    backtest = pd.read_parquet("b.parquet")
+    assert backtest["cutoff"].nunique() == 4
+    np.testing.assert_allclose(backtest["y"], table["load"].iloc[-12:], rtol=1e-6)
+
+
+def test_a_test_told_of_no_windows_takes_one_and_owns_up_to_times_that_were_trained_on(
+    program: Any, trained: Any, make_table: MakeTable
+):
+    confession = "trained on these times"
+
+    def tested(checkpoint: Path, *options: object) -> tuple[int, str]:
+        printed = program("test", "--ckpt_path", checkpoint, "--forecast.output=b.parquet", *options)
+        return pd.read_parquet("b.parquet")["cutoff"].nunique(), printed
+
+    # Trained with two windows of six steps held out, which a bare test scores.
+    windows, printed = tested(trained.best)
+    assert windows == 2
+    assert confession not in printed
+    assert tested(trained.best, "--data.test_windows=1") == (1, printed) or confession not in printed
+    assert confession in tested(trained.best, "--data.test_windows=3")[1]
+    assert confession in tested(trained.best, "--data.test_windows=1", "--data.horizon=13")[1]
+    # Other series, later times of the same, and a rerun in which nothing was held out.
+    write(make_table(first=50), Path("others.parquet"))
+    assert confession not in tested(trained.best, "--data.source=others.parquet")[1]
+    write(make_table(first=2), Path("one.parquet"))
+    assert "in 1 of 3 series" in tested(trained.best, "--data.source=one.parquet", "--data.test_windows=3")[1]
+    run = program.fit(trained.source, "--data.horizon=6")
+    windows, printed = tested(run / "checkpoints" / "best.ckpt")
+    assert windows == 1
+    assert "trained on these times in 3 of 3 series" in printed
+
+
+def test_only_fit_makes_a_run(program: Any, trained: Any):
+    run = program.fit(trained.source, "--data.horizon=6")
+    best = run / "checkpoints" / "best.ckpt"
+    files = {path.name for path in run.iterdir()}
+    printed = program("validate", "--ckpt_path", best)
+    assert "skill" in printed
+    program("test", "--ckpt_path", best)
+    program("predict", "--ckpt_path", best)
+    assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+    # What test and predict write without being told where lies in the run.
+    assert {path.name for path in run.iterdir()} == files | {"backtest.parquet", "forecast.parquet"}
+    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert {path.name for path in Path().iterdir()} == {"lightning_logs"}
+
+
+def test_the_textbook_preset_trains_as_a_hand_written_loop_does(program: Any, make_table: MakeTable):
+    source = write(make_table(), Path("table.parquet"))
+    steps = 12
+    program(
+        "fit", "--config", "textbook", "--data.source", source, "--data.horizon=6", "--data.batch_size=64",
+        "--model.context_length=20", f"--trainer.max_steps={steps}",
+    )  # fmt: skip
+    checkpoint = torch.load("lightning_logs/version_0/checkpoints/last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == steps
+
+    data = SeriesDataModule(source, horizon=6, batch_size=64)
+    data.shape_windows(20, 1)
+    loader = data.train_dataloader()
+    assert len(loader) < steps  # more than one epoch
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Linear(20, 128), nn.ReLU(), nn.Linear(128, 1))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    batches = (batch for _ in range(steps) for batch in loader)
+    for _, batch in zip(range(steps), batches, strict=False):
+        loss = nn.functional.mse_loss(network(batch.context), batch.target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    trained = list(checkpoint["state_dict"].values())
+    assert len(trained) == 4
+    for ours, by_hand in zip(trained, network.parameters(), strict=True):
+        torch.testing.assert_close(ours, by_hand.detach(), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in Path(presets.__file__).parent.glob("*.yaml")))
+def test_every_preset_passes_a_short_fit_and_forecasts(preset: str, program: Any, trained: Any):
+    run = program.fit(trained.source, "--config", preset, "--data.horizon=6")
+    program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.parquet")
+    assert np.isfinite(pd.read_parquet("f.parquet")["armlp"]).all()
+
+
+def test_a_point_head_has_no_intervals(program: Any, trained: Any):
+    run = program.fit(trained.source, "--model.head=point", "--model.point_loss=mae", "--data.horizon=6")
+    program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.parquet")
+    assert pd.read_parquet("f.parquet").columns.tolist() == ["unique_id", "ds", "armlp"]
+
+
+@pytest.mark.parametrize("head", ["normal", "student_t"])
+def test_every_head_trains_unrolled_over_missing_values(head: str, program: Any, make_table: MakeTable):
+    table = make_table()
+    table.loc[[3, 40, 41, 42, 110, 250, 287], "y"] = np.nan
+    source = write(table, Path("table.csv"))
+    options = ("--model.head", head, "--model.unroll=3", "--model.patch_length=2", "--model.scaler=mean_abs")
+    run = program.fit(source, *options, "--data.horizon=6")
+    program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.parquet")
+    forecast = pd.read_parquet("f.parquet")
+    assert len(forecast) == 18
+    assert np.isfinite(forecast[COLUMNS[2:]].to_numpy()).all()
+
+
+def test_help_and_version_end_well(program: Any):
+    for option in ("--help", "--version"):
+        with pytest.raises(SystemExit) as end:
+            program(option)
+        assert not end.value.code
+    for command in ("fit", "predict"):
+        with pytest.raises(SystemExit) as end:
+            program(command, "--help")
+        assert not end.value.code
+
+
+@pytest.mark.slow
+def test_two_processes_train_and_write_the_same_forecast_as_one(program: Any, trained: Any):
+    def run(*args: object) -> None:
+        command = [sys.executable, "-m", "armlp", *map(str, args)]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+
+    environment = os.environ | {"GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    processes = ("--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp")
+    program("predict", "--ckpt_path", trained.best, "--forecast.output=one.parquet", "--forecast.paths=paths-one.csv")
+    run(
+        "predict",
+        "--ckpt_path",
+        trained.best,
+        "--forecast.output=two.parquet",
+        "--forecast.paths=paths-two.csv",
+        *processes,
+    )
+    pd.testing.assert_frame_equal(pd.read_parquet("one.parquet"), pd.read_parquet("two.parquet"), rtol=1e-5)
+    pd.testing.assert_frame_equal(pd.read_csv("paths-one.csv"), pd.read_csv("paths-two.csv"), rtol=1e-5)

@@ -111,9 +111,15 @@ class ArmlpCLI(LightningCLI):
                 run = run_folder(config.ckpt_path)
                 folder, version = run.parent, run.name
             folder = folder.resolve()  # checkpoints know their folder by its full name
-            prepare_output(folder / "run", ("",))
             kwargs["logger"] = TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
         return super().instantiate_trainer(**kwargs)
+
+    def before_fit(self) -> None:
+        """Lets a mistake show before the run folder is made."""
+        self.datamodule.refuse_too_short()
+        self.model.settle(self.datamodule)
+        if isinstance(self.trainer.logger, TensorBoardLogger):
+            prepare_output(Path(self.trainer.logger.root_dir) / "run", ("",))
 
     def after_test(self) -> None:
         """Says where the table is."""

@@ -94,6 +94,8 @@ class Forecaster:
                 ]
             }
         )
+        data.refuse_too_short()
+        module.settle(data)  # mistakes show before a run folder is made
         trainer.fit(module, datamodule=data)
         self._restore(checkpoint.best_model_path)
         self._fitted_data = data

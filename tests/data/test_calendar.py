@@ -28,9 +28,7 @@ def date_range(freq: str, rows: int, start: str = "2001-03-05") -> np.ndarray:
 def infer(*series: np.ndarray, timezone: str | None = None) -> Calendar:
     """The calendar of some series, called a, b, c, ..."""
     offsets = np.cumsum([0, *map(len, series)])
-    return infer_calendar(
-        np.concatenate(series), offsets, np.array(list("abcdefgh"[: len(series)])), timezone
-    )
+    return infer_calendar(np.concatenate(series), offsets, np.array(list("abcdefgh"[: len(series)])), timezone)
 
 
 @pytest.mark.parametrize("freq", FREQUENCIES)

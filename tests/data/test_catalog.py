@@ -113,17 +113,13 @@ def test_sines_repeat_after_their_season() -> None:
     assert np.corrcoef(one[24:], one[:-24])[0, 1] > 0.95
 
 
-def test_a_file_put_into_the_folder_is_used_without_network(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_put_into_the_folder_is_used_without_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder, monkeypatch, "ETTh1.csv", "date,HUFL,OT\n2016-07-01 00:00:00,1,2\n2016-07-01 01:00:00,3,4\n")
     panel = panel_of("etth1")
     assert (panel.ids.tolist(), panel.calendar.freq) == (["HUFL", "OT"], "h")
 
 
-def test_official_m4_files_become_long_tables_whose_test_goes_on(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_official_m4_files_become_long_tables_whose_test_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(folder, monkeypatch, "Hourly-train.csv", '"V1","V2","V3","V4"\n"H1",1,2,3\n"H2",4,5,\n')
     put(folder, monkeypatch, "Hourly-test.csv", '"V1","V2","V3"\n"H1",6,7\n"H2",8,9\n')
     entry = catalog.get("m4-hourly")
@@ -177,9 +173,7 @@ def test_an_unknown_name_is_refused_with_all_names_and_the_closest_first() -> No
     assert all(name in sentence for name in catalog.names())
 
 
-def test_what_looks_like_a_path_or_is_a_table_stays_what_it_is(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_looks_like_a_path_or_is_a_table_stays_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     table = pd.DataFrame({"ds": [1], "y": [1.0]})

@@ -91,17 +91,13 @@ def test_gaps_are_filled_forward_and_marked_as_a_loop_over_rows_would(data: st.D
             expected[name].append((str(start + step), last, [value is not None for value in values]))
         rows += [(name, start + step, *series[step]) for step in kept]
     targets = ["u", "v"][:channels]
-    table = pd.DataFrame(rows, columns=["unique_id", "ds", *targets]).astype(
-        dict.fromkeys(targets, "float64")
-    )
+    table = pd.DataFrame(rows, columns=["unique_id", "ds", *targets]).astype(dict.fromkeys(targets, "float64"))
     shuffled = table.sample(frac=1, random_state=data.draw(st.integers(0, 9)))
     assert rows_of(read_panel(shuffled, target_columns=targets)) == expected
 
 
 def test_leading_rows_without_every_channel_are_trimmed_and_their_values_kept_for_later() -> None:
-    table = pd.DataFrame(
-        {"unique_id": "a", "ds": range(4), "u": [1.0, None, None, 4.0], "v": [None, None, 3.0, None]}
-    )
+    table = pd.DataFrame({"unique_id": "a", "ds": range(4), "u": [1.0, None, None, 4.0], "v": [None, None, 3.0, None]})
     assert rows_of(read_panel(table, target_columns=["u", "v"])) == {
         "a": [("2", [1.0, 3.0], [False, True]), ("3", [4.0, 3.0], [True, False])]
     }
@@ -118,9 +114,7 @@ def test_series_without_any_value_are_left_out_and_named_once() -> None:
     with pytest.warns(UserWarning, match="5 of 6 series .* 'a', 'c', 'd' and 2 more") as warned:
         panel = read_panel(table)
     assert (panel.ids.tolist(), len(warned)) == (["b"], 1)
-    expect(
-        error_of(table[table.unique_id == "a"]), "no series has an observed value", "--data.target_columns"
-    )
+    expect(error_of(table[table.unique_id == "a"]), "no series has an observed value", "--data.target_columns")
 
 
 @pytest.mark.parametrize(
@@ -249,11 +243,7 @@ def test_a_table_comes_back_as_it_went_in(
     table["y"] = rng.integers(-99, 99, 120).astype("float32")
     kept = table[(rng.random(120) < 0.8) | (np.arange(120) % 40 < 3)]
     kept = kept.assign(unique_id=kept.unique_id.astype("str" if ids == "category" else kept.unique_id.dtype))
-    kept = (
-        kept.sort_values(["unique_id", "ds"])
-        .reset_index(drop=True)
-        .astype({"unique_id": table.unique_id.dtype})
-    )
+    kept = kept.sort_values(["unique_id", "ds"]).reset_index(drop=True).astype({"unique_id": table.unique_id.dtype})
     convert: Any = {
         "pandas": lambda frame: frame,
         "polars": pl.from_pandas,
@@ -298,9 +288,7 @@ def test_answers_may_lie_past_the_end_and_are_sorted_by_series_cutoff_and_time()
     assert table.unique_id.tolist() == ["a", "a", "a", "b"]
     assert table.armlp.tolist() == [4, 3, 2, 1]
     assert table.ds.tolist() == [*pd.to_datetime(["2020-08-01", "2020-07-01", "2020-08-01", "2020-07-01"])]
-    assert table.cutoff.tolist() == [
-        *pd.to_datetime(["2020-05-01", "2020-06-01", "2020-06-01", "2020-06-01"])
-    ]
+    assert table.cutoff.tolist() == [*pd.to_datetime(["2020-05-01", "2020-06-01", "2020-06-01", "2020-06-01"])]
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -337,9 +325,7 @@ def test_tables_that_cannot_be_written_say_why_and_leave_nothing(tmp_path: Path)
 
 def test_a_missing_file_is_named_with_the_files_that_look_like_it(tmp_path: Path) -> None:
     (tmp_path / "sales.csv").write_text("ds,y\n1,1\n")
-    expect(
-        error_of(tmp_path / "sale.csv"), f"{tmp_path}/sale.csv does not exist", "did you mean", "sales.csv"
-    )
+    expect(error_of(tmp_path / "sale.csv"), f"{tmp_path}/sale.csv does not exist", "did you mean", "sales.csv")
     expect(error_of("nowhere/at/all.csv"), "nowhere/at/all.csv does not exist", "which nowhere/at does not")
 
 
@@ -371,9 +357,7 @@ def test_files_of_one_glob_must_have_the_same_columns(tmp_path: Path) -> None:
 
 def test_missing_columns_are_named_with_the_likeliest_other() -> None:
     table = long_table()
-    expect(
-        error_of(table, id_column="unique"), "the table has no column 'unique'", "--data.id_column unique_id"
-    )
+    expect(error_of(table, id_column="unique"), "the table has no column 'unique'", "--data.id_column unique_id")
     expect(error_of(table, target_columns=["yy"]), "no column 'yy'", "'ds', 'y'", "--data.target_columns y")
     expect(error_of(table.rename(columns={"ds": "when"})), "no column 'ds'", "--data.time_column when")
     text = table.assign(ds=table.ds.astype(str)).rename(columns={"ds": "date"})
@@ -439,9 +423,7 @@ def test_infinite_and_too_large_values_are_named() -> None:
 
 def test_a_frequency_that_does_not_fit_is_refused_with_one_that_does() -> None:
     months = long_table(2, 6, "MS")
-    expect(
-        error_of(months, freq="M"), "--data.freq ME", "series 'a'", "2020-01-01", "--data.freq MS would fit"
-    )
+    expect(error_of(months, freq="M"), "--data.freq ME", "series 'a'", "2020-01-01", "--data.freq MS would fit")
     expect(error_of(months, freq=1), "--data.freq is 1", "datetimes")
     expect(error_of(months.assign(ds=months.ds.dt.month), freq="h"), "--data.freq is h", "integers")
     expect(error_of(months, freq="monthly"), "--data.freq 'monthly'", "MS")

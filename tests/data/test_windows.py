@@ -57,9 +57,7 @@ def test_a_gathered_window_equals_naive_slicing(make_panel, lengths, context_len
     series = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=6))
     ends = [data.draw(st.integers(1, lengths[index])) for index in series]
     origins = [data.draw(st.integers(1, end)) for end in ends]
-    batch = gather(
-        panel, torch.tensor(series), torch.tensor(origins), context_length, span, torch.tensor(ends)
-    )
+    batch = gather(panel, torch.tensor(series), torch.tensor(origins), context_length, span, torch.tensor(ends))
     assert batch.series.tolist() == series
     assert batch.origin.tolist() == origins
     for number, where in enumerate(zip(series, origins, ends, strict=True)):
@@ -79,9 +77,7 @@ def test_left_padding_repeats_the_first_value_and_is_not_observed(make_panel):
 
 @given(LENGTHS, st.integers(1, 8), st.integers(1, 6), st.integers(0, 6))
 @properties
-def test_training_windows_are_those_of_the_rule_each_exactly_once(
-    make_panel, lengths, context_length, span, held
-):
+def test_training_windows_are_those_of_the_rule_each_exactly_once(make_panel, lengths, context_length, span, held):
     panel = make_panel(lengths)
     ends = panel.lengths - held
     loader = TrainingLoader(panel, ends, context_length, span, batch_size=4)
@@ -155,8 +151,7 @@ def test_ranks_share_an_epoch_without_overlap_in_equally_many_batches(make_panel
     panel = make_panel([12, *lengths])
     whole = TrainingLoader(panel, panel.lengths, 4, 2, batch_size)
     parts = [
-        TrainingLoader(panel, panel.lengths, 4, 2, batch_size, rank=rank, world_size=ranks)
-        for rank in range(ranks)
+        TrainingLoader(panel, panel.lengths, 4, 2, batch_size, rank=rank, world_size=ranks) for rank in range(ranks)
     ]
     batches = [list(part) for part in parts]
     assert len({len(part) for part in parts}) == 1
@@ -210,9 +205,7 @@ def test_a_batch_counts_as_drawn_before_it_is_handed_out(make_panel):
 
 @given(LENGTHS, st.integers(1, 5), st.integers(0, 3), st.integers(0, 3))
 @properties
-def test_held_out_origins_lie_a_horizon_apart_between_training_and_the_end(
-    make_panel, lengths, horizon, val, test
-):
+def test_held_out_origins_lie_a_horizon_apart_between_training_and_the_end(make_panel, lengths, horizon, val, test):
     split = Split(horizon, val, test)
     sizes = torch.tensor(lengths)
     for part, windows, later in (("val", val, test), ("test", test, 0)):
@@ -248,9 +241,7 @@ def test_series_too_short_for_an_origin_are_left_out():
 
 @given(LENGTHS, st.integers(1, 7), st.integers(0, 5), st.sampled_from([1, 2]))
 @properties
-def test_an_origin_loader_gives_the_windows_at_its_origins_in_order(
-    make_panel, lengths, batch_size, span, channels
-):
+def test_an_origin_loader_gives_the_windows_at_its_origins_in_order(make_panel, lengths, batch_size, span, channels):
     panel = make_panel(lengths, channels=channels, missing=0.2)
     series, origins = Split(horizon=2, val_windows=2).origins(panel.lengths, "val")
     loader = OriginLoader(panel, series, origins, 4, span, batch_size)

@@ -16,9 +16,7 @@ from armlp.model.heads import HEADS, PiecewiseLinearQuantile, PointHead, Quantil
 
 DENSE = ["normal", "student_t", "quantile"]  # the heads with a density
 EXACT = ["normal", "quantile"]  # those with a distribution function and its inverse
-LEVELS = torch.tensor(
-    [1e-6, 0.004, 0.02, 0.05, 0.1, 0.37, 0.5, 0.9, 0.951, 0.98, 0.995, 1 - 1e-6], dtype=torch.float64
-)
+LEVELS = torch.tensor([1e-6, 0.004, 0.02, 0.05, 0.1, 0.37, 0.5, 0.9, 0.951, 0.98, 0.995, 1 - 1e-6], dtype=torch.float64)
 properties = settings(max_examples=50, deadline=None)
 
 
@@ -52,7 +50,8 @@ def scipy_distribution(name, raw):
 def naive_knots(raw):
     """The knots of one vector of raw outputs, network units, by a loop from the median outwards."""
     middle = len(QuantileHead.LEVELS) // 2
-    gaps = [softplus(value - 2) for value in raw[1:]]
+    normal = stats.norm.ppf(QuantileHead.LEVELS) / 2
+    gaps = [softplus(value + math.log(math.expm1(gap))) for value, gap in zip(raw[1:], np.diff(normal), strict=True)]
     knots = [raw[0]] * len(QuantileHead.LEVELS)
     for step in range(1, middle + 1):
         knots[middle - step] = knots[middle - step + 1] - gaps[middle - step]
@@ -162,6 +161,11 @@ def test_draws_from_uniform_noise_follow_the_distribution(name):
 def test_a_draw_is_the_quantile_at_the_uniform_number(name):
     distribution = distribution_of(name, len(LEVELS), seed=3, shift=4.0, scale=0.3)
     assert torch.allclose(distribution.draw(LEVELS[:, None]), distribution.icdf(LEVELS), rtol=1e-9)
+
+
+def test_knots_of_raw_zeros_are_the_quantiles_of_a_normal_of_half_the_spread():
+    knots = QuantileHead()(torch.zeros(1, QuantileHead.parameters).double(), double(3.0), double(4.0)).knots[0]
+    assert np.allclose(knots, stats.norm(3, 2).ppf(QuantileHead.LEVELS), atol=4 * 6e-4)  # gaps have a floor
 
 
 @given(st.lists(st.floats(-1e3, 1e3), min_size=QuantileHead.parameters, max_size=QuantileHead.parameters))
@@ -318,3 +322,10 @@ def test_knots_given_by_hand_make_the_staircase_density():
     assert density.item() == pytest.approx(0.4 / 4)
     tail = PiecewiseLinearQuantile(levels, knots).log_prob(torch.tensor(7.0)).exp()
     assert tail.item() == pytest.approx(0.1 * math.exp(-1.0))
+
+
+def test_density_stays_finite_where_float32_cannot_tell_the_knots_apart():
+    head = QuantileHead()
+    distribution = head(torch.zeros(1, head.parameters), torch.tensor([1e6]), torch.tensor([1e-3]))
+    assert (distribution.knots.diff() == 0).any()
+    assert distribution.log_prob(torch.tensor([[1e6 - 1.0], [1e6], [1e6 + 1.0]])).isfinite().all()

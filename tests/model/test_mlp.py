@@ -36,6 +36,10 @@ def textbook_pair(seed=0):
     return model, oracle
 
 
+def preset_loss(model, windows):
+    return unrolled_objective(model, windows, PRESET["loss_units"], input_noise=PRESET["input_noise"]).loss
+
+
 def batch_of(context, target):
     seen = [torch.ones_like(part, dtype=torch.bool) for part in (context, target)]
     number = torch.arange(len(context))
@@ -83,7 +87,7 @@ def test_the_textbook_preset_gives_the_outputs_of_the_textbook():
 def test_the_textbook_preset_has_the_loss_and_the_gradients_of_the_textbook():
     model, oracle = textbook_pair()
     windows = random_batch()
-    loss = unrolled_objective(model, windows, PRESET["loss_units"], "mean").loss
+    loss = preset_loss(model, windows)
     expected = nn.functional.mse_loss(oracle(windows.context), windows.target)
     assert torch.allclose(loss, expected, rtol=1e-6)
     loss.backward()
@@ -95,13 +99,11 @@ def test_the_textbook_preset_has_the_loss_and_the_gradients_of_the_textbook():
 def test_the_textbook_preset_trains_to_the_weights_of_the_textbook():
     model, oracle = textbook_pair()
     assert (PRESET["optimizer"], PRESET["weight_decay"], PRESET["unroll"]) == ("adam", 0, 1)
-    optimizers = [
-        torch.optim.Adam(network.parameters(), lr=PRESET["learning_rate"]) for network in (model, oracle)
-    ]
+    optimizers = [torch.optim.Adam(network.parameters(), lr=PRESET["learning_rate"]) for network in (model, oracle)]
     for step in range(30):
         windows = random_batch(seed=step)
         losses = [
-            unrolled_objective(model, windows, PRESET["loss_units"], "mean").loss,
+            preset_loss(model, windows),
             nn.functional.mse_loss(oracle(windows.context), windows.target),
         ]
         for optimizer, loss in zip(optimizers, losses, strict=True):
@@ -126,9 +128,7 @@ def test_the_textbook_preset_rolls_out_as_the_loop_of_the_textbook():
 
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("scaler", ["none", "mean_abs", "standard"])
-@given(
-    patch=st.integers(1, 9), season=st.integers(1, LENGTH), channels=st.sampled_from([1, 3]), blocks=st.booleans()
-)
+@given(patch=st.integers(1, 9), season=st.integers(1, LENGTH), channels=st.sampled_from([1, 3]), blocks=st.booleans())
 @settings(max_examples=8, deadline=None)
 def test_training_starts_at_the_seasonal_naive(head, scaler, patch, season, channels, blocks):
     model = AutoregressiveMLP(

@@ -149,8 +149,7 @@ def test_a_longer_horizon_goes_on_with_the_same_paths(head, patch, short, longer
     model = random_model(head=head, patch_length=patch)
     context = random_context(2)
     paths = [
-        rollout(model, context, horizon, 3, noise=noise_of(model, 2, 3, horizon))
-        for horizon in (short, short + longer)
+        rollout(model, context, horizon, 3, noise=noise_of(model, 2, 3, horizon)) for horizon in (short, short + longer)
     ]
     assert torch.allclose(paths[0], paths[1][:, :, :short], rtol=1e-12)
 
@@ -184,7 +183,7 @@ def test_noise_is_uniform_in_the_open_interval_and_independent_between_series():
     assert stats.kstest(noise.flatten().numpy(), "uniform").pvalue > 0.01
     correlations = torch.corrcoef(noise.flatten(1)) - torch.eye(40)
     assert correlations.abs().max() < 0.25
-    assert 0 < open_interval(torch.tensor(0.0))
+    assert open_interval(torch.tensor(0.0)) > 0
     assert open_interval(torch.tensor(1.0)) < 1
 
 
@@ -196,9 +195,7 @@ def test_keys_and_noise_are_the_same_in_another_process(make_panel):
         "print(panel.keys.tolist(), noise.flatten().tolist())"
     )
     environment = os.environ | {"PYTHONHASHSEED": "1"}
-    done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     keys = make_panel([1, 1], ids="ab").keys
     noise = path_noise(keys, torch.tensor([5, 6]), 2, 3, (1,), 9)
     assert done.stdout.strip() == f"{keys.tolist()} {noise.flatten().tolist()}"
@@ -207,9 +204,7 @@ def test_keys_and_noise_are_the_same_in_another_process(make_panel):
 @pytest.mark.parametrize("head", [name for name, head in HEADS.items() if head.noise])
 def test_same_noise_same_paths_and_other_noise_other_paths(head):
     model, context = random_model(head=head), random_context(3)
-    one, again, other = (
-        rollout(model, context, 5, 4, noise=noise_of(model, 3, 4, 5, seed)) for seed in (0, 0, 1)
-    )
+    one, again, other = (rollout(model, context, 5, 4, noise=noise_of(model, 3, 4, 5, seed)) for seed in (0, 0, 1))
     assert one.equal(again)
     assert (one != other).all()
     assert (one[:, 0] != one[:, 1]).all()
@@ -261,9 +256,7 @@ def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, fact
     model = random_model(head=head, level_input=False)
     context = random_context(2)
     noise = noise_of(model, 2, 3, 2 * LENGTH)
-    one, other = (
-        rollout(model, window, 2 * LENGTH, 3, noise=noise) for window in (context, factor * context + offset)
-    )
+    one, other = (rollout(model, window, 2 * LENGTH, 3, noise=noise) for window in (context, factor * context + offset))
     assert torch.allclose(factor * one + offset, other, rtol=1e-6, atol=1e-6)
 
 

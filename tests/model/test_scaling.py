@@ -68,9 +68,9 @@ def test_constant_zero_or_unobserved_contexts_get_a_finite_scale_above_zero(scal
 def test_values_of_any_size_that_float32_holds_are_scaled_alike(scaler, size):
     context, observed = random_window(5)
     networks = []
-    for context in (context.float(), (size * context).float()):
-        scaling = scale_window(scaler, context, observed)
-        networks.append(scaling.to_network(context))
+    for factor in (1, size):
+        values = (factor * context).float()
+        networks.append(scale_window(scaler, values, observed).to_network(values))
     assert torch.allclose(*networks, rtol=1e-4, atol=1e-5)
 
 

@@ -168,9 +168,7 @@ def test_the_second_patch_never_sees_the_target_of_the_first(head, feed):
         seen = windows.target_observed.clone()
         seen[:, :2] = False
         torch.manual_seed(0)
-        return unrolled_objective(
-            model, windows._replace(target=target, target_observed=seen), "relative", feed
-        ).loss
+        return unrolled_objective(model, windows._replace(target=target, target_observed=seen), "relative", feed).loss
 
     moved = windows.target.clone()
     moved[:, :2] += 5
@@ -230,9 +228,7 @@ def test_relative_and_network_losses_do_not_change_with_the_units_of_the_data(he
 def test_likelihoods_are_of_the_units_of_the_data(head, units):
     model, windows = random_model(head=head), random_windows(6)
     scaled = windows._replace(context=10 * windows.context, target=10 * windows.target)
-    one, other = (
-        unrolled_objective(model, batch, units, "mean", with_nll=True) for batch in (windows, scaled)
-    )
+    one, other = (unrolled_objective(model, batch, units, "mean", with_nll=True) for batch in (windows, scaled))
     assert torch.allclose(other.loss, one.loss + math.log(10))
     assert torch.allclose(one.loss, one.nll)
 

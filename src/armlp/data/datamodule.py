@@ -6,7 +6,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -19,10 +19,6 @@ from armlp.data.seasonality import find_season
 from armlp.data.tables import read_panel
 from armlp.data.windows import OriginLoader, Split, TrainingLoader
 from armlp.errors import UserError
-
-if TYPE_CHECKING:
-    from narwhals.typing import IntoFrame
-
 
 _LEAST = {"horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0}
 
@@ -63,7 +59,7 @@ class SeriesDataModule(LightningDataModule):
 
     def __init__(
         self,
-        source: str | os.PathLike[str] | IntoFrame = catalog.DEFAULT,
+        source: str | os.PathLike[str] | Any = catalog.DEFAULT,  # not IntoFrame: jsonargparse would open the file
         id_column: str = "unique_id",
         time_column: str = "ds",
         target_columns: Sequence[str] | None = None,
@@ -84,6 +80,7 @@ class SeriesDataModule(LightningDataModule):
             value = self.hparams[name]
             if value is not None and value < least:
                 raise UserError(f"--data.{name}: {value} is too small; it must be at least {least}.")
+        self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source
         self.seed = seed
         self.batch_size = batch_size
@@ -143,22 +140,34 @@ class SeriesDataModule(LightningDataModule):
             return {}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def train_dataloader(self) -> TrainingLoader:
-        """Shuffled batches of every training window.
+    def refuse_too_short(self) -> None:
+        """Refuses data on which nothing can be trained.
 
         Raises:
             UserError: No series is long enough; the message names the longest and the length that it needs.
         """
-        panel, ends = self.panel, self.split.train_ends(self.panel.lengths)
-        held_out = int(panel.lengths[0] - ends[0])
-        short = (ends < 2).nonzero()[:, 0]
-        if len(short) == len(panel):
-            longest = int(panel.lengths.argmax())
+        panel, needed = self.panel, self._rows_needed()
+        longest = int(panel.lengths.argmax())
+        if panel.lengths[longest] < needed:
             raise UserError(
                 f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
-                f"{int(panel.lengths[longest])} rows and needs {held_out + 2}, {held_out} of them held out; lower "
+                f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
                 "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
             )
+
+    def _rows_needed(self) -> int:
+        """A training part of two rows, and what is held out."""
+        return 2 + (self.split.val_windows + self.split.test_windows) * self.horizon
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Shuffled batches of every training window; warns of series that have none.
+
+        Raises:
+            UserError: No series is long enough.
+        """
+        self.refuse_too_short()
+        panel, ends = self.panel, self.split.train_ends(self.panel.lengths)
+        short = (ends < 2).nonzero()[:, 0]
         if len(short):
             names = ", ".join(
                 f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist()
@@ -166,7 +175,7 @@ class SeriesDataModule(LightningDataModule):
             warnings.warn(
                 f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
                 f"{', ...' if len(short) > 3 else ''}; "
-                f"a series needs {held_out + 2} rows, {held_out} of them held out.",
+                f"a series needs {self._rows_needed()} rows, {self._rows_needed() - 2} of them held out.",
                 stacklevel=2,
             )
         loader = TrainingLoader(
@@ -175,6 +184,11 @@ class SeriesDataModule(LightningDataModule):
         if self.batch_size is None:
             # Large batches run at the rate of matrix multiplication; small data need the noise of small ones.
             loader.batch_size = self.batch_size = min(512, max(32, loader.num_windows // 16))
+        if loader.num_windows < loader.world_size:
+            raise UserError(
+                f"{panel.name} has {loader.num_windows} training windows for {loader.world_size} processes; "
+                "lower --trainer.devices."
+            )
         seen = ends + self.split.val_windows * self.horizon
         keys, order = panel.keys.sort()
         self.trained = TrainedPart(keys, torch.from_numpy(self._row_times(seen - 1))[order])

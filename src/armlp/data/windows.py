@@ -100,9 +100,10 @@ class Split:
 class TrainingLoader:
     """Shuffled batches of all training windows, epoch after epoch, on the device where the panel lies.
 
-    Any training window of a series starts where a full context fits; series too short for that give their
-    later half of origins, padded on the left. The order follows from `(seed, epoch)`, so the number of
-    batches drawn is the whole state: a resumed loader goes on with the very next batch.
+    A window's origin lies where a full context fits, or in the later half of a series that is too short for that, and
+    its context is padded. Where a series is shorter than two spans, targets reach past its end, masked. The order
+    follows from `(seed, epoch)`, so the number of batches drawn is the whole state: a resumed loader goes on with the
+    very next batch.
 
     Args:
         panel: The flat store.
@@ -205,13 +206,14 @@ class OriginLoader:
         self.context_length = context_length
         self.span = span
         self.batch_size = batch_size
+        self.num_batches = -(-len(series[::world_size]) // batch_size)
 
     def __len__(self) -> int:
-        """The number of batches."""
-        return -(-len(self.series) // self.batch_size)
+        """The number of batches, the same on all processes: one with fewer origins ends with an empty batch."""
+        return self.num_batches
 
     def __iter__(self) -> Iterator[Windows]:
         """From the first origin to the last."""
-        for first in range(0, len(self.series), self.batch_size):
-            part = slice(first, first + self.batch_size)
+        for batch in range(len(self)):
+            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             yield gather(self.panel, self.series[part], self.origins[part], self.context_length, self.span)

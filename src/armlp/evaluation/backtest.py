@@ -58,6 +58,8 @@ class Scoreboard:
             paths: `[B, P, H(, V)]`, data units.
             windows: Whose targets are the truth.
         """
+        # The panel and the sums lie on the CPU, whatever device the model runs on.
+        paths, windows = paths.cpu(), Windows(*(part.cpu() for part in windows))
         baseline = seasonal_naive(self.panel, windows.series, windows.origin, self.horizon, self.season_length)
         unit = self.unit[windows.series][:, None]
         for name, forecast in {MODEL: paths, BASELINE: baseline[:, None]}.items():

@@ -22,7 +22,7 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
         `[B, H(, V)]`, data units.
     """
     step = torch.arange(horizon, device=origin.device) % season_length
-    row = (origin[:, None] - season_length + step).clamp(min=0).minimum(origin[:, None] - 1)
+    row = (origin[:, None] - season_length + step).clamp(min=0)
     values = panel.values[panel.offsets[series, None] + row]
     return values[..., 0] if values.shape[-1] == 1 else values
 

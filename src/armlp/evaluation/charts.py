@@ -59,8 +59,9 @@ def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95)) -> Figur
         _draw(axis, fan, sorted(levels, reverse=True))
     for axis in axes[len(fans) :]:
         axis.remove()
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper right", ncols=len(labels), frameon=False, fontsize=9)
+    shown = [axis.get_legend_handles_labels() for axis in axes[: len(fans)]]
+    named = {label: handle for chart in shown for handle, label in zip(*chart, strict=True)}
+    figure.legend(named.values(), named.keys(), loc="outside upper right", ncols=len(named), frameon=False, fontsize=9)
     return figure
 
 

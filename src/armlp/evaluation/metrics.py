@@ -44,8 +44,11 @@ class LeadMetric(Metric, ABC):
             observed: `[B, H(, V)]` bool; what is not observed does not count.
             unit: `[B, 1(, V)]` error of the seasonal naive inside the series, data units.
         """
+        if not len(paths):
+            return  # the last batch of a process that has fewer than the others
         score = self.score(paths, truth, unit)
-        counted = observed & ~score.isnan()
+        # What has no score of its own is left out, but a forecast that diverged is not: it makes the mean nan.
+        counted = observed & (~score.isnan() | ~paths.isfinite().all(1))
         others = [axis for axis in range(score.dim()) if axis != 1]
         self.total += torch.where(counted, score, 0.0).sum(others, dtype=torch.float64)
         self.count += counted.sum(others)
@@ -78,7 +81,7 @@ class SymmetricMAPE(LeadMetric):
         """`200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
         forecast = median(paths)
         size = forecast.abs() + truth.abs()
-        return torch.where(size > 0, 200 * (forecast - truth).abs() / size, 0.0)
+        return torch.where(size == 0, 0.0, 200 * (forecast - truth).abs() / size)
 
 
 class MeanAbsoluteScaledError(LeadMetric):
@@ -102,11 +105,12 @@ class ContinuousRankedProbabilityScore(LeadMetric):
     def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
         """`mean |x - y| - mean over pairs |x - x'| / 2`."""
         count = paths.shape[1]
-        accuracy = (paths - truth[:, None]).abs().mean(1)
+        errors = paths - truth[:, None]  # which are of the size of the spread, whatever the level
+        accuracy = errors.abs().mean(1)
         if count == 1:
             return accuracy
         rank = torch.arange(1 - count, count, 2, dtype=paths.dtype, device=paths.device)
-        spread = torch.einsum("bp...,p->b...", paths.sort(1).values, rank) / (count * (count - 1))
+        spread = torch.einsum("bp...,p->b...", errors.sort(1).values, rank) / (count * (count - 1))
         return accuracy - spread
 
 

@@ -97,10 +97,13 @@ class PiecewiseLinearQuantile(Predictive):
         self.knots = knots
         super().__init__(knots.shape[:-1], validate_args=False)
 
+    def _gaps(self) -> Tensor:
+        """Distances between the knots, `[..., Q - 1]`; above 0 even where a nearly constant window rounds them away."""
+        return self.knots.diff(dim=-1).clamp(min=torch.finfo(self.knots.dtype).tiny)
+
     def _tails(self) -> tuple[Tensor, Tensor]:
         """The mean excess below the first knot and above the last."""
-        gaps = self.knots[..., [1, -1]] - self.knots[..., [0, -2]]
-        below, above = (self._TAIL * gaps).unbind(-1)
+        below, above = (self._TAIL * self._gaps()[..., [0, -1]]).unbind(-1)
         return below, above
 
     def icdf(self, value: Tensor) -> Tensor:
@@ -120,8 +123,7 @@ class PiecewiseLinearQuantile(Predictive):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of at most `value [...]`, data units."""
-        gaps = self.knots.diff(dim=-1)
-        share = ((value[..., None] - self.knots[..., :-1]) / gaps).clamp(0, 1)
+        share = ((value[..., None] - self.knots[..., :-1]) / self._gaps()).clamp(0, 1)
         inner = self.levels[0] + (share * self.levels.diff()).sum(-1)
         below, above = self._tails()
         low, high = self.levels[0], self.levels[-1]
@@ -137,8 +139,8 @@ class PiecewiseLinearQuantile(Predictive):
         segment = torch.searchsorted(
             knots.detach().contiguous(), value.expand(knots.shape[:-1])[..., None].contiguous()
         )
-        heights = self.levels.diff().log() - knots.diff(dim=-1).log()
-        inner = heights.gather(-1, (segment - 1).clamp(0, len(self.levels) - 2))[..., 0]
+        heights = self.levels.diff().log() - self._gaps().log()
+        inner = heights.expand(*knots.shape[:-1], -1).gather(-1, (segment - 1).clamp(0, len(self.levels) - 2))[..., 0]
         below, above = self._tails()
         left_tail = (self.levels[0] / below).log() + (value - self.knots[..., 0]).clamp(max=0) / below
         right_tail = ((1 - self.levels[-1]) / above).log() + (self.knots[..., -1] - value).clamp(max=0) / above
@@ -244,11 +246,13 @@ class QuantileHead(Head):
 
     LEVELS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
     parameters = len(LEVELS)
+    # Where raw outputs are 0 the gaps are those of a normal distribution with half the window's spread.
+    offsets = (0.5 * torch.special.ndtri(torch.tensor(LEVELS, dtype=torch.float64)).diff()).expm1().log()
 
     def __call__(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """Raw outputs are the median and, through softplus, the gaps between the knots from there outwards."""
         middle = self.parameters // 2
-        gaps = _positive(raw[..., 1:] - 2)
+        gaps = _positive(raw[..., 1:] + self.offsets.to(raw))
         below = -gaps[..., :middle].flip(-1).cumsum(-1).flip(-1)
         above = gaps[..., middle:].cumsum(-1)
         knots = raw[..., :1] + torch.cat([below, torch.zeros_like(raw[..., :1]), above], dim=-1)

@@ -106,6 +106,8 @@ class ForecastWriter(Callback):
 
     def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, others: dict[str, Tensor]) -> None:
         assert isinstance(pl_module, ForecastModule)
+        if not len(batch.series):
+            return
         channels = pl_module.datamodule.panel.channels
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}
@@ -115,7 +117,14 @@ class ForecastWriter(Callback):
             columns |= {name + suffix: values[at] for name, values in others.items()}
             columns |= forecast_columns(paths[at], levels, "armlp" + suffix)
         keep = self.paths is not None or not self._parts  # the first batch is enough to draw
-        self._parts.append(_Forecasts(batch.series, batch.origin, columns, paths if keep else None))
+        self._parts.append(
+            _Forecasts(
+                batch.series.cpu(),
+                batch.origin.cpu(),
+                {name: values.cpu() for name, values in columns.items()},
+                paths.cpu() if keep else None,
+            )
+        )
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the forecast table."""
@@ -135,7 +144,7 @@ class ForecastWriter(Callback):
         series, times = _rows(parts, pl_module.datamodule.horizon)
         if not with_cutoff:
             del times["cutoff"]
-        self.table = to_table(panel, series, times, {name: values.cpu().numpy() for name, values in columns.items()})
+        self.table = to_table(panel, series, times, {name: values.numpy() for name, values in columns.items()})
         if self.output is not None:
             write_table(self.table, self.output)
         if self.paths is not None:
@@ -161,15 +170,15 @@ def _rows(parts: Sequence[_Forecasts], horizon: int) -> tuple[np.ndarray, dict[s
     """The series, the position and the cutoff of every row, `[B * H]` each."""
     series = torch.cat([part.series for part in parts]).repeat_interleave(horizon)
     origin = torch.cat([part.origin for part in parts])
-    position = (origin[:, None] + torch.arange(horizon, device=origin.device)).flatten()
+    position = (origin[:, None] + torch.arange(horizon)).flatten()
     cutoff = (origin - 1).repeat_interleave(horizon)
-    return series.cpu().numpy(), {"ds": position.cpu().numpy(), "cutoff": cutoff.cpu().numpy()}
+    return series.numpy(), {"ds": position.numpy(), "cutoff": cutoff.numpy()}
 
 
 def _path_table(panel: Panel, parts: Sequence[_Forecasts]) -> Any:
     """Every path as rows `unique_id, ds, path, y`; a column per channel for vector series."""
     kept = [part.paths for part in parts if part.paths is not None]
-    paths = torch.cat(kept).transpose(1, 2).cpu()  # [B, H, P(, V)]
+    paths = torch.cat(kept).transpose(1, 2)  # [B, H, P(, V)]
     horizon, num_paths = paths.shape[1:3]
     series, times = _rows(parts, horizon)
     values = paths.reshape(len(series) * num_paths, -1).numpy()
@@ -201,7 +210,7 @@ def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_len
         season_length: Of the baseline.
         history: How many rows before the origin to show, at most.
     """
-    values = panel.series(series)[:, 0].cpu()
+    values = panel.series(series)[:, 0]
     sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
     horizon = sampled.shape[1]
     first = max(0, origin - history)
@@ -211,7 +220,7 @@ def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_len
         return panel.calendar.instants(panel.calendar.shift(start, np.arange(begin, end)))
 
     place = torch.tensor([series]), torch.tensor([origin])
-    baseline = seasonal_naive(panel, *place, horizon, season_length)[0].cpu()
+    baseline = seasonal_naive(panel, *place, horizon, season_length)[0]
     truth = values[origin : origin + horizon]
     return Fan(
         title=str(panel.ids[series]),

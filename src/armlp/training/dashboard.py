@@ -54,9 +54,13 @@ class Dashboard(Callback):
         logger = trainer.logger
         if batch_idx > 0 or not isinstance(logger, TensorBoardLogger) or trainer.state.fn != "fit":
             return
+        if not trainer.is_global_zero:
+            return
         assert isinstance(pl_module, ForecastModule)
         data = pl_module.datamodule
-        first = zip(batch.series[:_CHARTS].tolist(), batch.origin[:_CHARTS].tolist(), outputs[:_CHARTS], strict=True)
+        first = zip(
+            batch.series[:_CHARTS].tolist(), batch.origin[:_CHARTS].tolist(), outputs[:_CHARTS].cpu(), strict=True
+        )
         fans = [series_fan(data.panel, *forecast, data.season_length, 3 * data.horizon) for forecast in first]
         logger.experiment.add_figure("validation/forecast", fan_charts(fans), trainer.global_step)
 
@@ -75,7 +79,8 @@ class Dashboard(Callback):
             return
         assert isinstance(pl_module, ForecastModule)
         options = {**pl_module.hparams, **pl_module.datamodule.hparams, "max_steps": trainer.max_steps}
-        logger.log_hyperparams(options, {f"best/{name}": value for name, value in self.best[MODEL].items()})
+        metrics = {f"validation_best/{name}": value for name, value in self.best[MODEL].items()}
+        logger.log_hyperparams(options, metrics, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """The best scores so far."""

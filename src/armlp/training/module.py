@@ -133,9 +133,14 @@ class ForecastModule(LightningModule):
             raise UserError("ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule).")
         return datamodule
 
-    def setup(self, stage: str) -> None:
-        """Settles what was left to the data, builds the network, and tells the data module its window."""
-        data = self.datamodule
+    def settle(self, data: SeriesDataModule) -> dict[str, Choice]:
+        """Settles what was left to the data, builds the network, and tells the data module its window.
+
+        Doors do it before they make a run, so that a mistake leaves none behind.
+
+        Returns:
+            What the data would choose, of every option.
+        """
         panel = data.panel
         given = {"season_length": data.season_length, "channels": panel.values.shape[1]}
         choices = recipe(panel, data.split, data.season_length)
@@ -150,6 +155,12 @@ class ForecastModule(LightningModule):
                 f"{panel.values.shape[1]} ({', '.join(panel.channels)}); choose as many with --data.target_columns."
             )
         data.shape_windows(self.hparams["context_length"], self.hparams["patch_length"] * self.hparams["unroll"])
+        return choices
+
+    def setup(self, stage: str) -> None:
+        """Settles the model on the data, and how long it trains."""
+        data = self.datamodule
+        choices = self.settle(data)
         if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             self.chosen["max_steps"] = choices["max_steps"]
             self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value
@@ -159,8 +170,8 @@ class ForecastModule(LightningModule):
             self.trainer.val_check_interval = max(1, self.trainer.max_steps // 10)
         if stage in ("fit", "validate", "test"):
             split = data.test_split if stage == "test" else data.split
-            ends = split.train_ends(panel.lengths)
-            self.scoreboard = Scoreboard(panel, ends, data.horizon, data.season_length)
+            ends = split.train_ends(data.panel.lengths)
+            self.scoreboard = Scoreboard(data.panel, ends, data.horizon, data.season_length)
 
     def forward(self, windows: Windows) -> Tensor:
         """Rolls the model forward from every window.
@@ -176,8 +187,8 @@ class ForecastModule(LightningModule):
         data = self.datamodule
         channels = windows.context.shape[2:]
         noise = path_noise(
-            data.panel.keys[windows.series],
-            windows.origin,
+            data.panel.keys[windows.series.cpu()],
+            windows.origin.cpu(),
             num_paths,
             data.horizon,
             (*channels, self.network.head.noise),
@@ -214,10 +225,10 @@ class ForecastModule(LightningModule):
         assert self.network is not None
         paths = self.sample(batch, self.hparams["val_paths"], seed=0)
         self.scoreboard.update(paths, batch)
-        if self.network.head.has_density:
+        if self.network.head.has_density and self.datamodule.horizon >= self.network.patch_length:
             total, count = one_step_nll(self.network, batch)
-            if count > 0:
-                self.log("val/nll", total / count, batch_size=int(count), on_epoch=True, sync_dist=True)
+            nll = total / count.clamp(min=1)
+            self.log("val/nll", nll, batch_size=int(count), on_epoch=True, sync_dist=True)
         return paths
 
     def on_validation_epoch_end(self) -> None:

@@ -7,6 +7,9 @@ from typing import Any, NamedTuple
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
+# Below this many values a typical series is too short to learn a chain of forecasts from.
+_SHORT = 400
+
 
 class Choice(NamedTuple):
     """One option's value and the reason for it, for the table that `fit` prints."""
@@ -62,12 +65,12 @@ def _context(typical: int, horizon: int, season_length: int) -> Choice:
 
 
 def _patch(typical: int, horizon: int, season_length: int) -> Choice:
-    """One season at a time; series with none are emitted whole, or step by step where there is much to learn from."""
+    """Short series have too little to learn a chain from: all at once. Long ones go a season, or a step, at a time."""
+    if typical < _SHORT:
+        return Choice(horizon, "short series: the horizon at once")
     if season_length > 1:
         return Choice(min(horizon, season_length), "a season at a time, at most the horizon")
-    if typical >= 1000:
-        return Choice(1, "long series without a season: the classic one-step model")
-    return Choice(horizon, "short series without a season: the horizon at once")
+    return Choice(1, "long series without a season: the classic one-step model")
 
 
 class _Size(NamedTuple):
@@ -82,10 +85,10 @@ class _Size(NamedTuple):
 
 def _size(typical: int, rows: int) -> _Size:
     """From a handful of values to millions; scripts/LOG.md has the experiments behind the steps."""
-    if typical < 40:
-        return _Size(8, 0, 0.0, 0.1, 150)
+    if typical < 20:
+        return _Size(64, 0, 0.0, 0.1, 150)
     if rows < 20_000:
         return _Size(64, 0, 0.0, 0.1, 600)
-    if typical < 200:
+    if typical < _SHORT:
         return _Size(128, 1, 0.2, 0.0, 600)
     return _Size(256, 2, 0.1, 0.0, 2000)

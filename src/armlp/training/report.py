@@ -36,14 +36,15 @@ class Report(Callback):
         """Prints the scores of the best checkpoint, and where it is."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
         best = next((callback.best for callback in callbacks if isinstance(callback, Dashboard)), None)
+        folder = trainer.log_dir  # all processes ask, because the first one tells the others
         if not trainer.is_global_zero or best is None:
             return
         print_scores(best, "Validation, best checkpoint")
         checkpoint = trainer.checkpoint_callback
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
             print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
-        if trainer.log_dir is not None:
-            print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.log_dir)}")
+        if folder is not None:
+            print(f"to look at it: tensorboard --logdir {os.path.relpath(folder)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of `validate`; in training the bar shows them."""

@@ -1,0 +1,62 @@
+"""What helps? Trains with some options on several validation weeks of a data set, never on its test part.
+
+    python scripts/what_helps.py taylor folds=1,2,3,4 val_windows=7 patch_length=48 hidden_sizes=[64] max_steps=600
+
+Fold k holds out `val_windows` origins that end k such stretches before the end of the series, and trains on what lies
+before them; fold 0 is the validation part of `armlp fit`. Every other `name=value` is an option of `Forecaster`;
+what is left out is chosen from the data. Prints the mean scores over the folds and each fold's skill.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tempfile
+import time
+
+import yaml
+from lightning.pytorch import Trainer, seed_everything
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.evaluation.backtest import MODEL
+from armlp.training.defaults import TRAINER, quiet
+from armlp.training.module import ForecastModule
+
+
+def main() -> None:
+    """Prints one line."""
+    quiet()
+    source, *given = sys.argv[1:]
+    options = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in given)}
+    folds = [int(fold) for fold in str(options.pop("folds", 0)).split(",")]
+    begin = time.perf_counter()
+    rows = [scores(source, fold, dict(options)) for fold in folds]
+    mean = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+    spelled = " ".join(f"{name}={value:.4g}" for name, value in mean.items())
+    skills = ", ".join(f"{row['skill']:.3f}" for row in rows)
+    print(f"{' '.join(sys.argv[1:])} | {spelled} | skills {skills} | {time.perf_counter() - begin:.0f} s", flush=True)
+
+
+def scores(source: str, fold: int, options: dict[str, object]) -> dict[str, float]:
+    """The scores at the end of the training, not of its best moment: nothing is chosen on the fold."""
+    data_options, model_options = taken(SeriesDataModule, options), taken(ForecastModule, options)
+    seed_everything(int(data_options.get("seed", 0)), verbose=False)
+    windows = data_options.get("val_windows", 1)
+    data = SeriesDataModule(source, **data_options | {"test_windows": windows * fold})
+    module = ForecastModule(**{"val_paths": 100} | model_options)
+    with tempfile.TemporaryDirectory() as folder:
+        quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+        trainer = Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options)
+        trainer.fit(module, datamodule=data)
+        validator = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+        validator.validate(module, datamodule=data, verbose=False)
+    return module.scores[MODEL]
+
+
+def taken(kind: type, options: dict[str, object]) -> dict[str, object]:
+    """Takes the options of a class out of `options`."""
+    return {name: options.pop(name) for name in inspect.signature(kind).parameters if name in options}
+
+
+if __name__ == "__main__":
+    main()

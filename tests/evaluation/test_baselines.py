@@ -1,0 +1,77 @@
+"""Tests of the seasonal naive and of the unit of scaled errors, with loops as the oracle."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from armlp.evaluation.baselines import naive_error, seasonal_naive
+
+LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=4)
+properties = settings(max_examples=40, deadline=None)
+
+
+def naive_forecast(values, origin, horizon, season):
+    """Grows the series by the value one season ago; what lies before the start is the first value."""
+    grown = [values[0]] * max(0, season - origin) + list(values[:origin])
+    for _ in range(horizon):
+        grown.append(grown[-season])
+    return grown[-horizon:]
+
+
+@given(LENGTHS, st.integers(1, 30), st.integers(1, 9), st.sampled_from([1, 2]), st.data())
+@properties
+def test_the_seasonal_naive_equals_the_naive_loop(make_panel, lengths, horizon, season, channels, data):
+    panel = make_panel(lengths, channels=channels, missing=0.2)
+    series = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
+    origins = [data.draw(st.integers(1, lengths[index])) for index in series]
+    forecast = seasonal_naive(panel, torch.tensor(series), torch.tensor(origins), horizon, season)
+    assert forecast.shape == (len(series), horizon, *([channels] if channels > 1 else []))
+    forecast = forecast.view(len(series), horizon, channels)
+    for row, (index, origin) in enumerate(zip(series, origins, strict=True)):
+        for channel in range(channels):
+            values = panel.series(index)[:, channel].tolist()
+            assert forecast[row, :, channel].tolist() == naive_forecast(values, origin, horizon, season)
+
+
+def test_the_seasonal_naive_sees_nothing_at_or_after_its_origin(make_panel):
+    panel = make_panel([20])
+    arguments = torch.tensor([0]), torch.tensor([9]), 15, 4
+    before = seasonal_naive(panel, *arguments)
+    panel.values[9:] = torch.nan
+    assert seasonal_naive(panel, *arguments).equal(before)
+
+
+@given(LENGTHS, st.integers(1, 6), st.integers(-3, 4), st.sampled_from([1, 2]))
+@properties
+def test_the_unit_of_scaled_errors_equals_the_naive_loop(make_panel, lengths, season, held, channels):
+    panel = make_panel(lengths, channels=channels, missing=0.3)
+    ends = panel.lengths - held
+    unit = naive_error(panel, ends, season)
+    assert unit.shape == (len(lengths), *([channels] if channels > 1 else []))
+    unit = unit.view(len(lengths), channels)
+    for index, length in enumerate(lengths):
+        begin = int(panel.offsets[index])
+        for channel in range(channels):
+            errors = [
+                abs(panel.values[begin + row, channel].item() - panel.values[begin + row - season, channel].item())
+                for row in range(season, min(length, int(ends[index])))
+                if panel.observed[begin + row, channel] and panel.observed[begin + row - season, channel]
+            ]
+            expected = sum(errors) / len(errors) if errors else math.nan
+            assert unit[index, channel].item() == pytest.approx(expected, rel=1e-5, nan_ok=True)
+
+
+def test_a_series_that_never_changes_or_is_too_short_has_no_unit(make_panel):
+    panel = make_panel([10, 3, 10])
+    panel.series(0)[:] = 5.0
+    assert naive_error(panel, panel.lengths, 4).isnan().tolist() == [True, True, False]
+
+
+def test_the_unit_looks_at_rows_before_the_end_only(make_panel):
+    panel = make_panel([20])
+    before = naive_error(panel, torch.tensor([15]), 2)
+    panel.values[15:] = 1e6
+    assert naive_error(panel, torch.tensor([15]), 2).equal(before)

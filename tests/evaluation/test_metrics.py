@@ -1,0 +1,228 @@
+"""Tests of the metrics, with numpy loops over values as the oracle."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from armlp.evaluation.metrics import (
+    ContinuousRankedProbabilityScore,
+    Coverage,
+    MeanAbsoluteError,
+    MeanAbsoluteScaledError,
+    SymmetricMAPE,
+    median,
+)
+
+HORIZON = 5
+
+
+def naive_smape(forecast, truth):
+    size = abs(forecast) + abs(truth)
+    return 200 * abs(forecast - truth) / size if size else 0.0
+
+
+def naive_crps(paths, truth):
+    """The fair estimator by its double loop over pairs of paths."""
+    count = len(paths)
+    accuracy = sum(abs(path - truth) for path in paths) / count
+    if count == 1:
+        return accuracy
+    pairs = sum(abs(one - other) for one in paths for other in paths)
+    return accuracy - pairs / (2 * count * (count - 1))
+
+
+def naive_cover(level):
+    def covered(paths, truth):
+        low, high = np.quantile(paths, [0.5 - level / 200, 0.5 + level / 200])
+        return float(low <= truth <= high)
+
+    return covered
+
+
+# A maker of each metric, and its score of one value from the paths there, the truth and the unit.
+METRICS = {
+    "mae": (MeanAbsoluteError, lambda paths, truth, unit: abs(np.median(paths) - truth)),
+    "smape": (SymmetricMAPE, lambda paths, truth, unit: naive_smape(np.median(paths), truth)),
+    "mase": (MeanAbsoluteScaledError, lambda paths, truth, unit: abs(np.median(paths) - truth) / unit),
+    "crps": (ContinuousRankedProbabilityScore, lambda paths, truth, unit: naive_crps(paths, truth)),
+    "coverage": (lambda horizon: Coverage(horizon, 80), lambda paths, truth, unit: naive_cover(80)(paths, truth)),
+}
+each_metric = pytest.mark.parametrize("name", METRICS)
+
+
+def random_batch(batch=6, paths=7, channels=1, seed=0, seen=0.7):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (HORIZON, channels) if channels > 1 else (HORIZON,)
+    drawn = 3 + 2 * torch.randn(batch, paths, *shape, generator=generator, dtype=torch.float64)
+    truth = 3 + 2 * torch.randn(batch, *shape, generator=generator, dtype=torch.float64)
+    observed = torch.rand(truth.shape, generator=generator) < seen
+    unit = 0.5 + torch.rand(batch, 1, *shape[1:], generator=generator, dtype=torch.float64)
+    unit[1] = torch.nan  # a series that never changes
+    return drawn, truth, observed, unit
+
+
+def naive_means(score, paths, truth, observed, unit):
+    """The mean in total and at each lead, by a loop over values."""
+    scores = [[] for _ in range(HORIZON)]
+    for place in np.ndindex(*truth.shape):
+        row, lead, *channel = place
+        if observed[place]:
+            value = score(
+                paths[(row, slice(None), lead, *channel)].numpy(), truth[place].item(), unit[(row, 0, *channel)].item()
+            )
+            if not math.isnan(value):
+                scores[lead].append(value)
+    return np.mean([value for lead in scores for value in lead]), [np.mean(lead) for lead in scores]
+
+
+@each_metric
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("paths", [1, 2, 7, 40])
+def test_a_metric_equals_the_naive_loop_over_observed_values(name, channels, paths):
+    make, score = METRICS[name]
+    batch = random_batch(paths=paths, channels=channels, batch=12)
+    metric = make(HORIZON)
+    metric.update(*batch)
+    total, by_lead = naive_means(score, *batch)
+    assert metric.compute().item() == pytest.approx(total, rel=1e-5)
+    assert metric.by_lead().tolist() == pytest.approx(by_lead, rel=1e-5)
+
+
+@each_metric
+@given(cut=st.integers(1, 8), channels=st.sampled_from([1, 2]))
+@settings(max_examples=10, deadline=None)
+def test_batches_add_up_to_the_whole(name, cut, channels):
+    batch = random_batch(batch=9, channels=channels)
+    whole, parts = (METRICS[name][0](HORIZON) for _ in range(2))
+    whole.update(*batch)
+    parts.update(*(part[:cut] for part in batch))
+    parts.update(*(part[cut:] for part in batch))
+    assert parts.by_lead().tolist() == pytest.approx(whole.by_lead().tolist())
+    assert parts.compute().item() == pytest.approx(whole.compute().item())
+
+
+@each_metric
+def test_reset_forgets_all_batches(name):
+    metric = METRICS[name][0](HORIZON)
+    metric.update(*random_batch(seed=1))
+    metric.reset()
+    metric.update(*random_batch(seed=2))
+    fresh = METRICS[name][0](HORIZON)
+    fresh.update(*random_batch(seed=2))
+    assert metric.by_lead().equal(fresh.by_lead())
+
+
+@each_metric
+def test_what_was_not_observed_does_not_count(name):
+    paths, truth, observed, unit = random_batch(seen=0.5)
+    metrics = [METRICS[name][0](HORIZON) for _ in range(2)]
+    metrics[0].update(paths, truth, observed, unit)
+    metrics[1].update(paths, torch.where(observed, truth, 1e9), observed, unit)
+    assert metrics[0].by_lead().equal(metrics[1].by_lead())
+
+
+@each_metric
+def test_a_metric_of_nothing_is_not_a_number(name):
+    paths, truth, observed, unit = random_batch()
+    metric = METRICS[name][0](HORIZON)
+    metric.update(paths, truth, torch.zeros_like(observed), unit)
+    assert metric.compute().isnan()
+    assert metric.by_lead().isnan().all()
+
+
+@each_metric
+def test_a_lead_that_was_never_observed_is_not_a_number_and_leaves_the_others_alone(name):
+    paths, truth, observed, unit = random_batch(seen=2)
+    observed[:, 3] = False
+    metric = METRICS[name][0](HORIZON)
+    metric.update(paths, truth, observed, unit)
+    assert metric.by_lead().isnan().tolist() == [False, False, False, True, False]
+    assert metric.compute().isfinite()
+
+
+@pytest.mark.parametrize("name", ["mae", "smape", "mase", "crps"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf])
+def test_a_forecast_that_diverged_is_not_left_out_of_the_score(name, value):
+    paths, truth, observed, unit = random_batch(seen=2)
+    paths[2, :, 1] = value
+    metric = METRICS[name][0](HORIZON)
+    metric.update(paths, truth, observed, unit)
+    assert not metric.compute().isfinite()
+    assert metric.by_lead().isfinite().tolist() == [True, False, True, True, True]
+
+
+def test_the_score_of_a_perfect_forecast_is_zero():
+    paths, truth, observed, unit = random_batch()
+    perfect = truth[:, None].expand_as(paths)
+    for name in ("mae", "smape", "mase", "crps"):
+        metric = METRICS[name][0](HORIZON)
+        metric.update(perfect, truth, observed, unit)
+        assert metric.compute() == 0
+
+
+@given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=12), st.floats(-100, 100, width=32))
+@settings(max_examples=60, deadline=None)
+def test_crps_equals_the_double_loop_over_pairs(paths, truth):
+    score = ContinuousRankedProbabilityScore(1).score(
+        torch.tensor(paths).double().view(1, -1, 1), torch.tensor([[truth]]).double(), torch.ones(1, 1)
+    )
+    assert score.item() == pytest.approx(naive_crps(paths, truth), abs=1e-9)
+
+
+def test_crps_of_one_path_is_its_absolute_error():
+    paths, truth, _, unit = random_batch(paths=1)
+    assert ContinuousRankedProbabilityScore(HORIZON).score(paths, truth, unit).equal((paths[:, 0] - truth).abs())
+
+
+def test_crps_is_fair_to_few_paths():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(20_000, 1, generator=generator)
+    expected = 1 / math.sqrt(math.pi)  # of a standard normal forecast of a standard normal truth
+    for count in (2, 3, 10):
+        paths = torch.randn(20_000, count, 1, generator=generator)
+        metric = ContinuousRankedProbabilityScore(1)
+        metric.update(paths, truth, torch.ones_like(truth, dtype=torch.bool), torch.ones(20_000, 1))
+        assert metric.compute().item() == pytest.approx(expected, abs=0.02)
+
+
+def test_crps_does_not_drown_in_the_level_of_the_data():
+    generator = torch.Generator().manual_seed(0)
+    steps = torch.randint(-8, 8, (1, 200, 4), generator=generator).float()  # exact in float32 at this level
+    score = ContinuousRankedProbabilityScore(4).score
+    low, high = (score(steps + level, torch.full((1, 4), level), torch.ones(1, 1)) for level in (0.0, 1e6))
+    assert torch.allclose(low, high, rtol=1e-4)
+
+
+def test_smape_is_zero_where_forecast_and_truth_are_zero_and_200_where_one_of_them_is():
+    paths = torch.tensor([[[0.0, 0.0, 5.0, 1.0]]])
+    truth = torch.tensor([[0.0, 3.0, 0.0, 3.0]])
+    score = SymmetricMAPE(4).score(paths, truth, torch.ones(1, 1))
+    assert score.tolist() == [[0, 200, 200, 100]]
+
+
+@pytest.mark.parametrize("level", [50, 80, 95])
+def test_coverage_of_the_true_distribution_is_its_level(level):
+    generator = torch.Generator().manual_seed(1)
+    paths = torch.rand(4000, 400, 1, generator=generator)
+    truth = torch.rand(4000, 1, generator=generator)
+    metric = Coverage(1, level)
+    metric.update(paths, truth, torch.ones_like(truth, dtype=torch.bool), torch.ones(4000, 1))
+    assert metric.compute().item() == pytest.approx(level / 100, abs=0.02)
+
+
+def test_coverage_counts_the_ends_of_the_interval():
+    paths = torch.arange(11.0).view(1, 11, 1).expand(1, 11, 4)  # the 80% interval is 1..9
+    truth = torch.tensor([[1.01, 8.99, 0.99, 9.01]])
+    score = Coverage(4, 80).score(paths, truth, torch.ones(1, 1))
+    assert score.tolist() == [[1, 1, 0, 0]]
+
+
+@pytest.mark.parametrize("paths", [1, 2, 3, 8])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_point_forecast_is_the_median_of_the_paths(paths, channels):
+    drawn = random_batch(paths=paths, channels=channels)[0]
+    assert np.allclose(median(drawn), np.median(drawn, axis=1))
