@@ -46,7 +46,7 @@ class ArmlpCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
-            parser_kwargs={"prog": "armlp", "version": f"armlp {__version__}", "description": __doc__},
+            parser_kwargs={"prog": "armlp", "version": __version__, "description": __doc__},
         )
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
@@ -123,10 +123,13 @@ class ArmlpCLI(LightningCLI):
 
     def after_test(self) -> None:
         """Says where the table is."""
-        print(f"backtest table: {self.config.test.forecast.output}")
+        if self.trainer.is_global_zero:
+            print(f"backtest table: {self.config.test.forecast.output}")
 
     def after_predict(self) -> None:
         """Says where the forecast is."""
+        if not self.trainer.is_global_zero:
+            return
         forecast = self.config.predict.forecast
         print(f"forecast table: {forecast.output}")
         for what, path in {"paths": forecast.paths, "fan charts": forecast.plot}.items():

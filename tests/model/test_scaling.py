@@ -77,7 +77,15 @@ def test_values_of_any_size_that_float32_holds_are_scaled_alike(scaler, size):
 def test_rounding_noise_on_a_level_is_not_taken_for_variation():
     noise = torch.tensor([0.0, 6e-8, -6e-8, 0.0])
     scaling = scale_window("standard", 1000 * (1 + noise)[None], torch.ones(1, 4, dtype=torch.bool))
-    assert scaling.scale.item() == pytest.approx(1000)
+    assert scaling.scale.item() == pytest.approx(0.01 * 1000)  # a constant's spread: 1% of its level
+
+
+def test_a_context_without_any_observation_is_scaled_by_what_it_was_filled_with():
+    filled, nothing = torch.tensor([[5.0, 5.0, 7.0]]), torch.zeros(1, 3, dtype=torch.bool)
+    for one, another in zip(
+        scale_window("standard", filled, nothing), scale_window("standard", filled, ~nothing), strict=True
+    ):
+        assert one.equal(another)
 
 
 @given(seed=st.integers(0, 1000))

@@ -11,6 +11,8 @@ SCALERS = ("none", "mean_abs", "standard")
 
 # A spread below this share of the level is rounding noise of float32, not variation.
 _ROUNDING = 1e-5
+# What a constant context counts as its spread, as a share of its level: forecasts stay near the constant.
+_CONSTANT = 1e-2
 
 
 class Scaling(NamedTuple):
@@ -46,7 +48,9 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor) -> Scaling:
         context: `[B, L(, V)]`, data units.
         observed: `[B, L(, V)]` bool.
     """
-    count = observed.sum(1, keepdim=True).clamp(min=1)
+    # Within a gap longer than the context all there is to go by is what it was filled with.
+    observed = observed | ~observed.any(1, keepdim=True)
+    count = observed.sum(1, keepdim=True)
     kept = torch.where(observed, context, 0.0)
     magnitude = kept.abs().sum(1, keepdim=True) / count
     magnitude = torch.where(magnitude > 0, magnitude, 1.0)
@@ -58,4 +62,4 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor) -> Scaling:
     # In units of the magnitude, so that the squares of very large and very small values stay in float32.
     deviation = torch.where(observed, (context - mean) / magnitude, 0.0)
     spread = (deviation.square().sum(1, keepdim=True) / count).sqrt()
-    return Scaling(mean, magnitude * torch.where(spread > _ROUNDING, spread, 1.0), magnitude)
+    return Scaling(mean, magnitude * torch.where(spread > _ROUNDING, spread, _CONSTANT), magnitude)

@@ -38,5 +38,6 @@ _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder
     ".*LeafSpec.*is deprecated.*",  # between lightning and torch
     "Be aware that when using `ckpt_path`, callbacks",  # training's callbacks have nothing to do in a forecast
+    "It is recommended to use `self.log.*sync_dist=True",  # scores are of all processes already
     "The number of training batches .* is smaller than the logging interval",  # logging goes by steps
 )

@@ -1,0 +1,186 @@
+"""Tests of the Lightning data module: what it settles, what it holds out, and what it remembers having shown."""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from armlp.data import datamodule
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
+
+MakeTable = Callable[..., pd.DataFrame]
+
+
+def test_the_source_is_read_once_and_late(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
+    read = []
+    reader = datamodule.read_panel
+    monkeypatch.setattr(datamodule, "read_panel", lambda *args, **options: read.append(1) or reader(*args, **options))
+    data = SeriesDataModule(make_table())
+    assert not read
+    for stage in ("fit", "test", None):
+        data.setup(stage)
+    assert data.panel is data.panel
+    assert read == [1]
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "horizon", "season_length"),
+    [
+        ("taylor", {}, 48, 336),
+        ("air-passengers", {}, 12, 12),
+        ("taylor", {"horizon": 5, "season_length": 48}, 5, 48),
+    ],
+)
+def test_a_named_data_set_knows_its_horizon_and_season(
+    source: str, given: dict[str, int], horizon: int, season_length: int
+):
+    data = SeriesDataModule(source, **given)
+    data.setup()
+    assert (data.horizon, data.season_length) == (horizon, season_length)
+    assert data.hparams["horizon"] == horizon  # as the checkpoint saves it
+    assert data.panel.name == source
+
+
+def test_the_frequency_decides_where_nothing_else_does(make_table: MakeTable):
+    data = SeriesDataModule(make_table())
+    data.setup()
+    assert (data.horizon, data.season_length) == (data.panel.calendar.horizon, 24)
+
+
+def test_training_never_shows_a_value_that_is_held_out(make_table: MakeTable):
+    table = make_table(rows=60)
+    table["y"] = np.tile(np.arange(60.0), 3)
+    data = SeriesDataModule(table, horizon=5, val_windows=2, test_windows=3, batch_size=7)
+    data.shape_windows(context_length=8, span=10)
+    end = 60 - 5 * 5
+    seen = set()
+    for batch in data.train_dataloader():
+        assert len(batch.series) <= 7
+        assert batch.context.max() < end
+        seen |= set(batch.target[batch.target_observed].tolist())
+    assert max(seen) == end - 1
+    starts = {part: loader for part, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader()))}
+    origins = {part: torch.cat([batch.origin for batch in loader]).unique().tolist() for part, loader in starts.items()}
+    assert origins == {"val": [35, 40], "test": [45, 50, 55]}
+    (batch,) = data.predict_dataloader()
+    assert batch.origin.tolist() == [60] * 3
+    assert batch.target.shape == (3, 0)
+
+
+def test_a_test_told_of_no_windows_takes_one(make_table: MakeTable):
+    data = SeriesDataModule(make_table(), horizon=6)
+    assert data.test_split.test_windows == 1
+    (batch,) = data.test_dataloader()
+    assert batch.origin.tolist() == [90] * 3
+
+
+def test_the_batch_size_is_chosen_within_bounds_and_kept_where_it_is_given(make_table: MakeTable):
+    sizes = {}
+    for rows in (60, 900):
+        data = SeriesDataModule(make_table(series=10, rows=rows), horizon=6)
+        data.shape_windows(10, 1)
+        sizes[rows] = data.train_dataloader().batch_size
+    assert sizes == {60: 32, 900: 512}
+    data = SeriesDataModule(make_table(), horizon=6, batch_size=5)
+    assert data.train_dataloader().batch_size == 5
+
+
+def test_the_seed_decides_the_order_of_training(make_table: MakeTable):
+    def order(seed: int) -> list[int]:
+        data = SeriesDataModule(make_table(), horizon=6, seed=seed)
+        return torch.cat([batch.origin for batch in data.train_dataloader()]).tolist()
+
+    assert order(0) == order(0)
+    assert order(0) != order(1)
+    assert sorted(order(0)) == sorted(order(1))
+
+
+@given(
+    rows=st.integers(20, 60),
+    held_out=st.tuples(st.integers(1, 6), st.integers(1, 2), st.integers(0, 2)),
+    tested=st.tuples(st.integers(1, 8), st.integers(0, 3)),
+    shift=st.integers(-10, 10),
+    first=st.integers(0, 3),
+)
+@settings(max_examples=60, deadline=None)
+def test_a_test_knows_which_series_were_trained_on_its_times(
+    make_table: MakeTable,
+    rows: int,
+    held_out: tuple[int, int, int],
+    tested: tuple[int, int],
+    shift: int,
+    first: int,
+):
+    horizon, val_windows, test_windows = held_out
+    data = SeriesDataModule(make_table(rows=rows, freq=1), None or "unique_id", horizon=horizon, freq=1,
+                            val_windows=val_windows, test_windows=test_windows)  # fmt: skip
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            data.train_dataloader()
+        except UserError:
+            return
+    # Later: another table, some of whose series are the same, which starts and ends elsewhere.
+    table = make_table(rows=rows, freq=1, first=first)
+    later = SeriesDataModule(table.assign(ds=table["ds"] + shift), horizon=tested[0], freq=1, test_windows=tested[1])
+    assert later.series_trained_on_test() == 0
+    later.load_state_dict(data.state_dict())
+    last_seen = 7 + rows - 1 - horizon * test_windows
+    first_tested = 7 + shift + rows - tested[0] * max(tested[1], 1)
+    known = 3 - first
+    assert later.series_trained_on_test() == (known if first_tested <= last_seen else 0)
+
+
+def test_no_series_long_enough_names_the_longest_and_what_it_needs(make_table: MakeTable):
+    table = make_table(rows=30)
+    table = pd.concat(
+        [table[table["unique_id"] != "s01"].groupby("unique_id").head(9), table[table["unique_id"] == "s01"]]
+    )
+    data = SeriesDataModule(table, horizon=10, val_windows=2, test_windows=1)
+    with pytest.raises(UserError, match="'s01', has 30 rows and needs 32, 30 of them held out; lower --data.horizon"):
+        data.train_dataloader()
+
+
+def test_series_too_short_are_named_with_what_they_need(make_table: MakeTable):
+    table = make_table(series=8, rows=40)
+    short = table[table["unique_id"] > "s02"].groupby("unique_id").head(7)
+    data = SeriesDataModule(pd.concat([table[table["unique_id"] <= "s02"], short]), horizon=6)
+    with pytest.warns(UserWarning, match=r"5 of 8 series .* 's03' \(7 rows\), 's04' \(7 rows\), .*, \.\.\.; .* 8 rows"):
+        loader = data.train_dataloader()
+    assert {int(series) for batch in loader for series in batch.series} == {0, 1, 2}
+    (batch,) = data.predict_dataloader()
+    assert batch.series.tolist() == list(range(8))  # forecast nevertheless
+
+
+@pytest.mark.parametrize("name", ["horizon", "season_length", "batch_size", "val_windows"])
+def test_numbers_below_one_are_refused_by_name(name: str):
+    with pytest.raises(UserError, match=f"--data.{name}: 0 is too small; it must be at least 1"):
+        SeriesDataModule("sine", **{name: 0})
+
+
+def test_only_a_source_with_a_name_is_a_hyperparameter(make_table: MakeTable, tmp_path: Path):
+    path = tmp_path / "table.csv"
+    make_table().to_csv(path, index=False)
+    assert "source" not in SeriesDataModule(make_table()).hparams
+    assert SeriesDataModule(path).hparams["source"] == str(path)
+    assert SeriesDataModule("sine").hparams["source"] == "sine"
+
+
+def test_processes_share_the_windows_and_the_origins(make_table: MakeTable):
+    class Shared:
+        global_rank, world_size = 1, 2
+
+    data: Any = SeriesDataModule(make_table(), horizon=6)
+    data.trainer = Shared()
+    loader = data.train_dataloader()
+    assert (loader.rank, loader.world_size) == (1, 2)
+    (batch,) = data.predict_dataloader()
+    assert batch.series.tolist() == [1]

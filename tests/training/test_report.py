@@ -1,0 +1,66 @@
+"""Tests of the tables that `fit`, `validate` and `test` print."""
+
+import math
+from typing import Any
+
+import pytest
+
+from armlp.training.recipe import Choice
+from armlp.training.report import print_choices, print_scores
+
+SCORES = {
+    "armlp": {"mae": 1234.5678, "smape": 2.5, "mase": math.nan, "crps": 0.25, "coverage_80": 0.804, "skill": 0.1234},
+    "seasonal naive": {"mae": 1.5, "smape": 3.5, "mase": math.nan, "crps": 1.5, "skill": 0.0},
+}
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> str:
+    """What was printed, without line breaks."""
+    return " ".join(capsys.readouterr().out.split())
+
+
+def test_scores_stand_beside_those_of_the_baseline(capsys: pytest.CaptureFixture[str]):
+    print_scores(SCORES, "Test of a table", "A caution.")
+    printed = said(capsys)
+    for words in ("Test of a table", "MAE", "sMAPE", "CRPS", "in 80%", "80%", "1,235", "0.123", "A caution."):
+        assert words in printed
+    assert "seasonal" in printed
+    assert "nan" not in printed
+    assert "MASE" not in printed  # nobody has one
+
+
+@pytest.mark.parametrize(
+    ("skill", "verdict"),
+    [
+        (0.25, "armlp's error is 25% smaller than that of the seasonal naive."),
+        (-0.5, "its error is 50% larger"),
+        (0.0, "worse"),
+        (math.nan, "no skill to measure"),
+    ],
+)
+def test_the_verdict_says_who_is_better(skill: float, verdict: str, capsys: pytest.CaptureFixture[str]):
+    print_scores({name: row | {"skill": skill} for name, row in SCORES.items()}, "Test")
+    assert verdict in said(capsys)
+
+
+def test_choices_are_printed_with_their_reasons(capsys: pytest.CaptureFixture[str]):
+    print_choices({"context_length": Choice(48, "a season of [24] steps, twice")})
+    printed = said(capsys)
+    assert all(words in printed for words in ("context_length", "48", "a season of [24] steps, twice"))
+
+
+def test_fit_says_what_it_chose_how_good_it_is_and_where_it_lies(trained: Any):
+    printed = " ".join(trained.printed.split())
+    for words in ("Chosen from the data", "context_length", "Validation, best checkpoint", "skill", "best checkpoint:"):
+        assert words in printed
+    assert "version_0/checkpoints/best.ckpt" in printed
+    assert "tensorboard --logdir" in printed
+    assert "hidden_sizes" not in printed  # that was given
+
+
+def test_validate_prints_the_scores_of_the_checkpoint(program: Any, trained: Any):
+    printed = program("validate", "--ckpt_path", trained.best)
+    assert "seasonal naive" in printed
+    scores = trained.printed.split("Validation, best checkpoint")[1]
+    line = next(line for line in scores.splitlines() if "armlp" in line)
+    assert " ".join(line.split()) in printed
