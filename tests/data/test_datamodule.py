@@ -120,8 +120,10 @@ def test_a_test_knows_which_series_were_trained_on_its_times(
     first: int,
 ):
     horizon, val_windows, test_windows = held_out
-    data = SeriesDataModule(make_table(rows=rows, freq=1), None or "unique_id", horizon=horizon, freq=1,
-                            val_windows=val_windows, test_windows=test_windows)  # fmt: skip
+    options = {"freq": 1, "season_length": 1}
+    data = SeriesDataModule(
+        make_table(rows=rows, freq=1), horizon=horizon, val_windows=val_windows, test_windows=test_windows, **options
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -130,7 +132,8 @@ def test_a_test_knows_which_series_were_trained_on_its_times(
             return
     # Later: another table, some of whose series are the same, which starts and ends elsewhere.
     table = make_table(rows=rows, freq=1, first=first)
-    later = SeriesDataModule(table.assign(ds=table["ds"] + shift), horizon=tested[0], freq=1, test_windows=tested[1])
+    moved = table.assign(ds=table["ds"] + shift)
+    later = SeriesDataModule(moved, horizon=tested[0], test_windows=tested[1], **options)
     assert later.series_trained_on_test() == 0
     later.load_state_dict(data.state_dict())
     last_seen = 7 + rows - 1 - horizon * test_windows
@@ -145,7 +148,7 @@ def test_no_series_long_enough_names_the_longest_and_what_it_needs(make_table: M
         [table[table["unique_id"] != "s01"].groupby("unique_id").head(9), table[table["unique_id"] == "s01"]]
     )
     data = SeriesDataModule(table, horizon=10, val_windows=2, test_windows=1)
-    with pytest.raises(UserError, match="'s01', has 30 rows and needs 32, 30 of them held out; lower --data.horizon"):
+    with pytest.raises(UserError, match=r"'s01', has 30 rows and needs 32, 30 of them held out; lower --data.horizon"):
         data.train_dataloader()
 
 
