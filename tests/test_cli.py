@@ -54,10 +54,17 @@ def with_integer_ids(table: pd.DataFrame) -> pd.DataFrame:
     return table.assign(unique_id=table["unique_id"].str[1:].astype("int64") + 10)
 
 
+def in_berlin(table: pd.DataFrame) -> pd.DataFrame:
+    """The same values at hours of Berlin, which a clock change is among."""
+    hours = pd.date_range("2024-03-29", periods=96, freq="h", tz="Europe/Berlin")
+    return table.assign(ds=np.tile(hours, 3))
+
+
 CASES: dict[str, tuple[str, Callable[[MakeTable], pd.DataFrame], int | str]] = {
     "long CSV of datetimes": ("table.csv", lambda make: make(), "h"),
     "long Parquet of datetimes": ("table.parquet", lambda make: make(freq="D"), "D"),
     "long Parquet of integers, integer ids": ("table.parquet", lambda make: with_integer_ids(make(freq=1)), 1),
+    "long Parquet of hours in a time zone": ("table.parquet", lambda make: in_berlin(make()), "h"),
     "wide CSV of integers": ("table.csv", lambda make: wide(make(freq=1)), 1),
     "wide Parquet of datetimes": ("table.parquet", lambda make: wide(make(freq="MS")), "MS"),
 }

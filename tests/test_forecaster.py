@@ -10,6 +10,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 import torch
+from lightning.pytorch import Callback
 
 import armlp
 from armlp import Forecaster, UserError
@@ -189,6 +190,32 @@ def test_a_mistake_is_a_user_error_that_leaves_nothing_behind(
     with pytest.raises(UserError, match=sentence):
         mistake(fitted)
     assert set(tmp_path.rglob("*")) == before
+
+
+def test_a_second_fit_starts_anew(make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    daily = make_table(freq="D")
+    daily.to_parquet("daily.parquet")
+    twice = Forecaster(**SMALL).fit(make_table()).fit("daily.parquet").fit(daily)
+    once = Forecaster(**SMALL).fit(daily)
+    pd.testing.assert_frame_equal(twice.predict(), once.predict())  # horizon and season are those of days
+
+
+def test_callbacks_of_the_user_are_called_too(make_table: MakeTable, tmp_path: Path):
+    class Count(Callback):
+        steps = 0
+
+        def on_train_batch_end(self, *args: Any) -> None:
+            self.steps += 1
+
+    count = Count()
+    Forecaster(horizon=6, callbacks=[count], **SMALL, default_root_dir=str(tmp_path)).fit(make_table())
+    assert count.steps == 4
+
+
+def test_training_without_validation_keeps_the_last_weights(make_table: MakeTable, tmp_path: Path):
+    options = SMALL | {"limit_val_batches": 0, "default_root_dir": str(tmp_path)}
+    assert len(Forecaster(horizon=6, **options).fit(make_table()).predict()) == 18
 
 
 def test_predict_leaves_no_run(fitted: Forecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

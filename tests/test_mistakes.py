@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 import torch
 
+from armlp.forecaster import Forecaster
+
 MakeTable = Callable[..., pd.DataFrame]
 
 
@@ -34,6 +36,10 @@ TABLES: dict[str, tuple[Callable[[pd.DataFrame], pd.DataFrame], list[str]]] = {
     "a time that is none": (lambda table: spoil(table, "ds", 100, "soon"), ["'ds'", "'soon'", "row 101"]),
     "an infinite value": (lambda table: spoil(table, "y", 100, np.inf), ["'y'", "inf", "'s01'"]),
     "no value at all": (lambda table: table.assign(y=np.nan), ["no series has an observed value"]),
+    "nothing to validate on": (
+        lambda table: table.assign(y=table["y"].where(table.groupby("unique_id").cumcount() < 90)),
+        ["no observed value in the last 1 x 6 steps", "--data.val_windows"],
+    ),
     "no rows": (lambda table: table.head(0), ["no rows"]),
     "every series too short": (lambda table: table.groupby("unique_id").head(7), ["'s00'", "has 7 rows", "needs 8"]),
     "a time off the calendar": (
@@ -94,6 +100,10 @@ OPTIONS: dict[str, list[str]] = {
     "--model.optimizer=sgd": ["'sgd'", "adamw"],
     "--model.schedule=step": ["'step'", "cosine"],
     "--model.unroll=0": ["at least 1"],
+    "--model.val_paths=0": ["at least 1"],
+    "--model.learning_rate=-0.1": ["-0.1", "at least 0"],
+    "--model.weight_decay=-1": ["-1", "at least 0"],
+    "--model.input_noise=-1": ["-1", "at least 0"],
     "--model.context_length=0": ["at least 1"],
     "--model.patch_length=0": ["at least 1"],
     "--model.hidden_sizes=[16,0]": ["[16, 0]"],
@@ -138,9 +148,9 @@ def test_a_forecast_that_cannot_be_made_or_written_is_refused_before_the_work(
     assert all(word in sentence for word in FORECASTS[option]), sentence
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_permission_is_refused(program: Any, trained: Any):
-    Path("locked").mkdir(mode=0o500)
+def test_a_folder_without_permission_is_refused(program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch):
+    Path("locked", "lightning_logs").mkdir(parents=True)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root, whom tests may run as, may write anywhere
     assert "permission" in program.refuses("predict", "--ckpt_path", trained.best, "--forecast.output=locked/f.csv")
     fit = ("fit", "--data.source", trained.source, "--trainer.default_root_dir=locked")
     assert "cannot be written" in program.refuses(*fit)
@@ -197,6 +207,25 @@ def test_a_command_that_needs_a_checkpoint_says_so(command: str, program: Any, t
     sentence = program.refuses(command, "--data.source", trained.source)
     assert "--ckpt_path is needed" in sentence
     assert command in sentence
+
+
+@pytest.mark.parametrize(("command", "needed"), [("validate", 19), ("test", 7)])
+def test_series_too_short_to_score_are_refused_with_the_length_they_need(
+    command: str, needed: int, program: Any, trained: Any, make_table: MakeTable
+):
+    make_table(rows=6).to_parquet("short.parquet")
+    sentence = program.refuses(command, "--ckpt_path", trained.best, "--data.source=short.parquet")
+    assert all(word in sentence for word in ("'s00'", "6 rows", f"needs {needed}")), sentence
+    # And the shortest that will do.
+    make_table(rows=needed).to_parquet("enough.parquet")
+    options = ("--forecast.output=b.csv",) if command == "test" else ()
+    assert "skill" in program(command, "--ckpt_path", trained.best, "--data.source=enough.parquet", *options)
+
+
+def test_a_model_of_a_table_in_memory_asks_for_a_source(program: Any, make_table: MakeTable):
+    options: dict[str, Any] = {"max_steps": 1, "hidden_sizes": [4], "enable_progress_bar": False}
+    Forecaster(horizon=6, **options).fit(make_table()).save("model.ckpt")
+    assert "--data.source is needed" in program.refuses("predict", "--ckpt_path=model.ckpt")
 
 
 def test_a_vector_model_is_not_put_on_single_series(program: Any, trained: Any, make_table: MakeTable):

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
 from armlp.training.module import ForecastModule
 
@@ -99,7 +100,7 @@ def test_a_training_that_broke_off_ends_with_the_bits_of_an_unbroken_one(
 def test_a_killed_process_goes_on_to_the_bits_of_an_unbroken_one(
     program: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ):
-    fit = ("fit", *DRAWS, "--trainer.max_steps=200", "--trainer.val_check_interval=40")
+    fit = ("fit", *DRAWS, "--trainer.max_steps=120", "--trainer.val_check_interval=30")
     for folder in ("killed", "unbroken"):
         Path(folder).mkdir()
         make_table().to_parquet(f"{folder}/table.parquet")
@@ -111,11 +112,11 @@ def test_a_killed_process_goes_on_to_the_bits_of_an_unbroken_one(
     deadline = time.monotonic() + 120
     while not LAST.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
-    time.sleep(0.25)
+    time.sleep(0.15)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL, Path("log").read_text()
     killed_at = torch.load(LAST, weights_only=True)["global_step"]
-    assert 40 <= killed_at < 200
+    assert 30 <= killed_at < 120
     program(*fit, "--ckpt_path", LAST)
     monkeypatch.chdir("../unbroken")
     program(*fit)
@@ -129,6 +130,10 @@ def test_a_killed_process_goes_on_to_the_bits_of_an_unbroken_one(
     for folder in ("killed", "unbroken"):
         events = EventAccumulator(f"{folder}/lightning_logs/version_0").Reload()
         scalars[folder] = {event.step: event.value for event in events.Scalars("val/mae")}
+        files = Path(folder, "lightning_logs/version_0").glob("events.out.tfevents.*")
+        logged = (event for file in files for event in EventFileLoader(str(file)).Load())
+        tags = [value.tag for event in logged for value in event.summary.value]
+        assert tags.count("_hparams_/session_start_info") == 1
     assert scalars["killed"] == scalars["unbroken"]
 
 

@@ -1,9 +1,14 @@
 """Probabilistic time-series forecasting with the autoregressive MLP, on PyTorch Lightning."""
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads of torch that wait for each other by spinning make small networks many times slower where other programs want
+# the cores too (scripts/LOG.md). Torch reads this when it is first imported; what the user has set stays.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 if TYPE_CHECKING:
     from armlp.data.datamodule import SeriesDataModule

@@ -74,11 +74,14 @@ class ArmlpCLI(LightningCLI):
             known = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
             known |= {f"data.{name}": value for name, value in checkpoint["datamodule_hyper_parameters"].items()}
             del known["data.seed"]  # linked to --seed_everything
+            known.setdefault("data.source", None)
             self._subcommand_parsers[command].set_defaults(known)
         self.config = parser.parse_args(_with_presets(args))
         command = self.config.subcommand
         if path is None and command != "fit":
             raise UserError(f"--ckpt_path is needed: armlp {command} uses the .ckpt file that `armlp fit` wrote.")
+        if self.config[command]["data"]["source"] is None:
+            raise UserError(f"--data.source is needed: {path} was trained on a table in memory.")
         for name in NETWORK_OPTIONS if path is not None else ():
             given, trained = self.config[command]["model"][name], checkpoint["hyper_parameters"][name]
             if given != trained:
@@ -116,7 +119,7 @@ class ArmlpCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Lets a mistake show before the run folder is made."""
-        self.datamodule.refuse_too_short()
+        self.datamodule.refuse_untrainable()
         self.model.settle(self.datamodule)
         if isinstance(self.trainer.logger, TensorBoardLogger):
             prepare_output(Path(self.trainer.logger.root_dir) / "run", ("",))

@@ -48,7 +48,7 @@ class Forecaster:
 
     def __init__(self, horizon: int | None = None, *, seed: int = 0, **options: Any) -> None:
         quiet()
-        self._data = {"horizon": horizon, "seed": seed} | _taken(SeriesDataModule, options)
+        self._data = self._given = {"horizon": horizon, "seed": seed} | _taken(SeriesDataModule, options)
         self._model = _taken(ForecastModule, options)
         self._trainer = TRAINER | _taken(Trainer, options)
         if options:
@@ -74,9 +74,10 @@ class Forecaster:
             UserError: The table cannot be used; the message names what is wrong and the fix.
         """
         seed_everything(self._seed, verbose=False)
-        data = SeriesDataModule(table, **self._data)
+        data = SeriesDataModule(table, **self._given)
         module = ForecastModule(**self._model)
-        checkpoint = ModelCheckpoint(**BEST)
+        best, last = ModelCheckpoint(**BEST), LastCheckpoint()
+        more = self._trainer.get("callbacks") or []
         trainer = Trainer(
             **{
                 "logger": TensorBoardLogger(
@@ -86,18 +87,19 @@ class Forecaster:
             | self._trainer
             | {
                 "callbacks": [
-                    checkpoint,
-                    LastCheckpoint(),
+                    best,
+                    last,
                     EarlyStopping(**EARLY_STOPPING),
                     Dashboard(),
                     *self._callbacks(),
+                    *([more] if isinstance(more, Callback) else more),
                 ]
             }
         )
-        data.refuse_too_short()
+        data.refuse_untrainable()
         module.settle(data)  # mistakes show before a run folder is made
         trainer.fit(module, datamodule=data)
-        self._restore(checkpoint.best_model_path)
+        self._restore(best.best_model_path or last.best_model_path)
         self._fitted_data = data
         return self
 

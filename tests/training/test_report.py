@@ -58,6 +58,13 @@ def test_fit_says_what_it_chose_how_good_it_is_and_where_it_lies(trained: Any):
     assert "hidden_sizes" not in printed  # that was given
 
 
+def test_a_run_without_tensorboard_names_no_command_for_it(program: Any, trained: Any):
+    options = ("--trainer.logger=false", "--trainer.max_steps=1", "--model.hidden_sizes=[4]", "--data.horizon=6")
+    printed = program("fit", "--data.source", trained.source, *options)
+    assert "best checkpoint: checkpoints/best.ckpt" in printed
+    assert "tensorboard" not in printed
+
+
 def test_validate_prints_the_scores_of_the_checkpoint(program: Any, trained: Any):
     printed = program("validate", "--ckpt_path", trained.best)
     assert "seasonal naive" in printed

@@ -62,7 +62,7 @@ class SeriesDataModule(LightningDataModule):
         source: str | os.PathLike[str] | Any = catalog.DEFAULT,  # not IntoFrame: jsonargparse would open the file
         id_column: str = "unique_id",
         time_column: str = "ds",
-        target_columns: Sequence[str] | None = None,
+        target_columns: Sequence[str] | str | None = None,
         layout: str = "auto",
         freq: str | int | None = None,
         horizon: int | None = None,
@@ -140,12 +140,22 @@ class SeriesDataModule(LightningDataModule):
             return {}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def refuse_too_short(self) -> None:
-        """Refuses data on which nothing can be trained.
+    def refuse_untrainable(self) -> None:
+        """Refuses data on which nothing can be trained, or nothing validated.
 
         Raises:
-            UserError: No series is long enough; the message names the longest and the length that it needs.
+            UserError: No series is long enough, and the message names the longest and the length that it needs; or
+                nothing was observed in the validation windows.
         """
+        self._refuse_too_short()
+        if not any(bool(windows.target_observed.any()) for windows in self.val_dataloader()):
+            raise UserError(
+                f"{self.panel.name} has no observed value in the last {self.split.val_windows} x {self.horizon} steps "
+                "before the test windows, which validation needs: leave out empty rows at the end, or raise "
+                "--data.val_windows."
+            )
+
+    def _refuse_too_short(self) -> None:
         panel, needed = self.panel, self._rows_needed()
         longest = int(panel.lengths.argmax())
         if panel.lengths[longest] < needed:
@@ -165,7 +175,7 @@ class SeriesDataModule(LightningDataModule):
         Raises:
             UserError: No series is long enough.
         """
-        self.refuse_too_short()
+        self._refuse_too_short()
         panel, ends = self.panel, self.split.train_ends(self.panel.lengths)
         short = (ends < 2).nonzero()[:, 0]
         if len(short):
@@ -199,6 +209,14 @@ class SeriesDataModule(LightningDataModule):
 
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
+        if not len(series):
+            longest = int(self.panel.lengths.argmax())
+            needed = 1 + self.horizon * (1 + (split.test_windows if part == "val" else 0))
+            raise UserError(
+                f"No series of {self.panel.name} is long enough for the {part} windows: the longest, "
+                f"{self.panel.ids[longest]!r}, has {int(self.panel.lengths[longest])} rows and needs {needed}; lower "
+                "--data.horizon, or add rows."
+            )
         return OriginLoader(self.panel, series, origins, self.context_length, span, **self._ranks())
 
     def val_dataloader(self) -> OriginLoader:

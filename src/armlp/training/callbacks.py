@@ -60,17 +60,18 @@ class ForecastWriter(Callback):
     def __init__(
         self,
         output: str | None = None,
-        levels: Sequence[float] = (80, 95),
+        levels: Sequence[float] | float = (80, 95),
         num_paths: int = 200,
         seed: int = 0,
         paths: str | None = None,
         plot: str | None = None,
     ) -> None:
+        levels = [levels] if isinstance(levels, (int, float)) else list(levels)
         check_levels(levels)
         if num_paths < 1:
             raise UserError(f"--forecast.num_paths: {num_paths} is too small; it must be at least 1.")
         self.output = output
-        self.levels = list(levels)
+        self.levels = levels
         self.num_paths = num_paths
         self.seed = seed
         self.paths = paths

@@ -107,8 +107,10 @@ class ForecastModule(LightningModule):
                 raise UserError(
                     f"--model.{name}: {self.hparams[name]!r} is not known; use one of {', '.join(choices)}."
                 )
-        if unroll is not None and unroll < 1:
-            raise UserError(f"--model.unroll: {unroll} is too small; it must be at least 1.")
+        for name, least in _LEAST.items():
+            value = self.hparams[name]
+            if value is not None and value < least:
+                raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
         self.num_paths = 200
         self.path_seed = 0
         self.chosen: dict[str, Choice] = {}
@@ -286,6 +288,7 @@ def log_interval(trainer: Trainer) -> int:
 
 
 _CHOICES = {"loss_units": LOSS_UNITS, "feed": FEEDS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}
+_LEAST = {"unroll": 1, "val_paths": 1, "learning_rate": 0, "weight_decay": 0, "warmup": 0, "input_noise": 0}
 _CHOSEN = (
     "context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
     "mask_input", "input_noise", "season_length", "channels",

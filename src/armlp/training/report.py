@@ -8,8 +8,10 @@ from collections.abc import Mapping
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from armlp.evaluation.backtest import MODEL
@@ -36,15 +38,14 @@ class Report(Callback):
         """Prints the scores of the best checkpoint, and where it is."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
         best = next((callback.best for callback in callbacks if isinstance(callback, Dashboard)), None)
-        folder = trainer.log_dir  # all processes ask, because the first one tells the others
         if not trainer.is_global_zero or best is None:
             return
         print_scores(best, "Validation, best checkpoint")
         checkpoint = trainer.checkpoint_callback
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
             print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
-        if folder is not None:
-            print(f"to look at it: tensorboard --logdir {os.path.relpath(folder)}")
+        if isinstance(trainer.logger, TensorBoardLogger):
+            print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.logger.log_dir)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of `validate`; in training the bar shows them."""
@@ -84,7 +85,7 @@ def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption:
         caption: A sentence below it.
     """
     shown = [name for name in _HEADINGS if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
-    table = Table("", title=title, title_justify="left")
+    table = Table("", title=escape(title), title_justify="left")
     for name in shown:
         table.add_column(_HEADINGS[name], justify="right")
     for forecaster, row in scores.items():
