@@ -83,7 +83,6 @@ class SeriesDataModule(LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source
         self.seed = seed
-        self.batch_size = batch_size
         self.context_length = 1
         self.span = 1
         self.trained = TrainedPart(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
@@ -189,11 +188,17 @@ class SeriesDataModule(LightningDataModule):
                 stacklevel=2,
             )
         loader = TrainingLoader(
-            panel, ends, self.context_length, self.span, self.batch_size or 1, seed=self.seed, **self._ranks()
+            panel,
+            ends,
+            self.context_length,
+            self.span,
+            self.hparams["batch_size"] or 1,
+            seed=self.seed,
+            **self._ranks(),
         )
-        if self.batch_size is None:
+        if self.hparams["batch_size"] is None:
             # Large batches run at the rate of matrix multiplication; small data need the noise of small ones.
-            loader.batch_size = self.batch_size = min(512, max(32, loader.num_windows // 16))
+            loader.batch_size = self.hparams["batch_size"] = min(512, max(32, loader.num_windows // 16))
         if loader.num_windows < loader.world_size:
             raise UserError(
                 f"{panel.name} has {loader.num_windows} training windows for {loader.world_size} processes; "

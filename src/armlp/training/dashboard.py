@@ -23,7 +23,7 @@ class Dashboard(Callback):
 
     def __init__(self) -> None:
         self._windows = 0
-        self._since = 0.0
+        self._since = self._stopped = 0.0
         self.best: dict[str, dict[str, float]] | None = None
         self._lowest = float("inf")
 
@@ -40,6 +40,10 @@ class Dashboard(Callback):
             now = time.perf_counter()
             pl_module.log("train/windows_per_second", self._windows / (now - self._since))
             self._windows, self._since = 0, now
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock: validation is no training."""
+        self._stopped = time.perf_counter()
 
     def on_validation_batch_end(
         self,
@@ -65,8 +69,8 @@ class Dashboard(Callback):
         logger.experiment.add_figure("validation/forecast", fan_charts(fans), trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remembers the metrics of the best validation; keeps validation out of the training clock."""
-        self._since = time.perf_counter() if self._windows == 0 else self._since
+        """Starts the clock again, and remembers the metrics of the best validation."""
+        self._since += time.perf_counter() - self._stopped
         assert isinstance(pl_module, ForecastModule)
         monitored = trainer.callback_metrics[MONITOR].item()
         if monitored < self._lowest:

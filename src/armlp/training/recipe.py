@@ -36,7 +36,7 @@ def recipe(panel: Panel, split: Split, season_length: int) -> dict[str, Choice]:
     context = _context(typical, horizon, season_length)
     patch = _patch(typical, horizon, season_length)
     size = _size(typical, rows)
-    why = f"{rows:,} training values, {typical:,} in a typical series"
+    why = f"{rows:,} values, typically {typical:,} a series"
     whole = panel.fully_observed and int(ends.min()) >= context.value
     return {
         "context_length": context,
