@@ -2,9 +2,10 @@
 
     python scripts/how_accurate.py [--seeds 3] [DATA SET ...]
 
-Every data set is fitted with `Forecaster(horizon=H)` and nothing else, on its training part, and scored once on its
-official test part: sMAPE and MASE of the median as the M4 competition defines them, coverage of the intervals, beside
-the seasonal naive. Data sets that must be downloaded are read from the folder ARMLP_DATA if they are there.
+Every data set is fitted with `Forecaster(horizon=H, season_length=m)` and nothing else, on its training part, and
+scored once on its official test part: sMAPE and MASE of the median as the M4 competition defines them, and coverage of
+the intervals, beside the seasonal naive. Data sets that must be downloaded are read from the folder ARMLP_DATA if they
+are there.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""What helps? Trains with some options on several validation weeks of a data set, never on its test part.
+"""What helps? Trains with some options on several validation stretches of a data set, and says how good each was.
 
     python scripts/what_helps.py taylor folds=1,2,3,4 val_windows=7 patch_length=48 hidden_sizes=[64] max_steps=600
 
 Fold k holds out `val_windows` origins that end k such stretches before the end of the series, and trains on what lies
-before them; fold 0 is the validation part of `armlp fit`. Every other `name=value` is an option of `Forecaster`;
-what is left out is chosen from the data. Prints the mean scores over the folds and each fold's skill.
+before them; fold 0 is the validation part of `armlp fit` (leave it out where that is kept for a last test, as the last
+week of `taylor` is). Every other `name=value` is an option of `Forecaster`; what is left out is chosen from the data.
+Prints the mean scores over the folds and each fold's skill.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Whole-program tests of the Python face."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -129,8 +130,25 @@ def test_what_was_saved_and_loaded_forecasts_the_same(fitted: Forecaster, make_t
     table = make_table(series=2, rows=70, seed=3, first=1)
     pd.testing.assert_frame_equal(fitted.predict(table), loaded.predict(table))
     assert (fitted.sample(table, horizon=3) == loaded.sample(table, horizon=3)).all()
-    loaded.save(tmp_path / "again.ckpt")
-    assert (tmp_path / "again.ckpt").read_bytes() == (tmp_path / "model.ckpt").read_bytes()
+    loaded.save(tmp_path / "model.ckpt")  # onto the file that it came from
+    pd.testing.assert_frame_equal(fitted.predict(table), Forecaster.load(tmp_path / "model.ckpt").predict(table))
+
+
+def test_a_fitted_forecaster_outlives_its_run_folder(make_table: MakeTable, tmp_path: Path):
+    options = {"max_steps": 2, "hidden_sizes": [np.int64(4)], "residual_blocks": 0, "learning_rate": np.float32(0.01)}
+    folder = tmp_path / "runs"
+    forecaster = Forecaster(np.int64(5), default_root_dir=folder, enable_progress_bar=False, **options).fit(
+        make_table()
+    )
+    shutil.rmtree(folder)
+    forecaster.save(tmp_path / "kept.ckpt")
+    pd.testing.assert_frame_equal(forecaster.predict(), Forecaster.load(tmp_path / "kept.ckpt").predict(make_table()))
+
+
+def test_load_refuses_what_the_checkpoint_has_settled(fitted: Forecaster, tmp_path: Path):
+    fitted.save(tmp_path / "model.ckpt")
+    with pytest.raises(UserError, match="horizon is settled in the checkpoint"):
+        Forecaster.load(tmp_path / "model.ckpt", horizon=9)
 
 
 def test_a_table_in_memory_is_not_in_the_checkpoint(fitted: Forecaster, tmp_path: Path):
@@ -171,7 +189,7 @@ MISTAKES: dict[str, tuple[Callable[[Forecaster], Any], str]] = {
     "no paths": (lambda fitted: fitted.sample(num_paths=0), "num_paths: 0"),
     "no table": (lambda fitted: fitted.predict([1, 2, 3]), "list"),
     "an unknown head": (lambda _: Forecaster(head="gauss").fit("sine"), "'gauss' is not known"),
-    "a folder that is none": (lambda fitted: fitted.save("nowhere/model.ckpt"), "nowhere/model.ckpt cannot be written"),
+    "a folder that is none": (lambda fitted: fitted.save("/proc/no/m.ckpt"), "/proc/no/m.ckpt cannot be written"),
     "a missing checkpoint": (lambda _: Forecaster.load("missing.ckpt"), "missing.ckpt does not exist"),
     "a cut checkpoint": (lambda _: Forecaster.load("cut.ckpt"), "cut.ckpt is not a whole checkpoint"),
 }  # fmt: skip

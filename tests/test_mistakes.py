@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
+from armlp.cli import main
 from armlp.forecaster import Forecaster
 
 MakeTable = Callable[..., pd.DataFrame]
@@ -176,7 +177,7 @@ def test_a_checkpoint_that_cannot_be_read_is_refused(program: Any, trained: Any)
         cycle(("fit", "validate", "test", "predict")),
         {
             "missing.ckpt": "does not exist",
-            "folder.ckpt": "does not exist",
+            "folder.ckpt": "is a folder",
             "cut.ckpt": "not a whole checkpoint",
             "head.ckpt": "not a whole checkpoint",
             "empty.ckpt": "not a whole checkpoint",
@@ -275,3 +276,41 @@ def test_a_process_ends_with_2_one_sentence_and_no_traceback(tmp_path: Path):
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["fit", "--model.nonsense=3"], "nonsense"),
+        (["fit", "--data.horizon=abc"], "horizon"),
+        (["fit", "--trainer.accelerator=gpu"], "--trainer"),
+        (["fit", "--trainer.max_steps=-5"], "--trainer"),
+        (["nonsense"], "nonsense"),
+        ([], "subcommand"),
+    ],
+)
+@pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU its accelerator is no mistake")
+def test_what_lightning_and_the_parser_refuse_is_one_sentence(capsys: Any, arguments: list[str], part: str):
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("armlp: ")
+    assert said.count("\n") == 1
+    assert part in said
+
+
+def test_no_output_overwrites_the_data_or_another_output(program: Any, trained: Any, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    trained.table.to_parquet("mine.parquet")
+    before = Path("mine.parquet").read_bytes()
+    same = ("predict", f"--ckpt_path={trained.best}", "--data.source=mine.parquet")
+    assert "--forecast.output" in program.refuses(*same, "--forecast.output=./mine.parquet")
+    assert "--forecast.paths" in program.refuses(*same, "--forecast.output=a.csv", "--forecast.paths=a.csv")
+    assert Path("mine.parquet").read_bytes() == before
+
+
+def test_a_checkpoint_in_a_configuration_file_is_refused(program: Any, trained: Any, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    Path("run.yaml").write_text(f"ckpt_path: {trained.best}\n")
+    assert "--ckpt_path" in program.refuses("fit", "--config=run.yaml")

@@ -1,6 +1,7 @@
 """Whole-program tests of training that is cut short and goes on: it ends as if nothing had happened."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -161,3 +163,34 @@ def test_the_configuration_that_a_run_keeps_repeats_it(program: Any, make_table:
     assert_same(first["state_dict"], second["state_dict"])
     assert first["datamodule_hyper_parameters"] == second["datamodule_hyper_parameters"]
     assert first["datamodule_hyper_parameters"]["seed"] == 5
+
+
+def test_a_resumed_run_keeps_its_seed_and_refuses_another_schedule(program: Any, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    table = pd.DataFrame({"ds": range(80), "y": np.sin(np.arange(80))})
+    table.to_csv("table.csv", index=False)
+    run = program.fit("table.csv", "--data.horizon=6", "--seed_everything=7")
+    last = run / "checkpoints" / "last.ckpt"
+    assert "--model.learning_rate" in program.refuses("fit", f"--ckpt_path={last}", "--model.learning_rate=0.1")
+    program("fit", f"--config={run / 'config.yaml'}", f"--ckpt_path={last}", "--trainer.max_steps=6")
+    resumed = torch.load(last, weights_only=True)
+    assert resumed["global_step"] == 6
+    assert resumed["datamodule_hyper_parameters"]["seed"] == 7
+
+
+def test_a_run_that_goes_on_from_a_saved_model_gets_a_folder_of_its_own(program: Any, tmp_path: Path, monkeypatch: Any):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"ds": range(80), "y": np.sin(np.arange(80))}).to_csv("table.csv", index=False)
+    run = program.fit("table.csv", "--data.horizon=6")
+    Path("home").mkdir()
+    shutil.copy(run / "checkpoints" / "last.ckpt", "home/model.ckpt")
+    program("fit", "--ckpt_path=home/model.ckpt", "--trainer.max_steps=6")
+    assert [path.name for path in Path("home").iterdir()] == ["model.ckpt"]
+    assert len(list(Path("lightning_logs").iterdir())) == 2
+
+
+@pytest.mark.parametrize("option", ["enable_progress_bar", "enable_checkpointing"])
+def test_what_is_switched_off_leaves_no_callback_behind(program: Any, tmp_path: Path, monkeypatch: Any, option: str):
+    monkeypatch.chdir(tmp_path)
+    pd.DataFrame({"ds": range(80), "y": np.sin(np.arange(80))}).to_csv("table.csv", index=False)
+    program.fit("table.csv", "--data.horizon=6", f"--trainer.{option}=false")

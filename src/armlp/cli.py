@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from lightning.pytorch import Trainer
+from jsonargparse import Namespace
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp import __version__
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.files import prepare_output
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
 from armlp.training.module import NETWORK_OPTIONS, ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.report import Report
@@ -46,6 +47,7 @@ class ArmlpCLI(LightningCLI):
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
+            parser_class=_Parser,
             parser_kwargs={"prog": "armlp", "version": __version__, "description": __doc__},
         )
 
@@ -73,7 +75,7 @@ class ArmlpCLI(LightningCLI):
             checkpoint = read_checkpoint(path)
             known = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
             known |= {f"data.{name}": value for name, value in checkpoint["datamodule_hyper_parameters"].items()}
-            del known["data.seed"]  # linked to --seed_everything
+            known["seed_everything"] = known.pop("data.seed")  # they are linked
             known.setdefault("data.source", None)
             self._subcommand_parsers[command].set_defaults(known)
         self.config = parser.parse_args(_with_presets(args))
@@ -82,13 +84,10 @@ class ArmlpCLI(LightningCLI):
             raise UserError(f"--ckpt_path is needed: armlp {command} uses the .ckpt file that `armlp fit` wrote.")
         if self.config[command]["data"]["source"] is None:
             raise UserError(f"--data.source is needed: {path} was trained on a table in memory.")
-        for name in NETWORK_OPTIONS if path is not None else ():
-            given, trained = self.config[command]["model"][name], checkpoint["hyper_parameters"][name]
-            if given != trained:
-                raise UserError(
-                    f"--model.{name}: {given} was given, but {path} was trained with {trained}; "
-                    "leave the option out, or train anew without --ckpt_path."
-                )
+        if self.config[command].ckpt_path != path:
+            raise UserError("ckpt_path stands in a configuration file; give it on the command line, as --ckpt_path.")
+        if path is not None:
+            _keep_as_trained(self.config[command].model, checkpoint["hyper_parameters"], command, path)
 
     def _parse_ckpt_path(self) -> None:
         """Done before parsing, so that the command line wins."""
@@ -108,21 +107,25 @@ class ArmlpCLI(LightningCLI):
             kwargs["logger"] = False
             self.save_config_callback = None
         elif config.trainer.logger in (None, True):
-            folder = Path(config.trainer.default_root_dir or ".") / "lightning_logs"
-            version = None
-            if config.ckpt_path is not None:
-                run = run_folder(config.ckpt_path)
-                folder, version = run.parent, run.name
-            folder = folder.resolve()  # checkpoints know their folder by its full name
-            kwargs["logger"] = TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
-        return super().instantiate_trainer(**kwargs)
+            kwargs["logger"] = run_logger(config.trainer.default_root_dir, config.ckpt_path)
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
+            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
+
+    def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
+        """Leaves out the callbacks of what is switched off, which Lightning would refuse."""
+        unwanted = {"enable_progress_bar": StepBar, "enable_checkpointing": ModelCheckpoint}
+        kinds = tuple(kind for option, kind in unwanted.items() if config[option] is False)
+        always = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, kinds)]
+        self.trainer_defaults = self.trainer_defaults | {"callbacks": always}
+        return super()._instantiate_trainer(config, [one for one in callbacks if not isinstance(one, kinds)])
 
     def before_fit(self) -> None:
         """Lets a mistake show before the run folder is made."""
         self.datamodule.refuse_untrainable()
         self.model.settle(self.datamodule)
-        if isinstance(self.trainer.logger, TensorBoardLogger):
-            prepare_output(Path(self.trainer.logger.root_dir) / "run", ("",))
+        prepare_run(self.trainer)
 
     def after_test(self) -> None:
         """Says where the table is."""
@@ -140,6 +143,21 @@ class ArmlpCLI(LightningCLI):
                 print(f"{what}: {path}")
 
 
+def _keep_as_trained(model: Namespace, trained: Mapping[str, Any], command: str, path: str) -> None:
+    """Takes what was not given from the checkpoint, and refuses what contradicts it.
+
+    Only `validate`, `test` and `predict` are free to differ in what has no part in the network.
+    """
+    for name, value in trained.items():
+        if model[name] is None:
+            model[name] = value
+        if model[name] != value and (name in NETWORK_OPTIONS or (command == "fit" and name != "val_paths")):
+            raise UserError(
+                f"--model.{name}: {model[name]} was given, but {path} was trained with {value}; "
+                "leave the option out, or train anew without --ckpt_path."
+            )
+
+
 def _value_of(option: str, args: Sequence[str]) -> str | None:
     """The last value of `option` on a command line."""
     value = None
@@ -149,6 +167,14 @@ def _value_of(option: str, args: Sequence[str]) -> str | None:
         elif argument.startswith(f"{option}="):
             value = argument.partition("=")[2]
     return value
+
+
+class _Parser(LightningArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Ends in the sentence, without the usage of a hundred options."""
+        raise UserError(f"{' '.join(message.split())} (armlp --help lists the commands, armlp fit --help the options)")
 
 
 def _with_presets(args: Sequence[str]) -> list[str]:
@@ -182,8 +208,9 @@ def main(args: Sequence[str] | None = None) -> None:
         args: What follows `armlp` on the command line; `sys.argv` if left out.
     """
     quiet()
+    warnings.formatwarning = lambda message, *_: f"armlp: {message}\n"  # for people, not for programmers
     try:
         ArmlpCLI(list(sys.argv[1:] if args is None else args))
-    except UserError as error:
-        print(f"armlp: {error}", file=sys.stderr)
+    except (UserError, MisconfigurationException) as error:
+        print(f"armlp: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import inspect
 import os
-import shutil
+import uuid
 from collections.abc import Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.files import prepare_output
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.report import Report
@@ -59,7 +60,7 @@ class Forecaster:
         self._seed = seed
         self._module: ForecastModule | None = None
         self._fitted_data: SeriesDataModule | None = None
-        self._checkpoint: str | None = None
+        self._checkpoint: dict[str, Any] | None = None
 
     def fit(self, table: IntoFrame | str | os.PathLike[str]) -> Forecaster:
         """Trains on a table, and keeps the best checkpoint of its validation.
@@ -78,28 +79,21 @@ class Forecaster:
         module = ForecastModule(**self._model)
         best, last = ModelCheckpoint(**BEST), LastCheckpoint()
         more = self._trainer.get("callbacks") or []
-        trainer = Trainer(
-            **{
-                "logger": TensorBoardLogger(
-                    self._trainer.get("default_root_dir") or ".", "lightning_logs", default_hp_metric=False
-                )
-            }
-            | self._trainer
-            | {
-                "callbacks": [
-                    best,
-                    last,
-                    EarlyStopping(**EARLY_STOPPING),
-                    Dashboard(),
-                    *self._callbacks(),
-                    *([more] if isinstance(more, Callback) else more),
-                ]
-            }
-        )
+        options = {"logger": run_logger(self._trainer.get("default_root_dir"))} | self._trainer
+        options["callbacks"] = [
+            *([best, last] if options.get("enable_checkpointing", True) else []),
+            EarlyStopping(**EARLY_STOPPING),
+            Dashboard(),
+            *self._callbacks(),
+            *([more] if isinstance(more, Callback) else more),
+        ]
+        trainer = Trainer(**options)
         data.refuse_untrainable()
         module.settle(data)  # mistakes show before a run folder is made
+        prepare_run(trainer)
         trainer.fit(module, datamodule=data)
-        self._restore(best.best_model_path or last.best_model_path)
+        path = best.best_model_path or last.best_model_path
+        self._restore(read_checkpoint(path) if path else trainer._checkpoint_connector.dump_checkpoint())
         self._fitted_data = data
         return self
 
@@ -162,11 +156,17 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the file cannot be written.
         """
-        source = self._fitted()
+        path = Path(path)
+        prepare_output(path, (".ckpt",))
+        # In the same folder, because a file can only be renamed in one step within its file system.
+        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         try:
-            shutil.copyfile(source, path)
+            torch.save(self._fitted(), unfinished)
+            os.replace(unfinished, path)
         except OSError as error:
             raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
+        finally:
+            unfinished.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Forecaster:
@@ -179,18 +179,19 @@ class Forecaster:
         Raises:
             UserError: The file is missing, cut short, or of another program.
         """
-        forecaster = cls(**options)
-        forecaster._restore(os.fspath(path))
+        forecaster = cls(**{name: value for name, value in options.items() if name in _names(Trainer)})
+        if wrong := [name for name in options if name not in _names(Trainer)]:
+            raise UserError(f"{wrong[0]} is settled in the checkpoint; load takes only options of Lightning's Trainer.")
+        forecaster._restore(read_checkpoint(path))
         return forecaster
 
-    def _restore(self, path: str) -> None:
-        checkpoint = read_checkpoint(path)
+    def _restore(self, checkpoint: dict[str, Any]) -> None:
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
         self._module = ForecastModule(**checkpoint["hyper_parameters"])
         self._module.load_state_dict(checkpoint["state_dict"])
-        self._checkpoint = path
+        self._checkpoint = checkpoint
 
-    def _fitted(self) -> str:
+    def _fitted(self) -> dict[str, Any]:
         if self._checkpoint is None:
             raise UserError("There is nothing fitted yet: call fit(table) first, or Forecaster.load(path).")
         return self._checkpoint
@@ -219,7 +220,7 @@ class Forecaster:
 
 def _names(kind: type) -> list[str]:
     """The names of a class' options."""
-    return [name for name in inspect.signature(kind).parameters]
+    return list(inspect.signature(kind).parameters)
 
 
 def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:

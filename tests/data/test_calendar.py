@@ -157,6 +157,20 @@ def test_steps_beyond_the_last_countable_year_are_refused() -> None:
         Calendar("YS").shift(np.array([0]), np.array([400]))
 
 
+@pytest.mark.parametrize("freq", ["D", "W-SUN", "h", "2min"])
+def test_fixed_steps_end_where_int64_would_wrap_round(freq: str) -> None:
+    calendar = Calendar(freq)
+    start = calendar.count(date_range(freq, 1, "2020-01-05"))
+    now, step = int(start[0]), calendar.fixed_step
+    assert step is not None
+    last, first = (2**63 - 2**12 - now) // step, -((2**63 - 2**12 + now) // step)
+    assert calendar.shift(start, np.array([first, last])).tolist() == [now + first * step, now + last * step]
+    for steps in (last + 1, first - 1, 1000 * last):
+        with pytest.raises(UserError, match=r"2261: .*--data\.horizon"):
+            calendar.shift(start, np.array([0, steps]))
+    assert Calendar(7).shift(np.array([2**62]), np.array([3])) == 2**62 + 21
+
+
 def test_a_million_months_take_well_under_a_second() -> None:
     calendar, steps = Calendar("MS"), np.arange(1_000_000) % 600
     begun = time.perf_counter()

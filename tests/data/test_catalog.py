@@ -182,7 +182,10 @@ def test_what_looks_like_a_path_or_is_a_table_stays_what_it_is(tmp_path: Path, m
     assert catalog.resolve(table)[0] is table
 
 
-def test_the_description_has_a_line_for_every_entry() -> None:
-    lines = catalog.describe().splitlines()[1:]
-    assert tuple(line.split()[0] for line in lines) == catalog.names()
+def test_an_empty_source_is_refused() -> None:
+    with pytest.raises(UserError, match=r"--data\.source is empty"):
+        catalog.resolve("")
+
+
+def test_every_entry_says_whom_to_thank_and_what_may_be_done_with_it() -> None:
     assert all(catalog.get(name).citation and catalog.get(name).licence for name in catalog.names())

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import gzip
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data.files import prepare_output
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel, to_table, write_table
 from armlp.errors import UserError
@@ -183,6 +185,8 @@ def test_wide_columns_that_hold_no_numbers_are_left_out_with_a_warning() -> None
 def test_the_index_of_a_pandas_table_counts_as_columns() -> None:
     table = long_table()
     assert rows_of(read_panel(table.set_index(["unique_id", "ds"]))) == rows_of(read_panel(table))
+    kept = table.set_index(["unique_id", "ds"], drop=False)
+    assert rows_of(read_panel(kept)) == rows_of(read_panel(table))
 
 
 @pytest.mark.parametrize("convert", [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas])
@@ -206,6 +210,13 @@ def test_a_file_a_folder_and_a_glob_hold_what_the_table_holds(suffix: str, tmp_p
         panel = read_panel(source)
         assert rows_of(panel) == rows_of(read_panel(table))
         assert (panel.name, panel.style.backend) == (source, "pyarrow")
+
+
+def test_a_folder_is_read_whatever_the_case_of_its_suffixes(tmp_path: Path) -> None:
+    write_table(long_table(1), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").rename(tmp_path / "A.PARQUET")
+    for source in (tmp_path, f"{tmp_path}/*"):
+        assert rows_of(read_panel(source)) == rows_of(read_panel(long_table(1)))
 
 
 def test_a_csv_may_turn_to_fractions_after_its_first_block(tmp_path: Path) -> None:
@@ -320,6 +331,12 @@ def test_tables_that_cannot_be_written_say_why_and_leave_nothing(tmp_path: Path)
     assert sorted(os.listdir(tmp_path)) == ["file", "t.csv"]
 
 
+def test_a_folder_is_refused_as_an_output_before_the_work_is_done(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").mkdir()
+    with pytest.raises(UserError, match=r"t\.csv cannot be written \(it is a folder\)"):
+        prepare_output(tmp_path / "t.csv", (".csv",))
+
+
 # What is refused: one sentence with names, counts and the fix
 
 
@@ -347,6 +364,19 @@ def test_files_that_hold_no_table_are_refused(tmp_path: Path) -> None:
     expect(error_of(tmp_path / "folder"), "folder holds no Parquet files")
     expect(error_of(f"{tmp_path}/*.pq"), "*.pq holds no")
     expect(error_of(3), "int", "pandas, polars or pyarrow")
+
+
+def test_a_torn_or_corrupt_gzip_is_refused(tmp_path: Path) -> None:
+    whole = gzip.compress("".join(["unique_id,ds,y\n", *(f"a,{row},{row**2}\n" for row in range(9999))]).encode())
+    path = tmp_path / "t.csv.gz"
+    for place in (12, 99, len(whole) // 2, len(whole) - 6):
+        for bad in (whole[:place], whole[:place] + bytes(4 * [255]) + whole[place + 4 :]):
+            path.write_bytes(bad)
+            expect(error_of(path), "t.csv.gz cannot be read as CSV")
+
+
+def test_columns_of_several_levels_are_refused() -> None:
+    expect(error_of(pd.concat({"a": long_table()}, axis=1)), "column names of 2 levels")
 
 
 def test_files_of_one_glob_must_have_the_same_columns(tmp_path: Path) -> None:
@@ -432,6 +462,22 @@ def test_a_frequency_that_does_not_fit_is_refused_with_one_that_does() -> None:
 def test_gaps_that_would_fill_the_memory_are_refused() -> None:
     table = pd.DataFrame({"unique_id": "a", "ds": [0, 1, 10**12], "y": 1.0})
     expect(error_of(table), "3 rows", "1000000000001", "--data.freq")
+
+
+@pytest.mark.parametrize("spelling", ["%Y%m%d", "%Y%m"])
+def test_dates_written_as_numbers_are_told_by_the_gaps_that_they_leave(spelling: str) -> None:
+    months = long_table(2, 60, "ME")
+    numbers = months.assign(ds=months.ds.dt.strftime(spelling).astype(int))
+    with pytest.warns(UserWarning, match=r"the table has 120 rows, .* \d{3,} steps .*20200131.*--data\.freq") as warned:
+        read_panel(numbers)
+    assert len(warned) == 1
+    with pytest.warns(UserWarning, match="the table has 60 rows"):
+        read_panel(numbers.pivot(index="ds", columns="unique_id", values="y"))
+
+
+def test_a_few_gaps_are_no_cause_for_a_warning() -> None:
+    read_panel(long_table(1, 400).drop(index=range(50, 250)))
+    read_panel(pd.DataFrame({"unique_id": "a", "ds": [0, 1, 99], "y": 1.0}))
 
 
 def test_ids_that_name_nothing_are_refused() -> None:

@@ -14,8 +14,9 @@ properties = settings(max_examples=40, deadline=None)
 
 
 def naive_forecast(values, origin, horizon, season):
-    """Grows the series by the value one season ago; what lies before the start is the first value."""
-    grown = [values[0]] * max(0, season - origin) + list(values[:origin])
+    """Grows the series by the value one season ago, or by the last one where there is no whole season yet."""
+    grown = list(values[:origin])
+    season = season if origin >= season else 1
     for _ in range(horizon):
         grown.append(grown[-season])
     return grown[-horizon:]

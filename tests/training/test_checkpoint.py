@@ -75,3 +75,23 @@ def test_a_checkpoint_of_a_later_format_says_what_to_do(trained: Any, tmp_path: 
     torch.save(later, tmp_path / "later.ckpt")
     with pytest.raises(UserError, match="upgrade armlp"):
         read_checkpoint(tmp_path / "later.ckpt")
+
+
+@pytest.mark.parametrize("text", ["hello", "unique_id,ds,y\na,1,1\n", "y\n", "1\n", ""])
+def test_a_text_file_is_no_whole_checkpoint(text: str, tmp_path: Path):
+    (tmp_path / "text.ckpt").write_text(text)
+    with pytest.raises(UserError, match="is not a whole checkpoint"):
+        read_checkpoint(tmp_path / "text.ckpt")
+
+
+@pytest.mark.parametrize("part", ["armlp_format", "hyper_parameters", "datamodule_hyper_parameters", "state_dict"])
+@pytest.mark.parametrize("value", [None, "1", {}])
+def test_a_checkpoint_that_lacks_a_part_was_not_written_by_armlp(part: str, value: Any, trained: Any, tmp_path: Path):
+    torch.save(torch.load(trained.best, weights_only=True) | {part: value}, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match="was not written by armlp"):
+        read_checkpoint(tmp_path / "other.ckpt")
+
+
+def test_a_folder_in_place_of_a_checkpoint_is_called_one(tmp_path: Path):
+    with pytest.raises(UserError, match="is a folder"):
+        read_checkpoint(tmp_path)

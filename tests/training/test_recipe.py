@@ -25,7 +25,9 @@ def test_every_choice_fits_the_data(
     split = Split(horizon, val_windows, test_windows)
     panel = make_panel(lengths)
     choices = recipe(panel, split, season_length)
-    typical = int(split.train_ends(panel.lengths).clamp(min=0).float().median())
+    ends = split.train_ends(panel.lengths)
+    trainable = ends[ends >= 2]  # the others have no say
+    typical = int(trainable.float().median()) if len(trainable) else 1
     context, patch = choices["context_length"].value, choices["patch_length"].value
     # Half of a typical series is left to learn from, and a context of less than the wish is whole seasons.
     assert 1 <= context <= max(1, typical // 2)
@@ -66,3 +68,9 @@ def test_what_is_held_out_has_no_say(windows: int, make_panel: Any):
     cut = make_panel([300, 400])
     choices = [recipe(held_out, Split(6, 1, windows), 24), recipe(cut, Split(6, 1, 0), 24)]
     assert choices[0] == choices[1]
+
+
+def test_series_too_short_to_train_on_have_no_say(make_panel: Any):
+    long = [1000] * 5
+    with_short = recipe(make_panel([*long, *[6] * 30]), Split(7), 7)
+    assert with_short == recipe(make_panel(long), Split(7), 7)

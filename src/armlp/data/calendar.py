@@ -15,6 +15,7 @@ from armlp.errors import UserError
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
+_BEYOND = "No calendar goes beyond the years 1678 to 2261: give a smaller --data.horizon."
 # Aliases that pandas has renamed; many scripts and papers still spell them so.
 _TODAYS_ALIAS = {
     "H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "d": "D", "b": "B", "w": "W", "M": "ME",
@@ -84,15 +85,22 @@ class Calendar:
         Args:
             times: int64, on the calendar.
             steps: int64, broadcast against `times`.
+
+        Raises:
+            UserError: A time lies beyond what int64 nanoseconds can hold.
         """
         if self.fixed_step is not None:
+            # Floats, because int64 would wrap round in silence.
+            reached = times + np.asarray(steps, dtype=np.float64) * self.fixed_step
+            if not self.is_integer and (np.abs(reached) >= 2.0**63).any():
+                raise UserError(_BEYOND)
             return np.asarray(times + np.asarray(steps, dtype=np.int64) * self.fixed_step)
         days, clock = np.divmod(times, DAY)
         moves = np.asarray(steps, dtype=np.int64) * self._offset.n
         grid = self._grid(days, moves)
         index = np.searchsorted(grid, days) + moves
         if index.size and (index.min() < 0 or index.max() >= len(grid)):
-            raise UserError("No calendar goes beyond the year 2261: give a smaller --data.horizon.")
+            raise UserError(_BEYOND)
         return np.asarray(grid[index] * DAY + clock)
 
     def positions(self, starts: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -28,11 +28,13 @@ class Options:
         reader: Keyword arguments for `read_panel`.
         horizon: `H` that people use with it.
         season_length: Its season, in steps.
+        val_windows: How many validation windows it takes to judge a model on it.
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
     horizon: int | None = None
     season_length: int | None = None
+    val_windows: int | None = None
 
 
 @dataclass(frozen=True)
@@ -84,26 +86,20 @@ def resolve(source: Any) -> tuple[Any, Options]:
 
     A name of the catalog becomes its data set. A path and a table stay what they are; a word without
     suffix or slash that names neither a file nor an entry is taken for a misspelled name.
+
+    Raises:
+        UserError: The source is empty, or a name that the catalog lacks.
     """
     if not isinstance(source, (str, os.PathLike)):
         return source, Options()
     text = os.fspath(source)
+    if not text:
+        raise UserError("--data.source is empty: give a path, or the name of a data set of the catalog.")
     is_name = isinstance(source, str) and text == Path(text).name and not Path(text).suffix and not has_magic(text)
     if text in _ENTRIES or (is_name and not Path(text).exists()):
         entry = get(text)
         return entry.load(), entry.options
     return source, Options()
-
-
-def describe() -> str:
-    """A text table of all entries."""
-    rows = [("name", "H", "season", "what")]
-    rows += [
-        (entry.name, str(entry.options.horizon), str(entry.options.season_length), entry.description)
-        for entry in _ENTRIES.values()
-    ]
-    name, horizon, season = (max(len(row[column]) for row in rows) for column in range(3))
-    return "\n".join(f"{row[0]:{name}}  {row[1]:>{horizon}}  {row[2]:>{season}}  {row[3]}" for row in rows)
 
 
 def _taylor() -> pd.DataFrame:
@@ -157,7 +153,7 @@ def _entries() -> list[Entry]:
             "electricity demand of England and Wales, half-hourly, 12 weeks of 2000",
             "Taylor (2003), Short-term electricity demand forecasting using double seasonal smoothing",
             _PACKAGE,
-            Options(horizon=48, season_length=336),
+            Options(horizon=48, season_length=336, val_windows=7),
             _taylor,
         ),
         Entry(

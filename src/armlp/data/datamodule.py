@@ -23,6 +23,17 @@ from armlp.errors import UserError
 _LEAST = {"horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0}
 
 
+def plain(value: Any) -> Any:
+    """An option as plain Python, the only kind that a checkpoint gives back without running code.
+
+    Args:
+        value: Perhaps a number of numpy, or a sequence of them.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    return [plain(item) for item in value] if isinstance(value, (list, tuple, np.ndarray)) else value
+
+
 class TrainedPart(NamedTuple):
     """What a checkpoint has seen, in training or validation.
 
@@ -51,7 +62,7 @@ class SeriesDataModule(LightningDataModule):
         horizon: `H`, how many steps to forecast; from the frequency where left out.
         season_length: Steps in a season; from the frequency where left out, or from the training part itself where the
             times are bare integers. 1 means none.
-        val_windows: Origins held out for validation, each of `H` steps.
+        val_windows: Origins held out for validation, each of `H` steps; 1 where left out (a week of `taylor`).
         test_windows: Origins held out for `test`, each of `H` steps, at the very end. Training never sees them.
         batch_size: Training windows per batch; from the number of windows where left out.
         seed: Of the order of training windows.
@@ -67,13 +78,14 @@ class SeriesDataModule(LightningDataModule):
         freq: str | int | None = None,
         horizon: int | None = None,
         season_length: int | None = None,
-        val_windows: int = 1,
+        val_windows: int | None = None,
         test_windows: int = 0,
         batch_size: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["source"], logger=False)
+        self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
         for name, least in _LEAST.items():
@@ -121,6 +133,8 @@ class SeriesDataModule(LightningDataModule):
         known = {name: getattr(options, name) or getattr(panel.calendar, name) for name in ("horizon", "season_length")}
         if self.hparams["horizon"] is None:
             self.hparams["horizon"] = known["horizon"]
+        if self.hparams["val_windows"] is None:
+            self.hparams["val_windows"] = options.val_windows or 1
         if self.hparams["season_length"] is None:
             self.hparams["season_length"] = known["season_length"]
             if panel.calendar.is_integer and options.season_length is None:

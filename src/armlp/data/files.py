@@ -7,6 +7,7 @@ import glob
 import gzip
 import os
 import uuid
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -60,8 +61,17 @@ def _open_memory(table: Any) -> Source:
     import pandas as pd
 
     if isinstance(table, pd.DataFrame):
-        if any(level is not None for level in table.index.names):
-            table = table.reset_index()  # The way in which many libraries keep ids or times.
+        if isinstance(table.columns, pd.MultiIndex):
+            raise UserError(
+                f"The table has column names of {table.columns.nlevels} levels: give one name to each column, "
+                "or stack the columns into rows."
+            )
+        # The way in which many libraries keep ids or times; what is a column too is there already.
+        levels = [
+            place for place, level in enumerate(table.index.names) if level is not None and level not in table.columns
+        ]
+        if levels:
+            table = table.reset_index(level=levels)
         if not all(isinstance(column, str) for column in table.columns):
             table = table.rename(columns=str)
     try:
@@ -107,11 +117,11 @@ def _find_files(source: str) -> list[Path]:
             raise UserError(f"{source} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
         return [path]
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.name.endswith(_PARQUET) and file.is_file())
+        found = sorted(file for file in path.rglob("*") if file.name.lower().endswith(_PARQUET) and file.is_file())
         wanted = "Parquet files"
     elif glob.has_magic(source):
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))
-        found = sorted(file for file in matches if file.name.endswith(_PARQUET + _CSV) and file.is_file())
+        found = sorted(file for file in matches if file.name.lower().endswith(_PARQUET + _CSV) and file.is_file())
         wanted = "CSV or Parquet files that match"
     else:
         raise UserError(f"{source} does not exist: {_likelier_path(path)}")
@@ -140,7 +150,7 @@ def _column_names(path: Path) -> tuple[str, ...]:
         if path.name.lower().endswith(_CSV):
             header, delimiter = _header(path)
             return tuple(next(csv.reader([header], delimiter=delimiter), []))
-    except (OSError, ValueError, EOFError, csv.Error) as error:
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         raise _unreadable(path, error) from error
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
 
@@ -168,7 +178,7 @@ def _read_files(paths: list[Path], columns: list[str]) -> pa.Table:
                     tables.append(file.read(columns))
             else:
                 tables.append(_read_csv(path, columns))
-        except (OSError, ValueError, pa.ArrowException) as error:
+        except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
             raise _unreadable(path, error) from error
     try:
         return pa.concat_tables(tables, promote_options="permissive")
@@ -260,11 +270,13 @@ def prepare_output(path: str | os.PathLike[str], suffixes: Sequence[str]) -> Non
     """Makes the folder of a file to be written later, so that a mistake shows before the work is done.
 
     Raises:
-        UserError: The suffix is not one of `suffixes`, or the folder cannot be written to.
+        UserError: The suffix is not one of `suffixes`, the path is a folder, or its folder cannot be written to.
     """
     path = Path(path)
     if path.suffix not in suffixes:
         raise UserError(f"{path} cannot be written: its name must end in {' or '.join(suffixes)}.")
+    if path.is_dir():
+        raise UserError(f"{path} cannot be written (it is a folder): give the path of a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -24,6 +24,9 @@ _LAYOUTS = ("auto", "long", "wide", "vector")
 # A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.
 _MOST_GAPS = 20
 _ROWS_ALWAYS_ALLOWED = 10_000_000
+# So many times longer, and so much more, and the user is told.
+_MANY_GAPS = 2.5
+_GAPS_NEVER_TOLD = 100
 
 
 def read_panel(
@@ -88,6 +91,7 @@ def _panel(rows: Rows, name: str, freq: str | int | None) -> Panel:
             f"{name} has {len(rows.times)} rows, but with a step of {calendar.freq} its gaps make them "
             f"{filled[-1]}: give the true step with --data.freq, or times without such gaps."
         )
+    _warn_of_gaps(rows, int(filled[-1]), name)
     values, observed = rows.values, ~np.isnan(rows.values)
     if filled[-1] != len(values):
         at = np.repeat(filled[:-1], sizes) + positions
@@ -191,6 +195,20 @@ def _filled_forward(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
         return values
     last = np.where(observed, np.arange(len(values))[:, None], 0)
     return np.asarray(np.take_along_axis(values, np.maximum.accumulate(last, axis=0), axis=0))
+
+
+def _warn_of_gaps(rows: Rows, steps: int, name: str) -> None:
+    # Without an id column, all series share the rows of the table.
+    tables = len(rows.ids) if rows.style.id_dtype is None else 1
+    found, steps = len(rows.times) // tables, steps // tables
+    if steps > _MANY_GAPS * found and steps - found >= _GAPS_NEVER_TOLD:
+        warnings.warn(
+            f"{name} has {found} rows, but its calendar has {steps} steps between their times, and those missing are "
+            "taken for gaps: if that is not meant, the times may be dates written as numbers (20200131) or day-first; "
+            "convert them, or give the step with --data.freq.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_of_unobserved(ids: np.ndarray, total: int, name: str) -> None:

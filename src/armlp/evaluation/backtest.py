@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+import torch
 from torch import Tensor
 from torchmetrics import MetricCollection
 
@@ -65,16 +66,19 @@ class Scoreboard:
         for name, forecast in {MODEL: paths, BASELINE: baseline[:, None]}.items():
             self.boards[name].update(forecast, windows.target, windows.target_observed, unit)
 
-    def summary(self) -> dict[str, dict[str, float]]:
+    def summary(self, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
         """Every metric of the model and of the baseline, and the model's skill.
 
         Skill is measured on MASE, which weighs all series alike; where no series has a unit, on MAE. The baseline
         has no interval, so no coverage.
+
+        Args:
+            device: Where processes can exchange their sums: that of the model.
         """
-        rows = {
-            name: {metric: value.item() for metric, value in board.compute().items()}
-            for name, board in self.boards.items()
-        }
+        rows = {}
+        for name, board in self.boards.items():
+            rows[name] = {metric: value.item() for metric, value in board.to(device).compute().items()}
+            board.to("cpu")
         for metric in ("coverage_80", "coverage_95"):
             del rows[BASELINE][metric]
         on = "mae" if rows[BASELINE]["mase"] != rows[BASELINE]["mase"] else "mase"

@@ -16,13 +16,15 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
         series: `[B]` int64.
         origin: `[B]` int64 row of the first value to forecast.
         horizon: `H`.
-        season_length: Steps in a season; 1 repeats the last value.
+        season_length: Steps in a season; 1 repeats the last value, and so does a series shorter than a season.
 
     Returns:
         `[B, H(, V)]`, data units.
     """
     step = torch.arange(horizon, device=origin.device) % season_length
-    row = (origin[:, None] - season_length + step).clamp(min=0)
+    row = origin[:, None] - season_length + step
+    # Where there is no whole season yet, the last value.
+    row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
     values = panel.values[panel.offsets[series, None] + row]
     return values[..., 0] if values.shape[-1] == 1 else values
 

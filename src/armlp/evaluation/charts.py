@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
+
+from armlp.data.panel import Panel
+from armlp.errors import UserError
+from armlp.evaluation.baselines import seasonal_naive
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -86,7 +91,53 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
                 label=f"{level:g}% interval",
             )
     axis.plot(fan.times, paths.quantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
-    axis.set_title(fan.title, loc="left", fontsize=10)
+    axis.set_title(fan.title, loc="left", fontsize=10, parse_math=False)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.margins(x=0.01)
+
+
+def save_chart(figure: Figure, path: str) -> None:
+    """Writes a figure as a picture.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        figure.savefig(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
+
+
+def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_length: int, history: int) -> Fan:
+    """The chart of one forecast; of a vector series, its first channel.
+
+    Args:
+        panel: The data.
+        series: Index of the series.
+        origin: Row of the first forecast value.
+        paths: `[P, H(, V)]`, data units.
+        season_length: Of the baseline.
+        history: How many rows before the origin to show, at most.
+    """
+    values = panel.series(series)[:, 0]
+    sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
+    horizon = sampled.shape[1]
+    first = max(0, origin - history)
+    start = panel.starts[[series]]
+
+    def times(begin: int, end: int) -> np.ndarray:
+        return panel.calendar.instants(panel.calendar.shift(start, np.arange(begin, end)))
+
+    place = torch.tensor([series]), torch.tensor([origin])
+    baseline = seasonal_naive(panel, *place, horizon, season_length)[0]
+    truth = values[origin : origin + horizon]
+    return Fan(
+        title=str(panel.ids[series]),
+        history=values[first:origin],
+        history_times=times(first, origin),
+        paths=sampled,
+        times=times(origin, origin + horizon),
+        truth=truth if len(truth) == horizon else None,
+        baseline=baseline[..., 0] if baseline.dim() == 2 else baseline,
+    )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +18,7 @@ from armlp.data.panel import Panel
 from armlp.data.tables import to_table, write_table
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.baselines import seasonal_naive
-from armlp.evaluation.charts import Fan, fan_charts
+from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import check_levels, forecast_columns
 from armlp.training.module import ForecastModule
 
@@ -83,12 +84,21 @@ class ForecastWriter(Callback):
         """Refuses an output that could not be written, before the work is done."""
         if stage not in ("predict", "test"):
             return
-        for path in (self.output, self.paths):
-            if path is not None:
-                prepare_output(path, (".parquet", ".csv"))
-        if self.plot is not None:
-            prepare_output(self.plot, (".png",))
         assert isinstance(pl_module, ForecastModule)
+        taken = (
+            [Path(pl_module.datamodule.source)] if isinstance(pl_module.datamodule.source, (str, os.PathLike)) else []
+        )
+        tables = (".parquet", ".csv")
+        for option, suffixes in {"output": tables, "paths": tables, "plot": (".png",)}.items():
+            path = getattr(self, option)
+            if path is None:
+                continue
+            if any(Path(path).resolve() == other.resolve() for other in taken):
+                raise UserError(
+                    f"--forecast.{option}: {path} is the data itself or another output; give it a name of its own."
+                )
+            taken.append(Path(path))
+            prepare_output(path, suffixes)
         pl_module.num_paths, pl_module.path_seed = self.num_paths, self.seed
         self._parts = []
 
@@ -151,7 +161,7 @@ class ForecastWriter(Callback):
         if self.paths is not None:
             write_table(_path_table(panel, parts), self.paths)
         if self.plot is not None:
-            fan_charts(_fans(pl_module, parts[0]), self.levels).savefig(self.plot)
+            save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
         self._parts = []
 
 
@@ -189,7 +199,7 @@ def _path_table(panel: Panel, parts: Sequence[_Forecasts]) -> Any:
 
 
 def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
-    """What to draw of the first series of a batch: as much history as three horizons or a context."""
+    """What to draw of the first series of a batch."""
     assert part.paths is not None
     data = module.datamodule
     return [
@@ -198,37 +208,3 @@ def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
             part.series[:_MOST_CHARTS], part.origin[:_MOST_CHARTS], part.paths[:_MOST_CHARTS], strict=True
         )
     ]
-
-
-def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_length: int, history: int) -> Fan:
-    """The chart of one forecast; of a vector series, its first channel.
-
-    Args:
-        panel: The data.
-        series: Index of the series.
-        origin: Row of the first forecast value.
-        paths: `[P, H(, V)]`, data units.
-        season_length: Of the baseline.
-        history: How many rows before the origin to show, at most.
-    """
-    values = panel.series(series)[:, 0]
-    sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
-    horizon = sampled.shape[1]
-    first = max(0, origin - history)
-    start = panel.starts[[series]]
-
-    def times(begin: int, end: int) -> np.ndarray:
-        return panel.calendar.instants(panel.calendar.shift(start, np.arange(begin, end)))
-
-    place = torch.tensor([series]), torch.tensor([origin])
-    baseline = seasonal_naive(panel, *place, horizon, season_length)[0]
-    truth = values[origin : origin + horizon]
-    return Fan(
-        title=str(panel.ids[series]),
-        history=values[first:origin],
-        history_times=times(first, origin),
-        paths=sampled,
-        times=times(origin, origin + horizon),
-        truth=truth if len(truth) == horizon else None,
-        baseline=baseline[..., 0] if baseline.dim() == 2 else baseline,
-    )

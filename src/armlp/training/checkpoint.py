@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 from armlp.errors import UserError
 
 FORMAT = 1
+_PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -27,16 +27,23 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         UserError: The file is missing, cut short, or of another program; the message says which.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"--ckpt_path: {path} is a folder; give a .ckpt file in it that `armlp fit` wrote.")
     if not path.is_file():
         raise UserError(f"--ckpt_path: {path} does not exist; give the .ckpt file that `armlp fit` wrote.")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+    except Exception as error:  # Of bytes that are no checkpoint, torch raises KeyError, IndexError and many more.
         raise UserError(
             f"--ckpt_path: {path} is not a whole checkpoint (it may have been cut short, or be no checkpoint at all); "
             "give another one, such as last.ckpt beside it."
         ) from error
-    if not isinstance(checkpoint, dict) or "armlp_format" not in checkpoint:
+    is_ours = (
+        isinstance(checkpoint, dict)
+        and isinstance(checkpoint.get("armlp_format"), int)
+        and all(isinstance(checkpoint.get(part), dict) and checkpoint[part] for part in _PARTS)
+    )
+    if not is_ours:
         raise UserError(f"--ckpt_path: {path} was not written by armlp; give a .ckpt file that `armlp fit` wrote.")
     if checkpoint["armlp_format"] > FORMAT:
         raise UserError(

@@ -10,10 +10,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.windows import Windows
 from armlp.evaluation.backtest import MODEL
-from armlp.evaluation.charts import fan_charts
-from armlp.training.callbacks import series_fan
-from armlp.training.defaults import MONITOR
-from armlp.training.module import ForecastModule, log_interval
+from armlp.evaluation.charts import fan_charts, series_fan
+from armlp.training.defaults import MONITOR, log_interval
+from armlp.training.module import ForecastModule
 
 _CHARTS = 4
 
@@ -66,7 +65,7 @@ class Dashboard(Callback):
             batch.series[:_CHARTS].tolist(), batch.origin[:_CHARTS].tolist(), outputs[:_CHARTS].cpu(), strict=True
         )
         fans = [series_fan(data.panel, *forecast, data.season_length, 3 * data.horizon) for forecast in first]
-        logger.experiment.add_figure("validation/forecast", fan_charts(fans), trainer.global_step)
+        logger.experiment.add_figure("val/forecast", fan_charts(fans), trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again, and remembers the metrics of the best validation."""
@@ -83,7 +82,7 @@ class Dashboard(Callback):
             return
         assert isinstance(pl_module, ForecastModule)
         options = {**pl_module.hparams, **pl_module.datamodule.hparams, "max_steps": trainer.max_steps}
-        metrics = {f"validation_best/{name}": value for name, value in self.best[MODEL].items()}
+        metrics = {f"val_best/{name}": value for name, value in self.best[MODEL].items()}
         logger.log_hyperparams(options, metrics, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
+from pathlib import Path
 from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+from armlp.data.files import prepare_output
+from armlp.training.checkpoint import run_folder
 
 MONITOR = "val/monitor"
 
@@ -23,7 +31,38 @@ BEST: dict[str, Any] = {
     "save_on_train_epoch_end": False,  # validation goes by steps, not by epochs
 }
 
-EARLY_STOPPING: dict[str, Any] = {"monitor": MONITOR, "patience": 10, "check_on_train_epoch_end": False}
+EARLY_STOPPING: dict[str, Any] = {"monitor": MONITOR, "patience": 4, "check_on_train_epoch_end": False}
+
+
+def run_logger(root: str | os.PathLike[str] | None, resumed: str | None = None) -> TensorBoardLogger:
+    """The logger of a new run below `root`, or of the run that a checkpoint lies in.
+
+    Args:
+        root: The folder that holds `lightning_logs`; the current one where left out.
+        resumed: The checkpoint of a run that goes on.
+    """
+    folder, version = Path(root or ".") / "lightning_logs", None
+    if resumed is not None and Path(resumed).resolve().parent.name == "checkpoints":
+        run = run_folder(resumed)
+        folder, version = run.parent, run.name
+    folder = folder.resolve()  # checkpoints know their folder by its full name
+    return TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
+
+
+def prepare_run(trainer: Trainer) -> None:
+    """Refuses a folder in which no run can be made.
+
+    Raises:
+        UserError: Naming the folder.
+    """
+    folder = trainer.logger.root_dir if isinstance(trainer.logger, TensorBoardLogger) else trainer.default_root_dir
+    prepare_output(Path(folder) / ".run", ("",))
+
+
+def log_interval(trainer: Trainer) -> int:
+    """How many steps lie between two logged ones."""
+    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by a connector
+    return interval
 
 
 def quiet() -> None:
@@ -36,6 +75,7 @@ def quiet() -> None:
 
 _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder
+    "The dirpath has changed from",  # a run that goes on from a saved model has a folder of its own
     ".*LeafSpec.*is deprecated.*",  # between lightning and torch
     "Be aware that when using `ckpt_path`, callbacks",  # training's callbacks have nothing to do in a forecast
     "It is recommended to use `self.log.*sync_dist=True",  # scores are of all processes already

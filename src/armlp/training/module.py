@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from armlp.data.datamodule import SeriesDataModule
+from armlp.data.datamodule import SeriesDataModule, plain
 from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 from armlp.training.checkpoint import FORMAT
+from armlp.training.defaults import log_interval
 from armlp.training.objective import FEEDS, LOSS_UNITS, one_step_nll, unrolled_objective
 from armlp.training.recipe import Choice, recipe
 
@@ -102,6 +103,7 @@ class ForecastModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
+        self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
         for name, choices in _CHOICES.items():
             if self.hparams[name] not in choices:
                 raise UserError(
@@ -148,6 +150,8 @@ class ForecastModule(LightningModule):
         choices = recipe(panel, data.split, data.season_length)
         choices |= {name: Choice(value, "the data's") for name, value in given.items()}
         if self.network is None:
+            if self.hparams["hidden_sizes"] == []:
+                choices["residual_blocks"] = Choice(0, "no layer before them")
             self.chosen = {name: choices[name] for name in _CHOSEN if self.hparams[name] is None}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
             self._build()
@@ -235,7 +239,7 @@ class ForecastModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Logs the rollout metrics of all origins."""
-        self.scores = self.scoreboard.summary()
+        self.scores = self.scoreboard.summary(self.device)
         scores = self.scores[MODEL]
         for name, value in scores.items():
             self.log(f"val/{name}", value, prog_bar=name == "skill")
@@ -250,7 +254,7 @@ class ForecastModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Sums up the test origins."""
-        self.scores = self.scoreboard.summary()
+        self.scores = self.scoreboard.summary(self.device)
 
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the end of every series; returns the paths `[B, P, H(, V)]`."""
@@ -279,12 +283,6 @@ class ForecastModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Marks the file as ours."""
         checkpoint["armlp_format"] = FORMAT
-
-
-def log_interval(trainer: Trainer) -> int:
-    """How many steps lie between two logged ones."""
-    interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by a connector
-    return interval
 
 
 _CHOICES = {"loss_units": LOSS_UNITS, "feed": FEEDS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}

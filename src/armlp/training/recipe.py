@@ -23,13 +23,14 @@ def recipe(panel: Panel, split: Split, season_length: int) -> dict[str, Choice]:
 
     Args:
         panel: The data.
-        split: What is held out of training; only the lengths of the training parts are looked at.
+        split: What is held out of training; of the values only whether some are missing is looked at.
         season_length: Steps in a season.
 
     Returns:
         Choices by option name of `ForecastModule`, and `max_steps`.
     """
-    ends = split.train_ends(panel.lengths).clamp(min=0)
+    ends = split.train_ends(panel.lengths)
+    ends = ends[ends >= 2] if (ends >= 2).any() else ends.clamp(min=1)  # what cannot be trained on has no say
     typical = int(ends.float().median())
     rows = int(ends.sum())
     horizon = split.horizon

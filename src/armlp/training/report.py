@@ -64,7 +64,8 @@ class Report(Callback):
             f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this "
             "flatters it; train with --data.test_windows to hold them out."
         )
-        title = f"Test, the last {data.test_split.test_windows} x {data.horizon} steps of {data.panel.name}"
+        origins = len(data.test_split.origins(data.panel.lengths, "test")[0])
+        title = f"Test, {origins} x {data.horizon} steps at the end of {data.panel.name}"
         print_scores(pl_module.scores, title, caution if seen else None)
 
 
@@ -111,6 +112,6 @@ def _verdict(skill: float) -> str:
     if skill > 0:
         return f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."
     return (
-        f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): do not use "
-        "this model; train longer, or on more data."
+        f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): use the seasonal "
+        "naive, or judge on more windows (--data.val_windows, --data.test_windows) before you use this model."
     )
