@@ -294,3 +294,12 @@ def test_a_rollout_keeps_no_gradient():
 def test_a_horizon_or_a_number_of_paths_below_one_is_refused_by_name(option, value):
     with pytest.raises(UserError, match=f"{option}: {value} is too small"):
         rollout(random_model(), random_context(1), **{"horizon": 2, "num_paths": 2, option: value})
+
+
+def test_a_longer_context_counts_by_its_last_values_and_a_shorter_one_is_refused():
+    model = AutoregressiveMLP(8, hidden_sizes=(4,), head="point").eval()
+    torch.nn.init.normal_(model.layers[-1].weight)
+    context = torch.randn(3, 20)
+    assert rollout(model, context, 5).equal(rollout(model, context[:, -8:], 5))
+    with pytest.raises(UserError, match="7 values are too few; the model sees 8"):
+        rollout(model, context[:, :7], 5)

@@ -57,7 +57,7 @@ def rollout(
 
     Args:
         model: The network; call `eval()` on it first.
-        context: `[B, L(, V)]`, data units.
+        context: `[B, L(, V)]`, data units; of a longer one, the last `L` values.
         horizon: `H`, any length, whatever the model was trained on.
         num_paths: `P`. A point head has one future only: its paths are all alike.
         observed: `[B, L(, V)]` bool; all observed if left out.
@@ -67,12 +67,18 @@ def rollout(
         `[B, P, H(, V)]`, data units.
 
     Raises:
-        UserError: `horizon` or `num_paths` is below 1.
+        UserError: `horizon` or `num_paths` is below 1, or the context is too short.
     """
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
         if value < 1:
             raise UserError(f"{name}: {value} is too small; it must be at least 1.")
+    if context.shape[1] < model.context_length:
+        raise UserError(
+            f"context: {context.shape[1]} values are too few; the model sees {model.context_length}: pad them on the left, "
+            "and mark the padding in observed."
+        )
     observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
+    context, observed = context[:, -model.context_length :], observed[:, -model.context_length :]
     if noise is None:
         shape = (len(context), num_paths, horizon, *context.shape[2:], model.head.noise)
         noise = open_interval(torch.rand(shape, device=context.device))
