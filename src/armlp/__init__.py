@@ -33,6 +33,7 @@ _HOMES = {
     "Panel": "data.panel",
     "PointHead": "model.heads",
     "QuantileHead": "model.heads",
+    "ScaledCRPS": "evaluation.metrics",
     "SeriesDataModule": "data.datamodule",
     "StudentTHead": "model.heads",
     "SymmetricMAPE": "evaluation.metrics",

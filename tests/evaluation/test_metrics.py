@@ -13,6 +13,7 @@ from armlp.evaluation.metrics import (
     Coverage,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
+    ScaledCRPS,
     SymmetricMAPE,
     median,
 )
@@ -226,3 +227,10 @@ def test_coverage_counts_the_ends_of_the_interval():
 def test_the_point_forecast_is_the_median_of_the_paths(paths, channels):
     drawn = random_batch(paths=paths, channels=channels)[0]
     assert np.allclose(median(drawn), np.median(drawn, axis=1))
+
+
+def test_scaled_crps_is_crps_in_units_of_the_naive_error():
+    paths, truth, unit = torch.randn(4, 7, 3), torch.randn(4, 3), torch.tensor([[1.0], [2.0], [4.0], [torch.nan]])
+    score = ScaledCRPS(3).score(paths, truth, unit)
+    assert score[:3].equal(ContinuousRankedProbabilityScore(3).score(paths, truth, unit)[:3] / unit[:3])
+    assert score[3].isnan().all()

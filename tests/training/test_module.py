@@ -110,7 +110,7 @@ def test_every_metric_is_there_to_be_monitored(trainer: Any, make_table: MakeTab
     fitted.fit(module, datamodule=SeriesDataModule(make_table(), horizon=6))
     expected = ("mae", "mase", "smape", "crps", "coverage_80", "coverage_95", "skill", "nll", "monitor")
     assert {f"val/{name}" for name in expected} <= set(diary.scores)
-    assert diary.scores["val/monitor"] == diary.scores["val/mase"]
+    assert diary.scores["val/monitor"] == diary.scores["val/scaled_crps"]
     assert diary.scores["val/mae"] == pytest.approx(module.scores["armlp"]["mae"])
     assert {"train/loss", "train/nll", "train/learning_rate"} <= set(fitted.callback_metrics)
 
@@ -121,8 +121,8 @@ def test_series_that_never_change_are_monitored_by_their_error(trainer: Any, mak
     fitted = trainer(max_steps=2, max_epochs=-1, callbacks=[diary])
     fitted.fit(ForecastModule(hidden_sizes=[4]), datamodule=SeriesDataModule(table, horizon=6))
     assert math.isnan(diary.scores["val/mase"])
-    assert diary.scores["val/monitor"] == diary.scores["val/mae"]
-    assert math.isfinite(diary.scores["val/mae"])
+    assert diary.scores["val/monitor"] == diary.scores["val/crps"]
+    assert math.isfinite(diary.scores["val/crps"])
 
 
 def test_validation_and_dropout_do_not_disturb_each_other(trainer: Any, make_table: MakeTable):

@@ -17,6 +17,7 @@ from armlp.evaluation.metrics import (
     LeadMetric,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
+    ScaledCRPS,
     SymmetricMAPE,
 )
 
@@ -45,6 +46,7 @@ class Scoreboard:
                 "smape": SymmetricMAPE(horizon),
                 "mase": MeanAbsoluteScaledError(horizon),
                 "crps": ContinuousRankedProbabilityScore(horizon),
+                "scaled_crps": ScaledCRPS(horizon),
                 "coverage_80": Coverage(horizon, 80),
                 "coverage_95": Coverage(horizon, 95),
             },

@@ -114,6 +114,14 @@ class ContinuousRankedProbabilityScore(LeadMetric):
         return accuracy - spread
 
 
+class ScaledCRPS(ContinuousRankedProbabilityScore):
+    """CRPS in units of the seasonal naive's error inside the series, which weighs all series alike."""
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """`CRPS / unit`; a series that never changes has no unit and does not count."""
+        return super().score(paths, truth, unit) / unit
+
+
 class Coverage(LeadMetric):
     """Share of the truth inside the central interval of the paths.
 

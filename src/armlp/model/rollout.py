@@ -74,8 +74,8 @@ def rollout(
             raise UserError(f"{name}: {value} is too small; it must be at least 1.")
     if context.shape[1] < model.context_length:
         raise UserError(
-            f"context: {context.shape[1]} values are too few; the model sees {model.context_length}: pad them on the left, "
-            "and mark the padding in observed."
+            f"context: {context.shape[1]} values are too few; the model sees {model.context_length}: pad them on the "
+            "left, and mark the padding in observed."
         )
     observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
     context, observed = context[:, -model.context_length :], observed[:, -model.context_length :]

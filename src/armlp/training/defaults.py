@@ -14,6 +14,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from armlp.data.files import prepare_output
 from armlp.training.checkpoint import run_folder
 
+# The CRPS of the validation rollouts, so that intervals count as well as the median.
 MONITOR = "val/monitor"
 
 TRAINER: dict[str, Any] = {
@@ -31,7 +32,7 @@ BEST: dict[str, Any] = {
     "save_on_train_epoch_end": False,  # validation goes by steps, not by epochs
 }
 
-EARLY_STOPPING: dict[str, Any] = {"monitor": MONITOR, "patience": 4, "check_on_train_epoch_end": False}
+EARLY_STOPPING: dict[str, Any] = {"monitor": MONITOR, "patience": 5, "check_on_train_epoch_end": False}
 
 
 def run_logger(root: str | os.PathLike[str] | None, resumed: str | None = None) -> TensorBoardLogger:

@@ -18,7 +18,7 @@ from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 from armlp.training.checkpoint import FORMAT
-from armlp.training.defaults import log_interval
+from armlp.training.defaults import MONITOR, log_interval
 from armlp.training.objective import FEEDS, LOSS_UNITS, one_step_nll, unrolled_objective
 from armlp.training.recipe import Choice, recipe
 
@@ -243,7 +243,7 @@ class ForecastModule(LightningModule):
         scores = self.scores[MODEL]
         for name, value in scores.items():
             self.log(f"val/{name}", value, prog_bar=name == "skill")
-        self.log("val/monitor", scores["mae"] if math.isnan(scores["mase"]) else scores["mase"])
+        self.log(MONITOR, scores["crps"] if math.isnan(scores["scaled_crps"]) else scores["scaled_crps"])
         self.scoreboard.reset()
 
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
