@@ -37,9 +37,9 @@ def test_every_public_name_is_there():
 
 def test_a_name_that_is_none_is_an_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'Forecastor'"):
-        armlp.Forecastor  # noqa: B018
+        armlp.Forecastor  # noqa: B018 (the look-up is the test)
     with pytest.raises(ImportError):
-        from armlp import Forecastor  # noqa: F401
+        from armlp import Forecastor  # noqa: F401 (the import is the test)
 
 
 def test_a_mistake_is_a_value_error_too():
