@@ -15,7 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
 
-from armlp import __version__
+import armlp
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
@@ -48,7 +48,7 @@ class ArmlpCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=_Parser,
-            parser_kwargs={"prog": "armlp", "version": __version__, "description": __doc__},
+            parser_kwargs={"prog": "armlp", "version": armlp.__version__, "description": armlp.__doc__},
         )
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
