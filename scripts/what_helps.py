@@ -10,7 +10,6 @@ Prints the mean scores over the folds and each fold's skill.
 
 from __future__ import annotations
 
-import inspect
 import sys
 import tempfile
 import time
@@ -20,6 +19,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.backtest import MODEL
+from armlp.forecaster import taken
 from armlp.training.defaults import TRAINER, quiet
 from armlp.training.module import ForecastModule
 
@@ -52,11 +52,6 @@ def scores(source: str, fold: int, options: dict[str, object]) -> dict[str, floa
         validator = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
         validator.validate(module, datamodule=data, verbose=False)
     return module.scores[MODEL]
-
-
-def taken(kind: type, options: dict[str, object]) -> dict[str, object]:
-    """Takes the options of a class out of `options`."""
-    return {name: options.pop(name) for name in inspect.signature(kind).parameters if name in options}
 
 
 if __name__ == "__main__":

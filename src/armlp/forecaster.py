@@ -49,9 +49,9 @@ class Forecaster:
 
     def __init__(self, horizon: int | None = None, *, seed: int = 0, **options: Any) -> None:
         quiet()
-        self._data = self._given = {"horizon": horizon, "seed": seed} | _taken(SeriesDataModule, options)
-        self._model = _taken(ForecastModule, options)
-        self._trainer = TRAINER | _taken(Trainer, options)
+        self._data = self._given = {"horizon": horizon, "seed": seed} | taken(SeriesDataModule, options)
+        self._model = taken(ForecastModule, options)
+        self._trainer = TRAINER | taken(Trainer, options)
         if options:
             name = next(iter(options))
             known = [*_names(SeriesDataModule), *_names(ForecastModule), *_names(Trainer)]
@@ -223,6 +223,6 @@ def _names(kind: type) -> list[str]:
     return list(inspect.signature(kind).parameters)
 
 
-def _taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+def taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
     """Takes the options of a class out of `options`."""
     return {name: options.pop(name) for name in _names(kind) if name in options}

@@ -1,7 +1,5 @@
 """Tests of the panel's own arithmetic."""
 
-import numpy as np
-
 
 def test_series_and_lengths_cut_the_flat_store_at_the_offsets(make_panel):
     panel = make_panel([3, 1, 5], channels=2)
@@ -37,9 +35,3 @@ def test_fully_observed_is_whether_nothing_is_missing(make_panel):
     holed = make_panel([4, 5])
     holed.observed[6] = False
     assert not holed.fully_observed
-
-
-def test_last_times_are_the_starts_moved_by_length_minus_one_steps(make_panel):
-    panel = make_panel([3, 1, 5])
-    object.__setattr__(panel, "starts", np.array([10, 20, 30]))
-    assert panel.last_times().tolist() == [12, 20, 34]

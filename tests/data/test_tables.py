@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data.calendar import spell_time
 from armlp.data.files import prepare_output
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel, to_table, write_table
@@ -38,7 +39,7 @@ def rows_of(panel: Panel) -> dict[Any, list[tuple[Any, ...]]]:
     for index, name in enumerate(panel.ids):
         begin, end = panel.offsets[index : index + 2].tolist()
         times = panel.calendar.shift(panel.starts[index], np.arange(end - begin))
-        labels = [panel.calendar.label(time) for time in times]
+        labels = [spell_time(time) for time in panel.calendar.wall_times(times)]
         values, flags = panel.values[begin:end].tolist(), panel.observed[begin:end].tolist()
         rows[name] = list(zip(labels, values, flags, strict=True))
     return rows

@@ -157,10 +157,6 @@ class Calendar:
         instants = times.astype("datetime64[ns]")
         return instants if self.on_wall_clock or not self.timezone else wall_clock(instants, self.timezone)
 
-    def label(self, time: int) -> str:
-        """A counted time as text for people."""
-        return spell_time(self.wall_times(np.array([time]))[0])
-
     @property
     def season_length(self) -> int:
         """The number of steps after which most data of this frequency repeat; 1 where none is known."""

@@ -84,7 +84,3 @@ class Panel:
     def series(self, index: int) -> Tensor:
         """`[n, V]` values of one series, data units, a view."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
-
-    def last_times(self) -> np.ndarray:
-        """`[S]` int64 time of each series' last row, as `calendar` counts time."""
-        return self.calendar.shift(self.starts, self.lengths.numpy() - 1)
