@@ -27,6 +27,8 @@ DRAWS = (
     "--model.patch_length=3", "--model.unroll=2", "--model.hidden_sizes=[8]", "--model.residual_blocks=1",
     "--model.dropout=0.3", "--model.input_noise=0.1", "--trainer.check_val_every_n_epoch=null", "--model.val_paths=10",
 )  # fmt: skip
+# Whatever changes as training goes on, or goes on beside it.
+GROWS = (*DRAWS, "--model.unroll_growth=0.7", "--model.averaging=0.4", "--model.members=2", "--model.ridge_init=true")
 
 
 def assert_same(ours: Any, theirs: Any, where: str = "checkpoint") -> None:
@@ -64,11 +66,12 @@ def checkpoints(folder: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("options", [DRAWS, GROWS])
 def test_a_training_that_broke_off_ends_with_the_bits_of_an_unbroken_one(
-    program: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...], program: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ):
     # An epoch has 6 batches, so that the checkpoints, one every 4 steps, lie within epochs.
-    fit = ("fit", *DRAWS, "--trainer.max_steps=12", "--trainer.val_check_interval=4")
+    fit = ("fit", *options, "--trainer.max_steps=12", "--trainer.val_check_interval=4")
     step = ForecastModule.training_step
     ends = {}
     for folder, moment in {"unbroken": None, "early": 5, "late": 10}.items():
@@ -93,7 +96,8 @@ def test_a_training_that_broke_off_ends_with_the_bits_of_an_unbroken_one(
         monkeypatch.chdir("..")
         ends[folder] = checkpoints(folder)
         assert ends[folder]["last.ckpt"]["global_step"] == 12
-    # Everything: weights, optimizer, schedule, loops, loader, the best so far.
+    assert ("averaging_state" in ends["unbroken"]["last.ckpt"]) == (options is GROWS)
+    # Everything: weights and their average, optimizer, schedule, loops, loader, the best so far.
     assert_same(ends["early"], ends["unbroken"])
     assert_same(ends["late"], ends["unbroken"])
 

@@ -15,7 +15,19 @@ if TYPE_CHECKING:
     from armlp.data.panel import Panel
     from armlp.errors import UserError
     from armlp.forecaster import Forecaster
-    from armlp.model.heads import NormalHead, PointHead, QuantileHead, StudentTHead
+    from armlp.model.heads import (
+        CategoricalHead,
+        LaplaceHead,
+        MixtureHead,
+        MultivariateNormalHead,
+        NegativeBinomialHead,
+        NormalHead,
+        PointHead,
+        PoissonHead,
+        QuantileHead,
+        StudentTHead,
+        SymbolsHead,
+    )
     from armlp.model.mlp import AutoregressiveMLP
     from armlp.model.rollout import rollout
     from armlp.training.module import ForecastModule
@@ -23,19 +35,26 @@ if TYPE_CHECKING:
 # Loaded at first use, so that `import armlp` is quick.
 _HOMES = {
     "AutoregressiveMLP": "model.mlp",
+    "CategoricalHead": "model.heads",
     "ContinuousRankedProbabilityScore": "evaluation.metrics",
     "Coverage": "evaluation.metrics",
     "ForecastModule": "training.module",
     "Forecaster": "forecaster",
+    "LaplaceHead": "model.heads",
     "MeanAbsoluteError": "evaluation.metrics",
     "MeanAbsoluteScaledError": "evaluation.metrics",
+    "MixtureHead": "model.heads",
+    "MultivariateNormalHead": "model.heads",
+    "NegativeBinomialHead": "model.heads",
     "NormalHead": "model.heads",
     "Panel": "data.panel",
     "PointHead": "model.heads",
+    "PoissonHead": "model.heads",
     "QuantileHead": "model.heads",
     "ScaledCRPS": "evaluation.metrics",
     "SeriesDataModule": "data.datamodule",
     "StudentTHead": "model.heads",
+    "SymbolsHead": "model.heads",
     "SymmetricMAPE": "evaluation.metrics",
     "UserError": "errors",
     "rollout": "model.rollout",

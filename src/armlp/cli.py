@@ -22,7 +22,8 @@ from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
-from armlp.training.module import NETWORK_OPTIONS, ForecastModule
+from armlp.training.module import ForecastModule
+from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
 from armlp.training.report import Report
 
@@ -87,6 +88,11 @@ class ArmlpCLI(LightningCLI):
         if self.config[command].ckpt_path != path:
             raise UserError("ckpt_path stands in a configuration file; give it on the command line, as --ckpt_path.")
         if path is not None:
+            alphabet = checkpoint["datamodule_hyper_parameters"].get("symbols", False)
+            if self.config[command].data.symbols is True:  # as in a preset: the symbols of the training
+                self.config[command].data.symbols = alphabet
+            if self.config[command].data.symbols != alphabet:
+                raise UserError(f"--data.symbols: {path} was trained on {alphabet}; leave the option out.")
             _keep_as_trained(self.config[command].model, checkpoint["hyper_parameters"], command, path)
 
     def _parse_ckpt_path(self) -> None:
@@ -149,7 +155,7 @@ def _keep_as_trained(model: Namespace, trained: Mapping[str, Any], command: str,
     Only `validate`, `test` and `predict` are free to differ in what has no part in the network.
     """
     for name, value in trained.items():
-        if model[name] is None:
+        if model[name] in (None, "auto"):
             model[name] = value
         if model[name] != value and (name in NETWORK_OPTIONS or (command == "fit" and name != "val_paths")):
             raise UserError(

@@ -17,6 +17,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.files import prepare_output
+from armlp.data.symbols import spell_symbols
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
@@ -104,6 +105,8 @@ class Forecaster:
         levels: Sequence[float] = (80, 95),
         num_paths: int = 200,
         seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
     ) -> Any:
         """Forecasts beyond the end of every series.
 
@@ -113,6 +116,8 @@ class Forecaster:
             levels: Central coverages of the intervals, in percent.
             num_paths: `P`, sampled futures per series that quantiles are taken from.
             seed: Of the paths.
+            temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
+            top_k: Of symbols and bins: only the so many likeliest are drawn.
 
         Returns:
             The same kind of table as came in, with the columns `unique_id, ds, armlp` (the median) and per level
@@ -121,7 +126,7 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        writer = ForecastWriter(levels=levels, num_paths=num_paths, seed=seed)
+        writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k)
         self._roll(self._data_of(table, horizon), writer, keep=False)
         return writer.table
 
@@ -131,6 +136,8 @@ class Forecaster:
         horizon: int | None = None,
         num_paths: int = 200,
         seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
     ) -> np.ndarray:
         """Sampled futures of every series, in the order of their ids.
 
@@ -139,16 +146,19 @@ class Forecaster:
             horizon: `H`, any length.
             num_paths: `P`.
             seed: Of the paths; the same seed and series give the same paths.
+            temperature: As in `predict`.
+            top_k: As in `predict`.
 
         Returns:
-            `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units.
+            `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units; of symbols, the symbols.
 
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        writer = ForecastWriter(levels=(), num_paths=num_paths, seed=seed)
-        paths = self._roll(self._data_of(table, horizon), writer, keep=True)
-        return torch.cat(paths).cpu().numpy()
+        writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k)
+        data = self._data_of(table, horizon)
+        paths = torch.cat(self._roll(data, writer, keep=True)).cpu().numpy()
+        return spell_symbols(data.panel, paths) if data.panel.symbols else paths
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.

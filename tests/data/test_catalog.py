@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.special
 
-from armlp.data import catalog, downloads
+from armlp.data import catalog, downloads, generated
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel
 from armlp.errors import UserError
@@ -87,7 +88,7 @@ def test_competitions_have_the_sizes_of_the_literature_and_tests_that_go_on(
     assert (test.starts == last_times(train) + 1).all()
 
 
-@pytest.mark.parametrize("name", ["sine", "mackey-glass", "lorenz"])
+@pytest.mark.parametrize("name", ["sine", "mackey-glass", "lorenz", "markov"])
 def test_generated_data_are_the_same_at_every_call(name: str) -> None:
     assert panel_of(name).values.equal(panel_of(name).values)
 
@@ -194,3 +195,18 @@ def test_an_empty_source_is_refused() -> None:
 
 def test_every_entry_says_whom_to_thank_and_what_may_be_done_with_it() -> None:
     assert all(catalog.get(name).citation and catalog.get(name).licence for name in catalog.names())
+
+
+def test_markov_draws_letters_by_the_two_before_as_its_entropy_says() -> None:
+    panel = panel_of("markov")
+    assert (panel.symbols, len(panel), len(panel.values)) == (tuple("abcdef"), 1, 20_000)
+    codes = panel.values[:, 0].numpy().astype(int)
+    counts = np.zeros((6, 6, 6))
+    np.add.at(counts, (codes[:-2], codes[1:-1], codes[2:]), 1)
+    rows = counts.sum(-1, keepdims=True)
+    measured = -scipy.special.xlogy(counts, counts / rows.clip(1)).sum() / counts.sum()
+    # What a fit to counts gains by chance is half its number of parameters over the number of draws (Miller, 1955).
+    assert measured + 36 * 5 / 2 / 20_000 == pytest.approx(generated.markov_entropy(), abs=0.015)
+    one = counts.sum(0)
+    of_one_letter = -scipy.special.xlogy(one, one / one.sum(-1, keepdims=True)).sum() / one.sum()
+    assert of_one_letter > generated.markov_entropy() + 0.1  # one letter alone tells less

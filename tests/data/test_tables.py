@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data.answers import to_table
 from armlp.data.calendar import spell_time
-from armlp.data.files import prepare_output
+from armlp.data.files import prepare_output, write_table
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel, to_table, write_table
+from armlp.data.tables import read_panel
 from armlp.errors import UserError
 
 

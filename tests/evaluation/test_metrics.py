@@ -11,10 +11,13 @@ from hypothesis import strategies as st
 from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
+    ErrorRate,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
     ScaledCRPS,
     SymmetricMAPE,
+    crps,
+    energy_score,
     median,
 )
 
@@ -34,6 +37,14 @@ def naive_crps(paths, truth):
         return accuracy
     pairs = sum(abs(one - other) for one in paths for other in paths)
     return accuracy - pairs / (2 * count * (count - 1))
+
+
+def naive_energy(paths, truth, seen):
+    """The fair energy score of one window's future, by loops over paths and pairs, as large as that of one value."""
+    errors = [(path - truth)[seen] for path in paths]
+    accuracy = sum(map(np.linalg.norm, errors)) / len(paths)
+    pairs = sum(np.linalg.norm(one - other) for one in errors for other in errors)
+    return (accuracy - pairs / (2 * len(paths) * (len(paths) - 1))) / np.sqrt(max(1, seen.sum()))
 
 
 def naive_cover(level):
@@ -234,3 +245,92 @@ def test_scaled_crps_is_crps_in_units_of_the_naive_error():
     score = ScaledCRPS(3).score(paths, truth, unit)
     assert score[:3].equal(ContinuousRankedProbabilityScore(3).score(paths, truth, unit)[:3] / unit[:3])
     assert score[3].isnan().all()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("paths", [2, 3, 8])
+def test_the_energy_score_equals_the_double_loop_over_paths(paths, channels):
+    drawn, truth, observed, _ = random_batch(paths=paths, channels=channels)
+    score = energy_score(drawn, truth, observed)
+    assert score.shape == truth.shape
+    for row in range(len(truth)):
+        expected = naive_energy(drawn[row].numpy(), truth[row].numpy(), observed[row].numpy())
+        assert torch.allclose(score[row], torch.full_like(score[row], expected))
+
+
+@pytest.mark.parametrize("paths", [2, 5])
+def test_of_a_single_value_the_energy_score_is_crps(paths):
+    drawn, truth, _, _ = random_batch(paths=paths)
+    drawn, truth = drawn[..., :1], truth[..., :1]
+    assert torch.allclose(energy_score(drawn, truth, torch.ones_like(truth, dtype=torch.bool)), crps(drawn, truth))
+
+
+@pytest.mark.parametrize("filler", [1e9, torch.nan])
+def test_the_energy_score_does_not_see_what_was_not_observed(filler):
+    drawn, truth, observed, _ = random_batch(seen=0.5)
+    other = torch.where(observed, truth, filler)
+    assert energy_score(drawn, truth, observed).equal(energy_score(drawn, other, observed))
+
+
+def test_the_energy_score_is_fair_to_few_paths_and_judges_how_values_hang_together():
+    generator = torch.Generator().manual_seed(0)
+    seen = torch.ones(20_000, 2, dtype=torch.bool)
+
+    def sample(correlation, *shape):
+        one, other = torch.randn(2, *shape, generator=generator)
+        return torch.stack([one, correlation * one + (1 - correlation**2) ** 0.5 * other], -1)
+
+    truth = sample(0.9, 20_000)
+    right, few, wrong = (
+        energy_score(sample(correlation, 20_000, paths), truth, seen)[:, 0]
+        for correlation, paths in ((0.9, 12), (0.9, 2), (-0.9, 12))
+    )
+    error = (right - few).std() / 20_000**0.5
+    assert (right - few).mean().abs() < 4 * error
+    assert (wrong - right).mean() > 10 * (wrong - right).std() / 20_000**0.5
+    margins = [crps(sample(correlation, 20_000, 12), truth).mean().item() for correlation in (0.9, -0.9)]
+    assert margins[0] == pytest.approx(margins[1], rel=0.02)  # which the score of each value does not
+
+
+@pytest.mark.parametrize("score", [lambda paths, truth: energy_score(paths, truth, truth == truth), crps])
+def test_scores_have_finite_gradients_where_paths_and_truth_are_alike(score):
+    paths = torch.ones(3, 4, 5, requires_grad=True)
+    value = score(paths, torch.ones(3, 5))
+    assert value.abs().max() < 1e-6
+    value.sum().backward()
+    assert paths.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("score", ["crps", "energy"])
+def test_scores_are_least_where_the_forecast_is_the_truth(score):
+    """A proper score: of normal forecasts the right mean and spread do best."""
+    generator = torch.Generator().manual_seed(0)
+    truth = 1 + 2 * torch.randn(20_000, 1, generator=generator)
+    noise = torch.randn(20_000, 8, 1, generator=generator)
+    scores = {}
+    for mean, spread in ((1, 2), (1.5, 2), (0.5, 2), (1, 1.3), (1, 3)):
+        paths = mean + spread * noise
+        found = crps(paths, truth) if score == "crps" else energy_score(paths, truth, truth == truth)
+        scores[mean, spread] = found.mean().item()
+    assert min(scores, key=scores.__getitem__) == (1, 2)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_error_rate_is_the_share_of_symbols_that_most_paths_do_not_say(channels):
+    shape = (HORIZON, channels) if channels > 1 else (HORIZON,)
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.tensor([0.6, 0.2, 0.15, 0.05])
+    paths, truth = (
+        torch.multinomial(weights, math.prod(size), replacement=True, generator=generator).view(size).float()
+        for size in ((30, 101, *shape), (30, *shape))
+    )
+    observed = torch.rand(truth.shape, generator=generator) < 0.7
+    metric = ErrorRate(HORIZON)
+    metric.update(paths, truth, observed, torch.ones(30, 1))
+    wrong = [[] for _ in range(HORIZON)]
+    for place in np.ndindex(*truth.shape):
+        if observed[place]:
+            counts = np.bincount(paths[(place[0], slice(None), *place[1:])].numpy().astype(int), minlength=4)
+            wrong[place[1]].append(counts.argmax() != truth[place].item())
+    assert metric.by_lead().tolist() == pytest.approx([np.mean(lead) for lead in wrong])
+    assert metric.compute().item() == pytest.approx(np.mean([miss for lead in wrong for miss in lead]))

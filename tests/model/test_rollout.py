@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from armlp.data.covariates import Covariates
 from armlp.data.windows import OriginLoader, gather
 from armlp.errors import UserError
 from armlp.model.heads import HEADS
@@ -18,12 +19,16 @@ from armlp.model.rollout import open_interval, path_noise, rollout
 from armlp.model.scaling import SCALERS, scale_window
 
 LENGTH = 8
+SEASON = 3
+SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
+CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete]
 
 
 def random_model(seed=0, length=LENGTH, **options):
     """A float64 network with no weight left at zero, tame enough for long rollouts."""
     torch.manual_seed(seed)
-    options = {"hidden_sizes": [6], "season_length": 3, "dropout": 0.5} | options
+    options = {"hidden_sizes": [6], "season_length": SEASON, "dropout": 0.5} | options
+    options["symbols"] = 4 if options.get("head") == "symbols" else 0
     model = AutoregressiveMLP(length, **options)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -31,9 +36,23 @@ def random_model(seed=0, length=LENGTH, **options):
     return model.double().eval()
 
 
-def random_context(batch, channels=1, length=LENGTH, seed=0):
+def random_context(batch, channels=1, length=LENGTH, seed=0, symbols=0):
     shape = (batch, length, channels) if channels > 1 else (batch, length)
-    return 10 + 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    generator = torch.Generator().manual_seed(seed)
+    if symbols:
+        return torch.randint(0, symbols, shape, generator=generator).double()
+    return 10 + 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
+
+
+def random_covariates(batch, horizon, seed=0):
+    """Over the context, the horizon and what the last patch may reach beyond it."""
+    generator, span = torch.Generator().manual_seed(seed), horizon + 5
+    return Covariates(
+        known=torch.randint(0, 4, (batch, LENGTH + span, 2), generator=generator).double(),
+        past=torch.randn(batch, LENGTH + span, 1, generator=generator, dtype=torch.float64),
+        calendar=torch.randn(batch, span, 1, generator=generator, dtype=torch.float64),
+        static=torch.randint(0, 3, (batch, 1), generator=generator).double(),
+    )
 
 
 def noise_of(model, batch, paths, horizon, seed=0, keys=None, channels=None):
@@ -44,23 +63,25 @@ def noise_of(model, batch, paths, horizon, seed=0, keys=None, channels=None):
 
 
 @torch.no_grad()
-def naive_rollout(model, context, observed, horizon, noise):
+def naive_rollout(model, context, observed, horizon, noise, covariates=None):
     """Every path of every series by itself, its window grown with `torch.cat`."""
     series = []
     for row in range(len(context)):
-        scaling = scale_window(model.scaler, context[row : row + 1], observed[row : row + 1])
+        one = slice(row, row + 1)
+        scaling = scale_window(model.scaler, context[one], observed[one], model.season_length)
+        beside = None if covariates is None else Covariates(*(part[one] for part in covariates))
         paths = []
         for path in range(noise.shape[1]):
-            values, seen = context[row : row + 1], observed[row : row + 1]
+            values, seen = context[one], observed[one]
             start = values.shape[1]
             while values.shape[1] < start + horizon:
                 window = slice(values.shape[1] - model.context_length, None)
-                distribution = model.conditional(values[:, window], seen[:, window], scaling)
-                steps = []
-                for step in range(model.patch_length):  # noise may end inside the patch
-                    at = values.shape[1] - start + step
-                    steps.append(noise[row, path, min(at, horizon - 1)])
+                first = values.shape[1] - start
+                distribution = model.conditional(values[:, window], seen[:, window], scaling, beside, first)
+                # Noise may end inside the patch.
+                steps = [noise[row, path, min(first + step, horizon - 1)] for step in range(model.patch_length)]
                 patch = distribution.draw(torch.stack(steps)[None])
+                patch = torch.where(patch < 0, 0.0, patch) if model.non_negative else patch
                 values = torch.cat([values, patch], 1)
                 seen = torch.cat([seen, torch.ones_like(patch, dtype=torch.bool)], 1)
             paths.append(values[0, start : start + horizon])
@@ -74,32 +95,36 @@ def naive_rollout(model, context, observed, horizon, noise):
     channels=st.sampled_from([1, 2]),
     scaler=st.sampled_from(SCALERS),
     horizon=st.integers(1, 13),
-    hidden=st.sampled_from([[], [6]]),
+    hidden=st.booleans(),
+    known=st.booleans(),
     mask_input=st.booleans(),
     level_input=st.booleans(),
+    non_negative=st.booleans(),
     skips=st.booleans(),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=15, deadline=None)
-def test_a_rollout_equals_the_naive_loop(head, patch, channels, horizon, hidden, skips, seed, **options):
-    skips = {"linear_skip": skips or not hidden, "seasonal_skip": skips}
-    model = random_model(
-        seed, patch_length=patch, channels=channels, hidden_sizes=hidden, head=head, **skips, **options
-    )
-    context = random_context(3, channels, seed=seed)
+@settings(max_examples=12, deadline=None)
+def test_a_rollout_equals_the_naive_loop(head, patch, channels, horizon, hidden, known, skips, seed, **options):
+    layers = [6] if hidden or known or head == "symbols" else []
+    options |= {"linear_skip": skips or not layers, "seasonal_skip": skips, "covariate_sizes": SIZES if known else None}
+    model = random_model(seed, patch_length=patch, channels=channels, hidden_sizes=layers, head=head, **options)
+    context = random_context(3, channels, seed=seed, symbols=model.symbols)
+    if options["non_negative"] and not model.symbols:
+        context = context - 10  # else nothing is below 0
     observed = torch.rand(context.shape, generator=torch.Generator().manual_seed(seed)) < 0.8
     observed[:, -1] = True
     noise = noise_of(model, 3, 2, horizon, seed)
-    paths = rollout(model, context, horizon, 2, observed, noise)
+    covariates = random_covariates(3, horizon, seed) if known else None
+    paths = rollout(model, context, horizon, 2, observed, noise, covariates)
     assert paths.shape == (3, 2, horizon, *context.shape[2:])
-    assert torch.allclose(paths, naive_rollout(model, context, observed, horizon, noise), rtol=1e-9)
+    assert torch.allclose(paths, naive_rollout(model, context, observed, horizon, noise, covariates), rtol=1e-9)
 
 
 @pytest.mark.parametrize("head", HEADS)
 @torch.no_grad()
 def test_without_a_scaler_a_rollout_is_the_loop_over_the_model_itself(head):
     model = random_model(head=head, scaler="none", patch_length=3)
-    context = random_context(4)
+    context = random_context(4, symbols=model.symbols)
     noise = noise_of(model, 4, 1, 9)
     window, future = context, []
     for step in range(0, 9, 3):
@@ -125,13 +150,27 @@ def test_a_linear_rollout_equals_the_power_of_the_companion_matrix():
         assert torch.allclose(paths[:, 0, lead - 1], (state @ power.T)[:, LENGTH - 1], rtol=1e-9)
 
 
+@pytest.mark.parametrize("length", [2 * SEASON, 8, 10])  # whole seasons or not
+@torch.no_grad()
+def test_a_seasonal_rollout_is_a_plain_one_of_what_the_season_leaves_over(length):
+    options = {"hidden_sizes": [], "head": "point", "seasonal_skip": False, "length": length}
+    model, plain = (random_model(scaler=scaler, **options) for scaler in ("seasonal", "none"))
+    context, horizon = random_context(4, length=length), 3 * length
+    means = torch.stack([context[:, phase::SEASON].mean(1) for phase in range(SEASON)], 1)
+    season = means[:, torch.arange(length + horizon) % SEASON]
+    left = context - season[:, :length]
+    scale = left.square().mean(1, keepdim=True).sqrt()
+    expected = season[:, length:] + scale * rollout(plain, left / scale, horizon)[:, 0]
+    assert torch.allclose(rollout(model, context, horizon)[:, 0], expected, rtol=1e-9)
+
+
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("patch", [1, 3])
 @given(batch=st.integers(1, 6), paths=st.sampled_from([1, 3, 500]))
 @settings(max_examples=6, deadline=None)
 def test_the_paths_of_a_series_do_not_depend_on_its_batch(head, patch, batch, paths):
     model = random_model(head=head, patch_length=patch)
-    context = random_context(batch)
+    context = random_context(batch, symbols=model.symbols)
     observed = torch.ones_like(context, dtype=torch.bool)
     keys = 7 * torch.arange(batch) - 5
     together = rollout(model, context, 4, paths, observed, noise_of(model, batch, paths, 4, keys=keys))
@@ -147,7 +186,7 @@ def test_the_paths_of_a_series_do_not_depend_on_its_batch(head, patch, batch, pa
 @settings(max_examples=10, deadline=None)
 def test_a_longer_horizon_goes_on_with_the_same_paths(head, patch, short, longer):
     model = random_model(head=head, patch_length=patch)
-    context = random_context(2)
+    context = random_context(2, symbols=model.symbols)
     paths = [
         rollout(model, context, horizon, 3, noise=noise_of(model, 2, 3, horizon)) for horizon in (short, short + longer)
     ]
@@ -203,16 +242,18 @@ def test_keys_and_noise_are_the_same_in_another_process(make_panel):
 
 @pytest.mark.parametrize("head", [name for name, head in HEADS.items() if head.noise])
 def test_same_noise_same_paths_and_other_noise_other_paths(head):
-    model, context = random_model(head=head), random_context(3)
+    model = random_model(head=head)
+    context = random_context(3, symbols=model.symbols)
     one, again, other = (rollout(model, context, 5, 4, noise=noise_of(model, 3, 4, 5, seed)) for seed in (0, 0, 1))
     assert one.equal(again)
-    assert (one != other).all()
-    assert (one[:, 0] != one[:, 1]).all()
+    for different in (one != other, one[:, 0] != one[:, 1]):
+        assert different.any() if model.head.discrete else different.all()
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_without_noise_given_the_global_generator_decides(head):
-    model, context = random_model(head=head), random_context(3)
+    model = random_model(head=head)
+    context = random_context(3, symbols=model.symbols)
 
     def sample(seed):
         torch.manual_seed(seed)
@@ -229,34 +270,42 @@ def test_the_paths_of_a_point_head_are_all_alike():
     assert (paths == paths[:, :1]).all()
 
 
-def test_many_series_and_paths_are_rolled_out_in_blocks_as_they_would_be_alone():
-    model = random_model(head="normal")
-    context, noise = random_context(40), noise_of(model, 40, 100, 3)
+@pytest.mark.parametrize("members", [1, 3])
+def test_many_series_and_paths_are_rolled_out_in_blocks_as_they_would_be_alone(members):
+    model = random_model(head="normal", members=members, covariate_sizes=SIZES)
+    context, noise, covariates = random_context(40), noise_of(model, 40, 100, 3), random_covariates(40, 3)
     observed = torch.ones_like(context, dtype=torch.bool)
     observed[::2, :4] = False
-    paths = rollout(model, context, 3, 100, observed, noise)
+    paths = rollout(model, context, 3, 100, observed, noise, covariates)
     for row in (0, 9, 10, 11, 39):
         one = slice(row, row + 1)
-        assert torch.allclose(paths[one], rollout(model, context[one], 3, 100, observed[one], noise[one]))
+        alone = rollout(model, context[one], 3, 100, observed[one], noise[one], covariates.rows(one))
+        assert torch.allclose(paths[one], alone)
 
 
 @pytest.mark.parametrize("head", HEADS)
 def test_sampled_one_step_paths_follow_the_one_step_distribution(head):
-    model, context = random_model(head=head), random_context(2)
+    model = random_model(head=head)
+    context = random_context(2, symbols=model.symbols)
     paths = rollout(model, context, 1, 4000, noise=noise_of(model, 2, 4000, 1))[:, :, 0]
     mean = model(context).mean[:, 0].detach()
     error = 5 * paths.std(1) / 4000**0.5 + 1e-9
     assert ((paths.mean(1) - mean).abs() < error).all()
 
 
-@pytest.mark.parametrize("head", HEADS)
-@given(factor=st.floats(0.01, 100), offset=st.floats(-100, 100))
-@settings(max_examples=8, deadline=None)
-def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, factor, offset):
-    model = random_model(head=head, level_input=False)
-    context = random_context(2)
+@pytest.mark.parametrize("head", CONTINUOUS)
+@pytest.mark.parametrize("scaler", [scaler for scaler in SCALERS if scaler != "none"])
+@given(factor=st.floats(0.01, 100), offset=st.floats(-100, 100), channels=st.sampled_from([1, 2]))
+@settings(max_examples=4, deadline=None)
+def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, scaler, factor, offset, channels):
+    offset = 0 if scaler == "mean_abs" else offset
+    model = random_model(head=head, scaler=scaler, channels=channels, level_input=scaler == "mean_abs")
+    context = random_context(2, channels)
+    observed = torch.rand(context.shape, generator=torch.Generator().manual_seed(0)) < 0.8
     noise = noise_of(model, 2, 3, 2 * LENGTH)
-    one, other = (rollout(model, window, 2 * LENGTH, 3, noise=noise) for window in (context, factor * context + offset))
+    one, other = (
+        rollout(model, window, 2 * LENGTH, 3, observed, noise) for window in (context, factor * context + offset)
+    )
     assert torch.allclose(factor * one + offset, other, rtol=1e-6, atol=1e-6)
 
 
@@ -283,6 +332,42 @@ def test_a_horizon_much_longer_than_the_context_works(make_panel):
     panel, model = make_panel([6]), random_model(head="quantile").float()
     batch = gather(panel, torch.tensor([0]), torch.tensor([6]), LENGTH, 0)
     assert rollout(model, batch.context, 25 * LENGTH, 2, batch.observed).shape == (1, 2, 25 * LENGTH)
+
+
+@torch.no_grad()
+def test_of_the_likeliest_symbol_alone_a_rollout_is_the_greedy_loop():
+    model = random_model(head="symbols", symbols=4)
+    window = random_context(3, symbols=4)
+    paths = rollout(model, window, 6, 5, top_k=1)
+    for lead in range(6):
+        likeliest = model(window).log_probs.argmax(-1).double()
+        assert paths[..., lead].equal(likeliest.expand(3, 5))
+        window = torch.cat([window, likeliest], 1)[:, 1:]
+
+
+@pytest.mark.parametrize(("temperature", "top_k"), [(0.5, None), (3.0, None), (1.0, 2), (0.7, 3)])
+@pytest.mark.parametrize("members", [1, 2])
+@torch.no_grad()
+def test_sharpened_symbols_are_drawn_as_often_as_their_probabilities_say(temperature, top_k, members):
+    model = random_model(head="symbols", members=members)
+    context = random_context(1, symbols=4)
+    torch.manual_seed(0)
+    paths = rollout(model, context, 1, 8000, temperature=temperature, top_k=top_k)[0, :, 0]
+    scaling = scale_window("none", context, torch.ones_like(context, dtype=torch.bool)).tile(members)
+    rows = torch.cat([context] * members)
+    logits = model.conditional(rows, torch.ones_like(rows, dtype=torch.bool), scaling).log_probs[:, 0]
+    probabilities = (logits / temperature).exp()
+    if top_k is not None:
+        probabilities[logits < logits.sort(descending=True).values[:, top_k - 1 : top_k]] = 0
+    probabilities = (probabilities / probabilities.sum(-1, keepdim=True)).mean(0)
+    shares = torch.bincount(paths.long(), minlength=4) / 8000
+    assert ((shares - probabilities).abs() <= 5 * (probabilities * (1 - probabilities) / 8000).sqrt()).all()
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.5}, {"top_k": 3}])
+def test_what_has_no_separate_choices_is_not_sharpened(options):
+    with pytest.raises(UserError, match=f"--forecast.{next(iter(options))}"):
+        rollout(random_model(head="normal"), random_context(1), 2, 2, **options)
 
 
 def test_a_rollout_keeps_no_gradient():

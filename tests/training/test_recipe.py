@@ -1,5 +1,6 @@
 """Tests of what is chosen from the data: always something that can be trained, and said in plain values."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,12 +8,27 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.windows import Split
+from armlp.data.datamodule import SeriesDataModule
+from armlp.data.panel import Panel
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import NETWORK_OPTIONS
-from armlp.training.recipe import recipe
+from armlp.training.recipe import Choice
+from armlp.training.recipe import recipe as recipe_of
 
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=5)
+
+
+def data_of(panel: Panel, horizon: int, season_length: int = 1, val_windows: int = 1, test_windows: int = 0) -> Any:
+    """A data module that has read a panel without covariates."""
+    nothing: dict[str, list[Any]] = {"known": [], "past": [], "static": []}
+    options = {"horizon": horizon, "season_length": season_length, "covariate_statistics": nothing}
+    data = SeriesDataModule(**options, val_windows=val_windows, test_windows=test_windows)
+    data._panel = panel
+    return data
+
+
+def recipe(*args: int | Panel) -> dict[str, Choice]:
+    return recipe_of(data_of(*args))
 
 
 @given(
@@ -22,10 +38,10 @@ LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=5)
 def test_every_choice_fits_the_data(
     make_panel: Any, lengths: list[int], horizon: int, season_length: int, val_windows: int, test_windows: int
 ):
-    split = Split(horizon, val_windows, test_windows)
     panel = make_panel(lengths)
-    choices = recipe(panel, split, season_length)
-    ends = split.train_ends(panel.lengths)
+    data = data_of(panel, horizon, season_length, val_windows, test_windows)
+    choices = recipe_of(data)
+    ends = data.split.train_ends(panel.lengths)
     trainable = ends[ends >= 2]  # the others have no say
     typical = int(trainable.float().median()) if len(trainable) else 1
     context, patch = choices["context_length"].value, choices["patch_length"].value
@@ -35,7 +51,8 @@ def test_every_choice_fits_the_data(
     assert 1 <= patch <= horizon
     assert choices["unroll"].value >= 1
     assert choices["max_steps"].value >= 100
-    assert all(choice.why for choice in choices.values())
+    unsaid = {"symbols", "covariate_sizes"}  # there are none
+    assert {name for name, choice in choices.items() if not choice.why} == unsaid
 
 
 @given(LENGTHS, st.integers(1, 60), st.sampled_from([1, 12, 24, 336]))
@@ -43,34 +60,59 @@ def test_every_choice_fits_the_data(
 def test_choices_are_plain_values_that_make_a_network(
     make_panel: Any, lengths: list[int], horizon: int, season_length: int
 ):
-    choices = recipe(make_panel(lengths), Split(horizon), season_length)
+    choices = recipe(make_panel(lengths), horizon, season_length)
     values = {name: choice.value for name, choice in choices.items()}
     plain = (int, float, str, bool)
+    assert values.pop("covariate_sizes") == {}
     for value in values.values():
         assert type(value) in plain or (type(value) is list and all(type(item) in plain for item in value))
     options = {name: value for name, value in values.items() if name in NETWORK_OPTIONS}
-    network = AutoregressiveMLP(**options, season_length=season_length)
+    network = AutoregressiveMLP(**options)
     patch = network(torch.randn(2, options["context_length"]).cumsum(1)).mean
     assert patch.shape == (2, options["patch_length"])
     assert patch.isfinite().all()
 
 
 def test_a_mask_is_an_input_only_where_something_can_be_missing(make_panel: Any):
-    split = Split(horizon=6)
-    assert recipe(make_panel([200, 300]), split, 24)["mask_input"].value is False
-    assert recipe(make_panel([200, 300], missing=0.1), split, 24)["mask_input"].value is True
-    assert recipe(make_panel([20, 300, 300]), split, 24)["mask_input"].value is True  # padded
+    assert recipe(make_panel([200, 300]), 6, 24)["mask_input"].value is False
+    assert recipe(make_panel([200, 300], missing=0.1), 6, 24)["mask_input"].value is True
+    assert recipe(make_panel([20, 300, 300]), 6, 24)["mask_input"].value is True  # padded
 
 
 @pytest.mark.parametrize("windows", [0, 3])
 def test_what_is_held_out_has_no_say(windows: int, make_panel: Any):
     held_out = make_panel([300 + 6 * windows, 400 + 6 * windows])
     cut = make_panel([300, 400])
-    choices = [recipe(held_out, Split(6, 1, windows), 24), recipe(cut, Split(6, 1, 0), 24)]
+    choices = [recipe(held_out, 6, 24, 1, windows), recipe(cut, 6, 24)]
     assert choices[0] == choices[1]
 
 
 def test_series_too_short_to_train_on_have_no_say(make_panel: Any):
     long = [1000] * 5
-    with_short = recipe(make_panel([*long, *[6] * 30]), Split(7), 7)
-    assert with_short == recipe(make_panel(long), Split(7), 7)
+    with_short = recipe(make_panel([*long, *[6] * 30]), 7, 7)
+    assert with_short == recipe(make_panel(long), 7, 7)
+
+
+def test_the_head_is_chosen_by_the_kind_of_values(make_panel: Any):
+    panel = make_panel([500])
+    generator = torch.Generator().manual_seed(0)
+    few, many = (torch.poisson(torch.full((500, 1), mean), generator=generator) for mean in (2.0, 80.0))
+    cases = [
+        (panel.values, "quantile", False),
+        (panel.values - panel.values.min() + 0.5, "quantile", True),
+        (few, "negative_binomial", True),
+        (many, "quantile", True),
+        (few - 1, "quantile", False),
+    ]
+    for values, head, non_negative in cases:
+        choices = recipe(replace(panel, values=values), 6)
+        assert (choices["head"].value, choices["non_negative"].value) == (head, non_negative)
+
+
+def test_symbols_are_told_as_what_they_are(make_panel: Any):
+    panel = make_panel([500])
+    panel = replace(panel, values=torch.randint(0, 3, (500, 1)).float(), symbols=("a", "b", "c"))
+    choices = {name: choice.value for name, choice in recipe(panel, 6).items()}
+    expected = {"head": "symbols", "symbols": 3, "scaler": "none", "patch_length": 1, "non_negative": False}
+    assert {name: choices[name] for name in expected} == expected
+    assert choices["input_noise"] == 0

@@ -160,7 +160,7 @@ class Calendar:
     @property
     def season_length(self) -> int:
         """The number of steps after which most data of this frequency repeat; 1 where none is known."""
-        unit, multiple = self._unit
+        unit, multiple = self.unit
         if unit == "integer":
             return 1
         if unit == "nanosecond":
@@ -174,7 +174,7 @@ class Calendar:
     @property
     def horizon(self) -> int:
         """How far people usually forecast at this frequency."""
-        unit, multiple = self._unit
+        unit, multiple = self.unit
         if unit == "integer":
             return 12
         if unit == "nanosecond":
@@ -184,7 +184,7 @@ class Calendar:
         return max(1, int({"day": 14, "business day": 10, "week": 13}[unit] / multiple))
 
     @property
-    def _unit(self) -> tuple[str, float]:
+    def unit(self) -> tuple[str, float]:
         """What the step counts and how many of it."""
         if self.is_integer:
             return "integer", 1

@@ -231,6 +231,14 @@ def _entries() -> list[Entry]:
             Options({"layout": "vector"}, horizon=50, season_length=1),
             generated.lorenz,
         ),
+        Entry(
+            "markov",
+            "letters, each drawn by the two before it, one series of symbols",
+            _OWN,
+            _OWN,
+            Options({"symbols": True}, horizon=24, season_length=1, val_windows=50),
+            generated.markov,
+        ),
     ]
 
 

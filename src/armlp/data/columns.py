@@ -122,7 +122,10 @@ class Column:
         import pyarrow.compute as pc
 
         if not self.is_numeric:
-            raise self.error(f"holds {self._first_text()}", "numbers")
+            found, like_numbers = self._first_text()
+            may_be_symbols = self.option == "--data.target_columns" and self.is_text and not like_numbers
+            hint = ", or pass --data.symbols true if they are symbols" if may_be_symbols else ""
+            raise self.error(f"holds {found}", f"numbers{hint}")
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
         numbers = wide.to_numpy(zero_copy_only=False)
         with np.errstate(over="ignore"):
@@ -137,6 +140,59 @@ class Column:
                 )
             raise self.error(f"holds {numbers[row]:g} ({self.row(row)})", "numbers within float32, up to 3.4e38")
         return np.asarray(narrow)
+
+    def categories(self, empty_is_one: bool) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Code categories.
+
+        Args:
+            empty_is_one: Whether an empty cell is a category too, as where a column of holidays names no holiday;
+                otherwise it is missing.
+
+        Returns:
+            codes: `[rows]` float32 places in the categories, nan where missing.
+            categories: The different ones, ascending.
+        """
+        codes, found = self._labels()
+        categories = tuple(str(label) for label in found)
+        if empty_is_one and np.isnan(codes).any():
+            return np.nan_to_num(codes + 1, nan=0.0), ("", *categories)
+        return codes, categories
+
+    def symbols(self) -> tuple[np.ndarray, list[Any]]:
+        """Code symbols: `[rows]` float32 places in the different ones, nan where missing; and those, ascending."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        kind = self.arrow.type
+        needed = "text, integers, booleans or categories with --data.symbols"
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+            # Integers among which some are missing often come as fractions.
+            try:
+                self.arrow = pc.if_else(pc.is_null(self.arrow, nan_is_null=True), None, self.arrow).cast(pa.int64())
+            except pa.ArrowInvalid as error:
+                raise self.error("holds fractions", needed) from error
+        elif not (self.is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+            raise self.error(f"holds {self._kind}", needed)
+        return self._labels()
+
+    def _labels(self) -> tuple[np.ndarray, list[Any]]:
+        """`[rows]` float32 places in the different values, nan where missing or empty; and those values, ascending."""
+        import pyarrow.compute as pc
+
+        arrow = pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
+        encoded = arrow.dictionary_encode()
+        found = encoded.dictionary.to_pylist()
+        order = sorted(range(len(found)), key=found.__getitem__)
+        rank = np.full(len(found) + 1, np.nan, dtype=np.float32)  # the last one is that of missing values
+        rank[order] = np.arange(len(found))
+        return rank[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)], [found[place] for place in order]
+
+    @property
+    def is_categorical(self) -> bool:
+        """Whether the column holds text or categories."""
+        import narwhals as nw
+
+        return self.is_text or isinstance(self.dtype, nw.Categorical)
 
     @property
     def is_numeric(self) -> bool:
@@ -175,17 +231,19 @@ class Column:
         known = str(self.dtype)
         return str(self.arrow.type) if known == "Unknown" else known
 
-    def _first_text(self) -> str:
-        """The first value that is no number, for a message."""
+    def _first_text(self) -> tuple[str, bool]:
+        """The first value that is no number, for a message; and whether others are."""
         import pandas as pd
 
         if not self.is_text:
-            return self._kind
+            return self._kind, False
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
         filled = values[values.notna() & (values != "")]
         bad = filled[pd.to_numeric(filled, errors="coerce").isna()]
         first = bad if len(bad) else filled
-        return f"text, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})" if len(first) else "empty text"
+        if not len(first):
+            return "empty text", False
+        return f"text, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", len(bad) < len(filled)
 
     def _refuse_missing(self, what: str) -> None:
         import pyarrow.compute as pc

@@ -4,7 +4,22 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+ROLES = ("known", "past", "static")
+
+
+class CovariateColumn(NamedTuple):
+    """A column of a table that is a covariate.
+
+    Attributes:
+        name: Of the column.
+        categories: What the codes of its values stand for, ascending; None where the values are numbers.
+    """
+
+    name: str
+    categories: tuple[str, ...] | None = None
 
 
 class Covariates(NamedTuple):
@@ -14,7 +29,8 @@ class Covariates(NamedTuple):
 
     Attributes:
         known: `[B, L + T, C]` columns that are known ahead.
-        past: `[B, L + T, C]` columns that are known up to the origin; the network sees zeros from there on.
+        past: `[B, L + T, C]` columns that are known up to the origin. From there on they hold the truth where the panel
+            has it, for one-step scores; it is for the network to look away.
         calendar: `[B, T, F]` features of the times from the origin on.
         static: `[B, M]` columns of the series.
     """
@@ -31,3 +47,11 @@ class Covariates(NamedTuple):
     def repeat(self, times: int) -> Covariates:
         """Every window so many times, one after the other."""
         return Covariates(*(part.repeat_interleave(times, dim=0) for part in self))
+
+    def tile(self, times: int) -> Covariates:
+        """The whole batch so many times."""
+        return Covariates(*(torch.cat([part] * times) for part in self))
+
+    def rows(self, rows: slice) -> Covariates:
+        """Some of the windows."""
+        return Covariates(*(part[rows] for part in self))

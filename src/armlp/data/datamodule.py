@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -14,12 +13,20 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from armlp.data import catalog
+from armlp.data.covariate_scaling import covariate_sizes, fit_statistics, scale_covariates
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
+from armlp.data.shortages import refuse_no_origin, refuse_too_short, refuse_unknown_future, warn_of_short
 from armlp.data.tables import read_panel
+from armlp.data.time_features import feature_cycles
 from armlp.data.windows import OriginLoader, Split, TrainingLoader
 from armlp.errors import UserError
 
+# The options that read the table.
+_READER = (
+    "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
+    "static_covariates", "symbols",
+)  # fmt: skip
 _LEAST = {"horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0}
 
 
@@ -56,6 +63,13 @@ class SeriesDataModule(LightningDataModule):
         time_column: Column of times, or of integer steps.
         target_columns: Columns to forecast: `y` of a long table, every numeric column of a wide one where left out.
             Several columns of a long table make vector series.
+        known_covariates: Columns known ahead, numbers or text; a forecast needs their future values in rows with empty
+            targets, as many as the horizon.
+        past_covariates: Columns known up to the origin only.
+        static_covariates: Columns that say one thing of a whole series; only of a long table.
+        calendar_inputs: Tell the model the time of day, the day of the week and the like of what it forecasts.
+        symbols: `true` where the target holds symbols (text, integers, booleans) instead of numbers, or a list of the
+            symbols that there are.
         layout: `long` (ids in a column), `wide` (one column a series), `vector` (all columns one vector series) or
             `auto`: long where the id column is there, wide otherwise.
         freq: pandas frequency alias, or an integer step for integer times; inferred where left out.
@@ -66,6 +80,7 @@ class SeriesDataModule(LightningDataModule):
         test_windows: Origins held out for `test`, each of `H` steps, at the very end. Training never sees them.
         batch_size: Training windows per batch; from the number of windows where left out.
         seed: Of the order of training windows.
+        covariate_statistics: How covariates are scaled and coded; settled in training, so leave it out.
     """
 
     def __init__(
@@ -74,6 +89,11 @@ class SeriesDataModule(LightningDataModule):
         id_column: str = "unique_id",
         time_column: str = "ds",
         target_columns: Sequence[str] | str | None = None,
+        known_covariates: Sequence[str] | str | None = None,
+        past_covariates: Sequence[str] | str | None = None,
+        static_covariates: Sequence[str] | str | None = None,
+        calendar_inputs: bool = False,
+        symbols: bool | Sequence[str] | Sequence[int] | Sequence[bool] = False,
         layout: str = "auto",
         freq: str | int | None = None,
         horizon: int | None = None,
@@ -82,6 +102,7 @@ class SeriesDataModule(LightningDataModule):
         test_windows: int = 0,
         batch_size: int | None = None,
         seed: int = 0,
+        covariate_statistics: dict[str, list[dict[str, Any]]] | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["source"], logger=False)
@@ -97,6 +118,7 @@ class SeriesDataModule(LightningDataModule):
         self.seed = seed
         self.context_length = 1
         self.span = 1
+        self.patch_length = 1
         self.trained = TrainedPart(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         self._panel: Panel | None = None
 
@@ -128,8 +150,9 @@ class SeriesDataModule(LightningDataModule):
         if self._panel is not None:
             return
         source, options = catalog.resolve(self.source)
-        columns = ("id_column", "time_column", "target_columns", "layout", "freq")
-        panel = read_panel(source, **{name: self.hparams[name] for name in columns} | dict(options.reader))
+        given = {name: self.hparams[name] for name in _READER} | dict(options.reader)
+        given["symbols"] = self.hparams["symbols"] or given["symbols"]
+        panel = read_panel(source, **given)
         known = {name: getattr(options, name) or getattr(panel.calendar, name) for name in ("horizon", "season_length")}
         if self.hparams["horizon"] is None:
             self.hparams["horizon"] = known["horizon"]
@@ -137,16 +160,54 @@ class SeriesDataModule(LightningDataModule):
             self.hparams["val_windows"] = options.val_windows or 1
         if self.hparams["season_length"] is None:
             self.hparams["season_length"] = known["season_length"]
-            if panel.calendar.is_integer and options.season_length is None:
+            if options.season_length is None and panel.symbols is not None:
+                self.hparams["season_length"] = 1  # a calendar's is of numbers
+            elif options.season_length is None and panel.calendar.is_integer:
                 # Bare integers have no frequency: the training part itself has to tell.
                 self.hparams["season_length"] = find_season(panel, self.split.train_ends(panel.lengths))
         if source is not self.source:
             panel = replace(panel, name=str(self.source))
-        self._panel = panel
+        if panel.symbols is not None:
+            if len(panel.symbols) < 2:
+                raise UserError(
+                    f"--data.symbols: {panel.name} holds nothing but '{panel.symbols[0]}'; a model needs two symbols."
+                )
+            self.hparams["symbols"] = list(panel.symbols)
+        if self.hparams["calendar_inputs"] and not feature_cycles(panel.calendar):
+            raise UserError(
+                f"--data.calendar_inputs: the times of {panel.name} step by {panel.calendar.freq}, of which a calendar "
+                "tells nothing: leave the option out, or give dates that step by less than a year."
+            )
+        if self.hparams["covariate_statistics"] is None:
+            self.hparams["covariate_statistics"] = fit_statistics(panel, self.split.train_ends(panel.lengths))
+        panel = scale_covariates(panel, self.hparams["covariate_statistics"])
+        self._panel = replace(panel, calendar_inputs=self.hparams["calendar_inputs"])
 
-    def shape_windows(self, context_length: int, span: int) -> None:
-        """Sets what the model needs of a window: a context of `L`, and `T` values after it to train on."""
-        self.context_length, self.span = context_length, span
+    @property
+    def has_covariates(self) -> bool:
+        """Whether windows carry covariates or features of the calendar."""
+        return self.panel.has_covariates
+
+    @property
+    def covariate_sizes(self) -> dict[str, list[int]]:
+        """By `known`, `past` and `static`, how many codes each column has; 0 for numbers."""
+        self.setup()
+        return covariate_sizes(self.hparams["covariate_statistics"])
+
+    @property
+    def calendar_size(self) -> int:
+        """`F`, how many features of the calendar there are: a sine and a cosine of every cycle."""
+        return 2 * len(feature_cycles(self.panel.calendar)) if self.panel.calendar_inputs else 0
+
+    def shape_windows(self, context_length: int, span: int, patch_length: int = 1) -> None:
+        """Sets what the model needs of a window.
+
+        Args:
+            context_length: `L`.
+            span: `T`, values after the context to train on.
+            patch_length: `U`; covariates of a forecast reach to the end of its last patch.
+        """
+        self.context_length, self.span, self.patch_length = context_length, span, patch_length
 
     def _ranks(self) -> dict[str, int]:
         if self.trainer is None:
@@ -160,7 +221,7 @@ class SeriesDataModule(LightningDataModule):
             UserError: No series is long enough, and the message names the longest and the length that it needs; or
                 nothing was observed in the validation windows.
         """
-        self._refuse_too_short()
+        refuse_too_short(self.panel, self.split)
         if not any(bool(windows.target_observed.any()) for windows in self.val_dataloader()):
             raise UserError(
                 f"{self.panel.name} has no observed value in the last {self.split.val_windows} x {self.horizon} steps "
@@ -168,39 +229,15 @@ class SeriesDataModule(LightningDataModule):
                 "--data.val_windows."
             )
 
-    def _refuse_too_short(self) -> None:
-        panel, needed = self.panel, self._rows_needed()
-        longest = int(panel.lengths.argmax())
-        if panel.lengths[longest] < needed:
-            raise UserError(
-                f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
-                f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
-                "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
-            )
-
-    def _rows_needed(self) -> int:
-        """A training part of two rows, and what is held out."""
-        return 2 + (self.split.val_windows + self.split.test_windows) * self.horizon
-
     def train_dataloader(self) -> TrainingLoader:
         """Shuffled batches of every training window; warns of series that have none.
 
         Raises:
             UserError: No series is long enough.
         """
-        self._refuse_too_short()
+        refuse_too_short(self.panel, self.split)
         panel, ends = self.panel, self.split.train_ends(self.panel.lengths)
-        short = (ends < 2).nonzero()[:, 0]
-        if len(short):
-            names = ", ".join(
-                f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist()
-            )
-            warnings.warn(
-                f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
-                f"{', ...' if len(short) > 3 else ''}; "
-                f"a series needs {self._rows_needed()} rows, {self._rows_needed() - 2} of them held out.",
-                stacklevel=2,
-            )
+        warn_of_short(panel, self.split)
         loader = TrainingLoader(
             panel,
             ends,
@@ -212,7 +249,9 @@ class SeriesDataModule(LightningDataModule):
         )
         if self.hparams["batch_size"] is None:
             # Large batches run at the rate of matrix multiplication; small data need the noise of small ones.
-            loader.batch_size = self.hparams["batch_size"] = min(512, max(32, loader.num_windows // 16))
+            # Every patch of a chain counts, up to a few.
+            most = max(32, 512 // min(6, -(-self.span // self.patch_length)))
+            loader.batch_size = self.hparams["batch_size"] = min(most, max(32, loader.num_windows // 16))
         if loader.num_windows < loader.world_size:
             raise UserError(
                 f"{panel.name} has {loader.num_windows} training windows for {loader.world_size} processes; "
@@ -228,15 +267,11 @@ class SeriesDataModule(LightningDataModule):
 
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
-        if not len(series):
-            longest = int(self.panel.lengths.argmax())
-            needed = 1 + self.horizon * (1 + (split.test_windows if part == "val" else 0))
-            raise UserError(
-                f"No series of {self.panel.name} is long enough for the {part} windows: the longest, "
-                f"{self.panel.ids[longest]!r}, has {int(self.panel.lengths[longest])} rows and needs {needed}; lower "
-                "--data.horizon, or add rows."
-            )
-        return OriginLoader(self.panel, series, origins, self.context_length, span, **self._ranks())
+        refuse_no_origin(self.panel, split, part, series)
+        covariate_span = -(-self.horizon // self.patch_length) * self.patch_length
+        return OriginLoader(
+            self.panel, series, origins, self.context_length, span, **self._ranks(), covariate_span=covariate_span
+        )
 
     def val_dataloader(self) -> OriginLoader:
         """The validation origins."""
@@ -252,7 +287,12 @@ class SeriesDataModule(LightningDataModule):
         return Split(self.horizon, 0, self.hparams["test_windows"] or 1)
 
     def predict_dataloader(self) -> OriginLoader:
-        """The end of every series."""
+        """The end of every series.
+
+        Raises:
+            UserError: Covariates that are known ahead are missing in the horizon.
+        """
+        refuse_unknown_future(self.panel, self.horizon)
         return self._origin_loader(self.split, "predict", 0)
 
     def series_trained_on_test(self) -> int:

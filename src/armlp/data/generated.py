@@ -65,6 +65,36 @@ def lorenz() -> pd.DataFrame:
     return table
 
 
+def markov() -> pd.DataFrame:
+    """A chain over six letters in which the next one hangs on the last two: `ds, y`."""
+    rng = np.random.default_rng(1)
+    letters, length = np.array(list("abcdef")), 20_000
+    limits = _transitions().cumsum(-1)
+    codes, draws = [0, 1], rng.random(length)
+    for draw in draws:
+        codes.append(min(int(np.searchsorted(limits[codes[-2], codes[-1]], draw)), len(letters) - 1))
+    table: pd.DataFrame = pd.DataFrame({"ds": np.arange(1, length + 1), "y": letters[codes[2:]]})
+    return table
+
+
+def markov_entropy() -> float:
+    """The entropy rate of `markov` in nats: what no forecaster's mean negative log-likelihood falls below.
+
+    The mean, over the stationary distribution of pairs of letters, of the entropy of the letter that follows.
+    """
+    transitions = _transitions()
+    pairs = np.einsum("abc,bd->abdc", transitions, np.eye(6)).reshape(36, 36)  # from (a, b) to (b, c)
+    # The stationary distribution is what the chain keeps, and sums to one.
+    system = np.vstack([pairs.T - np.eye(36), np.ones(36)])
+    stationary = np.linalg.lstsq(system, np.append(np.zeros(36), 1.0), rcond=None)[0]
+    return float(-(stationary[:, None] * (transitions * np.log(transitions)).reshape(36, 6)).sum())
+
+
+def _transitions() -> np.ndarray:
+    """`[6, 6, 6]` probabilities of the next letter after each two."""
+    return np.random.default_rng(0).dirichlet(np.full(6, 0.5), size=(6, 6))
+
+
 def _runge_kutta(slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, length: int) -> np.ndarray:
     """`[length, V]` states of an ordinary differential equation, by fixed steps of fourth order."""
     states = np.empty((length, len(state)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from armlp.data.covariates import ROLES, CovariateColumn
+
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
+
+
+_NO_COLUMNS = torch.empty(0, 0)
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Panel:
     stored as the last observed one before it and marked in `observed`; every series starts with a row in
     which every channel has been observed at least once, so there is always one.
 
+    Where covariates are known ahead, a series may go on after its history: future rows hold known covariates only.
+
     Attributes:
         values: `[N, V]` float32, data units.
         observed: `[N, V]` bool, False where a value was missing.
@@ -47,6 +55,14 @@ class Panel:
         channels: `V` names of the target columns.
         style: How the source table spelled ids and times.
         name: What to call the data set in messages.
+        future: `[S]` int64 number of future rows of each series; None where there are none.
+        known: `[N, C]` float32 covariates known ahead, numbers or codes of categories; nan where nothing was known yet.
+        past: `[N, C]` float32 covariates known up to the origin.
+        static: `[S, M]` float32 covariates of the series.
+        covariate_columns: What the columns of `known`, `past` and `static` are.
+        calendar_inputs: Whether windows carry features of the calendar.
+        symbols: What the values are codes of, place by place, in the type in which it came; None where values are
+            numbers.
     """
 
     values: Tensor
@@ -58,6 +74,21 @@ class Panel:
     channels: tuple[str, ...] = ("y",)
     style: TableStyle = field(default_factory=TableStyle)
     name: str = "table"
+    future: Tensor | None = None
+    known: Tensor = _NO_COLUMNS
+    past: Tensor = _NO_COLUMNS
+    static: Tensor = _NO_COLUMNS
+    covariate_columns: Mapping[str, tuple[CovariateColumn, ...]] = field(
+        default_factory=lambda: dict.fromkeys(ROLES, ())
+    )
+    calendar_inputs: bool = False
+    symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Give the roles without a column their width of 0."""
+        for name, rows in {"known": len(self.values), "past": len(self.values), "static": len(self)}.items():
+            if not getattr(self, name).shape[1]:
+                object.__setattr__(self, name, self.values.new_empty(rows, 0))
 
     def __len__(self) -> int:
         """The number of series, `S`."""
@@ -65,7 +96,12 @@ class Panel:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """`[S]` int64 number of rows of each series."""
+        """`[S]` int64 number of rows of each series' history."""
+        return self.stored_lengths if self.future is None else self.stored_lengths - self.future
+
+    @cached_property
+    def stored_lengths(self) -> Tensor:
+        """`[S]` int64 number of rows of each series, future ones included."""
         return self.offsets.diff()
 
     @cached_property
@@ -78,9 +114,15 @@ class Panel:
 
     @cached_property
     def fully_observed(self) -> bool:
-        """Whether no value is missing."""
-        return bool(self.observed.all())
+        """Whether no value of the history is missing."""
+        return int(self.observed.sum()) == int(self.lengths.sum()) * self.observed.shape[1]
+
+    @property
+    def has_covariates(self) -> bool:
+        """Whether windows carry covariates or features of the calendar."""
+        return self.calendar_inputs or any(self.covariate_columns.values())
 
     def series(self, index: int) -> Tensor:
-        """`[n, V]` values of one series, data units, a view."""
-        return self.values[self.offsets[index] : self.offsets[index + 1]]
+        """`[n, V]` values of one series' history, data units, a view."""
+        first = self.offsets[index]
+        return self.values[first : first + self.lengths[index]]

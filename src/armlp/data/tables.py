@@ -1,24 +1,20 @@
-"""Tables: from any table to a panel, and from a panel's forecasts back to the same kind of table."""
+"""Tables: from any table to a panel."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from armlp.data.calendar import Calendar, spell_time
-from armlp.data.files import open_source, write_table
+from armlp.data.covariates import ROLES
+from armlp.data.files import open_source
 from armlp.data.frequency import infer_calendar
-from armlp.data.panel import Panel, TableStyle
-from armlp.data.rows import Rows, column_rows, few, long_rows
+from armlp.data.panel import Panel
+from armlp.data.rows import Rows, Wanted, column_rows, few, long_rows
 from armlp.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-__all__ = ["read_panel", "to_table", "write_table"]
 
 _LAYOUTS = ("auto", "long", "wide", "vector")
 # A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.
@@ -34,9 +30,13 @@ def read_panel(
     *,
     id_column: str = "unique_id",
     time_column: str = "ds",
-    target_columns: Sequence[str] | None = None,
+    target_columns: Sequence[str] | str | None = None,
     layout: str = "auto",
     freq: str | int | None = None,
+    known_covariates: Sequence[str] | str | None = None,
+    past_covariates: Sequence[str] | str | None = None,
+    static_covariates: Sequence[str] | str | None = None,
+    symbols: bool | Sequence[Any] = False,
 ) -> Panel:
     """Read a table of series into a panel.
 
@@ -51,23 +51,32 @@ def read_panel(
             one vector series), or `auto`: long if there is an id column, otherwise wide, or vector if
             several targets are named.
         freq: Step of time, a pandas alias or an integer; None infers it.
+        known_covariates: Columns that are known ahead, numbers or categories. With them, rows after the last value of
+            a series are its future rows, which hold covariates only. A number that is missing is the last one before
+            it; an empty category is one of its own, as where a column of holidays names none.
+        past_covariates: Columns that are known up to the origin.
+        static_covariates: Columns that say one thing of a whole series.
+        symbols: Whether the target holds symbols instead of numbers, or the symbols that there are.
 
     Raises:
         UserError: The table cannot be read so; the message says why, and what to change.
     """
     if layout not in _LAYOUTS:
         raise UserError(f"--data.layout {layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
-    targets = (target_columns,) if isinstance(target_columns, str) else tuple(target_columns or ())
     table = open_source(source)
     if layout == "auto":
         # An id column that was named is wanted; only the default one may be absent.
         is_long = id_column in table.columns or id_column != "unique_id"
-        layout = "long" if is_long else "vector" if len(targets) > 1 else "wide"
-    if layout == "long":
-        rows = long_rows(table, id_column, time_column, targets or ("y",))
-    else:
-        rows = column_rows(table, id_column, time_column, targets, layout)
+        layout = "long" if is_long else "vector" if len(_names(target_columns)) > 1 else "wide"
+    given = (known_covariates, past_covariates, static_covariates)
+    covariates = {role: _names(columns) for role, columns in zip(ROLES, given, strict=True)}
+    wanted = Wanted(id_column, time_column, _names(target_columns), covariates, symbols)
+    rows = long_rows(table, wanted) if layout == "long" else column_rows(table, wanted, layout)
     return _panel(rows, table.name, freq)
+
+
+def _names(columns: Sequence[str] | str | None) -> tuple[str, ...]:
+    return (columns,) if isinstance(columns, str) else tuple(columns or ())
 
 
 def _panel(rows: Rows, name: str, freq: str | int | None) -> Panel:
@@ -83,6 +92,7 @@ def _panel(rows: Rows, name: str, freq: str | int | None) -> Panel:
     starts = counted[offsets[:-1]]
     positions = calendar.positions(np.repeat(starts, sizes), counted)
     _refuse_off_calendar(rows, positions, offsets, calendar, name)
+    static = _static(rows, offsets, name)
 
     lengths = positions[offsets[1:] - 1] + 1
     filled = np.concatenate([[0], np.cumsum(lengths)])
@@ -93,31 +103,43 @@ def _panel(rows: Rows, name: str, freq: str | int | None) -> Panel:
         )
     _warn_of_gaps(rows, int(filled[-1]), name)
     values, observed = rows.values, ~np.isnan(rows.values)
+    known, past = rows.covariates["known"], rows.covariates["past"]
     if filled[-1] != len(values):
         at = np.repeat(filled[:-1], sizes) + positions
-        values, observed = (
-            _scattered(values, at, int(filled[-1]), np.nan),
-            _scattered(observed, at, int(filled[-1]), False),
-        )
+        values, known, past = (_scattered(part, at, int(filled[-1])) for part in (values, known, past))
+        observed = ~np.isnan(values)
     # The first row in which all channels have been observed; a series without one is left out.
     leads = np.stack([_first_true(channel, filled) for channel in observed.T]).max(axis=0)
     kept = leads < lengths
     _warn_of_unobserved(rows.ids[~kept], len(kept), name)
-    values = _filled_forward(values, observed)
-    if leads.any():
-        row_in_series = np.arange(len(values)) - np.repeat(filled[:-1], lengths)
-        keep = row_in_series >= np.repeat(leads, lengths)
-        values, observed = values[keep], observed[keep]
+    ends = histories = lengths
+    if known.shape[1]:
+        # After the last value come future rows, as far as all covariates are known.
+        histories = _until_last_true(observed.any(axis=1), filled)
+        told = known[:, ~np.isnan(known).all(axis=0)]  # a column of holidays may name none at all
+        ends = np.maximum(histories, _until_last_true(~np.isnan(told).any(axis=1), filled))
+    first = np.repeat(filled[:-1], lengths)
+    values, known, past = (_filled_forward(part, first) for part in (values, known, past))
+    if leads.any() or (ends < lengths).any():
+        row_in_series = np.arange(len(values)) - first
+        keep = (row_in_series >= np.repeat(leads, lengths)) & (row_in_series < np.repeat(ends, lengths))
+        values, observed, known, past = (part[keep] for part in (values, observed, known, past))
     return Panel(
         values=torch.from_numpy(np.ascontiguousarray(values)),
         observed=torch.from_numpy(np.ascontiguousarray(observed)),
-        offsets=torch.from_numpy(np.concatenate([[0], np.cumsum((lengths - leads)[kept])])),
+        offsets=torch.from_numpy(np.concatenate([[0], np.cumsum((ends - leads)[kept])])),
         ids=rows.ids[kept],
         starts=calendar.shift(starts[kept], leads[kept]),
         calendar=calendar,
         channels=rows.channels,
         style=rows.style,
         name=name,
+        future=torch.from_numpy((ends - histories)[kept]) if known.shape[1] else None,
+        known=torch.from_numpy(known),
+        past=torch.from_numpy(past),
+        static=torch.from_numpy(static[kept]),
+        covariate_columns=rows.covariate_columns,
+        symbols=rows.symbols,
     )
 
 
@@ -128,6 +150,7 @@ def _sort(rows: Rows) -> None:
     if not ((later_series > 0) | ((later_series == 0) & later)).all():
         order = np.lexsort((rows.times, rows.codes))
         rows.codes, rows.times, rows.values = rows.codes[order], rows.times[order], rows.values[order]
+        rows.covariates = {role: columns[order] for role, columns in rows.covariates.items()}
 
 
 def _refuse_duplicates(rows: Rows, name: str) -> None:
@@ -175,9 +198,27 @@ def _refuse_off_calendar(rows: Rows, positions: np.ndarray, offsets: np.ndarray,
     )
 
 
-def _scattered(rows: np.ndarray, at: np.ndarray, length: int, empty: float | bool) -> np.ndarray:
-    """`[length, V]` with rows `[rows, V]` where they belong and `empty` elsewhere."""
-    laid = np.full((length, rows.shape[1]), empty, dtype=rows.dtype)
+def _static(rows: Rows, offsets: np.ndarray, name: str) -> np.ndarray:
+    """`[S, M]` what every series says all along; nan where it says nothing."""
+    least, most = (reduce.reduceat(rows.covariates["static"], offsets[:-1]) for reduce in (np.fmin, np.fmax))
+    changing = np.argwhere(least < most)
+    if len(changing):
+        series, place = changing[0]
+        column = rows.covariate_columns["static"][place]
+        low, high = (
+            f"{value:g}" if column.categories is None else f"'{column.categories[int(value)]}'"
+            for value in (least[series, place], most[series, place])
+        )
+        raise UserError(
+            f"{name}: --data.static_covariates: column '{column.name}' of series '{rows.ids[series]}' is both {low} "
+            f"and {high}: give one value per series, or name the column in --data.past_covariates."
+        )
+    return np.asarray(least)
+
+
+def _scattered(rows: np.ndarray, at: np.ndarray, length: int) -> np.ndarray:
+    """`[length, V]` with rows `[rows, V]` where they belong and nan elsewhere."""
+    laid = np.full((length, rows.shape[1]), np.nan, dtype=rows.dtype)
     laid[at] = rows
     return laid
 
@@ -189,12 +230,21 @@ def _first_true(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     return np.asarray(np.minimum(after, offsets[1:]) - offsets[:-1])
 
 
-def _filled_forward(values: np.ndarray, observed: np.ndarray) -> np.ndarray:
-    """`[N, V]` with missing values as the last observed above them."""
-    if observed.all():
+def _until_last_true(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """`[S]` how many rows each series has up to its last True in `[N]`; 0 if there is none."""
+    after = np.flatnonzero(flags) + 1
+    last = np.insert(after, 0, 0)[np.searchsorted(after, offsets[1:], side="right")]
+    return np.asarray(np.maximum(last - offsets[:-1], 0))
+
+
+def _filled_forward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """`[N, V]` with missing values as the last one above them, not above the row `first [N]`; nan where none is."""
+    there = ~np.isnan(values)
+    if there.all():
         return values
-    last = np.where(observed, np.arange(len(values))[:, None], 0)
-    return np.asarray(np.take_along_axis(values, np.maximum.accumulate(last, axis=0), axis=0))
+    last = np.maximum.accumulate(np.where(there, np.arange(len(values))[:, None], -1), axis=0)
+    filled = np.take_along_axis(values, np.maximum(last, 0), axis=0)
+    return np.asarray(np.where(last >= first[:, None], filled, np.float32(np.nan)))
 
 
 def _warn_of_gaps(rows: Rows, steps: int, name: str) -> None:
@@ -223,67 +273,3 @@ def _warn_of_unobserved(ids: np.ndarray, total: int, name: str) -> None:
             UserWarning,
             stacklevel=4,
         )
-
-
-def to_table(
-    panel: Panel,
-    series: np.ndarray,
-    times: Mapping[str, np.ndarray],
-    columns: Mapping[str, np.ndarray],
-) -> Any:
-    """Make a table like the one that a panel came from.
-
-    Args:
-        panel: Names the series, and knows how ids and times were spelled.
-        series: `[R]` place of each row's series in the panel.
-        times: `[R]` position within the series, 0 for its first row, by name of the time column; positions
-            may lie past the end. `cutoff` sorts before `ds`.
-        columns: `[R]` values of the other columns.
-
-    Returns:
-        A pandas, polars or pyarrow table of `unique_id`, times and columns, sorted by series and time.
-    """
-    import pyarrow as pa
-
-    keys = sorted(times, key=lambda name: name != "cutoff")
-    order = np.lexsort((*(times[name] for name in reversed(keys)), series))
-    series = np.asarray(series)[order]
-    starts, dictionary = panel.starts[series], pa.array(panel.ids)
-    ids = pa.DictionaryArray.from_arrays(pa.array(series), dictionary)
-    arrays = {"unique_id": _spelled_ids(ids, panel.style)}
-    for name in times:
-        counted = panel.calendar.shift(starts, np.asarray(times[name])[order])
-        arrays[name] = _spelled_times(panel.calendar.instants(counted), panel.calendar.timezone, panel.style)
-    arrays |= {name: pa.array(np.asarray(values)[order]) for name, values in columns.items()}
-    table = pa.table(arrays)
-    if panel.style.backend == "pandas":
-        return table.to_pandas()
-    if panel.style.backend == "polars":
-        import polars as pl
-
-        return pl.from_arrow(table)
-    return table
-
-
-def _spelled_ids(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
-    """Ids in the type in which they came."""
-    import narwhals as nw
-    import pyarrow as pa
-
-    if isinstance(style.id_dtype, nw.Categorical):
-        return ids.cast(pa.dictionary(pa.int32(), ids.type.value_type))
-    return ids.dictionary_decode()
-
-
-def _spelled_times(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:
-    """Times in the type in which they came; text comes back as datetimes."""
-    import narwhals as nw
-    import pyarrow as pa
-
-    dtype = style.time_dtype
-    if instants.dtype.kind != "M":
-        return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
-    times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))
-    if isinstance(dtype, nw.Date):
-        return times.cast(pa.date32())
-    return times.cast(pa.timestamp(dtype.time_unit if isinstance(dtype, nw.Datetime) else "us", timezone))

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
+from armlp.data.time_features import time_features
 
 
 class Windows(NamedTuple):
@@ -26,6 +28,7 @@ class Windows(NamedTuple):
         target_observed: `[B, T(, V)]` bool, False where the target is beyond its part or was missing.
         series: `[B]` int64 index into the panel.
         origin: `[B]` int64 row of the first target.
+        covariates: What is known besides; None where there is nothing.
     """
 
     context: Tensor
@@ -34,10 +37,21 @@ class Windows(NamedTuple):
     target_observed: Tensor
     series: Tensor
     origin: Tensor
+    covariates: Covariates | None = None
+
+    def shortened(self, span: int) -> Windows:
+        """The same windows with at most `span` values after the context."""
+        return self._replace(target=self.target[:, :span], target_observed=self.target_observed[:, :span])
 
 
 def gather(
-    panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor | None = None
+    panel: Panel,
+    series: Tensor,
+    origin: Tensor,
+    context_length: int,
+    span: int,
+    end: Tensor | None = None,
+    covariate_span: int | None = None,
 ) -> Windows:
     """Gathers windows from the panel.
 
@@ -49,8 +63,13 @@ def gather(
         span: `T`, how many values after the context.
         end: `[B]` int64 row at which the series' part ends; targets from there on are marked as not
             observed. Left out, the part is the whole series.
+        covariate_span: How many steps after the context covariates reach; as many as values where left out.
     """
     first = panel.offsets[series, None]
+    covariates = None
+    if panel.has_covariates:
+        covariate_span = span if covariate_span is None else covariate_span
+        covariates = _gather_covariates(panel, series, origin, context_length, covariate_span, end)
     end = (panel.lengths[series] if end is None else end)[:, None]
     row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
     inside = (row >= 0) & (row < end)
@@ -60,7 +79,29 @@ def gather(
         values, observed = values[..., 0], observed[..., 0]
     context, target = values.split([context_length, span], dim=1)
     context_observed, target_observed = observed.split([context_length, span], dim=1)
-    return Windows(context, context_observed, target, target_observed, series, origin)
+    return Windows(context, context_observed, target, target_observed, series, origin, covariates)
+
+
+def _gather_covariates(
+    panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor | None
+) -> Covariates:
+    """The covariates of windows; before the first row of a series they repeat it, and after the last row that one."""
+    row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
+
+    def rows(columns: Tensor, lengths: Tensor) -> Tensor:
+        last = (lengths[series] if end is None else end).clamp(min=1) - 1
+        return columns[panel.offsets[series, None] + row.clamp(min=0).minimum(last[:, None])]
+
+    calendar = row.new_empty(*row[:, context_length:].shape, 0, dtype=torch.float32)
+    if panel.calendar_inputs:
+        times = panel.calendar.shift(panel.starts[series.cpu().numpy(), None], row[:, context_length:].cpu().numpy())
+        calendar = torch.from_numpy(time_features(panel.calendar, times)).to(row.device)
+    return Covariates(
+        known=rows(panel.known, panel.stored_lengths),
+        past=rows(panel.past, panel.lengths),
+        calendar=calendar,
+        static=panel.static[series],
+    )
 
 
 @dataclass(frozen=True)
@@ -155,6 +196,17 @@ class TrainingLoader:
         series = torch.searchsorted(self.window_offsets, index, right=True) - 1
         return series, self.first_origins[series] + index - self.window_offsets[series]
 
+    def sample(self, count: int, span: int) -> Windows:
+        """At most `count` windows from anywhere in training, the same in every process.
+
+        Args:
+            count: Most windows.
+            span: `T`, values after the context.
+        """
+        order = torch.randperm(self.num_windows, generator=torch.Generator().manual_seed(self.seed))
+        series, origin = self.window(order[:count].to(self.window_offsets.device))
+        return gather(self.panel, series, origin, self.context_length, span, self.ends[series])
+
     def __iter__(self) -> Iterator[Windows]:
         """Goes on from `batches_drawn` to the end of that epoch."""
         epoch, drawn = divmod(self.batches_drawn, len(self))
@@ -187,6 +239,7 @@ class OriginLoader:
         batch_size: Windows in a batch.
         rank: Which of `world_size` processes this is.
         world_size: How many processes share the origins.
+        covariate_span: How many steps after the origin covariates reach; `T` where left out.
     """
 
     def __init__(
@@ -199,6 +252,7 @@ class OriginLoader:
         batch_size: int = 256,
         rank: int = 0,
         world_size: int = 1,
+        covariate_span: int | None = None,
     ) -> None:
         self.panel = panel
         self.series = series[rank::world_size]
@@ -206,6 +260,7 @@ class OriginLoader:
         self.context_length = context_length
         self.span = span
         self.batch_size = batch_size
+        self.covariate_span = covariate_span
         self.num_batches = -(-len(series[::world_size]) // batch_size)
 
     def __len__(self) -> int:
@@ -216,4 +271,5 @@ class OriginLoader:
         """From the first origin to the last."""
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            yield gather(self.panel, self.series[part], self.origins[part], self.context_length, self.span)
+            place = self.series[part], self.origins[part]
+            yield gather(self.panel, *place, self.context_length, self.span, covariate_span=self.covariate_span)

@@ -45,7 +45,7 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
     https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
-    lengths = panel.lengths
+    lengths = panel.stored_lengths
     series = torch.repeat_interleave(torch.arange(len(panel), device=lengths.device), lengths)
     row = torch.arange(len(series), device=lengths.device) - panel.offsets[series]
     later = ((row >= season_length) & (row < ends[series])).nonzero()[:, 0]

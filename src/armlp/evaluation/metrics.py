@@ -104,14 +104,7 @@ class ContinuousRankedProbabilityScore(LeadMetric):
 
     def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
         """`mean |x - y| - mean over pairs |x - x'| / 2`."""
-        count = paths.shape[1]
-        errors = paths - truth[:, None]  # which are of the size of the spread, whatever the level
-        accuracy = errors.abs().mean(1)
-        if count == 1:
-            return accuracy
-        rank = torch.arange(1 - count, count, 2, dtype=paths.dtype, device=paths.device)
-        spread = torch.einsum("bp...,p->b...", errors.sort(1).values, rank) / (count * (count - 1))
-        return accuracy - spread
+        return crps(paths, truth)
 
 
 class ScaledCRPS(ContinuousRankedProbabilityScore):
@@ -140,6 +133,61 @@ class Coverage(LeadMetric):
         sides = torch.tensor([tail, 1 - tail], dtype=paths.dtype, device=paths.device)
         low, high = torch.quantile(paths, sides, dim=1)
         return ((low <= truth) & (truth <= high)).to(paths.dtype)
+
+
+class ErrorRate(LeadMetric):
+    """Share of symbols that are not the most frequent one of the paths."""
+
+    def score(self, paths: Tensor, truth: Tensor, unit: Tensor) -> Tensor:
+        """1 where it is another, 0 where it is the same."""
+        return (paths.mode(1).values != truth).to(paths.dtype)
+
+
+def crps(paths: Tensor, truth: Tensor) -> Tensor:
+    """Continuous ranked probability score of each value, fair to a small number of paths.
+
+    Args:
+        paths: `[B, P, T(, V)]`.
+        truth: `[B, T(, V)]`.
+
+    Returns:
+        `[B, T(, V)]`, in the units of the paths.
+    """
+    count = paths.shape[1]
+    errors = paths - truth[:, None]  # which are of the size of the spread, whatever the level
+    accuracy = errors.abs().mean(1)
+    if count == 1:
+        return accuracy
+    rank = torch.arange(1 - count, count, 2, dtype=paths.dtype, device=paths.device)
+    spread = torch.einsum("bp...,p->b...", errors.sort(1).values, rank) / (count * (count - 1))
+    return accuracy - spread
+
+
+def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
+    """Energy score of whole paths: the CRPS of vectors, which judges how their values hang together too.
+
+    Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+    https://doi.org/10.1198/016214506000001437
+
+    Args:
+        paths: `[B, P, T(, V)]`, `P` at least 2.
+        truth: `[B, T(, V)]`.
+        observed: `[B, T(, V)]` bool; what is not observed does not count.
+
+    Returns:
+        `[B, T(, V)]`: the score of the window, the same for all its values, as large as that of one of them.
+    """
+    count = paths.shape[1]
+    errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
+    accuracy = _norm(errors).mean(1)
+    spread = _norm(errors[:, :, None] - errors[:, None]).sum((1, 2)) / (2 * count * (count - 1))
+    score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Euclidean length over the last axis, whose gradient at 0 is finite."""
+    return vectors.square().sum(-1).clamp(min=torch.finfo(vectors.dtype).tiny).sqrt()
 
 
 def median(paths: Tensor) -> Tensor:

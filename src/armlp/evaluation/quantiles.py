@@ -23,13 +23,16 @@ def check_levels(levels: Sequence[float]) -> None:
         raise UserError(f"--forecast.levels: {list(levels)} names a level twice.")
 
 
-def forecast_columns(paths: Tensor, levels: Sequence[float], name: str = "armlp") -> dict[str, Tensor]:
+def forecast_columns(
+    paths: Tensor, levels: Sequence[float], name: str = "armlp", whole: bool = False
+) -> dict[str, Tensor]:
     """The median of the paths, and per level the ends of the central interval.
 
     Args:
         paths: `[B, P, H]`, data units.
         levels: Central coverages in percent; 80 gives the quantiles at 10% and 90%.
         name: Of the median; the ends are called `name-lo-80` and `name-hi-80`.
+        whole: Whether the values are counts, which have none between them.
 
     Returns:
         Columns `[B, H]`, data units.
@@ -37,8 +40,23 @@ def forecast_columns(paths: Tensor, levels: Sequence[float], name: str = "armlp"
     check_levels(levels)
     sides = [(f"-{side}-{level:g}", 0.5 + sign * level / 200) for level in levels for side, sign in _SIDES]
     probabilities = torch.tensor([0.5, *(probability for _, probability in sides)], dtype=paths.dtype)
-    quantiles = torch.quantile(paths, probabilities.to(paths.device), dim=1)
+    interpolation = "nearest" if whole else "linear"
+    quantiles = torch.quantile(paths, probabilities.to(paths.device), dim=1, interpolation=interpolation)
     return dict(zip([name, *(name + suffix for suffix, _ in sides)], quantiles, strict=True))
 
 
+def symbol_columns(paths: Tensor) -> dict[str, Tensor]:
+    """The most frequent symbol of the paths, and the share of the paths that have it.
+
+    Args:
+        paths: `[B, P, H]`, codes of symbols.
+
+    Returns:
+        Columns `[B, H]`.
+    """
+    symbol = paths.mode(1).values
+    return {SYMBOL: symbol, f"{SYMBOL}-share": (paths == symbol[:, None]).to(paths.dtype).mean(1)}
+
+
+SYMBOL = "armlp"
 _SIDES = (("lo", -1), ("hi", 1))

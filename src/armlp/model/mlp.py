@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from armlp.data.covariates import Covariates
 from armlp.errors import UserError
-from armlp.model.heads import HEADS, PointHead, Predictive
+from armlp.model.ensemble import Pool, layer_norm, linear
+from armlp.model.heads import Predictive, make_head
+from armlp.model.inputs import Inputs
 from armlp.model.scaling import SCALERS, Scaling, scale_window
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
@@ -22,45 +25,53 @@ class ResidualBlock(nn.Module):
         inner: Of the layer inside; narrower than `width` makes a bottleneck.
         activation: A key of `ACTIVATIONS`.
         dropout: Share of inner units dropped in training.
+        members: `E`.
     """
 
-    def __init__(self, width: int, inner: int, activation: str, dropout: float) -> None:
+    def __init__(self, width: int, inner: int, activation: str, dropout: float, members: int = 1) -> None:
         super().__init__()
         self.inside = nn.Sequential(
-            nn.LayerNorm(width),
-            nn.Linear(width, inner),
+            layer_norm(members, width),
+            linear(members, width, inner),
             ACTIVATIONS[activation](),
             nn.Dropout(dropout),
-            nn.Linear(inner, width),
+            linear(members, inner, width),
         )
 
-    def forward(self, features: Tensor) -> Tensor:
-        """`[B, width]` to `[B, width]`."""
-        return features + self.inside(features)
+    def forward(self, hidden: Tensor) -> Tensor:
+        """`[B, width]` in, `[B, width]` out."""
+        return hidden + self.inside(hidden)
 
 
 class AutoregressiveMLP(nn.Module):
-    """`P(x_t .. x_t+U-1 | x_t-L .. x_t-1)`, the conditional distribution that a forecast applies to its own output.
+    """P(x_t, ..., x_{t+U-1} | x_<t): scaler, skips and an MLP into the parameters of a head.
 
-        context --scaler--> z --+--> linear skip ---------------------------+
-                                +--> seasonal skip (one season ago) --------+--> head --> P(next U values)
-                                +--> layers --> residual blocks --> output -+
+        context [B, L] --scaler--> z --+--> linear skip (all L) ------------------+
+                                       +--> seasonal skip (value one season ago) --+--> head --> P(next U values)
+          covariates, calendar, static +--> MLP (residual blocks) ----------------+
 
-    With both skips off, one hidden layer, no blocks, no scaler and a point head it is exactly the textbook's
-    `Linear(L, hidden) -> ReLU -> Linear(hidden, 1)`. With no hidden layer it is a linear autoregression.
+    With both skips off, one hidden layer and a point head it is the textbook's
+    `Linear(L, hidden) -> ReLU -> Linear(hidden, 1)`.
 
     Args:
-        context_length: `L`, the past values that the network sees. It must reach as far back as the future depends on.
-        patch_length: `U`, the values that one call emits. 1 models every dependence between neighbours; longer
-            patches are quicker to roll out and steadier over long horizons, their values independent given the context.
+        context_length: `L`, the past values that the network sees.
+        patch_length: `U`, the values that one network call emits; 1 is the classic model, whose steps depend on each
+            other. Longer patches are faster and often better over long horizons, their values independent given the
+            context.
         hidden_sizes: Widths of the plain layers; none leaves the skips alone.
         residual_blocks: How many residual blocks follow the plain layers.
         block_size: Width inside a residual block; as wide as the last plain layer where left out.
         activation: `relu`, `gelu`, `silu` or `tanh`.
         dropout: Share of inner units dropped in the residual blocks during training.
-        head: `point`, `normal`, `student_t` or `quantile`.
+        head: What the next values are thought to follow: `point`, `normal`, `student_t`, `laplace`, `mixture` (of
+            normals), `quantile`, `poisson`, `negative_binomial`, `categorical` (bins), `multivariate_normal` (channels
+            that vary together) or `symbols`.
         point_loss: What the point head minimises: `mse`, `mae` or `huber`.
-        scaler: `none`, `mean_abs` or `standard`.
+        quantile_loss: What the quantile head minimises: `pinball` at its knots, or the exact `crps`.
+        components: Of the mixture head.
+        bins: Of the categorical head.
+        symbols: Size of the alphabet where the values are symbols, 0 where they are numbers.
+        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` or `seasonal`.
         level_input: Tell the network how large the window's spread is beside its level (log of their ratio), which
             scaling took away.
         mask_input: Tell the network which values of the context were observed.
@@ -68,6 +79,10 @@ class AutoregressiveMLP(nn.Module):
         seasonal_skip: Add the value one season ago to the location, so that training starts at the seasonal naive.
         season_length: Steps in a season; 1 where there is none.
         channels: `V`, values per time step.
+        non_negative: Cut forecasts off at 0.
+        members: `E`, networks trained side by side as an ensemble; every path of a forecast is of one member.
+        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), for each column the number of its codes, or 0
+            where it holds numbers. The MLP sees them, through embeddings where they are codes.
 
     Raises:
         UserError: An option is out of its range; the message names it.
@@ -84,6 +99,10 @@ class AutoregressiveMLP(nn.Module):
         dropout: float = 0.1,
         head: str = "quantile",
         point_loss: str = "mse",
+        quantile_loss: str = "pinball",
+        components: int = 3,
+        bins: int = 64,
+        symbols: int = 0,
         scaler: str = "standard",
         level_input: bool = True,
         mask_input: bool = False,
@@ -91,9 +110,11 @@ class AutoregressiveMLP(nn.Module):
         seasonal_skip: bool = True,
         season_length: int = 1,
         channels: int = 1,
+        non_negative: bool = False,
+        members: int = 1,
+        covariate_sizes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        _check_choice("head", head, HEADS)
         _check_choice("scaler", scaler, SCALERS)
         _check_choice("activation", activation, ACTIVATIONS)
         for name, value, least in (
@@ -103,6 +124,7 @@ class AutoregressiveMLP(nn.Module):
             ("block_size", block_size, 1),
             ("season_length", season_length, 1),
             ("channels", channels, 1),
+            ("members", members, 1),
         ):
             if value is not None and value < least:
                 raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
@@ -112,89 +134,141 @@ class AutoregressiveMLP(nn.Module):
             raise UserError(f"--model.dropout: {dropout} is not a share between 0 and 1.")
         if residual_blocks and not hidden_sizes:
             raise UserError("--model.residual_blocks: blocks need a layer before them; give --model.hidden_sizes.")
+        if (head == "symbols") != (symbols > 0):
+            raise UserError(
+                f"--model.head: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
+                f"{'leave it out' if symbols else 'say --data.symbols true if the targets are symbols'}."
+            )
 
         self.context_length = context_length
         self.patch_length = patch_length
         self.channels = channels
-        self.scaler = scaler
-        self.level_input = level_input and scaler != "none"
-        self.mask_input = mask_input
-        point_head = PointHead(point_loss)  # made in any case, because it checks the option
-        self.head = point_head if head == "point" else HEADS[head]()
+        self.symbols = symbols
+        self.non_negative = non_negative
+        self.members = members
+        self.season_length = season_length
+        self.head = make_head(
+            head,
+            point_loss=point_loss,
+            quantile_loss=quantile_loss,
+            components=components,
+            bins=bins,
+            symbols=symbols,
+            channels=channels,
+        )
+        # Symbols have neither a scale nor a location to add to.
+        self.scaler = "none" if symbols else scaler
         # The value one season before each value of the patch; the latest such value where it is within the patch.
         self.season_ago: list[int] | None = None
-        if seasonal_skip and season_length <= context_length:
+        if seasonal_skip and season_length <= context_length and not symbols:
             self.season_ago = [context_length - season_length + step % season_length for step in range(patch_length)]
-
-        inputs = context_length * channels * (1 + mask_input) + channels * self.level_input
+        self.inputs = Inputs(
+            context_length,
+            patch_length,
+            channels,
+            mask_input,
+            level_input and self.scaler != "none",
+            symbols,
+            covariate_sizes or {},
+            members,
+        )
         outputs = patch_length * channels
-        layers: list[nn.Module] = []
-        width = inputs
-        for size in hidden_sizes:
-            layers += [nn.Linear(width, size), ACTIVATIONS[activation]()]
-            width = size
-        layers += [ResidualBlock(width, block_size or width, activation, dropout) for _ in range(residual_blocks)]
+        self.layers: nn.Sequential | None = None
         if hidden_sizes:
-            layers.append(nn.Linear(width, outputs * self.head.parameters))
-            self.layers: nn.Sequential | None = nn.Sequential(*layers)
+            layers: list[nn.Module] = []
+            width = self.inputs.width
+            for size in hidden_sizes:
+                layers += [linear(members, width, size), ACTIVATIONS[activation]()]
+                width = size
+            inner = block_size or width
+            layers += [ResidualBlock(width, inner, activation, dropout, members) for _ in range(residual_blocks)]
+            layers.append(linear(members, width, outputs * self.head.outputs))
+            self.layers = nn.Sequential(*layers)
+        elif symbols or self.inputs.has_covariates:
+            seen = "Symbols" if symbols else "Covariates"
+            raise UserError(f"--model.hidden_sizes: {seen} go through the MLP; give it a layer, such as [64].")
         else:
-            self.layers = None
-            self.bias = nn.Parameter(torch.zeros(outputs * self.head.parameters))
-        self.linear_skip = nn.Linear(context_length * channels, outputs) if linear_skip else None
+            self.bias = nn.Parameter(torch.zeros(members * outputs * self.head.outputs))
+        self.linear_skip = linear(members, context_length * channels, outputs) if linear_skip and not symbols else None
         self._start_at_the_skips()
 
     def _start_at_the_skips(self) -> None:
         """Zero weights where a skip carries the location, so that training starts at the seasonal naive."""
-        if self.linear_skip is not None:
-            nn.init.zeros_(self.linear_skip.weight)
-            nn.init.zeros_(self.linear_skip.bias)
+        zeroed = [self.linear_skip]
         if self.layers is not None and (self.linear_skip is not None or self.season_ago is not None):
-            output = self.layers[-1]
-            assert isinstance(output, nn.Linear)
-            nn.init.zeros_(output.weight)
-            nn.init.zeros_(output.bias)
+            zeroed.append(self.layers[-1])
+        for parameter in (parameter for layer in zeroed if layer is not None for parameter in layer.parameters()):
+            nn.init.zeros_(parameter)
 
-    def forward(self, context: Tensor, observed: Tensor | None = None) -> Predictive:
+    def forward(
+        self, context: Tensor, observed: Tensor | None = None, covariates: Covariates | None = None
+    ) -> Predictive:
         """The distribution of the next patch, `[B, U(, V)]`, data units.
 
         Args:
             context: `[B, L(, V)]`, data units; missing values filled with the last observed one.
             observed: `[B, L(, V)]` bool, False where the context is padding or was missing; all observed if left out.
+            covariates: Where the model has any.
         """
         observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
-        return self.conditional(context, observed, scale_window(self.scaler, context, observed))
+        scaling = self.scale(context, observed)
+        if self.members == 1:
+            return self.conditional(context, observed, scaling, covariates)
+        context, observed = (torch.cat([part] * self.members) for part in (context, observed))
+        covariates = None if covariates is None else covariates.tile(self.members)
+        return Pool(self.conditional(context, observed, scaling.tile(self.members), covariates), self.members)
 
-    def conditional(self, window: Tensor, observed: Tensor, scaling: Scaling) -> Predictive:
+    def scale(self, context: Tensor, observed: Tensor) -> Scaling:
+        """The scaling of a context at its origin, which holds for the whole forecast."""
+        return scale_window(self.scaler, context, observed, self.season_length)
+
+    def conditional(
+        self,
+        window: Tensor,
+        observed: Tensor,
+        scaling: Scaling,
+        covariates: Covariates | None = None,
+        step: int = 0,
+    ) -> Predictive:
         """`forward` under a scaling fixed before: what every later step of a rollout uses.
+
+        Of an ensemble the first `1 / E` of the batch is seen by the first member, and so on.
 
         Args:
             window: `[B, L(, V)]`, data units.
             observed: `[B, L(, V)]` bool.
             scaling: Of the context at the origin.
+            covariates: Of the window at the origin.
+            step: How many steps after the origin the patch begins.
         """
-        network_window = scaling.to_network(window)
-        flat = network_window.flatten(1)
-        if self.layers is None:
-            raw = self.bias.expand(len(flat), -1)
-        else:
-            inputs = [flat]
-            if self.mask_input:
-                inputs.append(observed.flatten(1).to(flat.dtype))
-            if self.level_input:
-                inputs.append((scaling.scale / scaling.magnitude).log().flatten(1))
-            raw = self.layers(torch.cat(inputs, dim=1) if len(inputs) > 1 else flat)
+        raw = self.raw(window, observed, scaling, covariates, step)
+        return self.head(raw, scaling.shift_at(step + self.context_length, self.patch_length), scaling.scale)
 
-        raw = raw.unflatten(1, (self.patch_length, *window.shape[2:], self.head.parameters))
+    def raw(
+        self,
+        window: Tensor,
+        observed: Tensor,
+        scaling: Scaling,
+        covariates: Covariates | None = None,
+        step: int = 0,
+    ) -> Tensor:
+        """What the head makes a distribution of, `[B, U(, V), outputs]`, network units; arguments as above."""
+        network_window = scaling.to_network(window, step)
+        if self.layers is None:
+            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
+        else:
+            raw = self.layers(self.inputs(network_window, observed, scaling, covariates, step))
+        raw = raw.unflatten(1, (self.patch_length, *window.shape[2:], self.head.outputs))
         skips = []
         if self.linear_skip is not None:
-            skips.append(self.linear_skip(flat).view(raw.shape[:-1]))
+            skips.append(self.linear_skip(network_window.flatten(1)).view(raw.shape[:-1]))
         if self.season_ago is not None:
             skips.append(network_window[:, self.season_ago])
         if skips:
             raw = torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
-        return self.head(raw, scaling.shift, scaling.scale)
+        return raw
 
 
-def _check_choice(option: str, value: str, choices: Sequence[str] | dict[str, type]) -> None:
+def _check_choice(option: str, value: str, choices: Sequence[str] | Mapping[str, type]) -> None:
     if value not in choices:
         raise UserError(f"--model.{option}: {value!r} is not known; use one of {', '.join(choices)}.")

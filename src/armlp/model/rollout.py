@@ -6,9 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from armlp.data.covariates import Covariates
 from armlp.errors import UserError
+from armlp.model.distributions import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.scaling import scale_window
 
 # A block of this many paths keeps the windows and the hidden layers of one step in the processor's cache.
 _PATHS_PER_BLOCK = 1024
@@ -39,11 +40,6 @@ def path_noise(
     return open_interval(noise).transpose(1, 2)
 
 
-def open_interval(uniform: Tensor) -> Tensor:
-    """Keeps uniform numbers off 0 and 1, where quantile functions are infinite."""
-    return uniform.clamp(2**-25, 1 - 2**-24)
-
-
 @torch.no_grad()
 def rollout(
     model: AutoregressiveMLP,
@@ -52,6 +48,9 @@ def rollout(
     num_paths: int = 1,
     observed: Tensor | None = None,
     noise: Tensor | None = None,
+    covariates: Covariates | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
 ) -> Tensor:
     """Sampled futures of every context.
 
@@ -59,9 +58,12 @@ def rollout(
         model: The network; call `eval()` on it first.
         context: `[B, L(, V)]`, data units; of a longer one, the last `L` values.
         horizon: `H`, any length, whatever the model was trained on.
-        num_paths: `P`. A point head has one future only: its paths are all alike.
+        num_paths: `P`. A point head has one future only: its paths are all alike, or those of an ensemble's members.
         observed: `[B, L(, V)]` bool; all observed if left out.
         noise: `[B, P, H(, V), model.head.noise]` from `path_noise`; drawn from torch's global generator if left out.
+        covariates: From the first of the last `L` values on, to the end of the last patch, where the model has any.
+        temperature: Of symbols and bins: below 1 the likely ones become likelier.
+        top_k: Of symbols and bins: only the so many likeliest are drawn.
 
     Returns:
         `[B, P, H(, V)]`, data units.
@@ -82,27 +84,58 @@ def rollout(
     if noise is None:
         shape = (len(context), num_paths, horizon, *context.shape[2:], model.head.noise)
         noise = open_interval(torch.rand(shape, device=context.device))
-    distinct = num_paths if model.head.noise else 1
+    # As many paths of every member; paths without noise differ between members only.
+    distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
+    noise = F.pad(noise[:, :distinct], (0, 0) * (noise.dim() - 2) + (0, max(0, distinct - num_paths)), value=0.5)
+    sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
     block = max(1, _PATHS_PER_BLOCK // distinct)
-    paths = [
-        _roll(model, *parts, horizon)
-        for parts in zip(context.split(block), observed.split(block), noise[:, :distinct].split(block), strict=True)
-    ]
-    return torch.cat(paths).expand(-1, num_paths, *[-1] * (context.dim() - 1))
+    paths = torch.cat(
+        [
+            _roll(
+                model,
+                context[rows],
+                observed[rows],
+                noise[rows],
+                horizon,
+                None if covariates is None else covariates.rows(rows),
+                sharpness,
+            )
+            for rows in (slice(first, first + block) for first in range(0, max(1, len(context)), block))
+        ]
+    )
+    if num_paths <= distinct:
+        return paths[:, :num_paths]
+    return paths[:, torch.arange(num_paths, device=paths.device) % distinct]
 
 
-def _roll(model: AutoregressiveMLP, context: Tensor, observed: Tensor, noise: Tensor, horizon: int) -> Tensor:
+def _roll(
+    model: AutoregressiveMLP,
+    context: Tensor,
+    observed: Tensor,
+    noise: Tensor,
+    horizon: int,
+    covariates: Covariates | None,
+    sharpness: tuple[float, int | None] | None,
+) -> Tensor:
     """The reference: every step sees the last `L` values of its own path, scaled as the context was."""
-    paths, length, patch = noise.shape[1], context.shape[1], model.patch_length
+    series, members, length, patch = len(context), model.members, model.context_length, model.patch_length
+    paths = noise.shape[1] // members
     steps = -(-horizon // patch) * patch  # the last patch may reach past the horizon
     channels = context.shape[2:]
-    noise = F.pad(noise.flatten(0, 1), (0, 0) * (1 + len(channels)) + (0, steps - horizon), value=0.5)
-    scaling = scale_window(model.scaler, context, observed).repeat(paths)
-    future = context.new_zeros(len(context), steps, *channels)
-    values = torch.cat([context, future], 1).repeat_interleave(paths, 0)
-    seen = torch.cat([observed, torch.ones_like(future, dtype=torch.bool)], 1).repeat_interleave(paths, 0)
+    noise = F.pad(noise, (0, 0) * (1 + len(channels)) + (0, steps - horizon), value=0.5)
+    # Rows go by member, series, path; a path's member is its number modulo the number of members.
+    noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
+    scaling = model.scale(context, observed).repeat(paths).tile(members)
+    future = context.new_zeros(series, steps, *channels)
+    values, seen = torch.cat([context, future], 1), torch.cat([observed, torch.ones_like(future, dtype=torch.bool)], 1)
+    values, seen = (torch.cat([part.repeat_interleave(paths, 0)] * members) for part in (values, seen))
+    if covariates is not None:
+        covariates = covariates.repeat(paths).tile(members)
     for step in range(0, steps, patch):
-        window = slice(step + length - model.context_length, step + length)
-        distribution = model.conditional(values[:, window], seen[:, window], scaling)
-        values[:, step + length : step + length + patch] = distribution.draw(noise[:, step : step + patch])
-    return values[:, length : length + horizon].unflatten(0, (-1, paths))
+        window = slice(step, step + length)
+        distribution = model.conditional(values[:, window], seen[:, window], scaling, covariates, step)
+        if sharpness is not None:
+            distribution = distribution.sharpened(*sharpness)
+        drawn = distribution.draw(noise[:, step : step + patch])
+        values[:, step + length : step + length + patch] = drawn.clamp(min=0) if model.non_negative else drawn
+    return values[:, length : length + horizon].unflatten(0, (members, series, paths)).movedim(0, 2).flatten(1, 2)

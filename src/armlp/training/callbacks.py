@@ -13,14 +13,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
-from armlp.data.files import prepare_output
+from armlp.data.answers import to_table
+from armlp.data.files import prepare_output, write_table
 from armlp.data.panel import Panel
-from armlp.data.tables import to_table, write_table
+from armlp.data.symbols import spell_symbols
 from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
-from armlp.evaluation.quantiles import check_levels, forecast_columns
+from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
+from armlp.training.sampling import Sampling
 
 _MOST_CHARTS = 6
 
@@ -54,6 +56,8 @@ class ForecastWriter(Callback):
         levels: Central coverages of the intervals, in percent.
         num_paths: `P`, sampled futures per series.
         seed: Of the paths; the same seed and series give the same paths.
+        temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
+        top_k: Of symbols and bins: only the so many likeliest are drawn.
         paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`.
         plot: Also draw fan charts of the first series here, `.png`.
     """
@@ -64,17 +68,21 @@ class ForecastWriter(Callback):
         levels: Sequence[float] | float = (80, 95),
         num_paths: int = 200,
         seed: int = 0,
+        temperature: float = 1.0,
+        top_k: int | None = None,
         paths: str | None = None,
         plot: str | None = None,
     ) -> None:
         levels = [levels] if isinstance(levels, (int, float)) else list(levels)
         check_levels(levels)
-        if num_paths < 1:
-            raise UserError(f"--forecast.num_paths: {num_paths} is too small; it must be at least 1.")
+        for name, value in {"num_paths": num_paths, "top_k": top_k}.items():
+            if value is not None and value < 1:
+                raise UserError(f"--forecast.{name}: {value} is too small; it must be at least 1.")
+        if temperature <= 0:
+            raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
         self.output = output
         self.levels = levels
-        self.num_paths = num_paths
-        self.seed = seed
+        self.sampling = Sampling(num_paths, seed, temperature, top_k)
         self.paths = paths
         self.plot = plot
         self.table: Any = None
@@ -99,7 +107,9 @@ class ForecastWriter(Callback):
                 )
             taken.append(Path(path))
             prepare_output(path, suffixes)
-        pl_module.num_paths, pl_module.path_seed = self.num_paths, self.seed
+        if self.plot is not None and pl_module.datamodule.panel.symbols:
+            raise UserError("--forecast.plot: symbols have no scale to draw a chart on; leave it out.")
+        pl_module.sampling = self.sampling
         self._parts = []
 
     def on_predict_batch_end(
@@ -119,14 +129,18 @@ class ForecastWriter(Callback):
         assert isinstance(pl_module, ForecastModule)
         if not len(batch.series):
             return
-        channels = pl_module.datamodule.panel.channels
+        assert pl_module.network is not None
+        panel, head = pl_module.datamodule.panel, pl_module.network.head
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}
-        for channel, suffix in enumerate(_suffixes(channels)):
+        for channel, suffix in enumerate(_suffixes(panel.channels)):
             # A vector series has columns of its own for each channel.
-            at = (..., channel) if len(channels) > 1 else (...,)
+            at = (..., channel) if len(panel.channels) > 1 else (...,)
             columns |= {name + suffix: values[at] for name, values in others.items()}
-            columns |= forecast_columns(paths[at], levels, "armlp" + suffix)
+            if panel.symbols:
+                columns |= symbol_columns(paths[at])
+            else:
+                columns |= forecast_columns(paths[at], levels, "armlp" + suffix, whole=head.discrete)
         keep = self.paths is not None or not self._parts  # the first batch is enough to draw
         self._parts.append(
             _Forecasts(
@@ -151,11 +165,14 @@ class ForecastWriter(Callback):
         if not trainer.is_global_zero or not parts:
             return
         panel = pl_module.datamodule.panel
-        columns = {name: torch.cat([part.columns[name] for part in parts]).flatten() for name in parts[0].columns}
+        columns = {
+            name: _spelled(panel, name, torch.cat([part.columns[name] for part in parts]).flatten().numpy())
+            for name in parts[0].columns
+        }
         series, times = _rows(parts, pl_module.datamodule.horizon)
         if not with_cutoff:
             del times["cutoff"]
-        self.table = to_table(panel, series, times, {name: values.numpy() for name, values in columns.items()})
+        self.table = to_table(panel, series, times, columns)
         if self.output is not None:
             write_table(self.table, self.output)
         if self.paths is not None:
@@ -177,6 +194,11 @@ def _suffixes(channels: Sequence[str]) -> list[str]:
     return [""] if len(channels) == 1 else [f"-{channel}" for channel in channels]
 
 
+def _spelled(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
+    """A column as the table of the panel has it: symbols for codes."""
+    return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
+
+
 def _rows(parts: Sequence[_Forecasts], horizon: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The series, the position and the cutoff of every row, `[B * H]` each."""
     series = torch.cat([part.series for part in parts]).repeat_interleave(horizon)
@@ -194,7 +216,8 @@ def _path_table(panel: Panel, parts: Sequence[_Forecasts]) -> Any:
     series, times = _rows(parts, horizon)
     values = paths.reshape(len(series) * num_paths, -1).numpy()
     columns = {"path": np.tile(np.arange(num_paths), len(series))}
-    columns |= {"y" + suffix: values[:, channel] for channel, suffix in enumerate(_suffixes(panel.channels))}
+    for channel, suffix in enumerate(_suffixes(panel.channels)):
+        columns["y" + suffix] = _spelled(panel, "y", values[:, channel])
     return to_table(panel, series.repeat(num_paths), {"ds": times["ds"].repeat(num_paths)}, columns)
 
 

@@ -10,7 +10,7 @@ import torch
 
 from armlp.errors import UserError
 
-FORMAT = 1
+FORMAT = 2
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
@@ -50,7 +50,18 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"--ckpt_path: {path} has format {checkpoint['armlp_format']}, and this armlp reads up to {FORMAT}; "
             "upgrade armlp."
         )
+    if checkpoint["armlp_format"] == 1:
+        _upgrade(checkpoint)
     return checkpoint
+
+
+def _upgrade(checkpoint: dict[str, Any]) -> None:
+    """Format 1 knew neither symbols, nor covariates, nor members."""
+    checkpoint["hyper_parameters"] = {
+        "symbols": 0,
+        "non_negative": False,
+        "covariate_sizes": {},
+    } | checkpoint["hyper_parameters"]
 
 
 def run_folder(path: str | os.PathLike[str]) -> Path:

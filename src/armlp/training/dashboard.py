@@ -61,6 +61,8 @@ class Dashboard(Callback):
             return
         assert isinstance(pl_module, ForecastModule)
         data = pl_module.datamodule
+        if data.panel.symbols:
+            return  # they have no scale to draw on
         first = zip(
             batch.series[:_CHARTS].tolist(), batch.origin[:_CHARTS].tolist(), outputs[:_CHARTS].cpu(), strict=True
         )

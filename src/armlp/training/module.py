@@ -3,33 +3,31 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningModule
+from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule, plain
-from armlp.data.windows import Windows
+from armlp.data.windows import TrainingLoader, Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import path_noise, rollout
+from armlp.training.agreement import refuse_disagreement, refuse_other_data
+from armlp.training.averaging import ExponentialAverage
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval
-from armlp.training.objective import FEEDS, LOSS_UNITS, one_step_nll, unrolled_objective
+from armlp.training.initial import start_from_data
+from armlp.training.objective import one_step_nll, unrolled_objective
+from armlp.training.optimizers import make_optimizer
+from armlp.training.options import CHOSEN, NETWORK_OPTIONS, check_options
 from armlp.training.recipe import Choice, recipe
-
-SCHEDULES = ("cosine", "constant")
-OPTIMIZERS = ("adamw", "adam")
-
-# What of the options below shapes the network itself.
-NETWORK_OPTIONS = (
-    "context_length", "patch_length", "hidden_sizes", "residual_blocks", "block_size", "activation", "dropout", "head",
-    "point_loss", "scaler", "level_input", "mask_input", "linear_skip", "seasonal_skip", "season_length", "channels",
-)  # fmt: skip
+from armlp.training.sampling import Sampling
+from armlp.training.schedule import chain_length, learning_rate_factor
 
 
 class ForecastModule(LightningModule):
@@ -40,43 +38,64 @@ class ForecastModule(LightningModule):
     Args:
         context_length: `L`, the past values that the network sees.
         patch_length: `U`, the values that one network call emits; 1 is the classic model.
-        unroll: `K`, network calls chained in one training example, each fed by the ones before; 1 is teacher forcing.
+        unroll: `K`, network calls chained in one training example; 1 is teacher forcing of single patches.
+        unroll_growth: Share of the steps in which the chain grows from 1 to `unroll`; 0 has it whole from the start.
         hidden_sizes: Widths of the plain layers.
         residual_blocks: How many residual blocks follow them.
         block_size: Width inside a residual block; as wide as the last plain layer where left out.
         activation: `relu`, `gelu`, `silu` or `tanh`.
         dropout: Share of inner units dropped in the residual blocks during training.
-        head: `point`, `normal`, `student_t` or `quantile`.
+        head: What the next values are thought to follow: `point`, `normal`, `student_t`, `laplace`, `mixture` (of
+            normals), `quantile`, `poisson`, `negative_binomial`, `categorical` (bins), `multivariate_normal` (channels
+            that vary together) or `symbols`; by the kind of values where left out or `auto`.
         point_loss: What the point head minimises: `mse`, `mae` or `huber`.
-        scaler: `none`, `mean_abs` or `standard`.
+        quantile_loss: What the quantile head minimises: `pinball` at its knots, or the exact `crps`.
+        components: Of the mixture head.
+        bins: Of the categorical head.
+        symbols: Size of the alphabet where the values are symbols, 0 for numbers; the data's where left out.
+        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` (median and quartiles) or `seasonal`.
         level_input: Tell the network how large the window's spread is beside its level.
         mask_input: Tell the network which values of the context were observed.
         linear_skip: Add a linear map of the whole context to the location.
+        ridge_init: Start the linear skip as the best linear autoregression, by ridge regression.
         seasonal_skip: Add the value one season ago to the location.
-        season_length: Steps in a season of the seasonal skip; the data's where left out.
+        season_length: Steps in a season of the seasonal skip and scaler; the data's where left out.
         channels: `V`, values per time step; the data's where left out.
-        loss_units: Units of point and quantile losses: `relative` to the mean absolute value of the window,
+        non_negative: Cut forecasts off at 0; where left out, if no training value is below.
+        members: `E`, networks trained side by side as an ensemble; every path of a forecast is of one member.
+        covariate_sizes: By role, for each column the number of its codes, or 0 for numbers; the data's where left out.
+        objective: What is minimised: the `head`'s own loss (its likelihood, or the loss of point and quantile heads),
+            or of sampled paths the `crps` of each value or the `energy` score of the whole future.
+        loss_units: Units of losses that are no likelihoods: `relative` to the mean absolute value of the window,
             `network` units (scaled errors) or `data` units.
-        feed: What an unrolled patch hands to the next in training: its `mean` or a `sample`.
-        optimizer: `adamw` or `adam`.
+        feed: What an unrolled patch hands to the next in training: its `mean`, a `sample`, or the `truth` instead
+            (teacher forcing under the scaling of the origin, as rollouts have it); a `sample` where only `unroll` was
+            given.
+        gradient: How far back it runs in an unrolled chain: `full`, `last` (each patch takes its input as it is: the
+            pushforward trick), or chains of so many patches, cut off from each other.
+        lead_weighting: What the leads of an unrolled chain count: `even`, `near` or `far` ones more.
+        optimizer: `adamw`, `adam`, or `muon`, which gets closer where there is no noise.
         learning_rate: The highest one.
         weight_decay: Of the optimizer.
         schedule: `cosine` (after a warm-up) or `constant`.
         warmup: Share of the steps in which the learning rate rises.
         input_noise: Standard deviation of Gaussian noise on the context in training, network units; it steadies
             small data.
+        averaging: Share of the steps over which weights are averaged for validation and the checkpoint; 0 is none.
         val_paths: Paths per origin in validation.
     """
 
     network: AutoregressiveMLP | None
     scoreboard: Scoreboard
     scores: dict[str, dict[str, float]]  # of the last validation or test, by forecaster
+    total_steps: int  # of the training
 
     def __init__(
         self,
         context_length: int | None = None,
         patch_length: int | None = None,
         unroll: int | None = None,
+        unroll_growth: float = 0.0,
         hidden_sizes: Sequence[int] | None = None,
         residual_blocks: int | None = None,
         block_size: int | None = None,
@@ -84,44 +103,50 @@ class ForecastModule(LightningModule):
         dropout: float | None = None,
         head: str | None = None,
         point_loss: str = "mse",
+        quantile_loss: str = "pinball",
+        components: int = 3,
+        bins: int = 64,
+        symbols: int | None = None,
         scaler: str | None = None,
         level_input: bool = True,
         mask_input: bool | None = None,
         linear_skip: bool = True,
+        ridge_init: bool = False,
         seasonal_skip: bool = True,
         season_length: int | None = None,
         channels: int | None = None,
+        non_negative: bool | None = None,
+        members: int = 1,
+        covariate_sizes: Mapping[str, Sequence[int]] | None = None,
+        objective: str = "head",
         loss_units: str = "relative",
-        feed: str = "sample",
+        feed: str | None = None,
+        gradient: int | str = "full",
+        lead_weighting: str = "even",
         optimizer: str = "adamw",
         learning_rate: float = 2e-3,
         weight_decay: float = 1e-2,
         schedule: str = "cosine",
         warmup: float = 0.1,
         input_noise: float | None = None,
+        averaging: float = 0.0,
         val_paths: int = 50,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
         self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
-        for name, choices in _CHOICES.items():
-            if self.hparams[name] not in choices:
-                raise UserError(
-                    f"--model.{name}: {self.hparams[name]!r} is not known; use one of {', '.join(choices)}."
-                )
-        for name, least in _LEAST.items():
-            value = self.hparams[name]
-            if value is not None and value < least:
-                raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
-        self.num_paths = 200
-        self.path_seed = 0
+        if head == "auto":
+            self.hparams["head"] = None
+        check_options(self.hparams)
+        self.sampling = Sampling()
         self.chosen: dict[str, Choice] = {}
         self.network = None
-        if None not in (self.hparams[name] for name in _CHOSEN):
+        if None not in (self.hparams[name] for name in CHOSEN):
             self._build()
 
     def _build(self) -> None:
         self.network = AutoregressiveMLP(**{name: self.hparams[name] for name in NETWORK_OPTIONS})
+        refuse_disagreement(self.hparams, self.network)
 
     @property
     def has_distribution(self) -> bool:
@@ -145,22 +170,21 @@ class ForecastModule(LightningModule):
         Returns:
             What the data would choose, of every option.
         """
-        panel = data.panel
-        given = {"season_length": data.season_length, "channels": panel.values.shape[1]}
-        choices = recipe(panel, data.split, data.season_length)
-        choices |= {name: Choice(value, "the data's") for name, value in given.items()}
+        choices = recipe(data)
         if self.network is None:
             if self.hparams["hidden_sizes"] == []:
                 choices["residual_blocks"] = Choice(0, "no layer before them")
-            self.chosen = {name: choices[name] for name in _CHOSEN if self.hparams[name] is None}
+            if self.hparams["objective"] != "head" and self.hparams["unroll"] is None:
+                choices["unroll"] = Choice(1, "the objective samples its own patches")
+            if self.hparams["objective"] != "head" or self.hparams["unroll"] is not None:
+                choices["feed"] = Choice("sample", "its own output")
+            self.chosen = {name: choices[name] for name in CHOSEN if self.hparams[name] is None}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
+        refuse_other_data(self.hparams, data, choices)
+        if self.network is None:
             self._build()
-        if self.hparams["channels"] != panel.values.shape[1]:
-            raise UserError(
-                f"The model was trained on {self.hparams['channels']} values per time step, but {panel.name} has "
-                f"{panel.values.shape[1]} ({', '.join(panel.channels)}); choose as many with --data.target_columns."
-            )
-        data.shape_windows(self.hparams["context_length"], self.hparams["patch_length"] * self.hparams["unroll"])
+        patch = self.hparams["patch_length"]
+        data.shape_windows(self.hparams["context_length"], patch * self.hparams["unroll"], patch)
         return choices
 
     def setup(self, stage: str) -> None:
@@ -179,62 +203,71 @@ class ForecastModule(LightningModule):
             ends = split.train_ends(data.panel.lengths)
             self.scoreboard = Scoreboard(data.panel, ends, data.horizon, data.season_length)
 
+    def configure_callbacks(self) -> list[Callback]:
+        """Averages the weights in training, where that is wanted."""
+        averaged = self.hparams["averaging"] > 0 and self.trainer.state.fn == TrainerFn.FITTING
+        return [ExponentialAverage(self.hparams["averaging"])] if averaged else []
+
     def forward(self, windows: Windows) -> Tensor:
         """Rolls the model forward from every window.
 
         Returns:
             `[B, P, H(, V)]`, data units.
         """
-        return self.sample(windows, self.num_paths, self.path_seed)
+        return self.sample(windows, self.sampling)
 
-    def sample(self, windows: Windows, num_paths: int, seed: int) -> Tensor:
+    def sample(self, windows: Windows, sampling: Sampling) -> Tensor:
         """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch."""
         assert self.network is not None
-        data = self.datamodule
-        channels = windows.context.shape[2:]
-        noise = path_noise(
-            data.panel.keys[windows.series.cpu()],
-            windows.origin.cpu(),
-            num_paths,
-            data.horizon,
-            (*channels, self.network.head.noise),
-            seed,
-        )
-        return rollout(
-            self.network,
-            windows.context,
-            data.horizon,
-            num_paths,
-            windows.observed,
-            noise.to(windows.context.device),
-        )
+        return sampling.paths(self.network, self.datamodule.panel, windows, self.datamodule.horizon)
+
+    def on_train_start(self) -> None:
+        """Sets what has a closed form, unless the training goes on from a checkpoint."""
+        loader = self.trainer.train_dataloader
+        if self.global_step == 0 and isinstance(loader, TrainingLoader):
+            assert self.network is not None
+            start_from_data(self.network, loader, self.hparams["loss_units"], self.hparams["ridge_init"])
 
     def on_train_batch_start(self, batch: Windows, batch_idx: int) -> None:
         """Draws dropout and fed-back samples from `(seed, step)`, so that a resumed run draws the same."""
-        torch.manual_seed(hash((self.datamodule.seed, self.global_step, self.global_rank)) % 2**63)
+        part = batch_idx % self.trainer.accumulate_grad_batches
+        seed = hash((self.datamodule.seed, self.global_step, self.global_rank, part)) % 2**63
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes many times as long
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
 
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """The objective of one batch."""
         assert self.network is not None
         logged = (self.global_step + 1) % log_interval(self.trainer) == 0
-        options = {name: self.hparams[name] for name in ("loss_units", "feed", "input_noise")}
-        objective = unrolled_objective(self.network, batch, **options, with_nll=logged)
+        unroll, growth = self.hparams["unroll"], self.hparams["unroll_growth"]
+        chain = chain_length(self.global_step, self.total_steps, unroll, growth)
+        options = {name: self.hparams[name] for name in _OBJECTIVE}
+        windows = batch.shortened(chain * self.network.patch_length)
+        objective = unrolled_objective(self.network, windows, **options, with_nll=logged)
         if logged:
             self.log("train/loss", objective.loss, prog_bar=True)
             self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+            if growth:
+                self.log("train/unroll", float(chain))
             if objective.nll is not None:
                 self.log("train/nll", objective.nll)
         return objective.loss
 
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`."""
+        return self._scored(batch, Sampling(self.hparams["val_paths"]))
+
+    def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
+        """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
+        return self._scored(batch, self.sampling)
+
+    def _scored(self, batch: Windows, sampling: Sampling) -> Tensor:
         assert self.network is not None
-        paths = self.sample(batch, self.hparams["val_paths"], seed=0)
+        paths = self.sample(batch, sampling)
         self.scoreboard.update(paths, batch)
-        if self.network.head.has_density and self.datamodule.horizon >= self.network.patch_length:
-            total, count = one_step_nll(self.network, batch)
-            nll = total / count.clamp(min=1)
-            self.log("val/nll", nll, batch_size=int(count), on_epoch=True, sync_dist=True)
+        if self.network.head.has_density:
+            self.scoreboard.update_likelihood(*one_step_nll(self.network, batch))
         return paths
 
     def on_validation_epoch_end(self) -> None:
@@ -242,15 +275,13 @@ class ForecastModule(LightningModule):
         self.scores = self.scoreboard.summary(self.device)
         scores = self.scores[MODEL]
         for name, value in scores.items():
-            self.log(f"val/{name}", value, prog_bar=name == "skill")
-        self.log(MONITOR, scores["crps"] if math.isnan(scores["scaled_crps"]) else scores["scaled_crps"])
+            if not math.isnan(value):
+                self.log(f"val/{name}", value, prog_bar=name == "skill")
+        measured = [scores[name] for name in _MONITORED if math.isfinite(scores.get(name, math.nan))]
+        if not measured:
+            raise UserError("The validation forecasts are not finite: train with a lower --model.learning_rate.")
+        self.log(MONITOR, measured[0])
         self.scoreboard.reset()
-
-    def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
-        paths = self.forward(batch)
-        self.scoreboard.update(paths, batch)
-        return paths
 
     def on_test_epoch_end(self) -> None:
         """Sums up the test origins."""
@@ -261,23 +292,18 @@ class ForecastModule(LightningModule):
         return self.forward(batch)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW or Adam; warm-up then cosine, or constant, by steps."""
-        kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[self.hparams["optimizer"]]
-        optimizer = kind(self.parameters(), lr=self.hparams["learning_rate"], weight_decay=self.hparams["weight_decay"])
-        if self.hparams["schedule"] == "constant":
-            return optimizer
+        """An optimizer; its rate warms up and then falls like a cosine, or is constant, by steps."""
+        assert self.network is not None
+        rates = self.hparams["learning_rate"], self.hparams["weight_decay"]
+        optimizer = make_optimizer(self.hparams["optimizer"], self.network, *rates)
         steps = self.trainer.max_steps
         if steps == -1:
             steps = (self.trainer.max_epochs or 1) * len(self.datamodule.train_dataloader())
-        rise = max(1, round(float(self.hparams["warmup"]) * steps))
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            done = min(1.0, (step - rise) / max(1, steps - rise))
-            return 0.5 * (1 + math.cos(math.pi * done))
-
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+        self.total_steps = steps
+        schedule, warmup = self.hparams["schedule"], float(self.hparams["warmup"])
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: learning_rate_factor(schedule, step, steps, warmup)
+        )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -285,9 +311,6 @@ class ForecastModule(LightningModule):
         checkpoint["armlp_format"] = FORMAT
 
 
-_CHOICES = {"loss_units": LOSS_UNITS, "feed": FEEDS, "schedule": SCHEDULES, "optimizer": OPTIMIZERS}
-_LEAST = {"unroll": 1, "val_paths": 1, "learning_rate": 0, "weight_decay": 0, "warmup": 0, "input_noise": 0}
-_CHOSEN = (
-    "context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
-    "mask_input", "input_noise", "season_length", "channels",
-)  # fmt: skip
+_OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")
+# What the best checkpoint is chosen by: the first of these that there is. Of symbols there are no errors to measure.
+_MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")

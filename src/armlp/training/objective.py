@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from armlp.data.windows import Windows
-from armlp.model.heads import Predictive
+from armlp.evaluation.metrics import crps, energy_score
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval
-from armlp.model.scaling import Scaling, scale_window
+from armlp.model.scaling import Scaling
 
+OBJECTIVES = ("head", "crps", "energy")
 LOSS_UNITS = ("relative", "network", "data")
-FEEDS = ("mean", "sample")
+FEEDS = ("mean", "sample", "truth")
+GRADIENTS = ("full", "last")
+LEAD_WEIGHTS = ("even", "near", "far")
+
+# Futures per window that the scores of sampled paths are estimated from.
+_PATHS = 4
+# Patches fed by the truth do not need each other: of a longer chain so many are drawn.
+_LINKS = 6
 
 
 class Objective(NamedTuple):
@@ -45,6 +53,19 @@ def loss_unit(scaling: Scaling, units: str) -> Tensor:
     return scaling.scale if units == "network" else torch.ones_like(scaling.scale)
 
 
+def lead_weights(kind: str, count: int) -> Tensor:
+    """What each of `count` leads counts, `[count]`, 1 in the mean.
+
+    Args:
+        kind: `even`; `near`, falling with the root of the lead as the certainty of most series does; or `far`, rising
+            with it.
+        count: Leads.
+    """
+    lead = torch.arange(1.0, count + 1).sqrt()
+    weights = {"even": torch.ones(count), "near": 1 / lead, "far": lead}[kind]
+    return weights / weights.mean()
+
+
 def unrolled_objective(
     model: AutoregressiveMLP,
     windows: Windows,
@@ -52,6 +73,9 @@ def unrolled_objective(
     feed: str = "sample",
     input_noise: float = 0.0,
     with_nll: bool = False,
+    objective: str = "head",
+    gradient: str | int = "full",
+    lead_weighting: str = "even",
 ) -> Objective:
     """The loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
@@ -62,38 +86,87 @@ def unrolled_objective(
     https://arxiv.org/abs/1506.03099
 
     Args:
-        model: The network.
+        model: The network. Of an ensemble every member is trained on all windows, fed by its own output.
         windows: Contexts of `L` and targets of `T = K U` values.
         loss_units: One of `LOSS_UNITS`.
-        feed: `mean` or `sample`: what a patch hands to the next.
+        feed: What a patch hands to the next: its `mean`, a `sample` (as symbols do, which have no mean), or the `truth`
+            in its place: teacher forcing that goes on under the scaling of the origin, as a rollout does.
         input_noise: Standard deviation of Gaussian noise on the context that the network sees, network units.
         with_nll: Also measure the likelihood.
+        objective: `head`: the head's own loss, mostly the likelihood. `crps` of each value, or `energy` score of the
+            whole future, of sampled paths: they need a head whose draws have a gradient.
+        gradient: How far back it runs: through the `full` chain; only through the `last` patch, which takes its
+            input as it is (the pushforward trick of Brandstetter et al. (2022), Message Passing Neural PDE Solvers,
+            https://arxiv.org/abs/2202.03376); or through chains of so many patches, cut off from each other.
+        lead_weighting: One of `LEAD_WEIGHTS`.
 
     Returns:
         Means over the observed values of the batch.
     """
-    scaling = scale_window(model.scaler, windows.context, windows.observed)
-    unit = loss_unit(scaling, loss_units)
-    window, observed = windows.context, windows.observed
-    if input_noise > 0:
+    members, paths = model.members, 1 if objective == "head" else _PATHS
+
+    def rows(part: Tensor) -> Tensor:
+        """A row for every member and path of each window."""
+        return torch.cat([part.repeat_interleave(paths, 0)] * members)
+
+    at_origin = model.scale(windows.context, windows.observed)
+    unit = loss_unit(at_origin, loss_units)
+    scaling = at_origin.repeat(paths).tile(members)
+    covariates = None if windows.covariates is None else windows.covariates.repeat(paths).tile(members)
+    window, observed = rows(windows.context), rows(windows.observed)
+    if input_noise > 0 and not model.symbols:
         window = window + input_noise * scaling.scale * torch.randn_like(window)
-    losses, likelihoods = [], []
-    targets = torch.split(windows.target, model.patch_length, dim=1)
-    for chained, target in enumerate(targets, start=1):
-        distribution = model.conditional(window, observed, scaling)
-        losses.append(model.head.loss(distribution, target, unit))
+    targets, told = (rows(part).split(model.patch_length, 1) for part in (windows.target, windows.target_observed))
+    links = {"full": len(targets), "last": 1}.get(str(gradient)) or int(gradient)
+    losses, likelihoods, draws = [], [], []
+    judged = set(range(len(targets)))
+    if feed == "truth" and len(targets) > _LINKS:
+        judged = set(torch.randperm(len(targets))[:_LINKS].tolist())
+    for link, target in enumerate(targets):
+        if feed == "truth" and link > 0:
+            before = targets[link - 1], told[link - 1]
+            window, observed = (
+                torch.cat([part, new], 1)[:, model.patch_length :]
+                for part, new in zip((window, observed), before, strict=True)
+            )
+        if link not in judged:
+            continue
+        distribution = model.conditional(window, observed, scaling, covariates, link * model.patch_length)
         if with_nll and model.head.has_density:
             likelihoods.append(distribution.log_prob(target).detach())
-        if chained == len(targets):
-            break
-        patch = distribution.mean if feed == "mean" else _sample(distribution, model.head.noise, window)
+        if objective == "head":
+            losses.append(model.head.loss(distribution, target, rows(unit)))
+            if link + 1 == len(targets):
+                break
+        if feed == "truth":
+            continue
+        patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
+        draws.append(patch)
         window = torch.cat([window, patch], 1)[:, model.patch_length :]
+        if (link + 1) % links == 0:
+            window = window.detach()
         observed = torch.cat([observed, torch.ones_like(patch, dtype=torch.bool)], 1)[:, model.patch_length :]
-    seen = windows.target_observed
-    count = seen.sum().clamp(min=1)
-    loss = torch.where(seen, torch.cat(losses, 1), 0.0).sum() / count
-    nll = -torch.where(seen, torch.cat(likelihoods, 1), 0.0).sum() / count if likelihoods else None
-    return Objective(loss, nll)
+
+    def by_window(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(list(parts), 1).unflatten(0, (members, len(windows.context), paths))
+
+    leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
+    lead = torch.cat([leads[link] for link in sorted(judged)])
+    scored = model.head.scored(windows.target_observed[:, lead])
+    seen = scored if objective == "head" else windows.target_observed
+    if objective == "head":
+        loss = by_window(losses).mean((0, 2))
+    else:
+        truth = windows.target / unit
+        scores = [
+            crps(future, truth) if objective == "crps" else energy_score(future, truth, seen)
+            for future in by_window(draws) / unit[:, None]
+        ]
+        loss = torch.stack(scores).mean(0)
+    weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
+    weights = weights.view(-1, *[1] * (loss.dim() - 2))
+    nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
+    return Objective(_mean(weights * loss, seen), nll)
 
 
 def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
@@ -101,7 +174,7 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
 
     Args:
         model: The network, with a head that has a density.
-        windows: Contexts of `L` and targets of `H` values; what is left of a whole patch at the end is not scored.
+        windows: Contexts of `L` and targets of `H` values, with covariates to the end of the last patch.
 
     Returns:
         Its sum over observed values, data units, and their number; both scalar.
@@ -110,16 +183,21 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
     total = count = torch.zeros((), dtype=torch.float64)
     values = torch.cat([windows.context, windows.target], 1)
     observed = torch.cat([windows.observed, windows.target_observed], 1)
-    for end in range(length + patch, values.shape[1] + 1, patch):
-        known = slice(end - patch - length, end - patch)
-        distribution = model(values[:, known], observed[:, known])
-        seen = observed[:, end - patch : end]
-        total = total - torch.where(seen, distribution.log_prob(values[:, end - patch : end]), 0.0).sum()
+    missing = -windows.target.shape[1] % patch  # of the last patch
+    values, observed = (
+        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, *part.shape[2:])], 1)
+        for part in (values, observed)
+    )
+    for step in range(0, values.shape[1] - length, patch):
+        known, scored = slice(step, step + length), slice(step + length, step + length + patch)
+        covariates = None if windows.covariates is None else windows.covariates.moved(step)
+        distribution = model(values[:, known], observed[:, known], covariates)
+        seen = model.head.scored(observed[:, scored])
+        total = total - torch.where(seen, distribution.log_prob(values[:, scored]), 0.0).sum()
         count = count + seen.sum()
     return total, count
 
 
-def _sample(distribution: Predictive, noise: int, like: Tensor) -> Tensor:
-    """One reparametrised sample, so that the gradient runs through it."""
-    uniform = torch.rand(*distribution.batch_shape, noise, dtype=like.dtype, device=like.device)
-    return distribution.draw(open_interval(uniform))
+def _mean(values: Tensor, seen: Tensor) -> Tensor:
+    """Mean over what was seen."""
+    return torch.where(seen, values, 0.0).sum() / seen.sum().clamp(min=1)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from math import log
 from typing import Any, NamedTuple
 
+import torch
+from torch import Tensor
+
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
 # Below this many values a typical series is too short to learn a chain of forecasts from.
 _SHORT = 400
+# Counts up to here are few enough that their steps matter.
+_SMALL_COUNT = 10
 
 
 class Choice(NamedTuple):
@@ -18,17 +25,15 @@ class Choice(NamedTuple):
     why: str
 
 
-def recipe(panel: Panel, split: Split, season_length: int) -> dict[str, Choice]:
+def recipe(data: SeriesDataModule) -> dict[str, Choice]:
     """Chooses every model option that was left to the data, and the number of training steps.
 
-    Args:
-        panel: The data.
-        split: What is held out of training; of the values only whether some are missing is looked at.
-        season_length: Steps in a season.
+    Of the values held out of training only whether some are missing is looked at.
 
     Returns:
         Choices by option name of `ForecastModule`, and `max_steps`.
     """
+    panel, split, season_length = data.panel, data.split, data.season_length
     ends = split.train_ends(panel.lengths)
     ends = ends[ends >= 2] if (ends >= 2).any() else ends.clamp(min=1)  # what cannot be trained on has no say
     typical = int(ends.float().median())
@@ -38,20 +43,70 @@ def recipe(panel: Panel, split: Split, season_length: int) -> dict[str, Choice]:
     patch = _patch(typical, horizon, season_length)
     size = _size(typical, rows)
     why = f"{rows:,} values, typically {typical:,} a series"
+    hidden = Choice([size.width], why)
+    if panel.past.shape[1]:
+        patch = Choice(horizon, "what is known up to the origin only serves all steps from there")
+    if panel.symbols:
+        told_apart = round(log(rows, max(2, len(panel.symbols))))
+        context = Choice(max(4, told_apart), f"as many as {rows:,} symbols can tell apart")
+        patch = Choice(1, "every symbol hangs on the one before")
+        hidden = Choice([128, 128], "symbols work together")
+        size = size._replace(input_noise=0.0)
+    chain = 1 if panel.symbols else -(-horizon // patch.value)
+    values = _training_values(panel, split)
     whole = panel.fully_observed and int(ends.min()) >= context.value
     return {
         "context_length": context,
         "patch_length": patch,
-        "unroll": Choice(1, "teacher forcing"),
-        "hidden_sizes": Choice([size.width], why),
+        "unroll": Choice(chain, "patches to the horizon"),
+        "feed": Choice("truth", "teacher forcing at every lead, scaled as at the origin"),
+        "hidden_sizes": hidden,
         "residual_blocks": Choice(size.blocks, why),
         "dropout": Choice(size.dropout, why),
         "input_noise": Choice(size.input_noise, why),
-        "head": Choice("quantile", "any shape of distribution"),
-        "scaler": Choice("standard", "series of any level and spread"),
+        "head": _head(panel, values),
+        "scaler": Choice("none", "") if panel.symbols else Choice("standard", "series of any level and spread"),
         "mask_input": Choice(not whole, "nothing is missing" if whole else "values are missing or padded"),
+        "non_negative": _non_negative(panel, values),
         "max_steps": Choice(size.steps, why),
+        "season_length": Choice(season_length, "the data's"),
+        "channels": Choice(panel.values.shape[1], "the data's"),
+        "symbols": Choice(len(panel.symbols), "the data's") if panel.symbols else Choice(0, ""),
+        "covariate_sizes": _covariate_sizes(data),
     }
+
+
+def _covariate_sizes(data: SeriesDataModule) -> Choice:
+    """What the network is told besides the series."""
+    sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size}
+    sizes = {role: columns for role, columns in sizes.items() if columns}
+    return Choice(sizes, "the data's" if sizes else "")
+
+
+def _training_values(panel: Panel, split: Split) -> Tensor:
+    """What was observed in training, flat."""
+    ends = split.train_ends(panel.lengths)
+    row = torch.arange(len(panel.values)) - panel.offsets[:-1].repeat_interleave(panel.offsets.diff())
+    inside = row < ends.clamp(min=1).repeat_interleave(panel.offsets.diff())
+    return panel.values[panel.observed & inside[:, None]]
+
+
+def _head(panel: Panel, values: Tensor) -> Choice:
+    """By the kind of values: symbols, small counts, or anything else."""
+    if panel.symbols:
+        return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
+    counts = bool((values >= 0).all()) and bool((values == values.round()).all())
+    if counts and values.median() <= _SMALL_COUNT:
+        return Choice("negative_binomial", f"whole numbers from 0, half of them at most {_SMALL_COUNT}")
+    return Choice("quantile", "large counts, any shape" if counts else "any shape of distribution")
+
+
+def _non_negative(panel: Panel, values: Tensor) -> Choice:
+    """Where nothing was ever below 0, no forecast should be."""
+    if panel.symbols:
+        return Choice(False, "")
+    above = bool((values >= 0).all())
+    return Choice(above, "no value is below 0" if above else "values go below 0")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:

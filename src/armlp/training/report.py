@@ -21,7 +21,7 @@ from armlp.training.recipe import Choice
 
 _HEADINGS = {
     "mae": "MAE", "smape": "sMAPE", "mase": "MASE", "crps": "CRPS", "coverage_80": "in 80%", "coverage_95": "in 95%",
-    "skill": "skill",
+    "error_rate": "wrong", "nll": "NLL", "perplexity": "perplexity", "skill": "skill",
 }  # fmt: skip
 
 
@@ -70,10 +70,11 @@ class Report(Callback):
 
 
 def print_choices(choices: Mapping[str, Choice]) -> None:
-    """Prints options, their values, and the reasons."""
+    """Prints options, their values, and the reasons; what needs no reason is left out."""
     table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
     for name, choice in choices.items():
-        table.add_row(name, str(choice.value), choice.why)
+        if choice.why:
+            table.add_row(name, str(choice.value), choice.why)
     Console().print(table)
 
 
@@ -101,7 +102,7 @@ def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption:
 def _spelled(metric: str, value: float) -> str:
     if math.isnan(value):
         return ""
-    if metric.startswith("coverage"):
+    if metric.startswith("coverage") or metric == "error_rate":
         return f"{100 * value:.0f}%"
     return f"{value:.3f}" if metric == "skill" else f"{value:,.4g}"
 

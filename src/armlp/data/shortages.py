@@ -1,0 +1,114 @@
+"""Shortages: what data lack for training, for held-out windows or for a forecast, said in one sentence."""
+
+from __future__ import annotations
+
+import warnings
+
+from torch import Tensor
+
+from armlp.data.calendar import spell_time
+from armlp.data.panel import Panel
+from armlp.data.windows import Split
+from armlp.errors import UserError
+
+
+def _rows_needed(split: Split) -> int:
+    """A training part of two rows, and what is held out."""
+    return 2 + (split.val_windows + split.test_windows) * split.horizon
+
+
+def refuse_too_short(panel: Panel, split: Split) -> None:
+    """Refuses data on which nothing can be trained.
+
+    Raises:
+        UserError: No series is long enough; the message names the longest and the length that it needs.
+    """
+    needed = _rows_needed(split)
+    longest = int(panel.lengths.argmax())
+    if panel.lengths[longest] < needed:
+        raise UserError(
+            f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
+            f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
+            "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
+        )
+
+
+def warn_of_short(panel: Panel, split: Split) -> None:
+    """Warns of series that are too short to train on."""
+    short = (split.train_ends(panel.lengths) < 2).nonzero()[:, 0]
+    if not len(short):
+        return
+    needed = _rows_needed(split)
+    names = ", ".join(f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
+    warnings.warn(
+        f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
+        f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out.",
+        stacklevel=3,
+    )
+
+
+def refuse_no_counts(panel: Panel, head: str) -> None:
+    """Refuses values that a head of counts gives no probability.
+
+    Args:
+        panel: The data.
+        head: Its name.
+
+    Raises:
+        UserError: A value is below 0 or no whole number; the message names its series and time.
+    """
+    wrong = (panel.observed & ((panel.values < 0) | (panel.values != panel.values.round()))).any(1).nonzero()[:, 0]
+    if not len(wrong):
+        return
+    row = int(wrong[0])
+    series = int((panel.offsets <= row).sum()) - 1
+    time = panel.calendar.shift(panel.starts[[series]], row - int(panel.offsets[series]))
+    value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
+    raise UserError(
+        f"--model.head {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
+        f"{spell_time(panel.calendar.wall_times(time)[0])} ({len(wrong)} such rows in all): give another head, such "
+        "as --model.head quantile, or whole numbers from 0 on."
+    )
+
+
+def refuse_no_origin(panel: Panel, split: Split, part: str, series: Tensor) -> None:
+    """Refuses data without a single origin in a held-out part.
+
+    Args:
+        panel: The data.
+        split: What is held out.
+        part: `val`, `test` or `predict`.
+        series: `[W]` the series of its origins.
+
+    Raises:
+        UserError: There is none.
+    """
+    if len(series):
+        return
+    longest = int(panel.lengths.argmax())
+    needed = 1 + split.horizon * (1 + (split.test_windows if part == "val" else 0))
+    raise UserError(
+        f"No series of {panel.name} is long enough for the {part} windows: the longest, "
+        f"{panel.ids[longest]!r}, has {int(panel.lengths[longest])} rows and needs {needed}; lower "
+        "--data.horizon, or add rows."
+    )
+
+
+def refuse_unknown_future(panel: Panel, horizon: int) -> None:
+    """Refuses a forecast whose covariates are not known ahead.
+
+    Raises:
+        UserError: They are missing within the horizon `H`; the message names the series and its first such time.
+    """
+    if panel.future is None:
+        return
+    short = (panel.future < horizon).nonzero()[:, 0]
+    if not len(short):
+        return
+    series = [int(short[0])]
+    missing = panel.calendar.shift(panel.starts[series], panel.stored_lengths[series].numpy())
+    raise UserError(
+        f"{panel.name} lacks the --data.known_covariates of series '{panel.ids[series[0]]}' from "
+        f"{spell_time(panel.calendar.wall_times(missing)[0])} on ({len(short)} of {len(panel)} series lack some): "
+        f"append rows with empty targets, {horizon} (--data.horizon) after the last value of every series."
+    )

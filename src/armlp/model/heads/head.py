@@ -1,0 +1,66 @@
+"""What every head can do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from armlp.errors import UserError
+from armlp.model.distributions import Predictive
+
+
+class Head(nn.Module, ABC):
+    """How raw network outputs become a distribution.
+
+    A head maps `raw [..., outputs]` and the window's `shift` and `scale` to a distribution whose values are in data
+    units: the affine map is part of the distribution, so likelihoods of differently scaled series add up.
+    `raw[..., 0]` is a location in network units in every head but that of symbols; that is where the skips go.
+
+    Attributes:
+        outputs: How many raw outputs a value needs.
+        noise: How many uniform numbers a drawn value needs.
+        has_density: Whether the distribution has a likelihood.
+        discrete: Whether its values are integers.
+    """
+
+    outputs: int = 1
+    noise: int = 1
+    has_density: bool = True
+    discrete: bool = False
+
+    @abstractmethod
+    def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
+        """The distribution of values `[..., U(, V)]` in data units.
+
+        Args:
+            raw: `[..., U(, V), outputs]`.
+            shift: Broadcasts against the values, data units.
+            scale: Broadcasts against the values, data units per network unit.
+        """
+
+    def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
+        """What training minimises, per value `[...]`: here the negative log-likelihood of data units.
+
+        Args:
+            distribution: What `forward` returned.
+            value: `[...]`, data units.
+            unit: `[...]` data units; losses that have the units of the data are told in multiples of it.
+        """
+        return -distribution.log_prob(value)
+
+    def scored(self, observed: Tensor) -> Tensor:
+        """Which values of a target `[..., U(, V)]` the likelihood counts: those that were observed."""
+        return observed
+
+
+def positive(raw: Tensor) -> Tensor:
+    """Softplus with a floor that keeps densities finite."""
+    return F.softplus(raw) + 1e-4
+
+
+def check_least(option: str, value: int, least: int) -> None:
+    """Raises a `UserError` that names `--model.option` if its value is below the least that makes sense."""
+    if value < least:
+        raise UserError(f"--model.{option}: {value} is too small; it must be at least {least}.")

@@ -1,0 +1,132 @@
+"""What the network sees of a window: its values, and everything beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from armlp.data.covariates import Covariates
+from armlp.model.scaling import Scaling
+
+ROLES = Covariates._fields
+
+
+class Inputs(nn.Module):
+    """Lays the inputs of one network call side by side, categories and symbols through embeddings.
+
+    Args:
+        context_length: `L`.
+        patch_length: `U`.
+        channels: `V`.
+        mask: Show which values were observed.
+        level: Show how large the window's spread is beside its level.
+        symbols: Size of the alphabet where the values are symbols, otherwise 0.
+        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), for each column the number of its codes, or 0
+            where it holds numbers.
+        members: `E`, each with embeddings of its own.
+    """
+
+    def __init__(
+        self,
+        context_length: int,
+        patch_length: int,
+        channels: int,
+        mask: bool,
+        level: bool,
+        symbols: int,
+        covariate_sizes: Mapping[str, Sequence[int]],
+        members: int,
+    ) -> None:
+        super().__init__()
+        self.context_length, self.patch_length = context_length, patch_length
+        self.mask, self.level, self.symbols, self.members = mask, level, symbols, members
+        self.sizes = {role: list(covariate_sizes.get(role, [])) for role in ROLES}
+        self.symbol_embedding = self._embedding(symbols) if symbols else None
+        self.embeddings = nn.ModuleDict(
+            {
+                f"{role}_{column}": self._embedding_of_categories(size)
+                for role, sizes in self.sizes.items()
+                for column, size in enumerate(sizes)
+                if size
+            }
+        )
+        steps = {"known": context_length + patch_length, "past": context_length, "calendar": 1, "static": 1}
+        columns = {role: sum(embedding_width(size) for size in sizes) for role, sizes in self.sizes.items()}
+        self.width = channels * (context_length * (embedding_width(symbols) + mask) + level)
+        self.width += sum(steps[role] * columns[role] for role in ROLES)
+
+    def _embedding(self, size: int) -> nn.Embedding:
+        return nn.Embedding(self.members * size, embedding_width(size))
+
+    def _embedding_of_categories(self, size: int) -> nn.Embedding:
+        """Training may never reach the code 0 of a category never seen, so it begins in the middle of the others."""
+        embedding = self._embedding(size)
+        nn.init.zeros_(embedding.weight[::size])
+        return embedding
+
+    @property
+    def has_covariates(self) -> bool:
+        """Whether anything is seen besides the series itself."""
+        return any(self.sizes.values())
+
+    def forward(
+        self, network_window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, step: int
+    ) -> Tensor:
+        """All inputs, `[B, width]`.
+
+        Args:
+            network_window: `[B, L(, V)]`, network units, or codes of symbols.
+            observed: `[B, L(, V)]` bool.
+            scaling: Of the context at the origin.
+            covariates: Of the window at the origin and all patches after it.
+            step: How many steps after the origin the patch begins.
+        """
+        if self.symbol_embedding is not None:
+            values = self._embedded(self.symbol_embedding, network_window, self.symbols)
+        else:
+            values = network_window
+        inputs = [values.flatten(1)]
+        if self.mask:
+            inputs.append(observed.flatten(1).to(values.dtype))
+        if self.level:
+            inputs.append((scaling.scale / scaling.magnitude).log().flatten(1))
+        if self.has_covariates:
+            assert covariates is not None, "the model was trained with covariates, and needs them"
+            inputs += self._covariates(covariates, step)
+        return torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+
+    def _covariates(self, covariates: Covariates, step: int) -> list[Tensor]:
+        length, patch = self.context_length, self.patch_length
+        past = covariates.past[:, step:length]
+        seen = {
+            "known": covariates.known[:, step : step + length + patch],
+            # Nobody knows what comes after the origin.
+            "past": F.pad(past, (0, 0, 0, length - past.shape[1])),
+            "calendar": covariates.calendar[:, step : step + 1],
+            "static": covariates.static[:, None],
+        }
+        inputs = []
+        for role, sizes in self.sizes.items():
+            numbers = [column for column, size in enumerate(sizes) if not size]
+            inputs.append(seen[role][..., numbers].flatten(1))
+            for column, size in enumerate(sizes):
+                if size:
+                    embedding = self.embeddings[f"{role}_{column}"]
+                    inputs.append(self._embedded(embedding, seen[role][..., column], size).flatten(1))
+        return inputs
+
+    def _embedded(self, embedding: nn.Module, codes: Tensor, size: int) -> Tensor:
+        """Codes `[B, T(, V)]` as vectors `[B, T(, V), width]`; every member has a table of its own."""
+        codes = codes.long()
+        if self.members > 1:
+            member = torch.arange(self.members, device=codes.device).repeat_interleave(len(codes) // self.members)
+            codes = codes + size * member.view(-1, *[1] * (codes.dim() - 1))
+        return embedding(codes)
+
+
+def embedding_width(size: int) -> int:
+    """How many numbers describe one of `size` codes; a column of numbers is one."""
+    return min(16, round(1.6 * size**0.56)) if size else 1

@@ -1,0 +1,58 @@
+"""Options of `ForecastModule`: what they may be, and which are left to the data."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from armlp.errors import UserError
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
+from armlp.training.optimizers import OPTIMIZERS
+from armlp.training.schedule import SCHEDULES
+
+# What of the options shapes the network itself.
+NETWORK_OPTIONS = tuple(inspect.signature(AutoregressiveMLP).parameters)
+
+# What is settled from the data where it is left out.
+CHOSEN = (
+    "context_length", "patch_length", "unroll", "feed", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
+    "mask_input", "input_noise", "non_negative", "season_length", "channels", "symbols", "covariate_sizes",
+)  # fmt: skip
+
+_CHOICES = {
+    "objective": OBJECTIVES,
+    "loss_units": LOSS_UNITS,
+    "feed": FEEDS,
+    "lead_weighting": LEAD_WEIGHTS,
+    "schedule": SCHEDULES,
+    "optimizer": OPTIMIZERS,
+}
+_LEAST = {
+    "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
+    "input_noise": 0, "averaging": 0,
+}  # fmt: skip
+
+
+def check_options(options: Mapping[str, Any]) -> None:
+    """Refuses what no training could use; the network checks what is its own.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    for name, choices in _CHOICES.items():
+        if options[name] is not None and options[name] not in choices:
+            raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
+    for name, least in _LEAST.items():
+        value = options[name]
+        if value is not None and value < least:
+            raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
+    for name in ("unroll_growth", "averaging"):
+        if options[name] > 1:
+            raise UserError(f"--model.{name}: {options[name]} is more than the whole training; give a share up to 1.")
+    gradient = options["gradient"]
+    if gradient not in GRADIENTS and not (isinstance(gradient, int) and gradient >= 1):
+        raise UserError(
+            f"--model.gradient: {gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches."
+        )

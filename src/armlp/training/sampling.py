@@ -1,0 +1,50 @@
+"""Sampling: how the paths of windows are drawn, each series by itself."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from armlp.data.panel import Panel
+from armlp.data.windows import Windows
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.rollout import path_noise, rollout
+
+
+class Sampling(NamedTuple):
+    """How forecasts are drawn.
+
+    Attributes:
+        num_paths: `P`.
+        seed: Of the paths.
+        temperature: Of symbols and bins.
+        top_k: Of symbols and bins.
+    """
+
+    num_paths: int = 200
+    seed: int = 0
+    temperature: float = 1.0
+    top_k: int | None = None
+
+    def paths(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
+        """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch."""
+        noise = path_noise(
+            panel.keys[windows.series.cpu()],
+            windows.origin.cpu(),
+            self.num_paths,
+            horizon,
+            (*windows.context.shape[2:], network.head.noise),
+            self.seed,
+        )
+        return rollout(
+            network,
+            windows.context,
+            horizon,
+            self.num_paths,
+            windows.observed,
+            noise.to(windows.context.device),
+            windows.covariates,
+            self.temperature,
+            self.top_k,
+        )
