@@ -1,0 +1,78 @@
+"""How cheap is an ensemble? Times the training of E members as one batched network beside that of a single one.
+
+    python scripts/how_cheap_is_an_ensemble.py [--members 5] [--steps 60] [--repeats 5]
+
+Whole `Trainer.fit` loops on the catalog's `sine`, from the first step to the last, interleaved; prints medians. Run it
+with OMP_NUM_THREADS=1 to have one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+from rich.table import Table
+
+import armlp
+from armlp.training.defaults import TRAINER, quiet
+
+SIZES = {
+    "[64]": {"hidden_sizes": [64], "residual_blocks": 0},
+    "[128] + 1 block": {"hidden_sizes": [128], "residual_blocks": 1},
+    "[256] + 2 blocks": {"hidden_sizes": [256], "residual_blocks": 2},
+}
+
+
+class Clock(Callback):
+    """Seconds between the first training step and the last."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.begin = time.perf_counter()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.seconds = time.perf_counter() - self.begin
+
+
+def main() -> None:
+    """Prints one row per size of the network and of the batch."""
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    for option, default in {"members": 5, "steps": 60, "repeats": 5}.items():
+        arguments.add_argument(f"--{option}", type=int, default=default)
+    options = arguments.parse_args()
+    quiet()
+    several = f"{options.members} members"
+    table = Table("network", "batch", "1 member, ms a step", several, f"of {options.members} trainings")
+    for batch_size in (64, 256):
+        for name, size in SIZES.items():
+            times: dict[int, list[float]] = {1: [], options.members: []}
+            for _ in range(options.repeats):
+                for members, found in times.items():
+                    found.append(step_time(members, batch_size, options.steps, size))
+            one, many = (1000 * statistics.median(found) for found in times.values())
+            share = f"{100 * many / (options.members * one):.0f}%"
+            table.add_row(name, str(batch_size), f"{one:.2f}", f"{many:.2f}", share)
+    Console(width=110).print(table)
+
+
+def step_time(members: int, batch_size: int, steps: int, size: dict[str, object]) -> float:
+    """Seconds a step."""
+    clock = Clock()
+    trainer = Trainer(
+        **TRAINER,
+        max_steps=steps,
+        limit_val_batches=0,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[clock],
+    )
+    data = armlp.SeriesDataModule("sine", batch_size=batch_size)
+    trainer.fit(armlp.ForecastModule(context_length=72, patch_length=24, members=members, **size), datamodule=data)
+    return clock.seconds / steps
+
+
+if __name__ == "__main__":
+    main()

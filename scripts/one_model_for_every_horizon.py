@@ -1,0 +1,141 @@
+"""Is one one-step model enough for every horizon? Rolls it out to 96, 192, 336 and 720 hours of ETTh1.
+
+    python scripts/one_model_for_every_horizon.py [--part val|test] [--models 'none K=24,none K=1'] [max_steps=100 ...]
+
+The standard protocol: 12, 4 and 4 months of 30 x 24 hours to train, validate and test, seven channels standardised by
+their training part, every stride-1 window of a part, its context reaching back before the part. The models are linear
+(no hidden layer) and emit one value a call. They differ in K, the calls chained in a training example, where K=1 is
+teacher forcing, and in the window's scaler: none, or standard, which makes forecasts follow the level of the context.
+`standard` is the package's default; on the validation part `none` is the better one, on the test part the worse one.
+Every `name=value` is an option of `ForecastModule`, `SeriesDataModule` or the Trainer in place of what was chosen on
+the validation part. The file is read from the folder ARMLP_DATA if it is there, and downloaded otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from typing import Any
+
+import pandas as pd
+import torch
+import yaml
+from lightning.pytorch import Trainer, seed_everything
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+import armlp
+from armlp.data import catalog
+from armlp.forecaster import taken
+from armlp.training.defaults import TRAINER, quiet
+
+MONTH = 30 * 24
+BORDERS = {"train": 12 * MONTH, "val": 16 * MONTH, "test": 20 * MONTH}
+HORIZONS = (96, 192, 336, 720)
+# Published, one model per horizon: Zeng et al. (2023), Li et al. (2023), Nie et al. (2023).
+PUBLISHED = {
+    "DLinear": (0.375, 0.405, 0.439, 0.472),
+    "RLinear": (0.366, 0.404, 0.420, 0.442),
+    "PatchTST": (0.370, 0.413, 0.422, 0.447),
+}
+# Chosen on the validation part: scripts/LOG.md.
+CHOSEN: dict[str, Any] = {
+    "context_length": 336,
+    "patch_length": 1,
+    "hidden_sizes": [],
+    "residual_blocks": 0,
+    "dropout": 0.0,
+    "mask_input": False,
+    "input_noise": 0.0,
+    "season_length": 24,
+    "seasonal_skip": False,
+    "channels": 1,
+    "head": "point",
+    "loss_units": "data",
+    "feed": "mean",
+    "weight_decay": 0.0,
+    "batch_size": 256,
+    "learning_rate": 2e-3,
+}
+# Each number of steps and the larger K of each scaler were chosen likewise.
+MODELS: dict[str, dict[str, Any]] = {
+    "none K=24": {"scaler": "none", "unroll": 24, "max_steps": 500},
+    "none K=1": {"scaler": "none", "unroll": 1, "max_steps": 1000},
+    "standard K=96": {"scaler": "standard", "unroll": 96, "max_steps": 500},
+    "standard K=1": {"scaler": "standard", "unroll": 1, "max_steps": 1000},
+}
+
+
+def main() -> None:
+    """Prints one row per model."""
+    quiet()
+    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    arguments.add_argument("--part", choices=("val", "test"), default="test")
+    arguments.add_argument("--models", default=",".join(MODELS))
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("options", nargs="*", metavar="NAME=VALUE")
+    given = arguments.parse_args()
+    options = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in given.options)}
+    values = standardised()
+    table = Table(title=f"ETTh1, {given.part} part, MSE (MAE) by horizon", title_justify="left")
+    for heading in ("model", *map(str, HORIZONS), "mean", "fit s", "roll s"):
+        table.add_column(heading, justify="left" if heading == "model" else "right")
+    for name in given.models.split(","):
+        begin = time.perf_counter()
+        network = trained(values, {"seed": given.seed} | CHOSEN | MODELS[name] | options)
+        fitted = time.perf_counter()
+        squares, absolutes = errors(network, values, given.part)
+        seconds = (f"{fitted - begin:.0f}", f"{time.perf_counter() - fitted:.0f}")
+        cells = [f"{square:.3f} ({absolute:.3f})" for square, absolute in zip(squares, absolutes, strict=True)]
+        table.add_row(name, *cells, *seconds)
+        print(name, *given.options, *cells, *seconds, flush=True)
+    if given.part == "test":
+        for name, numbers in PUBLISHED.items():
+            means = (*numbers, sum(numbers) / len(numbers))
+            table.add_row(f"{name}, 4 models", *(f"{number:.3f}        " for number in means), "", "")
+    Console(width=118).print(table)
+
+
+def standardised() -> pd.DataFrame:
+    """The 20 months, wide, every channel with mean 0 and standard deviation 1 over the first twelve."""
+    table = pd.read_csv(catalog.get("etth1").load(), index_col="date", parse_dates=True).iloc[: BORDERS["test"]]
+    train = table.iloc[: BORDERS["train"]]
+    return (table - train.mean()) / train.std(ddof=0)
+
+
+def trained(values: pd.DataFrame, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
+    """A network trained on the training part alone; nothing here looks at the rest."""
+    seed_everything(options["seed"], verbose=False)
+    held_out = {"horizon": 96, "val_windows": 4 * MONTH // 96, "test_windows": 4 * MONTH // 96}
+    data = armlp.SeriesDataModule(
+        values.reset_index(), time_column="date", layout="wide", **held_out | taken(armlp.SeriesDataModule, options)
+    )
+    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    with tempfile.TemporaryDirectory() as folder:
+        quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+        Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options).fit(module, datamodule=data)
+    assert module.network is not None
+    return module.network.eval()
+
+
+def errors(network: armlp.AutoregressiveMLP, values: pd.DataFrame, part: str) -> tuple[list[float], list[float]]:
+    """MSE and MAE at every horizon, and their means, over all channels, windows and leads of a part."""
+    last = BORDERS[part]
+    first = last - 4 * MONTH
+    series = torch.tensor(values.to_numpy().T, dtype=torch.float32)  # [S, N]
+    origins = range(first, last - HORIZONS[0] + 1)
+    contexts = torch.cat([series[:, origin - network.context_length : origin] for origin in origins])
+    forecasts = armlp.rollout(network, contexts, HORIZONS[-1])[:, 0].unflatten(0, (len(origins), -1))  # [W, S, H]
+    squares, absolutes = [], []
+    for horizon in HORIZONS:
+        truth = series[:, first:last].unfold(1, horizon, 1).transpose(0, 1)
+        error: Tensor = forecasts[: len(truth), :, :horizon] - truth
+        squares.append(error.square().mean().item())
+        absolutes.append(error.abs().mean().item())
+    return [*squares, sum(squares) / len(squares)], [*absolutes, sum(absolutes) / len(absolutes)]
+
+
+if __name__ == "__main__":
+    main()
