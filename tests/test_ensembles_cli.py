@@ -23,7 +23,7 @@ OPTIONS = {
     ],
     "the last link of a chain": ["--model.patch_length=2", "--model.unroll=3", "--model.gradient=last"],
     "seasons": ["--model.scaler=seasonal", "--model.context_length=48"],
-    "energy": ["--model.objective=energy", "--model.patch_length=1", "--model.lead_weighting=near"],
+    "energy": ["--model.objective=energy", "--model.patch_length=1"],
 }  # fmt: skip
 
 

@@ -57,7 +57,7 @@ def oracles(name, raw, shift=4.0, scale=3.0):
         def mixture(row):
             weights = special.softmax(row[1:4])
             parts = stats.norm(shift + scale * (row[0] + row[4:7] + [-1, 0, 1]), scale * softplus(row[7:10]))
-            return lambda x: math.log((weights * parts.pdf(x)).sum())
+            return lambda x: special.logsumexp(np.log(weights) + parts.logpdf(x))
 
         return [mixture(row) for row in raw]
     if name in ("poisson", "negative_binomial"):
