@@ -94,7 +94,8 @@ class Scoreboard:
             board.to("cpu")
         for metric in ("coverage_80", "coverage_95"):
             rows[BASELINE].pop(metric, None)
-        on = next(name for name in _SKILL_ON if not math.isnan(rows[BASELINE].get(name, math.nan)))
+        measured = [name for name in _SKILL_ON if not math.isnan(rows[BASELINE].get(name, math.nan))]
+        on = measured[0] if measured else next(iter(rows[BASELINE]))  # where nothing was observed there is no skill
         ours, theirs = rows[MODEL][on], rows[BASELINE][on]
         rows[MODEL]["skill"] = 1 - ours / theirs if theirs > 0 else float("nan")
         rows[BASELINE]["skill"] = 0.0

@@ -79,8 +79,8 @@ def unrolled_objective(
 ) -> Objective:
     """The loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
-    Every patch after the first sees the model's own output before it, and the gradient runs through the whole
-    chain: the model learns to stay good when it is fed what it wrote itself.
+    Fed by its own output, a model learns to stay good when it sees what it wrote itself, with the gradient running
+    through the whole chain. Fed by the truth, it learns what lies far from the origin, whose scaling it keeps.
 
     Samy Bengio et al. (2015), Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks,
     https://arxiv.org/abs/1506.03099
@@ -123,29 +123,23 @@ def unrolled_objective(
     if feed == "truth" and len(targets) > _LINKS:
         judged = set(torch.randperm(len(targets))[:_LINKS].tolist())
     for link, target in enumerate(targets):
-        if feed == "truth" and link > 0:
-            before = targets[link - 1], told[link - 1]
-            window, observed = (
-                torch.cat([part, new], 1)[:, model.patch_length :]
-                for part, new in zip((window, observed), before, strict=True)
-            )
-        if link not in judged:
-            continue
-        distribution = model.conditional(window, observed, scaling, covariates, link * model.patch_length)
-        if with_nll and model.head.has_density:
-            likelihoods.append(distribution.log_prob(target).detach())
-        if objective == "head":
-            losses.append(model.head.loss(distribution, target, rows(unit)))
-            if link + 1 == len(targets):
-                break
-        if feed == "truth":
-            continue
-        patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
-        draws.append(patch)
-        window = torch.cat([window, patch], 1)[:, model.patch_length :]
-        if (link + 1) % links == 0:
-            window = window.detach()
-        observed = torch.cat([observed, torch.ones_like(patch, dtype=torch.bool)], 1)[:, model.patch_length :]
+        is_last = link + 1 == len(targets)
+        patch, seen = target, told[link]
+        if link in judged:
+            distribution = model.conditional(window, observed, scaling, covariates, link * model.patch_length)
+            if with_nll and model.head.has_density:
+                likelihoods.append(distribution.log_prob(target).detach())
+            if objective == "head":
+                losses.append(model.head.loss(distribution, target, rows(unit)))
+            if feed != "truth" and not (is_last and objective == "head"):
+                patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
+                seen = torch.ones_like(patch, dtype=torch.bool)
+                draws.append(patch)
+        if not is_last:
+            window = torch.cat([window, patch], 1)[:, model.patch_length :]
+            if (link + 1) % links == 0:
+                window = window.detach()
+            observed = torch.cat([observed, seen], 1)[:, model.patch_length :]
 
     def by_window(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), 1).unflatten(0, (members, len(windows.context), paths))
@@ -153,20 +147,20 @@ def unrolled_objective(
     leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
     lead = torch.cat([leads[link] for link in sorted(judged)])
     scored = model.head.scored(windows.target_observed[:, lead])
-    seen = scored if objective == "head" else windows.target_observed
+    counted = scored if objective == "head" else windows.target_observed
     if objective == "head":
         loss = by_window(losses).mean((0, 2))
     else:
         truth = windows.target / unit
         scores = [
-            crps(future, truth) if objective == "crps" else energy_score(future, truth, seen)
+            crps(future, truth) if objective == "crps" else energy_score(future, truth, counted)
             for future in by_window(draws) / unit[:, None]
         ]
         loss = torch.stack(scores).mean(0)
     weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
     weights = weights.view(-1, *[1] * (loss.dim() - 2))
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
-    return Objective(_mean(weights * loss, seen), nll)
+    return Objective(_mean(weights * loss, counted), nll)
 
 
 def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
