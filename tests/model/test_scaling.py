@@ -34,7 +34,7 @@ def oracle(scaler, values, seen):
         phases = [values[seen & (steps % SEASON == phase)] for phase in range(SEASON)]
         means = np.array([phase.mean() if len(phase) else kept.mean() for phase in phases])[steps % SEASON]
         spread = np.sqrt(np.mean((values - means)[seen] ** 2))
-        return means, spread if spread > 1e-9 else np.abs(kept).mean() / 100  # no step was seen twice
+        return means, spread if spread > 1e-9 else kept.std()  # no step of the season was seen twice
     quarters = np.quantile(kept, [0.25, 0.75])
     shift = {"standard": kept.mean(), "last": kept[-1], "robust": np.median(kept)}[scaler]
     scale = (quarters[1] - quarters[0]) / 1.349 if scaler == "robust" else kept.std()

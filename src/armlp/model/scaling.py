@@ -84,12 +84,14 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor, season_length: 
         return Scaling(torch.zeros_like(magnitude), torch.ones_like(magnitude), magnitude)
     if scaler == "mean_abs":
         return Scaling(torch.zeros_like(magnitude), magnitude, magnitude)
-    shift = around = _mean(kept, observed)
-    if scaler == "seasonal" and 1 < season_length <= context.shape[1] // 2:
-        shift, around = _seasonal_means(kept, observed, season_length, around)
+    shift = mean = _mean(kept, observed)
     # In units of the magnitude, so that the squares of very large and very small values stay in float32.
-    deviation = torch.where(observed, (context - around) / magnitude, 0.0)
+    deviation = torch.where(observed, (context - mean) / magnitude, 0.0)
     spread = _mean(deviation.square(), observed).sqrt()
+    if scaler == "seasonal" and 1 < season_length <= context.shape[1] // 2:
+        shift, along = _seasonal_means(kept, observed, season_length, mean)
+        left = _mean(torch.where(observed, (context - along) / magnitude, 0.0).square(), observed).sqrt()
+        spread = torch.where(left > _ROUNDING, left, spread)  # a season may repeat itself exactly
     if scaler == "last":
         place = torch.where(observed, torch.arange(context.shape[1], device=context.device).view(_column(context)), -1)
         shift = context.gather(1, place.argmax(1, keepdim=True))
