@@ -321,11 +321,14 @@ def test_bfloat16_autocast_changes_nothing_but_precision(head, skips):
         with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
             distribution = network(context)
             loss = network.head.loss(distribution, value, torch.ones(4, 1))
-            answers.append(torch.stack([distribution.mean, loss]))
-            assert distribution.draw(noise).dtype == torch.float32
+            drawn = distribution.draw(noise)
+            assert drawn.dtype == torch.float32
+            # A draw may land in the next count or bin.
+            jumps = network.head.discrete or head == "categorical"
+            answers.append(torch.stack([distribution.mean, loss, *([] if jumps else [drawn])]))
     assert answers[1].dtype == torch.float32
     assert not answers[0].equal(answers[1])
-    assert torch.allclose(*answers, rtol=0.2, atol=0.4)
+    assert torch.allclose(*answers, rtol=0.1, atol=0.4 if head == "categorical" else 0.2)
 
 
 @pytest.mark.parametrize(

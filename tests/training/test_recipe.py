@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.module import NETWORK_OPTIONS
+from armlp.training.module import ForecastModule
+from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.recipe import Choice
 from armlp.training.recipe import recipe as recipe_of
 
@@ -116,3 +117,10 @@ def test_symbols_are_told_as_what_they_are(make_panel: Any):
     expected = {"head": "symbols", "symbols": 3, "scaler": "none", "patch_length": 1, "non_negative": False}
     assert {name: choices[name] for name in expected} == expected
     assert choices["input_noise"] == 0
+
+
+def test_the_chain_reaches_the_horizon_whatever_the_patch_that_was_given(make_table):
+    for patch, chain in ((1, 6), (4, 2), (6, 1), (20, 1)):
+        module = ForecastModule(patch_length=patch)
+        module.settle(SeriesDataModule(make_table(rows=500), horizon=6))
+        assert (module.hparams["unroll"], module.hparams["feed"]) == (chain, "truth")

@@ -8,6 +8,7 @@ from typing import Any
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.shortages import refuse_no_counts
 from armlp.errors import UserError
+from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.initial import MOST_INPUTS
 from armlp.training.recipe import Choice
@@ -83,7 +84,8 @@ def refuse_other_data(options: Mapping[str, Any], data: SeriesDataModule, choice
             f"{panel.name} has {found}; give the covariates and --data.calendar_inputs of its training, and "
             "times of the same frequency, or train anew."
         )
-    if options["head"] in ("poisson", "negative_binomial"):
+    head = HEADS.get(options["head"])  # one that is not known is refused where the network is built
+    if head is not None and head.discrete and not panel.symbols:
         refuse_no_counts(panel, options["head"])
 
 

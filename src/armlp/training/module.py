@@ -170,7 +170,7 @@ class ForecastModule(LightningModule):
         Returns:
             What the data would choose, of every option.
         """
-        choices = recipe(data)
+        choices = recipe(data, self.hparams["patch_length"])
         if self.network is None:
             if self.hparams["hidden_sizes"] == []:
                 choices["residual_blocks"] = Choice(0, "no layer before them")

@@ -25,10 +25,14 @@ class Choice(NamedTuple):
     why: str
 
 
-def recipe(data: SeriesDataModule) -> dict[str, Choice]:
+def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str, Choice]:
     """Chooses every model option that was left to the data, and the number of training steps.
 
     Of the values held out of training only whether some are missing is looked at.
+
+    Args:
+        data: The data.
+        patch_length: `U`, where it was not left to the data.
 
     Returns:
         Choices by option name of `ForecastModule`, and `max_steps`.
@@ -52,7 +56,7 @@ def recipe(data: SeriesDataModule) -> dict[str, Choice]:
         patch = Choice(1, "every symbol hangs on the one before")
         hidden = Choice([128, 128], "symbols work together")
         size = size._replace(input_noise=0.0)
-    chain = 1 if panel.symbols else -(-horizon // patch.value)
+    chain = 1 if panel.symbols else -(-horizon // (patch_length or patch.value))
     values = _training_values(panel, split)
     whole = panel.fully_observed and int(ends.min()) >= context.value
     return {
