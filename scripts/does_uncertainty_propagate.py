@@ -35,14 +35,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from rich.console import Console
 from rich.table import Table
+from what_helps import train
 
 import armlp
 from armlp.data import catalog
 from armlp.forecaster import taken
-from armlp.training.defaults import TRAINER, quiet
+from armlp.training.defaults import quiet
 
 HORIZON, PATHS = 48, 200
 LEADS = (1, 12, 24, 48)
@@ -198,9 +199,7 @@ def trained(problem: Problem, seed: int, options: dict[str, Any]) -> armlp.Autor
     given = {"horizon": HORIZON, "season_length": problem.season, "seed": seed} | taken(armlp.SeriesDataModule, options)
     data = armlp.SeriesDataModule(problem.table, **given)
     module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
-    with tempfile.TemporaryDirectory() as folder:
-        quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-        Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options).fit(module, datamodule=data)
+    train(module, data, options)
     assert module.network is not None
     return module.network.eval()
 

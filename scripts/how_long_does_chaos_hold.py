@@ -14,7 +14,6 @@ another stretch of the same trajectory.
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from typing import Any
 
@@ -22,14 +21,15 @@ import numpy as np
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from rich.console import Console
 from rich.table import Table
+from what_helps import train
 
 import armlp
 from armlp.data import generated
 from armlp.forecaster import taken
-from armlp.training.defaults import TRAINER, quiet
+from armlp.training.defaults import quiet
 
 STEP, EXPONENT, LIMIT = 0.02, 0.9056, 0.4
 POINTS, STARTS, APART, HORIZON = 10_000, 40, 250, 1000
@@ -107,9 +107,7 @@ def trained(states: np.ndarray, options: dict[str, Any]) -> armlp.Autoregressive
     data_options = {"layout": "vector", "horizon": held_out, "season_length": 1}
     data = armlp.SeriesDataModule(table, **data_options | taken(armlp.SeriesDataModule, options))
     module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
-    with tempfile.TemporaryDirectory() as folder:
-        quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-        Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options).fit(module, datamodule=data)
+    train(module, data, options)
     assert module.network is not None
     return module.network.eval()
 

@@ -14,22 +14,22 @@ the validation part. The file is read from the folder ARMLP_DATA if it is there,
 from __future__ import annotations
 
 import argparse
-import tempfile
 import time
 from typing import Any
 
 import pandas as pd
 import torch
 import yaml
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import seed_everything
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
+from what_helps import train
 
 import armlp
 from armlp.data import catalog
 from armlp.forecaster import taken
-from armlp.training.defaults import TRAINER, quiet
+from armlp.training.defaults import quiet
 
 MONTH = 30 * 24
 BORDERS = {"train": 12 * MONTH, "val": 16 * MONTH, "test": 20 * MONTH}
@@ -113,9 +113,7 @@ def trained(values: pd.DataFrame, options: dict[str, Any]) -> armlp.Autoregressi
         values.reset_index(), time_column="date", layout="wide", **held_out | taken(armlp.SeriesDataModule, options)
     )
     module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
-    with tempfile.TemporaryDirectory() as folder:
-        quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-        Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options).fit(module, datamodule=data)
+    train(module, data, options)
     assert module.network is not None
     return module.network.eval()
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer, seed_everything
@@ -45,13 +46,17 @@ def scores(source: str, fold: int, options: dict[str, object]) -> dict[str, floa
     windows = data_options.get("val_windows", 1)
     data = SeriesDataModule(source, **data_options | {"test_windows": windows * fold})
     module = ForecastModule(**{"val_paths": 100} | model_options)
-    with tempfile.TemporaryDirectory() as folder:
-        quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-        trainer = Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options)
-        trainer.fit(module, datamodule=data)
-        validator = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
-        validator.validate(module, datamodule=data, verbose=False)
+    train(module, data, options)
+    validator = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    validator.validate(module, datamodule=data, verbose=False)
     return module.scores[MODEL]
+
+
+def train(module: ForecastModule, data: SeriesDataModule, options: dict[str, Any]) -> None:
+    """Trains to the end, with options of the Trainer, and keeps nothing but the weights."""
+    quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(**TRAINER | quietly | {"default_root_dir": folder} | options).fit(module, datamodule=data)
 
 
 if __name__ == "__main__":

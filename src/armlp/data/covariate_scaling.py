@@ -29,8 +29,7 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
     """
     if not any(panel.covariate_columns.values()):
         return {role: [] for role in ROLES}
-    row = torch.arange(len(panel.values)) - panel.offsets[:-1].repeat_interleave(panel.stored_lengths)
-    seen = row < ends.repeat_interleave(panel.stored_lengths)
+    seen = panel.before(ends)
     values = {"known": panel.known[seen], "past": panel.past[seen], "static": panel.static[ends > 0]}
     return {
         role: [

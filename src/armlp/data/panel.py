@@ -122,6 +122,11 @@ class Panel:
         """Whether windows carry covariates or features of the calendar."""
         return self.calendar_inputs or any(self.covariate_columns.values())
 
+    def before(self, ends: Tensor) -> Tensor:
+        """`[N]` bool, which rows lie before the row `ends [S]` of their series."""
+        row = torch.arange(len(self.values)) - self.offsets[:-1].repeat_interleave(self.stored_lengths)
+        return row < ends.repeat_interleave(self.stored_lengths)
+
     def series(self, index: int) -> Tensor:
         """`[n, V]` values of one series' history, data units, a view."""
         first = self.offsets[index]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from math import log
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
@@ -89,10 +88,8 @@ def _covariate_sizes(data: SeriesDataModule) -> Choice:
 
 def _training_values(panel: Panel, split: Split) -> Tensor:
     """What was observed in training, flat."""
-    ends = split.train_ends(panel.lengths)
-    row = torch.arange(len(panel.values)) - panel.offsets[:-1].repeat_interleave(panel.offsets.diff())
-    inside = row < ends.clamp(min=1).repeat_interleave(panel.offsets.diff())
-    return panel.values[panel.observed & inside[:, None]]
+    ends = split.train_ends(panel.lengths).clamp(min=1)
+    return panel.values[panel.observed & panel.before(ends)[:, None]]
 
 
 def _head(panel: Panel, values: Tensor) -> Choice:
