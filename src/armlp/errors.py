@@ -7,3 +7,8 @@ class UserError(ValueError):
     Its message is one sentence that names the file, series, column or option, says what was found and
     what is needed, and gives the fix. The command line prints it without a traceback and exits with 2.
     """
+
+
+def one_line(error: Exception) -> str:
+    """What an exception of a library says, short enough for the middle of a sentence."""
+    return " ".join(str(error).split())[:160].rstrip(".")

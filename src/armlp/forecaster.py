@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.files import prepare_output
+from armlp.data.outputs import prepare_output
 from armlp.data.symbols import spell_symbols
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint

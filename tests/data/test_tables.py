@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from armlp.data.answers import to_table
 from armlp.data.calendar import spell_time
-from armlp.data.files import prepare_output, write_table
+from armlp.data.outputs import prepare_output, write_table
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel
 from armlp.errors import UserError
@@ -417,8 +417,7 @@ def test_missing_ids_and_times_are_named() -> None:
     expect(
         error_of(table.assign(unique_id=table.unique_id.where(table.index != 2))),
         "'unique_id'",
-        "1 empty",
-        "row 3",
+        "is empty in row 3",
     )
     expect(error_of(table.assign(ds=table.ds.where(table.index != 7))), "'ds'", "row 8, series 'b'")
 

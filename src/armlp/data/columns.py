@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,70 +11,54 @@ import numpy as np
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
-    import narwhals as nw
     import pyarrow as pa
+
+    from armlp.data.sources import Part
+
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 class Column:
-    """One column of a table on its way to numpy.
+    """One column of a part of a table, on its way to numpy.
 
     Args:
-        frame: The table.
-        column: The name of the column.
-        table: What to call the table in messages.
+        part: The rows.
+        name: Of the column.
         option: The option that names the column, in CLI spelling.
-        row: How to name a row in messages, given its number.
+        row: How to name a row in messages, given its number in the part.
     """
 
-    def __init__(
-        self,
-        frame: nw.DataFrame[Any],
-        column: str,
-        table: str,
-        option: str,
-        row: Callable[[int], str] = lambda row: f"row {row + 1}",
-    ) -> None:
-        import narwhals as nw
+    def __init__(self, part: Part, name: str, option: str, row: Callable[[int], str] | None = None) -> None:
         import pyarrow as pa
 
-        self.name, self.table, self.option, self.row = column, table, option, row
-        try:
-            arrow = frame[column].to_arrow()
-        except (pa.ArrowException, TypeError, ValueError) as error:
-            raise self.error("holds values of different types", "one type") from error
+        self.name, self.table, self.option = name, part.name, option
+        self.row: Callable[[int], str] = row or (lambda row: f"row {part.first + row + 1}")
+        arrow = part.table.column(name).combine_chunks()
+        self.type: pa.DataType = arrow.type
         if pa.types.is_dictionary(arrow.type):
             # The categories that do not occur, and their order, mean nothing here.
-            self.dtype: Any = nw.Categorical()
             arrow = arrow.cast(arrow.type.value_type)
-        else:
-            self.dtype = nw.from_native(pa.chunked_array([arrow]), series_only=True).dtype
-        self.arrow: pa.Array = arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow
+        self.arrow: pa.Array = arrow
 
     def error(self, found: str, needed: str) -> UserError:
         """The sentence that says what the column holds and what it should."""
         return UserError(f"{self.table}: column '{self.name}' {found}, but {self.option} needs {needed}.")
 
-    def ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """Number each row's series.
-
-        Returns:
-            codes: `[rows]` int64 place in `ids`.
-            ids: `[S]` the different ids, ascending.
-        """
+    def ids(self) -> pa.Array:
+        """The ids, none of them missing."""
         import pyarrow as pa
 
         self._refuse_missing("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
             raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
-        encoded = self.arrow.dictionary_encode()
-        ids = encoded.dictionary.to_numpy(zero_copy_only=False)
-        order = np.argsort(ids, kind="stable")
-        rank = np.empty(len(ids), dtype=np.int64)
-        rank[order] = np.arange(len(ids))
-        return rank[encoded.indices.to_numpy()], ids[order]
+        return self.arrow
 
-    def times(self) -> tuple[np.ndarray, str | None]:
+    def times(self, spelled: SpelledTimes | None = None) -> tuple[np.ndarray, str | None]:
         """Read times.
+
+        Args:
+            spelled: What the text of the whole column means, where it is text.
 
         Returns:
             times: `[rows]` int64, or datetime64[ns] of UTC (of the wall where there is no zone).
@@ -96,28 +80,12 @@ class Column:
             except pa.ArrowInvalid as error:
                 raise self.error("holds times outside the years 1678 to 2261", "times within them") from error
             return instants.to_numpy(zero_copy_only=False).view("datetime64[ns]"), timezone
-        if self.is_text:
-            return self._parsed_times()
+        if self.is_text and spelled is not None:
+            return spelled.read(self), spelled.timezone
         raise self.error(f"holds {self._kind}", "datetimes, dates, text that spells them, or integers")
 
-    def _parsed_times(self) -> tuple[np.ndarray, str | None]:
-        encoded = self.arrow.dictionary_encode()
-        spelled = encoded.dictionary.to_numpy(zero_copy_only=False)
-        codes = encoded.indices.to_numpy()
-        parsed = parse_times(spelled)
-        if isinstance(parsed, str):
-            row = int(np.argmax(codes == np.flatnonzero(spelled == parsed)[0]))
-            found = f"holds '{parsed}' ({self.row(row)}), which does not read as a time like the others"
-            raise self.error(found, "times spelled like 2000-12-31 23:00")
-        timezone = None if parsed.tz is None else str(parsed.tz)
-        naive = parsed if parsed.tz is None else parsed.tz_convert("UTC").tz_localize(None)
-        try:
-            return np.asarray(naive.as_unit("ns").to_numpy())[codes], timezone
-        except ValueError as error:
-            raise self.error("holds times outside the years 1678 to 2261", "times within them") from error
-
     def values(self) -> np.ndarray:
-        """Read numbers: `[rows]` float32, NaN where missing."""
+        """Read numbers: `[rows]` float64 within float32, NaN where missing."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -127,39 +95,23 @@ class Column:
             hint = ", or pass --data.symbols true if they are symbols" if may_be_symbols else ""
             raise self.error(f"holds {found}", f"numbers{hint}")
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
-        numbers = wide.to_numpy(zero_copy_only=False)
-        with np.errstate(over="ignore"):
-            narrow = numbers.astype(np.float32)
-        infinite = np.flatnonzero(np.isinf(narrow))
-        if infinite.size:
-            row = int(infinite[0])
+        numbers = np.asarray(wide.to_numpy(zero_copy_only=False), dtype=np.float64)
+        # One pass tells that nothing is too large, as nearly always; nan compares as false.
+        if np.fmax.reduce(np.abs(numbers), initial=0.0) > _LARGEST:
+            row = int(np.flatnonzero(np.abs(numbers) > _LARGEST)[0])
             if np.isinf(numbers[row]):
-                raise self.error(
-                    f"holds {numbers[row]} ({self.row(row)}; {infinite.size} in all)",
-                    "finite numbers, with missing values empty",
-                )
+                raise self.error(f"holds {numbers[row]} ({self.row(row)})", "finite numbers, with missing values empty")
             raise self.error(f"holds {numbers[row]:g} ({self.row(row)})", "numbers within float32, up to 3.4e38")
-        return np.asarray(narrow)
+        return numbers
 
-    def categories(self, empty_is_one: bool) -> tuple[np.ndarray, tuple[str, ...]]:
-        """Code categories.
+    def labels(self) -> pa.Array:
+        """Text, or values of any other type, as labels; null where missing or empty."""
+        import pyarrow.compute as pc
 
-        Args:
-            empty_is_one: Whether an empty cell is a category too, as where a column of holidays names no holiday;
-                otherwise it is missing.
+        return pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
 
-        Returns:
-            codes: `[rows]` float32 places in the categories, nan where missing.
-            categories: The different ones, ascending.
-        """
-        codes, found = self._labels()
-        categories = tuple(str(label) for label in found)
-        if empty_is_one and np.isnan(codes).any():
-            return np.nan_to_num(codes + 1, nan=0.0), ("", *categories)
-        return codes, categories
-
-    def symbols(self) -> tuple[np.ndarray, list[Any]]:
-        """Code symbols: `[rows]` float32 places in the different ones, nan where missing; and those, ascending."""
+    def symbols(self) -> pa.Array:
+        """Symbols as labels: text, integers or truth values; null where missing or empty."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -168,31 +120,26 @@ class Column:
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             # Integers among which some are missing often come as fractions.
             try:
-                self.arrow = pc.if_else(pc.is_null(self.arrow, nan_is_null=True), None, self.arrow).cast(pa.int64())
+                return pc.if_else(pc.is_null(self.arrow, nan_is_null=True), None, self.arrow).cast(pa.int64())
             except pa.ArrowInvalid as error:
                 raise self.error("holds fractions", needed) from error
-        elif not (self.is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or pa.types.is_null(kind)):
+        if not (self.is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or self.is_empty):
             raise self.error(f"holds {self._kind}", needed)
-        return self._labels()
+        return self.labels()
 
-    def _labels(self) -> tuple[np.ndarray, list[Any]]:
-        """`[rows]` float32 places in the different values, nan where missing or empty; and those values, ascending."""
-        import pyarrow.compute as pc
+    @property
+    def is_empty(self) -> bool:
+        """Whether the column holds nothing at all, so that it has no type."""
+        import pyarrow as pa
 
-        arrow = pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
-        encoded = arrow.dictionary_encode()
-        found = encoded.dictionary.to_pylist()
-        order = sorted(range(len(found)), key=found.__getitem__)
-        rank = np.full(len(found) + 1, np.nan, dtype=np.float32)  # the last one is that of missing values
-        rank[order] = np.arange(len(found))
-        return rank[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)], [found[place] for place in order]
+        return bool(pa.types.is_null(self.arrow.type))
 
     @property
     def is_categorical(self) -> bool:
         """Whether the column holds text or categories."""
-        import narwhals as nw
+        import pyarrow as pa
 
-        return self.is_text or isinstance(self.dtype, nw.Categorical)
+        return self.is_text or bool(pa.types.is_dictionary(self.type))
 
     @property
     def is_numeric(self) -> bool:
@@ -212,7 +159,7 @@ class Column:
     @property
     def is_text(self) -> bool:
         """Whether the column holds text."""
-        return str(self.arrow.type) in ("string", "large_string", "string_view")
+        return is_text(self.arrow.type)
 
     @property
     def looks_like_times(self) -> bool:
@@ -228,8 +175,8 @@ class Column:
     @property
     def _kind(self) -> str:
         """The type of the column, for a message."""
-        known = str(self.dtype)
-        return str(self.arrow.type) if known == "Unknown" else known
+        known = str(table_type(self.type))
+        return str(self.type) if known == "Unknown" else known
 
     def _first_text(self) -> tuple[str, bool]:
         """The first value that is no number, for a message; and whether others are."""
@@ -253,7 +200,59 @@ class Column:
             missing = pc.or_(missing, pc.fill_null(pc.equal(self.arrow, ""), True))
         rows = np.flatnonzero(missing.to_numpy(zero_copy_only=False))
         if rows.size:
-            raise self.error(f"has {rows.size} empty, first in {self.row(int(rows[0]))}", f"{what} in all rows")
+            raise self.error(f"is empty in {self.row(int(rows[0]))}", f"{what} in all rows")
+
+
+class SpelledTimes:
+    """Times that a column spells as text, all of which are read alike.
+
+    Args:
+        spelled: The different texts, in the order in which they come.
+    """
+
+    def __init__(self, spelled: Sequence[str]) -> None:
+        self.timezone: str | None = None
+        self.unreadable: str | None = None
+        self._places = {text: place for place, text in enumerate(spelled)}
+        parsed = parse_times(np.array(spelled, dtype=object))
+        if isinstance(parsed, str):
+            self.unreadable = parsed
+            return
+        self.timezone = None if parsed.tz is None else str(parsed.tz)
+        naive = parsed if parsed.tz is None else parsed.tz_convert("UTC").tz_localize(None)
+        try:
+            self._times = np.asarray(naive.as_unit("ns").to_numpy())
+        except ValueError:
+            self._times = np.empty(0, dtype="datetime64[ns]")
+
+    def read(self, column: Column) -> np.ndarray:
+        """`[rows]` datetime64[ns] of UTC (of the wall where there is no zone)."""
+        encoded = column.arrow.dictionary_encode()
+        texts, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
+        if self.unreadable is not None:
+            if self.unreadable not in texts:
+                return np.zeros(len(codes), dtype="datetime64[ns]")  # the part that has it is still to come
+            row = int(np.argmax(codes == texts.index(self.unreadable)))
+            found = f"holds '{self.unreadable}' ({column.row(row)}), which does not read as a time like the others"
+            raise column.error(found, "times spelled like 2000-12-31 23:00")
+        if not len(self._times):
+            raise column.error("holds times outside the years 1678 to 2261", "times within them")
+        return np.asarray(self._times[[self._places[text] for text in texts]][codes])
+
+
+def is_text(kind: pa.DataType) -> bool:
+    """Whether an arrow type is text."""
+    return str(kind) in ("string", "large_string", "string_view")
+
+
+def table_type(kind: pa.DataType) -> Any:
+    """The narwhals dtype of an arrow type, which tables of every library share."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        return nw.Categorical()
+    return nw.from_native(pa.chunked_array([], type=kind), series_only=True).dtype
 
 
 def parse_times(spelled: np.ndarray) -> Any:

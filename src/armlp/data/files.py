@@ -1,123 +1,96 @@
-"""Files and in-memory tables, opened to look alike; and tables written to files."""
+"""Files: CSV and Parquet, one or many, found and read a part at a time."""
 
 from __future__ import annotations
 
 import csv
 import glob
 import gzip
-import os
-import uuid
+import re
 import zlib
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import unquote
 
-from armlp.errors import UserError
+from armlp.data.labels import as_integers
+from armlp.data.sources import Part, Source, parts
+from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:
-    import narwhals as nw
-    import pyarrow as pa
+    pass
 
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz")
 _PARQUET = (".parquet", ".pq")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+# A larger CSV file is streamed, by the types of its first block; a smaller one is read whole, by those of all rows.
+_STREAMED = 256 << 20
+# What reading a broken file may raise; arrow's exceptions are ValueErrors, OSErrors or these.
+_BROKEN = (OSError, ValueError, EOFError, zlib.error, csv.Error, NotImplementedError)
 
 
-@dataclass(frozen=True)
-class Source:
-    """A table that has been found but not read.
+class _File(NamedTuple):
+    """A file, the columns in it, and what its folders' names say of all its rows (`region=north`)."""
 
-    Attributes:
-        name: What to call it in messages: the path as given, or "the table".
-        columns: Names of its columns.
-        backend: Library that answers should come back in: `pandas`, `polars` or `pyarrow`.
-        read: Reads the named columns.
-    """
-
-    name: str
+    path: Path
     columns: tuple[str, ...]
-    backend: str
-    read: Callable[[Sequence[str]], nw.DataFrame[Any]]
+    partition: Mapping[str, Any]
+    rows: int | None
 
 
-def open_source(source: Any) -> Source:
-    """Find a table: a CSV or Parquet file, a folder of Parquet files, a glob of either, or one in memory.
+def open_files(source: str) -> Source:
+    """Open a CSV or Parquet file, a folder of Parquet files, or a glob of either.
+
+    Args:
+        source: The path.
 
     Raises:
         UserError: There is no such file, or it is no table.
     """
-    opened = _open_files(source) if isinstance(source, (str, os.PathLike)) else _open_memory(source)
-    name, count = Counter(opened.columns).most_common(1)[0] if opened.columns else ("", 0)
-    if count != 1:
-        found = f"{count} columns named '{name}'" if count else "no columns"
-        raise UserError(f"{opened.name} has {found}: give a table whose columns have different names.")
-    return opened
+    paths = find_files(source)
+    partitions = _partitions(source, paths)
+    files = [_opened(path, partition) for path, partition in zip(paths, partitions, strict=True)]
+    first = files[0]
+    rows = [file.rows for file in files]
+
+    def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
+        for file in files:
+            for column in wanted:
+                if column not in file.columns and column not in file.partition:
+                    raise UserError(f"{file.path} has no column '{column}', but {first.path} has: give files that are "
+                                    "alike.")  # fmt: skip
+        for file in files:
+            yield from _parts_of_file(file, wanted, most, str(file.path) if len(files) > 1 else source)
+
+    return Source(
+        source,
+        (*first.columns, *(name for name in first.partition if name not in first.columns)),
+        "pyarrow",
+        read,
+        num_rows=None if None in rows else sum(count or 0 for count in rows),
+        is_text=first.path.name.lower().endswith(_CSV),
+    )
 
 
-def _open_memory(table: Any) -> Source:
-    import narwhals as nw
-    import pandas as pd
+def find_files(source: str) -> list[Path]:
+    """The files that a path stands for, in order.
 
-    if isinstance(table, pd.DataFrame):
-        if isinstance(table.columns, pd.MultiIndex):
-            raise UserError(
-                f"The table has column names of {table.columns.nlevels} levels: give one name to each column, "
-                "or stack the columns into rows."
-            )
-        # The way in which many libraries keep ids or times; what is a column too is there already.
-        levels = [
-            place for place, level in enumerate(table.index.names) if level is not None and level not in table.columns
-        ]
-        if levels:
-            table = table.reset_index(level=levels)
-        if not all(isinstance(column, str) for column in table.columns):
-            table = table.rename(columns=str)
-    try:
-        frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(table)
-    except Exception as error:  # The libraries that narwhals speaks to each raise their own.
-        raise UserError(
-            f"The source, of type {type(table).__name__}, cannot be read as a table "
-            f"({_one_line(error)}): give a pandas, polars or pyarrow table, a path, or a data set's name."
-        ) from error
-    columns = tuple(frame.collect_schema().names())
-    known = frame.implementation.value in ("pandas", "polars")
-    backend = str(frame.implementation.value) if known else "pyarrow"
-
-    def read(columns: Sequence[str]) -> nw.DataFrame[Any]:
-        selected = frame.select(list(columns))
-        if isinstance(selected, nw.LazyFrame):
-            return selected.collect(backend=None if known else "pyarrow")
-        return selected
-
-    return Source("the table", columns, backend, read)
-
-
-def _open_files(source: str | os.PathLike[str]) -> Source:
-    import narwhals as nw
-
-    paths = _find_files(os.fspath(source))
-    columns = {path: _column_names(path) for path in paths}
-
-    def read(needed: Sequence[str]) -> nw.DataFrame[Any]:
-        for path in paths:
-            for column in set(needed) - set(columns[path]):
-                raise UserError(f"{path} has no column '{column}', but {paths[0]} has: give files that are alike.")
-        return nw.from_native(_read_files(paths, list(needed)), eager_only=True)
-
-    return Source(os.fspath(source), columns[paths[0]], "pyarrow", read)
-
-
-def _find_files(source: str) -> list[Path]:
-    """The files that a path stands for, in order."""
+    Raises:
+        UserError: There are none.
+    """
     path = Path(source).expanduser()
     if path.is_file():
-        if path.stat().st_size == 0:
-            raise UserError(f"{source} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
         return [path]
     if path.is_dir():
-        found = sorted(file for file in path.rglob("*") if file.name.lower().endswith(_PARQUET) and file.is_file())
+        # What begins with a dot or an underscore is by custom no data: stores, logs and marks of other programs.
+        found = sorted(
+            file
+            for file in path.rglob("*")
+            if file.name.lower().endswith(_PARQUET)
+            and file.is_file()
+            and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
+        )
         wanted = "Parquet files"
     elif glob.has_magic(source):
         matches = (Path(match) for match in glob.glob(str(path), recursive=True))
@@ -140,146 +113,135 @@ def _likelier_path(path: Path) -> str:
     return "give the path of a CSV or Parquet file."
 
 
-def _column_names(path: Path) -> tuple[str, ...]:
-    """The columns of a file, without reading more than its header."""
+def _partitions(source: str, paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What the names of folders below the source say of each file, where they are hive partitions."""
+    base = Path(source).expanduser()
+    if base.is_file():
+        return [{}]
+    spelled: list[dict[str, str]] = []
+    for path in paths:
+        folders = (path.relative_to(base) if base.is_dir() else path).parts[:-1]
+        pairs = (folder.partition("=") for folder in folders)
+        spelled.append({key: unquote(value) for key, equals, value in pairs if equals})
+    keys = {key for folder in spelled for key in folder}
+    typed = {key: as_integers([folder[key] for folder in spelled if key in folder]) for key in keys}
+    found: list[dict[str, Any]] = []
+    for folder in spelled:
+        values: dict[str, Any] = {}
+        for key, value in folder.items():
+            whole = typed[key]
+            values[key] = None if value == _HIVE_NULL else value if whole is None else int(value)
+        found.append(values)
+    return found
+
+
+def _opened(path: Path, partition: Mapping[str, Any]) -> _File:
+    """A file with its columns, of which no more than the header has been read."""
     import pyarrow.parquet as pq
 
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
     try:
         if path.name.lower().endswith(_PARQUET):
-            return tuple(pq.read_schema(path).names)
+            metadata = pq.read_metadata(path)
+            return _File(path, tuple(metadata.schema.to_arrow_schema().names), partition, metadata.num_rows)
         if path.name.lower().endswith(_CSV):
-            header, delimiter = _header(path)
-            return tuple(next(csv.reader([header], delimiter=delimiter), []))
-    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
+            return _File(path, _dialect(path).columns, partition, None)
+    except _BROKEN as error:
         raise _unreadable(path, error) from error
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
 
 
-def _header(path: Path) -> tuple[str, str]:
-    """The first line of a CSV file, and what separates its columns."""
-    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig") as lines:
-        header = lines.readline().rstrip("\r\n")
-    if "\0" in header:
-        raise ValueError("its first line is not text")
-    return header, "," if "," in header else max("\t;|", key=header.count)
+def _parts_of_file(file: _File, wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+    import pyarrow as pa
+
+    columns = [column for column in wanted if column not in file.partition]
+    try:
+        read = _parquet_parts if file.path.name.lower().endswith(_PARQUET) else _csv_parts
+        for part in read(file.path, columns, wanted, most, name):
+            table = part.table
+            for column, value in file.partition.items():
+                if column in wanted:
+                    table = table.append_column(column, pa.repeat(value, len(table)))
+            yield part._replace(table=table)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise _unreadable(file.path, error) from error
 
 
-def _read_files(paths: list[Path], columns: list[str]) -> pa.Table:
+def _parquet_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = []
-    for path in paths:
-        try:
-            if path.name.lower().endswith(_PARQUET):
-                # A ParquetFile is one file: read_table would also make columns of the folders' names.
-                with pq.ParquetFile(path, memory_map=True) as file:
-                    tables.append(file.read(columns))
-            else:
-                tables.append(_read_csv(path, columns))
-        except (OSError, ValueError, EOFError, zlib.error, pa.ArrowException) as error:
-            raise _unreadable(path, error) from error
-    try:
-        return pa.concat_tables(tables, promote_options="permissive")
-    except pa.ArrowException as error:
-        raise UserError(
-            f"{paths[0]} and the {len(paths) - 1} files after it do not fit together ({_one_line(error)}): "
-            "give files whose columns have the same types."
-        ) from error
+    with pq.ParquetFile(path, memory_map=True) as file:
+        if not columns:  # all that is wanted is in the folders' names
+            columns = file.schema_arrow.names[:1]
+        first = 0
+        for batch in file.iter_batches(batch_size=most, columns=columns):
+            yield Part(name, first, pa.Table.from_batches([batch]))
+            first += len(batch)
 
 
-def _read_csv(path: Path, columns: list[str]) -> pa.Table:
+class _Dialect(NamedTuple):
+    """How a CSV file is written."""
+
+    columns: tuple[str, ...]
+    delimiter: str
+    decimal_point: str
+
+
+def _dialect(path: Path) -> _Dialect:
+    """The header of a CSV file, what separates its columns, and how fractions are written in the first lines."""
+    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
+        first = list(islice(lines, 50))
+    if "\0" in first[0]:
+        raise ValueError("its first line is not text")
+    delimiter = "," if "," in first[0] else max("\t;|", key=first[0].count)
+    columns = tuple(next(csv.reader(first, delimiter=delimiter), []))
+    cells = [cell for row in csv.reader(first[1:], delimiter=delimiter) for cell in row]
+    comma = delimiter != "," and any(re.fullmatch(r"[+-]?\d+,\d+", cell.strip()) for cell in cells)
+    return _Dialect(columns, delimiter, "," if comma else ".")
+
+
+def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+    """Reads a CSV file; ids as text, because `001` is not 1."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    parse = arrow_csv.ParseOptions(delimiter=_header(path)[1])
-    convert = arrow_csv.ConvertOptions(include_columns=columns)
-    try:
-        return arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
-    except pa.ArrowInvalid:
-        # Types are guessed from the first block; a later one may hold fractions, text or longer rows.
-        block = min(max(4 * path.stat().st_size, 1 << 20), 2**31 - 1)
-        read = arrow_csv.ReadOptions(block_size=block)
-        return arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+    dialect = _dialect(path)
+    parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
+    types = {column: pa.string() for column in columns if wanted[column] == "--data.id_column"}
+    convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
+    if path.stat().st_size <= _STREAMED:
+        try:
+            table = arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
+        except pa.ArrowInvalid:
+            # Types are guessed from the first block; a later one may hold fractions, text, longer rows or lines.
+            block = min(max(4 * path.stat().st_size, 1 << 20), 2**31 - 1)
+            parse.newlines_in_values = True
+            read = arrow_csv.ReadOptions(block_size=block)
+            table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+        yield from parts(table, name, most)
+        return
+    read = arrow_csv.ReadOptions(block_size=16 << 20)
+    with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
+        # What begins as whole numbers may go on as fractions.
+        options = {"--data.id_column", "--data.time_column"}
+        types |= {
+            field.name: pa.float64()
+            for field in stream.schema
+            if pa.types.is_integer(field.type) and wanted[field.name] not in options
+        }
+    convert.column_types = types
+    first = 0
+    with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
+        for batch in stream:
+            yield from parts(pa.Table.from_batches([batch]), name, most, first)
+            first += len(batch)
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     kind = "Parquet" if path.name.lower().endswith(_PARQUET) else "CSV"
-    return UserError(
-        f"{path} cannot be read as {kind} ({_one_line(error)}): give a whole {kind} file that may be read."
-    )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160].rstrip(".")
-
-
-def write_table(table: Any, path: str | os.PathLike[str]) -> None:
-    """Write a table to a .csv or .parquet file, whole or not at all.
-
-    Args:
-        table: A pandas, polars or pyarrow table.
-        path: The file; its folder is made if it is missing, and an old file is replaced.
-
-    Raises:
-        UserError: The suffix is another one, or the file cannot be written.
-    """
-    import narwhals as nw
-    import pyarrow.parquet as pq
-    from pyarrow import csv as arrow_csv
-
-    path = Path(path)
-    if path.suffix not in (".csv", ".parquet"):
-        raise UserError(f"{path} is to be written but ends in neither .csv nor .parquet: give one that does.")
-    arrow = nw.from_native(table, eager_only=True).to_arrow()
-    # In the same folder, because a file can only be renamed in one step within its file system.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.suffix == ".parquet":
-            pq.write_table(arrow, unfinished)
-        else:
-            arrow_csv.write_csv(_in_whole_seconds(arrow), unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        reason = error.strerror or _one_line(error)
-        raise UserError(f"{path} cannot be written ({reason}): give a path that can be.") from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
-
-
-def _in_whole_seconds(table: pa.Table) -> pa.Table:
-    """The table with times as short as they can be without loss, so that CSV spells no needless zeros."""
-    import pyarrow as pa
-
-    for index, field in enumerate(table.schema):
-        if pa.types.is_timestamp(field.type):
-            for unit in ("s", "ms", "us"):
-                try:
-                    column = table.column(index).cast(pa.timestamp(unit, field.type.tz))
-                except pa.ArrowInvalid:
-                    continue  # The cast would lose a fraction.
-                table = table.set_column(index, field.name, column)
-                break
-    return table
-
-
-def prepare_output(path: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
-    """Makes the folder of a file to be written later, so that a mistake shows before the work is done.
-
-    Raises:
-        UserError: The suffix is not one of `suffixes`, the path is a folder, or its folder cannot be written to.
-    """
-    path = Path(path)
-    if path.suffix not in suffixes:
-        raise UserError(f"{path} cannot be written: its name must end in {' or '.join(suffixes)}.")
-    if path.is_dir():
-        raise UserError(f"{path} cannot be written (it is a folder): give the path of a file.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path} cannot be written (no permission for its folder): give a path that can be.")
+    return UserError(f"{path} cannot be read as {kind} ({one_line(error)}): give a whole {kind} file that may be read.")

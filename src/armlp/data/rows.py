@@ -1,190 +1,314 @@
-"""Rows: what a table of any layout says, as numpy arrays."""
+"""Rows: what a table of any layout says, part by part, as numpy arrays."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
 from armlp.data.calendar import spell_time
-from armlp.data.columns import Column
+from armlp.data.categories import CovariateCoder
+from armlp.data.columns import Column, SpelledTimes, is_text, table_type
 from armlp.data.covariates import ROLES, CovariateColumn
-from armlp.data.files import Source
+from armlp.data.labels import Labels, as_integers
 from armlp.data.panel import TableStyle
-from armlp.data.symbols import code_symbols
+from armlp.data.sources import BATCH, Part, Source
+from armlp.data.symbols import SymbolCoder
+from armlp.data.wanted import Wanted, few, first_part, require, require_covariates, require_times
 from armlp.errors import UserError
 
-if TYPE_CHECKING:
-    import narwhals as nw
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which columns of a table are what.
-
-    Attributes:
-        id_column: Names the series of a row.
-        time_column: Of times.
-        targets: Columns to forecast; none where that is left to the layout.
-        covariates: Columns by their role: `known`, `past` or `static`.
-        symbols: Whether targets hold symbols instead of numbers, or which symbols there are.
-    """
-
-    id_column: str
-    time_column: str
-    targets: tuple[str, ...]
-    covariates: Mapping[str, tuple[str, ...]]
-    symbols: bool | Sequence[Any] = False
-
-    @property
-    def covariate_names(self) -> tuple[str, ...]:
-        """The covariates of every role."""
-        return tuple(name for names in self.covariates.values() for name in names)
+# Tables of so many rows are kept as they were read, instead of being read twice.
+_KEPT = 1 << 21
 
 
 @dataclass
 class Rows:
-    """The rows of a table as numpy arrays, one row per series and time, in any order.
+    """Some rows as numpy arrays, one row per series and time, in any order.
 
     Attributes:
-        codes: `[rows]` int64 place of the row's series in `ids`.
-        ids: `[S]` ids, ascending.
+        codes: `[rows]` int64 number of the row's series.
         times: `[rows]` integers or datetime64[ns] of UTC.
-        timezone: Name of the time zone, or None.
-        values: `[rows, V]` float32, NaN where missing.
-        channels: `V` names.
-        style: How the table spelled ids and times.
+        values: `[rows, V]` float64, nan where missing; codes where they are symbols.
         covariates: `[rows, C]` float32 by role: numbers, or codes of categories; nan where missing.
-        covariate_columns: What the columns of the covariates are, by role.
-        symbols: What the values are codes of, or None.
     """
 
     codes: np.ndarray
-    ids: np.ndarray
     times: np.ndarray
-    timezone: str | None
     values: np.ndarray
-    channels: tuple[str, ...]
-    style: TableStyle
     covariates: dict[str, np.ndarray]
-    covariate_columns: dict[str, tuple[CovariateColumn, ...]]
-    symbols: tuple[Any, ...] | None
 
 
-def long_rows(table: Source, wanted: Wanted) -> Rows:
-    """Read the long layout: a row per series and time."""
-    targets = wanted.targets or ("y",)
-    _require(table, (wanted.id_column,), "--data.id_column")
-    _require_times(table, wanted.time_column)
-    _require(table, targets, "--data.target_columns")
-    _require_covariates(table, wanted, (wanted.id_column, wanted.time_column, *targets))
-    names = (wanted.id_column, wanted.time_column, *targets, *wanted.covariate_names)
-    frame = _read(table, tuple(dict.fromkeys(names)))
-    id_values = Column(frame, wanted.id_column, table.name, "--data.id_column")
-    codes, ids = id_values.ids()
+class TableRows:
+    """The rows of a table, as often as they are iterated over, in parts of bounded size.
 
-    def row_of_series(row: int) -> str:
-        return f"row {row + 1}, series '{ids[codes[row]]}'"
+    The first time they are numbered as they come: series, symbols and categories. What is known only when all have been
+    seen (the attributes below, and `ranked`) is to be asked for afterwards.
 
-    time_values = Column(frame, wanted.time_column, table.name, "--data.time_column", row_of_series)
-    times, timezone = time_values.times()
+    Args:
+        table: The table.
+        wanted: Which columns are what.
+        layout: `long`, `wide` or `vector`.
+        future: Another table, of ids, times and known covariates after the last value of every series.
+    """
 
-    def row_at_time(row: int) -> str:
-        return f"series '{ids[codes[row]]}' at {spell_time(times[row])}"
+    def __init__(self, table: Source, wanted: Wanted, layout: str, future: Source | None = None) -> None:
+        self.table, self.layout, self.future = table, layout, future
+        self.num_rows = 0
+        self.timezone: str | None = None
+        self._time_kind: str | None = None
+        self._ids = Labels()
+        self._symbols = None if wanted.symbols is False else SymbolCoder(
+            None if wanted.symbols is True else wanted.symbols
+        )  # fmt: skip
+        self._kept: list[Rows] | None = []
+        self._complete = False
+        self._types: dict[str, Any] = {}
+        self.wanted = self._settled(wanted)
+        self._coders = {role: [CovariateCoder(name, role) for name in self.wanted.covariates[role]] for role in ROLES}
+        self._spelled = self._spelled_times()
 
-    columns = [Column(frame, target, table.name, "--data.target_columns", row_at_time) for target in targets]
-    values, symbols = _target_values(columns, wanted)
-    covariates, covariate_columns = _covariates(frame, table.name, wanted, row_at_time)
-    return Rows(
-        codes=codes,
-        ids=ids,
-        times=times,
-        timezone=timezone,
-        values=np.stack(values, axis=1),
-        channels=targets,
-        style=TableStyle(table.backend, id_values.dtype, time_values.dtype),
-        covariates=covariates,
-        covariate_columns=covariate_columns,
-        symbols=symbols,
-    )
+    def __iter__(self) -> Iterator[Rows]:
+        """From the first row to the last; from memory, if they were few."""
+        if self._complete and self._kept is not None:
+            yield from self._kept
+            return
+        first_time = not self._complete
+        for rows in self._read():
+            if first_time:
+                self.num_rows += len(rows.codes)
+                if self._kept is not None:
+                    self._kept.append(rows)
+                    if self.num_rows > _KEPT:
+                        self._kept = None
+            yield rows
+        self._complete = True
 
+    def ranked(self, rows: Rows) -> Rows:
+        """The rows with series, symbols and categories numbered in ascending order."""
+        covariates = {
+            role: np.stack([coder.codes(values) for coder, values in zip(coders, rows.covariates[role].T, strict=True)],
+                           axis=1) if coders else rows.covariates[role]
+            for role, coders in self._coders.items()
+        }  # fmt: skip
+        values = rows.values if self._symbols is None else self._symbols.codes(rows.values)
+        return replace(rows, values=values, covariates=covariates)
 
-def column_rows(table: Source, wanted: Wanted, layout: str) -> Rows:
-    """Read the layouts `wide`, a column per series, and `vector`, all columns one vector series."""
-    _require_times(table, wanted.time_column)
-    _require(table, wanted.targets, "--data.target_columns")
-    _require_covariates(table, wanted, (wanted.time_column, *wanted.targets))
-    if wanted.covariates["static"]:
-        raise UserError(
-            f"--data.static_covariates: the {layout} layout of {table.name} has no column that tells series apart; "
-            "give a long table, with a row per series and time."
-        )
-    others = (wanted.time_column, wanted.id_column, *wanted.covariate_names)
-    names = wanted.targets or tuple(name for name in table.columns if name not in others)
-    frame = _read(table, (wanted.time_column, *names, *wanted.covariate_names))
-    time_values = Column(frame, wanted.time_column, table.name, "--data.time_column")
-    times, timezone = time_values.times()
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """`V` names."""
+        return ("y",) if self.layout == "wide" else self.wanted.targets
 
-    def row_at_time(row: int) -> str:
-        return f"at {spell_time(times[row])}"
+    @property
+    def symbols(self) -> tuple[Any, ...] | None:
+        """What the values are codes of, or None."""
+        return None if self._symbols is None else self._symbols.alphabet
 
-    columns = [Column(frame, name, table.name, "--data.target_columns", row_at_time) for name in names]
-    if not wanted.targets and wanted.symbols is False:
-        columns = _numeric_columns(columns, table.name)
-    if layout == "wide":
-        columns.sort(key=lambda column: column.name)
-    ids = np.array([column.name for column in columns] if layout == "wide" else ["series"], dtype=object)
-    values, symbols = _target_values(columns, wanted, of_one_series=layout == "vector")
-    covariates, covariate_columns = _covariates(frame, table.name, wanted, row_at_time)
-    return Rows(
-        codes=np.repeat(np.arange(len(ids)), len(times)),
-        ids=ids,
-        times=np.tile(times, len(ids)),
-        timezone=timezone,
-        values=np.concatenate(values)[:, None] if layout == "wide" else np.stack(values, axis=1),
-        channels=("y",) if layout == "wide" else tuple(column.name for column in columns),
-        style=TableStyle(table.backend, None, time_values.dtype),
-        covariates={role: np.tile(values, (len(ids), 1)) for role, values in covariates.items()},
-        covariate_columns=covariate_columns,
-        symbols=symbols,
-    )
+    @property
+    def covariate_columns(self) -> dict[str, tuple[CovariateColumn, ...]]:
+        """What the columns of the covariates are, by role."""
+        return {role: tuple(coder.column for coder in coders) for role, coders in self._coders.items()}
 
+    @property
+    def num_series(self) -> int:
+        """How many series have come so far."""
+        return len(self._ids)
 
-def _target_values(
-    columns: Sequence[Column], wanted: Wanted, of_one_series: bool = True
-) -> tuple[list[np.ndarray], tuple[Any, ...] | None]:
-    """`[rows]` float32 of every column, and the symbols that they are codes of, if they are."""
-    if wanted.symbols is False:
-        return [column.values() for column in columns], None
-    if of_one_series and len(columns) > 1:
-        raise UserError(
-            f"--data.symbols takes one target column, but {few([column.name for column in columns])} were given: "
-            "name one of them with --data.target_columns."
-        )
-    return code_symbols(columns, None if wanted.symbols is True else wanted.symbols)
+    @property
+    def has_dates(self) -> bool:
+        """Whether times are datetimes rather than integers."""
+        return self._time_kind != "integers"
 
+    @property
+    def types(self) -> dict[str, Any]:
+        """Arrow types of `id` and `time` in the table; None where it has no column of ids."""
+        names = {"id": self.wanted.id_column if self.layout == "long" else None, "time": self.wanted.time_column}
+        return {what: None if name is None else self._types.get(name) for what, name in names.items()}
 
-def _covariates(
-    frame: nw.DataFrame[Any], table: str, wanted: Wanted, row: Callable[[int], str]
-) -> tuple[dict[str, np.ndarray], dict[str, tuple[CovariateColumn, ...]]]:
-    """`[rows, C]` float32 by role, and what the columns are."""
-    covariates, descriptions = {}, {}
-    for role in ROLES:
-        values, kinds = [np.empty((len(frame), 0), dtype=np.float32)], []
-        for name in wanted.covariates[role]:
-            column = Column(frame, name, table, f"--data.{role}_covariates", row)
-            if column.is_categorical:
-                codes, categories = column.categories(empty_is_one=role != "static")
-            else:
-                codes, categories = column.values(), None
-            values.append(codes[:, None])
-            kinds.append(CovariateColumn(name, categories))
-        covariates[role], descriptions[role] = np.concatenate(values, axis=1), tuple(kinds)
-    return covariates, descriptions
+    def ranked_static(self, static: np.ndarray) -> np.ndarray:
+        """`[numbers, M]` static covariates with categories numbered in ascending order."""
+        coders = self._coders["static"]
+        ranked = [coder.codes(values) for coder, values in zip(coders, static.T, strict=True)]
+        return np.stack(ranked, axis=1) if ranked else static
+
+    @property
+    def style(self) -> TableStyle:
+        """How the table spelled ids and times."""
+        id_type, time_type = (None if kind is None else table_type(kind) for kind in self.types.values())
+        return TableStyle(self.table.backend, id_type, time_type)
+
+    def id_of(self, code: int) -> Any:
+        """The id of a series by its number."""
+        return self._ids.found[code]
+
+    def ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """`[S]` ids in the type in which they came, ascending; and `[S]` the place among them of each number."""
+        import pyarrow as pa
+
+        if self.layout != "long":
+            return np.array(self._ids.found, dtype=object), np.arange(len(self._ids))
+        found: list[Any] = self._ids.found
+        integers = as_integers(found) if self.table.is_text else None
+        labels = self._ids if integers is None else Labels(integers)
+        kind = self._types[self.wanted.id_column]
+        kind = pa.int64() if integers is not None else kind.value_type if pa.types.is_dictionary(kind) else kind
+        ranks = labels.ranks()
+        order = np.empty_like(ranks)
+        order[ranks] = np.arange(len(ranks))
+        ids = pa.array(labels.found, kind).to_numpy(zero_copy_only=False)
+        return ids[order], ranks
+
+    def _settled(self, wanted: Wanted) -> Wanted:
+        """What is wanted, with every column named; refuses a table that lacks one."""
+        table, name = self.table, self.table.name
+        if self.layout == "long":
+            targets = wanted.targets or ("y",)
+            require(table, (wanted.id_column,), "--data.id_column")
+            require_times(table, wanted.time_column)
+            require(table, targets, "--data.target_columns")
+            require_covariates(table, wanted, (wanted.id_column, wanted.time_column, *targets))
+        else:
+            require_times(table, wanted.time_column)
+            require(table, wanted.targets, "--data.target_columns")
+            require_covariates(table, wanted, (wanted.time_column, *wanted.targets))
+            if wanted.covariates["static"]:
+                raise UserError(
+                    f"--data.static_covariates: the {self.layout} layout of {name} has no column that tells series "
+                    "apart; give a long table, with a row per series and time."
+                )
+            others = (wanted.time_column, wanted.id_column, *wanted.covariate_names)
+            targets = wanted.targets or tuple(column for column in table.columns if column not in others)
+            if not wanted.targets and wanted.symbols is False:
+                # With the times, because there may be no other column.
+                options = dict.fromkeys(targets, "--data.target_columns")
+                part = first_part(table, {wanted.time_column: "--data.time_column", **options})
+                columns = [Column(part, target, "--data.target_columns") for target in targets]
+                targets = tuple(column.name for column in _numeric_columns(columns, name))
+            if self.layout == "wide":
+                targets = tuple(sorted(targets))
+            self._ids = Labels(targets if self.layout == "wide" else ["series"])
+        if self.layout != "wide" and self._symbols is not None and len(targets) > 1:
+            raise UserError(
+                f"--data.symbols takes one target column, but {few(targets)} were given: "
+                "name one of them with --data.target_columns."
+            )
+        if self.future is not None:
+            require(self.future, self._columns_of_future(wanted), "--data.future")
+        return replace(wanted, targets=targets)
+
+    def _columns_of_future(self, wanted: Wanted) -> tuple[str, ...]:
+        ids = (wanted.id_column,) if self.layout == "long" else ()
+        return (*ids, wanted.time_column, *wanted.covariates["known"])
+
+    def _spelled_times(self) -> SpelledTimes | None:
+        """What the text in the column of times means, if it is text: told by all of it, so that all is read alike."""
+        option = {self.wanted.time_column: "--data.time_column"}
+        if not Column(first_part(self.table, option), *next(iter(option.items()))).is_text:
+            return None
+        spelled: dict[str, None] = {}
+        for source in (self.table, *([self.future] if self.future else [])):
+            for part in source.read(option, BATCH):
+                column = Column(part, *next(iter(option.items())))
+                if column.is_text:
+                    spelled |= dict.fromkeys(text for text in column.arrow.unique().to_pylist() if text)
+        return SpelledTimes(list(spelled))
+
+    def _read(self) -> Iterator[Rows]:
+        wanted = self.wanted
+        columns = {wanted.id_column: "--data.id_column"} if self.layout == "long" else {}
+        columns |= {wanted.time_column: "--data.time_column"}
+        columns |= dict.fromkeys(wanted.targets, "--data.target_columns")
+        for role, names in wanted.covariates.items():
+            columns |= dict.fromkeys(names, f"--data.{role}_covariates")
+        most = BATCH if self.layout != "wide" else max(1, BATCH // len(wanted.targets))
+        for part in self.table.read(columns, most):
+            if len(part.table):
+                yield self._rows(part, columns)
+        if self.future is not None:
+            for part in self.future.read({name: columns[name] for name in self._columns_of_future(wanted)}, most):
+                if len(part.table):
+                    yield self._rows(part, columns)
+
+    def _rows(self, part: Part, options: Mapping[str, str]) -> Rows:
+        """One part as numpy arrays; what the table of the future lacks is missing."""
+        wanted, count = self.wanted, len(part.table)
+        codes: np.ndarray | None = None
+        name_row: Callable[[int], str] | None = None
+        if self.layout == "long":
+            codes = self._codes(part, options)
+            name_row = partial(self._name_row, part, codes)
+        times, timezone = self._column(part, wanted.time_column, options, name_row).times(self._spelled)
+        self._refuse_other_times(part.name, times, timezone)
+
+        def row_at_time(row: int) -> str:
+            at = f"at {spell_time(times[row])}"
+            return at if codes is None else f"series '{self.id_of(codes[row])}' {at}"
+
+        def read(name: str) -> np.ndarray:
+            if name not in part.table.column_names:
+                return np.full(count, np.nan)
+            column = self._column(part, name, options, row_at_time)
+            return column.values() if self._symbols is None else self._symbols.read(column)
+
+        targets = [read(name) for name in wanted.targets]
+        covariates = {}
+        for role, coders in self._coders.items():
+            covariates[role] = np.full((count, len(coders)), np.nan, dtype=np.float32)
+            for place, coder in enumerate(coders):
+                if coder.name in part.table.column_names:
+                    covariates[role][:, place] = coder.read(self._column(part, coder.name, options, row_at_time))
+        if self.layout == "wide":
+            series = len(targets)
+            return Rows(
+                np.repeat(np.arange(series), count),
+                np.tile(times, series),
+                np.concatenate(targets)[:, None],
+                {role: np.tile(values, (series, 1)) for role, values in covariates.items()},
+            )
+        codes = np.zeros(count, dtype=np.int64) if codes is None else codes
+        return Rows(codes, times, np.stack(targets, axis=1), covariates)
+
+    def _column(
+        self, part: Part, name: str, options: Mapping[str, str], row: Callable[[int], str] | None = None
+    ) -> Column:
+        column = Column(part, name, options[name], row)
+        self._types.setdefault(name, column.type)
+        return column
+
+    def _codes(self, part: Part, options: Mapping[str, str]) -> np.ndarray:
+        """The numbers of the series of rows."""
+        import pyarrow as pa
+
+        column = self._column(part, self.wanted.id_column, options)
+        labels = column.ids()
+        known = self._types[self.wanted.id_column]
+        known = known.value_type if pa.types.is_dictionary(known) else known
+        if is_text(known) != column.is_text:
+            # One of the two tables may be a file in which nobody knows.
+            try:
+                labels = labels.cast(known)
+            except pa.ArrowInvalid as error:
+                raise column.error(
+                    f"holds {table_type(column.type)} after {table_type(known)}", "ids of one type"
+                ) from error
+        return self._ids.number(labels)
+
+    def _name_row(self, part: Part, codes: np.ndarray, row: int) -> str:
+        return f"row {part.first + row + 1}, series '{self.id_of(codes[row])}'"
+
+    def _refuse_other_times(self, name: str, times: np.ndarray, timezone: str | None) -> None:
+        """Refuses times of another kind or zone than those before."""
+        kind = "integers" if times.dtype.kind != "M" else f"times in {timezone}" if timezone else "times without a zone"
+        if self._time_kind is None:
+            self._time_kind, self.timezone = kind, timezone
+        elif kind != self._time_kind:
+            raise UserError(
+                f"{name}: column '{self.wanted.time_column}' holds {kind}, but before it came {self._time_kind}: "
+                "convert them to one kind and one time zone."
+            )
 
 
 def _numeric_columns(columns: list[Column], name: str) -> list[Column]:
@@ -198,58 +322,3 @@ def _numeric_columns(columns: list[Column], name: str) -> list[Column]:
     if other:
         warnings.warn(f"{name}: columns that hold no numbers are left out: {few(other)}.", UserWarning, stacklevel=5)
     return numeric
-
-
-def _read(table: Source, columns: Sequence[str]) -> nw.DataFrame[Any]:
-    frame = table.read(columns)
-    if not len(frame):
-        raise UserError(f"{table.name} has columns but no rows: give a table with at least one row.")
-    return frame
-
-
-def _require(table: Source, columns: Sequence[str], option: str) -> None:
-    """Refuse a table that lacks a column, with the likeliest other spelling."""
-    if len(set(columns)) < len(columns):
-        raise UserError(f"{option} names a column twice ({', '.join(columns)}): name each once.")
-    for column in columns:
-        if column not in table.columns:
-            near = get_close_matches(column, table.columns, n=1, cutoff=0.5)
-            fix = f"pass {option} {near[0]}" if near else f"name one of them with {option}"
-            raise UserError(f"{table.name} has no column '{column}': its columns are {few(table.columns, 10)}; {fix}.")
-
-
-def _require_covariates(table: Source, wanted: Wanted, others: Sequence[str]) -> None:
-    """Refuse covariates that the table lacks, or that are something else already."""
-    used = dict.fromkeys(others, "the ids, the times or a target")
-    for role, names in wanted.covariates.items():
-        _require(table, names, f"--data.{role}_covariates")
-        for name in names:
-            if name in used:
-                raise UserError(
-                    f"--data.{role}_covariates: column '{name}' is {used[name]} already; a column has one role, so "
-                    "leave it out here."
-                )
-        used |= dict.fromkeys(names, f"among --data.{role}_covariates")
-
-
-def _require_times(table: Source, column: str) -> None:
-    """Refuse a table that lacks its column of times, with the one that looks like them."""
-    if column in table.columns:
-        return
-    frame = table.read(table.columns)
-    option = "--data.time_column"
-    candidates = [
-        name for name in table.columns if Column(frame, name, table.name, option).looks_like_times
-    ]  # fmt: skip
-    if len(candidates) != 1:
-        _require(table, (column,), option)
-    raise UserError(
-        f"{table.name} has no column '{column}': column '{candidates[0]}' looks like times; "
-        f"pass {option} {candidates[0]}."
-    )
-
-
-def few(names: Sequence[Any] | np.ndarray, most: int = 3) -> str:
-    """The first names, and how many more there are."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(f"'{name}'" for name in names[:most]) + more

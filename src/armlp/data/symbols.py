@@ -8,43 +8,57 @@ from typing import Any
 import numpy as np
 
 from armlp.data.columns import Column
+from armlp.data.labels import Labels
 from armlp.data.panel import Panel
 from armlp.errors import UserError
 
 
-def code_symbols(columns: Sequence[Column], alphabet: Sequence[Any] | None) -> tuple[list[np.ndarray], tuple[Any, ...]]:
-    """Code columns of symbols by their place in one alphabet.
+class SymbolCoder:
+    """Codes columns of symbols that are read part by part.
 
     Args:
-        columns: Text, integers, booleans or categories.
-        alphabet: The symbols that there are; None takes those found, ascending.
-
-    Returns:
-        codes: A column each, `[rows]` float32, nan where missing.
-        alphabet: In the type of the columns.
-
-    Raises:
-        UserError: Columns differ in type, or hold a symbol that is not in the alphabet.
+        alphabet: The symbols that there are; None takes those found.
     """
-    coded = [column.symbols() for column in columns]
-    kinds = {type(symbol) for _, found in coded for symbol in found}
-    if len(kinds) > 1:
-        names = ", ".join(sorted(kind.__name__ for kind in kinds))
-        raise UserError(f"--data.symbols: the columns hold symbols of different types ({names}): make them one type.")
-    if alphabet is None:
-        alphabet = sorted({symbol for _, found in coded for symbol in found})
-    else:
-        alphabet = [_of_kind(symbol, *kinds) for symbol in alphabet]
-    place = {symbol: code for code, symbol in enumerate(alphabet)}
-    codes = []
-    for column, (local, found) in zip(columns, coded, strict=True):
-        unknown = [symbol for symbol in found if symbol not in place]
-        if unknown:
-            row = int(np.argmax(local == found.index(unknown[0])))
-            known = ", ".join(f"'{symbol}'" for symbol in alphabet[:20]) + (", ..." if len(alphabet) > 20 else "")
-            raise column.error(f"holds '{unknown[0]}' ({column.row(row)})", f"symbols of --data.symbols ({known})")
-        codes.append(np.array([*(place[symbol] for symbol in found), np.nan], dtype=np.float32)[_places(local)])
-    return codes, tuple(alphabet)
+
+    def __init__(self, alphabet: Sequence[Any] | None) -> None:
+        self._given = alphabet
+        self._labels = Labels()
+        self._kind: type | None = None
+
+    def read(self, column: Column) -> np.ndarray:
+        """`[rows]` float64 number of each row's symbol in the order in which they come, nan where missing.
+
+        Raises:
+            UserError: Columns differ in type, or hold a symbol that is not in the alphabet.
+        """
+        symbols = column.symbols()
+        for symbol in symbols.drop_null().unique().to_pylist():
+            self._kind = self._kind or type(symbol)
+            if type(symbol) is not self._kind:
+                names = ", ".join(sorted([self._kind.__name__, type(symbol).__name__]))
+                raise UserError(
+                    f"--data.symbols: with column '{column.name}', {column.table} holds symbols of different types "
+                    f"({names}): make them one type."
+                )
+            if self._given is not None and symbol not in self.alphabet:
+                row = symbols.to_pylist().index(symbol)
+                known = ", ".join(f"'{name}'" for name in self.alphabet[:20])
+                known += ", ..." if len(self.alphabet) > 20 else ""
+                raise column.error(f"holds '{symbol}' ({column.row(row)})", f"symbols of --data.symbols ({known})")
+        numbers = self._labels.number(symbols)
+        return np.where(numbers < 0, np.nan, numbers)
+
+    @property
+    def alphabet(self) -> tuple[Any, ...]:
+        """The symbols: those given, in the type of the columns, or those found, ascending."""
+        if self._given is None:
+            return tuple(sorted(self._labels.found))
+        return tuple(_of_kind(symbol, self._kind or object) for symbol in self._given)
+
+    def codes(self, numbers: np.ndarray) -> np.ndarray:
+        """Places in the alphabet for the numbers that `read` gave."""
+        place = {symbol: code for code, symbol in enumerate(self.alphabet)}
+        return np.array([*(place[symbol] for symbol in self._labels.found), np.nan])[_places(numbers)]
 
 
 def _places(codes: np.ndarray) -> np.ndarray:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
-from armlp.data.calendar import Calendar, spell_time
+from armlp.data import saved_panels, store
 from armlp.data.covariates import ROLES
-from armlp.data.files import open_source
-from armlp.data.frequency import infer_calendar
+from armlp.data.laying import Layer
+from armlp.data.memory import parse_bytes, room_for_panel
 from armlp.data.panel import Panel
-from armlp.data.rows import Rows, Wanted, column_rows, few, long_rows
+from armlp.data.planning import OffCalendar, Planner
+from armlp.data.rows import Rows, TableRows
+from armlp.data.sources import open_source
+from armlp.data.store import Store
+from armlp.data.survey import Survey
+from armlp.data.wanted import Wanted
 from armlp.errors import UserError
 
 _LAYOUTS = ("auto", "long", "wide", "vector")
-# A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.
-_MOST_GAPS = 20
-_ROWS_ALWAYS_ALLOWED = 10_000_000
-# So many times longer, and so much more, and the user is told.
-_MANY_GAPS = 2.5
-_GAPS_NEVER_TOLD = 100
 
 
 def read_panel(
@@ -37,12 +39,14 @@ def read_panel(
     past_covariates: Sequence[str] | str | None = None,
     static_covariates: Sequence[str] | str | None = None,
     symbols: bool | Sequence[Any] = False,
+    future: Any = None,
+    memory_budget: str | int | None = None,
 ) -> Panel:
-    """Read a table of series into a panel.
+    """Read a table of series into a panel, a part at a time.
 
     Args:
-        source: Path of a CSV or Parquet file, a folder of Parquet files, a glob of either, or a pandas,
-            polars or pyarrow table.
+        source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
+            pandas, polars (lazy too) or pyarrow table or dataset. Rows may come in any order.
         id_column: The column that names the series of a row, in the long layout.
         time_column: The column of times.
         target_columns: The columns to forecast; several make vector series. None is `y` in the long layout
@@ -52,224 +56,113 @@ def read_panel(
             several targets are named.
         freq: Step of time, a pandas alias or an integer; None infers it.
         known_covariates: Columns that are known ahead, numbers or categories. With them, rows after the last value of
-            a series are its future rows, which hold covariates only. A number that is missing is the last one before
-            it; an empty category is one of its own, as where a column of holidays names none.
+            a series are its future rows, which hold covariates only. An empty category is one of its own, as where a
+            column of holidays names none.
         past_covariates: Columns that are known up to the origin.
         static_covariates: Columns that say one thing of a whole series.
         symbols: Whether the target holds symbols instead of numbers, or the symbols that there are.
+        future: Another table, of ids, times and known covariates after the last value of every series.
+        memory_budget: Most memory for the process, such as `2GB`; half of the machine's where left out. A panel of
+            files that is too large for it is laid into files beside them, once, and mapped into memory from there.
 
     Raises:
         UserError: The table cannot be read so; the message says why, and what to change.
     """
     if layout not in _LAYOUTS:
         raise UserError(f"--data.layout {layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
-    table = open_source(source)
-    if layout == "auto":
-        # An id column that was named is wanted; only the default one may be absent.
-        is_long = id_column in table.columns or id_column != "unique_id"
-        layout = "long" if is_long else "vector" if len(_names(target_columns)) > 1 else "wide"
+    room = room_for_panel(None if memory_budget is None else parse_bytes(memory_budget))
     given = (known_covariates, past_covariates, static_covariates)
     covariates = {role: _names(columns) for role, columns in zip(ROLES, given, strict=True)}
     wanted = Wanted(id_column, time_column, _names(target_columns), covariates, symbols)
-    rows = long_rows(table, wanted) if layout == "long" else column_rows(table, wanted, layout)
-    return _panel(rows, table.name, freq)
+    if future is not None and not covariates["known"]:
+        raise UserError("--data.future: there are no covariates to know ahead; name them with --data.known_covariates.")
+    place, files = None, []
+    tables = [source] if future is None else [source, future]
+    if all(isinstance(table, (str, os.PathLike)) for table in tables):
+        paths = [os.fspath(table) for table in tables]
+        files = saved_panels.fingerprint(paths)
+        place = saved_panels.folder_of(
+            paths[0], {"wanted": wanted, "layout": layout, "freq": freq, "future": paths[1:]}
+        )
+        saved = saved_panels.load_panel(place, files, room)
+        if saved is not None:
+            return _warned(*saved)
+    opened = open_source(source)
+    if layout == "auto":
+        # An id column that was named is wanted; only the default one may be absent.
+        is_long = id_column in opened.columns or id_column != "unique_id"
+        layout = "long" if is_long else "vector" if len(wanted.targets) > 1 else "wide"
+    table = TableRows(opened, wanted, layout, None if future is None else open_source(future))
+    planner = Planner(table, _survey(table), freq)
+    while True:
+        try:
+            return _warned(*_panel(table, planner, place, files, room))
+        except OffCalendar as row:
+            planner.reconsider(row)
 
 
 def _names(columns: Sequence[str] | str | None) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(columns or ())
 
 
-def _panel(rows: Rows, name: str, freq: str | int | None) -> Panel:
-    """Sort rows, find the calendar, fill gaps, and lay all series end to end."""
-    import torch
-
-    _sort(rows)
-    _refuse_duplicates(rows, name)
-    sizes = np.bincount(rows.codes, minlength=len(rows.ids))
-    offsets = np.concatenate([[0], np.cumsum(sizes)])
-    calendar = _calendar(rows, offsets, name, freq)
-    counted = calendar.count(rows.times)
-    starts = counted[offsets[:-1]]
-    positions = calendar.positions(np.repeat(starts, sizes), counted)
-    _refuse_off_calendar(rows, positions, offsets, calendar, name)
-    static = _static(rows, offsets, name)
-
-    lengths = positions[offsets[1:] - 1] + 1
-    filled = np.concatenate([[0], np.cumsum(lengths)])
-    if filled[-1] > _MOST_GAPS * len(rows.times) + _ROWS_ALWAYS_ALLOWED:
-        raise UserError(
-            f"{name} has {len(rows.times)} rows, but with a step of {calendar.freq} its gaps make them "
-            f"{filled[-1]}: give the true step with --data.freq, or times without such gaps."
-        )
-    _warn_of_gaps(rows, int(filled[-1]), name)
-    values, observed = rows.values, ~np.isnan(rows.values)
-    known, past = rows.covariates["known"], rows.covariates["past"]
-    if filled[-1] != len(values):
-        at = np.repeat(filled[:-1], sizes) + positions
-        values, known, past = (_scattered(part, at, int(filled[-1])) for part in (values, known, past))
-        observed = ~np.isnan(values)
-    # The first row in which all channels have been observed; a series without one is left out.
-    leads = np.stack([_first_true(channel, filled) for channel in observed.T]).max(axis=0)
-    kept = leads < lengths
-    _warn_of_unobserved(rows.ids[~kept], len(kept), name)
-    ends = histories = lengths
-    if known.shape[1]:
-        # After the last value come future rows, as far as all covariates are known.
-        histories = _until_last_true(observed.any(axis=1), filled)
-        told = known[:, ~np.isnan(known).all(axis=0)]  # a column of holidays may name none at all
-        ends = np.maximum(histories, _until_last_true(~np.isnan(told).any(axis=1), filled))
-    first = np.repeat(filled[:-1], lengths)
-    values, known, past = (_filled_forward(part, first) for part in (values, known, past))
-    if leads.any() or (ends < lengths).any():
-        row_in_series = np.arange(len(values)) - first
-        keep = (row_in_series >= np.repeat(leads, lengths)) & (row_in_series < np.repeat(ends, lengths))
-        values, observed, known, past = (part[keep] for part in (values, observed, known, past))
-    return Panel(
-        values=torch.from_numpy(np.ascontiguousarray(values)),
-        observed=torch.from_numpy(np.ascontiguousarray(observed)),
-        offsets=torch.from_numpy(np.concatenate([[0], np.cumsum((ends - leads)[kept])])),
-        ids=rows.ids[kept],
-        starts=calendar.shift(starts[kept], leads[kept]),
-        calendar=calendar,
-        channels=rows.channels,
-        style=rows.style,
-        name=name,
-        future=torch.from_numpy((ends - histories)[kept]) if known.shape[1] else None,
-        known=torch.from_numpy(known),
-        past=torch.from_numpy(past),
-        static=torch.from_numpy(static[kept]),
-        covariate_columns=rows.covariate_columns,
-        symbols=rows.symbols,
-    )
+def _warned(panel: Panel, notes: Sequence[str]) -> Panel:
+    for note in notes:
+        warnings.warn(note, UserWarning, stacklevel=4)
+    return panel
 
 
-def _sort(rows: Rows) -> None:
-    """Sort by series, then time; most tables are sorted already."""
-    later_series = np.diff(rows.codes)
-    later = rows.times[1:] >= rows.times[:-1]
-    if not ((later_series > 0) | ((later_series == 0) & later)).all():
-        order = np.lexsort((rows.times, rows.codes))
-        rows.codes, rows.times, rows.values = rows.codes[order], rows.times[order], rows.values[order]
-        rows.covariates = {role: columns[order] for role, columns in rows.covariates.items()}
+def _survey(table: TableRows) -> Survey:
+    survey = Survey(len(table.channels), *(len(table.wanted.covariates[role]) for role in ("known", "static")))
+    for rows in _shown(table, "looking at"):
+        survey.add(rows)
+    survey.finish(table.num_series)
+    return survey
 
 
-def _refuse_duplicates(rows: Rows, name: str) -> None:
-    twice = np.flatnonzero((rows.codes[1:] == rows.codes[:-1]) & (rows.times[1:] == rows.times[:-1]))
-    if not twice.size:
-        return
-    row = twice[0]
-    fix = "keep one row of each"
-    if rows.style.id_dtype is None:
-        fix += ", or name the column that says which series a row belongs to with --data.id_column"
-    raise UserError(
-        f"{name}: series '{rows.ids[rows.codes[row]]}' has {spell_time(rows.times[row])} more than once "
-        f"({twice.size} such rows in all): {fix}."
-    )
+def _panel(
+    table: TableRows, planner: Planner, place: Path | None, files: list[list[Any]], room: int
+) -> tuple[Panel, list[str]]:
+    """The panel, in memory or mapped from `place` if it is larger than `room` bytes; and what there is to warn of."""
+    plan, notes = planner.plan(), planner.notes
+    facts = {
+        "name": table.table.name,
+        "channels": table.channels,
+        "style": table.style,
+        "covariate_columns": table.covariate_columns,
+        "symbols": table.symbols,
+    }
+    static = planner.static(plan)
+    shapes = saved_panels.shapes(int(plan.offsets[-1]), *(len(names) for names in (
+        table.channels, table.wanted.covariates["known"], table.wanted.covariates["past"])))  # fmt: skip
+
+    def lay(into: Store) -> np.ndarray | None:
+        return Layer(plan, into).lay(table, lambda: _shown(table, "reading"))
+
+    if place is None or store.num_bytes(shapes) <= room:
+        arrays = store.in_memory(shapes)
+        levels = lay(arrays)
+        return saved_panels.make_panel(plan, arrays, levels, static, facts), notes
+
+    def fill(arrays: Store) -> Mapping[str, Any]:
+        assert arrays.folder is not None
+        saved_panels.save_panel(arrays.folder, plan, lay(arrays), static, table.types)
+        return saved_panels.describe(facts, plan.calendar, files, notes)
+
+    store.build(place, shapes, fill)
+    saved = saved_panels.load_panel(place, files, room)
+    if saved is None:
+        raise UserError(f"{table.table.name} has changed while it was read: read it again when it is whole.")
+    return saved
 
 
-def _calendar(rows: Rows, offsets: np.ndarray, name: str, freq: str | int | None) -> Calendar:
-    """The calendar that the user gave, or the one that explains the times."""
-    if freq is None:
-        return infer_calendar(rows.times, offsets, rows.ids, rows.timezone, name)
-    calendar = Calendar(freq, rows.timezone)
-    if calendar.is_integer != (rows.times.dtype.kind != "M"):
-        holds, needs = ("datetimes", "a pandas alias such as h or D")
-        if not calendar.is_integer:
-            holds, needs = ("integers", "an integer such as 1")
-        raise UserError(f"--data.freq is {freq}, but the times of {name} are {holds}: give {needs}.")
-    return calendar
-
-
-def _refuse_off_calendar(rows: Rows, positions: np.ndarray, offsets: np.ndarray, calendar: Calendar, name: str) -> None:
-    off = np.flatnonzero(positions < 0)
-    if not off.size:
-        return
-    code = rows.codes[off[0]]
-    start, time = (spell_time(calendar.wall_times(calendar.count(rows.times[[row]]))[0])
-                   for row in (offsets[code], off[0]))  # fmt: skip
-    try:
-        likely = f"--data.freq {infer_calendar(rows.times, offsets, rows.ids, rows.timezone, name).freq} would fit"
-    except UserError:
-        likely = "correct the times, or give another --data.freq"
-    where = "" if start == time else f", which starts at {start}"
-    raise UserError(
-        f"{name}: time {time} of series '{rows.ids[code]}'{where} does not lie on --data.freq "
-        f"{calendar.freq} ({off.size} such rows in all): {likely}."
-    )
-
-
-def _static(rows: Rows, offsets: np.ndarray, name: str) -> np.ndarray:
-    """`[S, M]` what every series says all along; nan where it says nothing."""
-    least, most = (reduce.reduceat(rows.covariates["static"], offsets[:-1]) for reduce in (np.fmin, np.fmax))
-    changing = np.argwhere(least < most)
-    if len(changing):
-        series, place = changing[0]
-        column = rows.covariate_columns["static"][place]
-        low, high = (
-            f"{value:g}" if column.categories is None else f"'{column.categories[int(value)]}'"
-            for value in (least[series, place], most[series, place])
-        )
-        raise UserError(
-            f"{name}: --data.static_covariates: column '{column.name}' of series '{rows.ids[series]}' is both {low} "
-            f"and {high}: give one value per series, or name the column in --data.past_covariates."
-        )
-    return np.asarray(least)
-
-
-def _scattered(rows: np.ndarray, at: np.ndarray, length: int) -> np.ndarray:
-    """`[length, V]` with rows `[rows, V]` where they belong and nan elsewhere."""
-    laid = np.full((length, rows.shape[1]), np.nan, dtype=rows.dtype)
-    laid[at] = rows
-    return laid
-
-
-def _first_true(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """`[S]` place within each series of its first True in `[N]`; the series' length if there is none."""
-    places = np.flatnonzero(flags)
-    after = np.append(places, offsets[-1])[np.searchsorted(places, offsets[:-1])]
-    return np.asarray(np.minimum(after, offsets[1:]) - offsets[:-1])
-
-
-def _until_last_true(flags: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """`[S]` how many rows each series has up to its last True in `[N]`; 0 if there is none."""
-    after = np.flatnonzero(flags) + 1
-    last = np.insert(after, 0, 0)[np.searchsorted(after, offsets[1:], side="right")]
-    return np.asarray(np.maximum(last - offsets[:-1], 0))
-
-
-def _filled_forward(values: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """`[N, V]` with missing values as the last one above them, not above the row `first [N]`; nan where none is."""
-    there = ~np.isnan(values)
-    if there.all():
-        return values
-    last = np.maximum.accumulate(np.where(there, np.arange(len(values))[:, None], -1), axis=0)
-    filled = np.take_along_axis(values, np.maximum(last, 0), axis=0)
-    return np.asarray(np.where(last >= first[:, None], filled, np.float32(np.nan)))
-
-
-def _warn_of_gaps(rows: Rows, steps: int, name: str) -> None:
-    # Without an id column, all series share the rows of the table.
-    tables = len(rows.ids) if rows.style.id_dtype is None else 1
-    found, steps = len(rows.times) // tables, steps // tables
-    if steps > _MANY_GAPS * found and steps - found >= _GAPS_NEVER_TOLD:
-        warnings.warn(
-            f"{name} has {found} rows, but its calendar has {steps} steps between their times, and those missing are "
-            "taken for gaps: if that is not meant, the times may be dates written as numbers (20200131) or day-first; "
-            "convert them, or give the step with --data.freq.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
-def _warn_of_unobserved(ids: np.ndarray, total: int, name: str) -> None:
-    if len(ids) == total:
-        raise UserError(
-            f"{name}: no series has an observed value in every target column: give a table with values, or "
-            "other --data.target_columns."
-        )
-    if len(ids):
-        warnings.warn(
-            f"{name}: {len(ids)} of {total} series have no observed value and are left out: {few(ids)}.",
-            UserWarning,
-            stacklevel=4,
-        )
+def _shown(table: TableRows, what: str) -> Iterator[Rows]:
+    """The rows of a table, under a progress bar if they take long."""
+    # The process of a training on several devices that shows bars is the first.
+    hidden = os.environ.get("LOCAL_RANK", "0") != "0"
+    total = table.table.num_rows
+    bar = tqdm(desc=f"{what} {table.table.name}", total=total, unit=" rows", unit_scale=True, delay=2, disable=hidden,
+               dynamic_ncols=True, leave=False)  # fmt: skip
+    with bar:
+        for rows in table:
+            yield rows
+            bar.update(len(rows.codes))

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from armlp.data.answers import to_table
-from armlp.data.files import prepare_output, write_table
+from armlp.data.outputs import prepare_output, write_table
 from armlp.data.panel import Panel
 from armlp.data.symbols import spell_symbols
 from armlp.data.windows import Windows

@@ -11,7 +11,7 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from armlp.data.files import prepare_output
+from armlp.data.outputs import prepare_output
 from armlp.training.checkpoint import run_folder
 
 # The CRPS of the validation rollouts, so that intervals count as well as the median.

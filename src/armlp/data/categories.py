@@ -1,0 +1,63 @@
+"""Categories: covariates of a table as numbers, or as codes of their categories."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from armlp.data.columns import Column
+from armlp.data.covariates import CovariateColumn
+from armlp.data.labels import Labels
+
+
+class CovariateCoder:
+    """Reads a covariate part by part: a number as it is, a category as its number among those found.
+
+    An empty cell of a category that varies in time is a category too, as where a column of holidays names none.
+    """
+
+    def __init__(self, name: str, role: str) -> None:
+        self.name, self.role = name, role
+        self._labels = Labels()
+        self._is_category: bool | None = None  # not known before the first part that has a type
+        self._some_empty = False
+
+    def read(self, column: Column) -> np.ndarray:
+        """`[rows]` numbers, or numbers of categories; nan where missing."""
+        if column.is_empty:
+            self._some_empty = True
+            return np.full(len(column.arrow), np.nan)
+        if self._is_category is None:
+            self._is_category = column.is_categorical
+        if not self._is_category:
+            return column.values()
+        if not column.is_categorical:
+            raise column.error("holds numbers after categories", "one kind")
+        numbers = self._labels.number(column.labels())
+        self._some_empty |= bool((numbers < 0).any())
+        return np.where(numbers < 0, np.nan, numbers)
+
+    @property
+    def _empty_is_one(self) -> bool:
+        return self._some_empty and self.role != "static"
+
+    @property
+    def column(self) -> CovariateColumn:
+        """What the column is."""
+        if not self._is_category:
+            return CovariateColumn(self.name, None)
+        empty = ("",) if self._empty_is_one else ()
+        return CovariateColumn(self.name, (*empty, *(str(label) for label in sorted(self._labels.found))))
+
+    def codes(self, numbers: np.ndarray) -> np.ndarray:
+        """Places in the categories for the numbers that `read` gave; numbers that are no categories as they are."""
+        if not self._is_category:
+            return numbers
+        return self._places[np.where(np.isnan(numbers), -1, numbers).astype(np.int64)]
+
+    @cached_property
+    def _places(self) -> np.ndarray:
+        """Of each number, and last of what is missing; known once all has been read."""
+        first = int(self._empty_is_one)
+        return np.append(self._labels.ranks() + first, 0 if first else np.nan).astype(np.float32)

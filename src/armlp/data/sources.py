@@ -1,0 +1,180 @@
+"""Sources: tables of any library, in memory or in files, opened to look alike."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from armlp.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    import narwhals as nw
+    import pyarrow as pa
+
+# Rows that are read at a time: enough for vectors to pay, few enough not to weigh.
+BATCH = 1 << 18
+
+
+class Part(NamedTuple):
+    """Some rows of a table.
+
+    Attributes:
+        name: What to call the file or table that they are of, in messages.
+        first: Number of the first of them in it.
+        table: Their columns.
+    """
+
+    name: str
+    first: int
+    table: pa.Table
+
+
+@dataclass(frozen=True)
+class Source:
+    """A table that has been found but not read.
+
+    Attributes:
+        name: What to call it in messages: the path as given, or "the table".
+        columns: Names of its columns.
+        backend: Library that answers should come back in: `pandas`, `polars`, `polars-lazy` or `pyarrow`.
+        read: Reads the named columns, at most so many rows at a time. The names are given with the options of the
+            command line that ask for them.
+        num_rows: How many rows it has, where that is known.
+        is_text: Whether numbers in it are spelled as text, so that nobody knows which were meant as names.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    backend: str
+    read: Callable[[Mapping[str, str], int], Iterator[Part]]
+    num_rows: int | None = None
+    is_text: bool = False
+
+
+def open_source(source: Any) -> Source:
+    """Find a table.
+
+    Args:
+        source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
+            pandas, polars (lazy too) or pyarrow table or dataset.
+
+    Raises:
+        UserError: There is no such file, or it is no table.
+    """
+    from armlp.data.files import open_files
+
+    opened = open_files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else _open_memory(source)
+    name, count = Counter(opened.columns).most_common(1)[0] if opened.columns else ("", 0)
+    if count != 1:
+        found = f"{count} columns named '{name}'" if count else "no columns"
+        raise UserError(f"{opened.name} has {found}: give a table whose columns have different names.")
+    return opened
+
+
+def _open_memory(table: Any) -> Source:
+    import narwhals as nw
+    import pandas as pd
+    import pyarrow.dataset as ds
+
+    if isinstance(table, ds.Dataset):
+        return _open_dataset(table)
+    if isinstance(table, pd.DataFrame):
+        table = _flat(table)
+    try:
+        frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(table)
+    except Exception as error:  # The libraries that narwhals speaks to each raise their own.
+        raise UserError(
+            f"The source, of type {type(table).__name__}, cannot be read as a table "
+            f"({one_line(error)}): give a pandas, polars or pyarrow table, a path, or a data set's name."
+        ) from error
+    columns = tuple(frame.collect_schema().names())
+    library = str(frame.implementation.value)
+    known = library in ("pandas", "polars")
+    if isinstance(frame, nw.LazyFrame):
+        return Source("the table", columns, f"{library}-lazy" if known else "pyarrow", _lazy_reader(frame, known))
+    eager = frame
+
+    @cache  # the table is read twice
+    def column(name: str, option: str) -> pa.ChunkedArray:
+        import pyarrow as pa
+
+        try:
+            arrow = eager[name].to_arrow()
+        except (pa.ArrowException, TypeError, ValueError) as error:
+            raise UserError(
+                f"the table: column '{name}' holds values of different types, but {option} needs one type."
+            ) from error
+        return arrow if isinstance(arrow, pa.ChunkedArray) else pa.chunked_array([arrow])
+
+    def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
+        import pyarrow as pa
+
+        whole = pa.table({name: column(name, option) for name, option in wanted.items()})
+        yield from parts(whole, "the table", most)
+
+    return Source("the table", columns, library if known else "pyarrow", read, num_rows=len(eager))
+
+
+def _flat(table: Any) -> Any:
+    """A pandas table with its named index levels as columns, and text as names of columns."""
+    import pandas as pd
+
+    if isinstance(table.columns, pd.MultiIndex):
+        raise UserError(
+            f"The table has column names of {table.columns.nlevels} levels: give one name to each column, "
+            "or stack the columns into rows."
+        )
+    # The way in which many libraries keep ids or times; what is a column too is there already.
+    levels = [
+        place for place, level in enumerate(table.index.names) if level is not None and level not in table.columns
+    ]
+    if levels:
+        table = table.reset_index(level=levels)
+    if not all(isinstance(column, str) for column in table.columns):
+        table = table.rename(columns=str)
+    return table
+
+
+def _lazy_reader(frame: nw.LazyFrame[Any], known: bool) -> Callable[[Mapping[str, str], int], Iterator[Part]]:
+    """Reads a lazy table: of polars in its streaming engine, batch by batch where it can."""
+
+    def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
+        selected = frame.select(list(wanted))
+        native: Any = selected.to_native()
+        if hasattr(native, "collect_batches"):
+            first = 0
+            for batch in native.collect_batches(chunk_size=most, maintain_order=True):
+                yield from parts(batch.to_arrow(), "the table", most, first)
+                first += len(batch)
+        else:
+            yield from parts(selected.collect(backend=None if known else "pyarrow").to_arrow(), "the table", most)
+
+    return read
+
+
+def _open_dataset(dataset: Any) -> Source:
+    """A pyarrow dataset, which is read as it streams."""
+    import pyarrow as pa
+
+    def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
+        first = 0
+        try:
+            for batch in dataset.to_batches(columns=list(wanted), batch_size=most):
+                yield Part("the dataset", first, pa.Table.from_batches([batch]))
+                first += len(batch)
+        except (OSError, pa.ArrowException) as error:
+            raise UserError(
+                f"The dataset cannot be read ({one_line(error)}): give one whose files are whole."
+            ) from error
+
+    return Source("the dataset", tuple(dataset.schema.names), "pyarrow", read, num_rows=dataset.count_rows())
+
+
+def parts(table: pa.Table, name: str, most: int, first: int = 0) -> Iterator[Part]:
+    """A table in parts of so many rows at most."""
+    for begin in range(0, len(table), most):
+        yield Part(name, first + begin, table.slice(begin, most))
