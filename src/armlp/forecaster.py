@@ -107,6 +107,7 @@ class Forecaster:
         seed: int = 0,
         temperature: float = 1.0,
         top_k: int | None = None,
+        future: IntoFrame | str | os.PathLike[str] | None = None,
     ) -> Any:
         """Forecasts beyond the end of every series.
 
@@ -118,6 +119,7 @@ class Forecaster:
             seed: Of the paths.
             temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
             top_k: Of symbols and bins: only the so many likeliest are drawn.
+            future: A table of ids, times and known covariates in the horizon, where `table` has none.
 
         Returns:
             The same kind of table as came in, with the columns `unique_id, ds, armlp` (the median) and per level
@@ -127,7 +129,7 @@ class Forecaster:
             UserError: There is nothing fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k)
-        self._roll(self._data_of(table, horizon), writer, keep=False)
+        self._roll(self._data_of(table, horizon, future), writer, keep=False)
         return writer.table
 
     def sample(
@@ -138,6 +140,7 @@ class Forecaster:
         seed: int = 0,
         temperature: float = 1.0,
         top_k: int | None = None,
+        future: IntoFrame | str | os.PathLike[str] | None = None,
     ) -> np.ndarray:
         """Sampled futures of every series, in the order of their ids.
 
@@ -148,6 +151,7 @@ class Forecaster:
             seed: Of the paths; the same seed and series give the same paths.
             temperature: As in `predict`.
             top_k: As in `predict`.
+            future: As in `predict`.
 
         Returns:
             `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units; of symbols, the symbols.
@@ -156,7 +160,7 @@ class Forecaster:
             UserError: There is nothing fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k)
-        data = self._data_of(table, horizon)
+        data = self._data_of(table, horizon, future)
         paths = torch.cat(self._roll(data, writer, keep=True)).cpu().numpy()
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
 
@@ -206,7 +210,7 @@ class Forecaster:
             raise UserError("There is nothing fitted yet: call fit(table) first, or Forecaster.load(path).")
         return self._checkpoint
 
-    def _data_of(self, table: IntoFrame | str | os.PathLike[str] | None, horizon: int | None) -> SeriesDataModule:
+    def _data_of(self, table: Any, horizon: int | None, future: Any) -> SeriesDataModule:
         self._fitted()
         if table is None and self._fitted_data is None and "source" not in self._data:
             raise UserError("The checkpoint holds no table: call predict(table) with the series to forecast.")
@@ -214,6 +218,8 @@ class Forecaster:
         options |= {} if horizon is None else {"horizon": horizon}
         if table is None and self._fitted_data is not None:
             options["source"] = self._fitted_data.source
+        here = {"future": future, "memory_budget": self._given.get("memory_budget")}
+        options |= {name: value for name, value in here.items() if value is not None}
         return SeriesDataModule(**options)
 
     def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:

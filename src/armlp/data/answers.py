@@ -29,7 +29,8 @@ def to_table(
         columns: `[R]` values of the other columns.
 
     Returns:
-        A pandas, polars or pyarrow table of `unique_id`, times and columns, sorted by series and time.
+        A pandas, polars (lazy if it came so) or pyarrow table of `unique_id`, times and columns, sorted by series and
+        time.
     """
     import pyarrow as pa
 
@@ -46,10 +47,11 @@ def to_table(
     table = pa.table(arrays)
     if panel.style.backend == "pandas":
         return table.to_pandas()
-    if panel.style.backend == "polars":
+    if panel.style.backend.startswith("polars"):
         import polars as pl
 
-        return pl.from_arrow(table)
+        frame = pl.DataFrame(table)
+        return frame.lazy() if panel.style.backend == "polars-lazy" else frame
     return table
 
 

@@ -57,14 +57,14 @@ class SeriesDataModule(LightningDataModule):
     """Windows and splits over a table of series.
 
     Args:
-        source: A CSV or Parquet file, a folder or glob of Parquet files, the name of a catalog data set, or (from
-            Python) a pandas, polars or pyarrow table.
+        source: A CSV or Parquet file, a folder (hive partitions too) or glob of Parquet files, the name of a catalog
+            data set, or (from Python) a pandas, polars or pyarrow table or dataset.
         id_column: Column that names the series of a long table.
         time_column: Column of times, or of integer steps.
         target_columns: Columns to forecast: `y` of a long table, every numeric column of a wide one where left out.
             Several columns of a long table make vector series.
-        known_covariates: Columns known ahead, numbers or text; a forecast needs their future values in rows with empty
-            targets, as many as the horizon.
+        known_covariates: Columns known ahead, numbers or text; a forecast needs their future values, as many as the
+            horizon, in rows with empty targets or in `future`.
         past_covariates: Columns known up to the origin only.
         static_covariates: Columns that say one thing of a whole series; only of a long table.
         calendar_inputs: Tell the model the time of day, the day of the week and the like of what it forecasts.
@@ -73,6 +73,9 @@ class SeriesDataModule(LightningDataModule):
         layout: `long` (ids in a column), `wide` (one column a series), `vector` (all columns one vector series) or
             `auto`: long where the id column is there, wide otherwise.
         freq: pandas frequency alias, or an integer step for integer times; inferred where left out.
+        future: A table of ids, times and the known covariates after the last value of every series, as `source`.
+        memory_budget: Most memory for the whole process, such as `2GB`; half of the machine's where left out. A panel
+            of files that is too large for it is laid into files beside them, once, and mapped into memory.
         horizon: `H`, how many steps to forecast; from the frequency where left out.
         season_length: Steps in a season; from the frequency where left out, or from the training part itself where the
             times are bare integers. 1 means none.
@@ -96,6 +99,8 @@ class SeriesDataModule(LightningDataModule):
         symbols: bool | Sequence[str] | Sequence[int] | Sequence[bool] = False,
         layout: str = "auto",
         freq: str | int | None = None,
+        future: str | os.PathLike[str] | Any = None,  # not IntoFrame: jsonargparse would open the file
+        memory_budget: str | int | None = None,
         horizon: int | None = None,
         season_length: int | None = None,
         val_windows: int | None = None,
@@ -105,7 +110,8 @@ class SeriesDataModule(LightningDataModule):
         covariate_statistics: dict[str, list[dict[str, Any]]] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["source"], logger=False)
+        # What is of this machine and this forecast alone is no part of a checkpoint.
+        self.save_hyperparameters(ignore=["source", "future", "memory_budget"], logger=False)
         self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
@@ -115,6 +121,8 @@ class SeriesDataModule(LightningDataModule):
                 raise UserError(f"--data.{name}: {value} is too small; it must be at least {least}.")
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source
+        self.future = future
+        self.memory_budget = memory_budget
         self.seed = seed
         self.context_length = 1
         self.span = 1
@@ -152,7 +160,7 @@ class SeriesDataModule(LightningDataModule):
         source, options = catalog.resolve(self.source)
         given = {name: self.hparams[name] for name in _READER} | dict(options.reader)
         given["symbols"] = self.hparams["symbols"] or given["symbols"]
-        panel = read_panel(source, **given)
+        panel = read_panel(source, **given, future=self.future, memory_budget=self.memory_budget)
         known = {name: getattr(options, name) or getattr(panel.calendar, name) for name in ("horizon", "season_length")}
         if self.hparams["horizon"] is None:
             self.hparams["horizon"] = known["horizon"]

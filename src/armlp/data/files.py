@@ -174,7 +174,7 @@ def _parquet_parts(path: Path, columns: list[str], wanted: Mapping[str, str], mo
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path, memory_map=True) as file:
+    with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
         if not columns:  # all that is wanted is in the folders' names
             columns = file.schema_arrow.names[:1]
         first = 0

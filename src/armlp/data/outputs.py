@@ -18,7 +18,7 @@ def write_table(table: Any, path: str | os.PathLike[str]) -> None:
     """Write a table to a .csv or .parquet file, whole or not at all.
 
     Args:
-        table: A pandas, polars or pyarrow table.
+        table: A pandas, polars (lazy too) or pyarrow table.
         path: The file; its folder is made if it is missing, and an old file is replaced.
 
     Raises:
@@ -31,7 +31,8 @@ def write_table(table: Any, path: str | os.PathLike[str]) -> None:
     path = Path(path)
     if path.suffix not in (".csv", ".parquet"):
         raise UserError(f"{path} is to be written but ends in neither .csv nor .parquet: give one that does.")
-    arrow = nw.from_native(table, eager_only=True).to_arrow()
+    frame = nw.from_native(table)
+    arrow = (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_arrow()
     # In the same folder, because a file can only be renamed in one step within its file system.
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:

@@ -25,7 +25,7 @@ class TableStyle:
     """How the table that a panel came from spelled its ids and times, so that answers are spelled alike.
 
     Attributes:
-        backend: Library of the table: `pandas`, `polars` or `pyarrow` (files are read as `pyarrow`).
+        backend: Library of the table: `pandas`, `polars`, `polars-lazy` or `pyarrow` (as files are read).
         id_dtype: The narwhals dtype of the id column, or None where ids are column names.
         time_dtype: The narwhals dtype of the time column, or None where there was none.
     """

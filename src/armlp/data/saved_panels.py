@@ -102,8 +102,8 @@ def save_panel(
     from pyarrow import feather
 
     ids = pa.array(plan.ids)
-    if types["id"] is not None:
-        ids = ids.dictionary_encode() if pa.types.is_dictionary(types["id"]) else ids.cast(types["id"])
+    if types["id"] is not None and pa.types.is_dictionary(types["id"]):
+        ids = ids.dictionary_encode()
     columns = {"id": ids, "start": plan.starts, "end": plan.offsets[1:], "future": plan.future}
     columns |= {f"static{place}": values for place, values in enumerate(static.T)}
     if levels is not None:

@@ -110,5 +110,6 @@ def refuse_unknown_future(panel: Panel, horizon: int) -> None:
     raise UserError(
         f"{panel.name} lacks the --data.known_covariates of series '{panel.ids[series[0]]}' from "
         f"{spell_time(panel.calendar.wall_times(missing)[0])} on ({len(short)} of {len(panel)} series lack some): "
-        f"append rows with empty targets, {horizon} (--data.horizon) after the last value of every series."
+        f"give {horizon} rows (--data.horizon) after the last value of every series, with empty targets or in a table "
+        "of their own, --data.future."
     )

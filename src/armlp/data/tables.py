@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -157,11 +158,19 @@ def _panel(
 
 def _shown(table: TableRows, what: str) -> Iterator[Rows]:
     """The rows of a table, under a progress bar if they take long."""
-    # The process of a training on several devices that shows bars is the first.
-    hidden = os.environ.get("LOCAL_RANK", "0") != "0"
-    total = table.table.num_rows
-    bar = tqdm(desc=f"{what} {table.table.name}", total=total, unit=" rows", unit_scale=True, delay=2, disable=hidden,
-               dynamic_ncols=True, leave=False)  # fmt: skip
+    bar = tqdm(
+        desc=f"{what} {table.table.name}",
+        total=table.table.num_rows,
+        unit=" rows",
+        unit_scale=True,
+        delay=2,
+        # A terminal is refreshed twice a second, a log file gets a line every ten seconds.
+        mininterval=0.5 if sys.stderr.isatty() else 10,
+        # Of the processes of a training on several devices only the first one shows bars.
+        disable=os.environ.get("LOCAL_RANK", "0") != "0",
+        dynamic_ncols=True,
+        leave=False,
+    )
     with bar:
         for rows in table:
             yield rows
