@@ -15,6 +15,7 @@ from armlp.data.covariates import ROLES, CovariateColumn
 
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
+    from armlp.data.store import Store
 
 
 _NO_COLUMNS = torch.empty(0, 0)
@@ -63,6 +64,7 @@ class Panel:
         calendar_inputs: Whether windows carry features of the calendar.
         symbols: What the values are codes of, place by place, in the type in which it came; None where values are
             numbers.
+        store: The files that the rows are mapped from; None where they are in memory.
     """
 
     values: Tensor
@@ -83,6 +85,7 @@ class Panel:
     )
     calendar_inputs: bool = False
     symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
+    store: Store | None = None
 
     def __post_init__(self) -> None:
         """Give the roles without a column their width of 0."""
@@ -121,6 +124,11 @@ class Panel:
     def has_covariates(self) -> bool:
         """Whether windows carry covariates or features of the calendar."""
         return self.calendar_inputs or any(self.covariate_columns.values())
+
+    def release(self) -> None:
+        """Lets go of the memory that holds pages of a mapped store; they are read again where they are needed."""
+        if self.store is not None:
+            self.store.release()
 
     def before(self, ends: Tensor) -> Tensor:
         """`[N]` bool, which rows lie before the row `ends [S]` of their series."""

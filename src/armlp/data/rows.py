@@ -205,13 +205,14 @@ class TableRows:
 
     def _spelled_times(self) -> SpelledTimes | None:
         """What the text in the column of times means, if it is text: told by all of it, so that all is read alike."""
-        option = {self.wanted.time_column: "--data.time_column"}
-        if not Column(first_part(self.table, option), *next(iter(option.items()))).is_text:
+        name, option = self.wanted.time_column, "--data.time_column"
+        sources = [source for source in (self.table, self.future) if source is not None]
+        if not any(Column(first_part(source, {name: option}), name, option).is_text for source in sources):
             return None
         spelled: dict[str, None] = {}
-        for source in (self.table, *([self.future] if self.future else [])):
-            for part in source.read(option, BATCH):
-                column = Column(part, *next(iter(option.items())))
+        for source in sources:
+            for part in source.read({name: option}, BATCH):
+                column = Column(part, name, option)
                 if column.is_text:
                     spelled |= dict.fromkeys(text for text in column.arrow.unique().to_pylist() if text)
         return SpelledTimes(list(spelled))
@@ -230,15 +231,15 @@ class TableRows:
         if self.future is not None:
             for part in self.future.read({name: columns[name] for name in self._columns_of_future(wanted)}, most):
                 if len(part.table):
-                    yield self._rows(part, columns)
+                    yield self._rows(part, columns, of_future=True)
 
-    def _rows(self, part: Part, options: Mapping[str, str]) -> Rows:
+    def _rows(self, part: Part, options: Mapping[str, str], of_future: bool = False) -> Rows:
         """One part as numpy arrays; what the table of the future lacks is missing."""
         wanted, count = self.wanted, len(part.table)
         codes: np.ndarray | None = None
         name_row: Callable[[int], str] | None = None
         if self.layout == "long":
-            codes = self._codes(part, options)
+            codes = self._codes(part, options, of_future)
             name_row = partial(self._name_row, part, codes)
         times, timezone = self._column(part, wanted.time_column, options, name_row).times(self._spelled)
         self._refuse_other_times(part.name, times, timezone)
@@ -278,7 +279,7 @@ class TableRows:
         self._types.setdefault(name, column.type)
         return column
 
-    def _codes(self, part: Part, options: Mapping[str, str]) -> np.ndarray:
+    def _codes(self, part: Part, options: Mapping[str, str], of_future: bool) -> np.ndarray:
         """The numbers of the series of rows."""
         import pyarrow as pa
 
@@ -287,8 +288,10 @@ class TableRows:
         known = self._types[self.wanted.id_column]
         known = known.value_type if pa.types.is_dictionary(known) else known
         if is_text(known) != column.is_text:
-            # One of the two tables may be a file in which nobody knows.
+            # Of the table and that of the future one may be a file in which nobody knows.
             try:
+                if not of_future:
+                    raise pa.ArrowInvalid
                 labels = labels.cast(known)
             except pa.ArrowInvalid as error:
                 raise column.error(

@@ -49,6 +49,7 @@ def make_panel(
         calendar=plan.calendar,
         future=torch.from_numpy(plan.future) if columns["known"] else None,
         static=torch.from_numpy(static),
+        store=None if arrays.folder is None else arrays,
         **given,
         **facts,
     )
@@ -163,9 +164,9 @@ def load_panel(folder: Path, sources: list[list[Any]], room: int) -> tuple[Panel
         ids=(ids.dictionary_decode() if hasattr(ids, "dictionary_decode") else ids).to_numpy(zero_copy_only=False),
         places=np.empty(0, np.int64),
         calendar=Calendar(found["freq"], found["timezone"]),
-        starts=table["start"].to_numpy(),
-        offsets=np.concatenate([[0], table["end"].to_numpy()]),
-        future=table["future"].to_numpy(),
+        starts=table["start"].to_numpy().copy(),
+        offsets=np.concatenate([[0], table["end"]]),
+        future=table["future"].to_numpy().copy(),
     )
     columns = {
         role: tuple(CovariateColumn(name, kinds and tuple(kinds)) for name, kinds in found["covariate_columns"][role])
