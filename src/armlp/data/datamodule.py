@@ -16,7 +16,14 @@ from armlp.data import catalog
 from armlp.data.covariate_scaling import covariate_sizes, fit_statistics, scale_covariates
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
-from armlp.data.shortages import refuse_no_origin, refuse_too_short, refuse_unknown_future, warn_of_short
+from armlp.data.shortages import (
+    refuse_no_origin,
+    refuse_too_short,
+    refuse_unknown_future,
+    warn_of_constant,
+    warn_of_short,
+)
+from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
 from armlp.data.time_features import feature_cycles
 from armlp.data.windows import OriginLoader, Split, TrainingLoader
@@ -229,18 +236,15 @@ class SeriesDataModule(LightningDataModule):
                 "--data.val_windows."
             )
 
-    def train_dataloader(self) -> TrainingLoader:
-        """Shuffled batches of every training window; warns of series that have none.
+    def summary(self) -> DataSummary:
+        """What the data are that are trained on, for people."""
+        return summarize(self.panel, self.split, self.season_length, self._training_loader().num_windows)
 
-        Raises:
-            UserError: No series is long enough.
-        """
-        refuse_too_short(self.panel, self.split)
-        panel, ends = self.panel, self.split.train_ends(self.panel.lengths)
-        warn_of_short(panel, self.split)
+    def _training_loader(self) -> TrainingLoader:
+        """All training windows; settles what options there are of training on them."""
         loader = TrainingLoader(
-            panel,
-            ends,
+            self.panel,
+            self.split.train_ends(self.panel.lengths),
             self.context_length,
             self.span,
             self.hparams["batch_size"] or 1,
@@ -252,12 +256,25 @@ class SeriesDataModule(LightningDataModule):
             # Every patch of a chain counts, up to a few.
             most = max(32, 512 // min(6, -(-self.span // self.patch_length)))
             loader.batch_size = self.hparams["batch_size"] = min(most, max(32, loader.num_windows // 16))
+        return loader
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Shuffled batches of every training window; warns of series that have none, or nothing to learn from.
+
+        Raises:
+            UserError: No series is long enough.
+        """
+        panel, split = self.panel, self.split
+        refuse_too_short(panel, split)
+        warn_of_short(panel, split)
+        warn_of_constant(panel)
+        loader = self._training_loader()
         if loader.num_windows < loader.world_size:
             raise UserError(
                 f"{panel.name} has {loader.num_windows} training windows for {loader.world_size} processes; "
                 "lower --trainer.devices."
             )
-        seen = ends + self.split.val_windows * self.horizon
+        seen = loader.ends + split.val_windows * self.horizon
         keys, order = panel.keys.sort()
         self.trained = TrainedPart(keys, torch.from_numpy(self._row_times(seen - 1))[order])
         return loader
