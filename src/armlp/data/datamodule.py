@@ -88,6 +88,7 @@ class SeriesDataModule(LightningDataModule):
         batch_size: Training windows per batch; from the number of windows where left out.
         seed: Of the order of training windows.
         covariate_statistics: How covariates are scaled and coded; settled in training, so leave it out.
+        trained_freq: The step of time that was trained on; settled in training, so leave it out.
     """
 
     def __init__(
@@ -110,6 +111,7 @@ class SeriesDataModule(LightningDataModule):
         batch_size: int | None = None,
         seed: int = 0,
         covariate_statistics: dict[str, list[dict[str, Any]]] | None = None,
+        trained_freq: str | int | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(ignore=["source"], logger=False)
@@ -242,6 +244,7 @@ class SeriesDataModule(LightningDataModule):
 
     def _training_loader(self) -> TrainingLoader:
         """All training windows; settles what options there are of training on them."""
+        self.hparams["trained_freq"] = self.panel.calendar.freq
         loader = TrainingLoader(
             self.panel,
             self.split.train_ends(self.panel.lengths),
