@@ -247,6 +247,25 @@ def test_a_test_told_of_no_windows_takes_one_and_owns_up_to_times_that_were_trai
     assert "trained on these times in 3 of 3 series" in printed
 
 
+def test_a_table_of_another_frequency_is_forecast_with_a_warning(program: Any, trained: Any, make_table: MakeTable):
+    write(make_table(freq="D"), Path("daily.parquet"))
+    write(make_table(freq=1), Path("counted.parquet"))
+    for command in ("predict", "test", "validate"):
+        daily = (command, "--ckpt_path", trained.best, "--data.source=daily.parquet")
+        written, again = ((f"--forecast.output={run}-{command}.parquet",) for run in ("daily", "counted"))
+        if command == "validate":
+            written = again = ()
+        with pytest.warns(UserWarning, match="trained on a step of h, but daily.parquet steps by D"):
+            program(*daily, *written)
+        program(command, "--ckpt_path", trained.best, "--data.source=counted.parquet", *again)
+    # A checkpoint that does not say what it was trained on has nothing to compare with.
+    old = torch.load(trained.best, weights_only=True)
+    del old["datamodule_hyper_parameters"]["trained_freq"]
+    torch.save(old, "old.ckpt")
+    program("predict", "--ckpt_path=old.ckpt", "--data.source=daily.parquet", "--forecast.output=old.parquet")
+    pd.testing.assert_frame_equal(pd.read_parquet("old.parquet"), pd.read_parquet("daily-predict.parquet"))
+
+
 def test_only_fit_makes_a_run(program: Any, trained: Any):
     run = program.fit(trained.source, "--data.horizon=6")
     best = run / "checkpoints" / "best.ckpt"

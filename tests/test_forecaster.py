@@ -255,3 +255,10 @@ def test_the_building_blocks_work_without_the_doors(make_table: MakeTable, tmp_p
     )
     context = torch.randn(2, module.hparams["context_length"])
     assert armlp.rollout(module.network.eval(), context, horizon=5, num_paths=3).shape == (2, 3, 5)
+
+
+def test_a_table_of_another_frequency_is_forecast_with_a_warning(trained: Any, make_table: Callable[..., pd.DataFrame]):
+    forecaster = Forecaster.load(trained.best, enable_progress_bar=False)
+    with pytest.warns(UserWarning, match="trained on a step of h, but the table steps by D"):
+        forecaster.predict(make_table(freq="D"))
+    forecaster.predict(make_table(freq="60min"))

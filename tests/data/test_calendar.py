@@ -152,6 +152,34 @@ def test_season_and_horizon_follow_from_the_frequency(freq: str | int, season: i
     assert (Calendar(freq).season_length, Calendar(freq).horizon) == (season, horizon)
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        ("60min", "h", True),
+        ("24h", "D", True),
+        ("7D", "W-WED", True),
+        ("MS", "ME", True),
+        ("QS-JAN", "QS-OCT", True),
+        ("QS-JAN", "QS-FEB", True),
+        ("3MS", "QE", True),
+        ("12MS", "YE-JUN", True),
+        (1, "h", True),
+        ("h", "D", False),
+        ("D", "B", False),
+        ("D", "2D", False),
+        ("W-SUN", "MS", False),
+        ("MS", "QS", False),
+        (1, 7, False),
+    ],
+)
+def test_steps_are_alike_where_they_last_as_long_however_they_are_spelled(
+    one: str | int, other: str | int, alike: bool
+) -> None:
+    assert Calendar(one).steps_like(Calendar(other)) is alike
+    assert Calendar(other).steps_like(Calendar(one)) is alike
+    assert Calendar(one).steps_like(Calendar(one, "Europe/Berlin" if isinstance(one, str) else None))
+
+
 def test_steps_beyond_the_last_countable_year_are_refused() -> None:
     with pytest.raises(UserError, match="2261"):
         Calendar("YS").shift(np.array([0]), np.array([400]))

@@ -1,5 +1,6 @@
 """Tests of the Lightning data module: what it settles, what it holds out, and what it remembers having shown."""
 
+import contextlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -91,6 +92,35 @@ def test_the_batch_size_is_chosen_within_bounds_and_kept_where_it_is_given(make_
     assert sizes == {60: 32, 900: 512}
     data = SeriesDataModule(make_table(), horizon=6, batch_size=5)
     assert data.train_dataloader().batch_size == 5
+
+
+@pytest.mark.parametrize(
+    ("constant", "sentence"),
+    [
+        ([0], None),
+        ([0, 2], "2 of 4 series of the table never change: 's00', 's02'; leave them out"),
+        ([0, 1, 2, 3], "The target of the table never changes within a series: correct the table"),
+    ],
+)
+def test_many_series_that_never_change_are_warned_of(constant: list[int], sentence: str | None, make_table: MakeTable):
+    table = make_table(series=4)
+    table.loc[table["unique_id"].isin([f"s{index:02d}" for index in constant]), "y"] = 7.0
+    data = SeriesDataModule(table, horizon=6)
+    with contextlib.nullcontext() if sentence is None else pytest.warns(UserWarning, match=sentence):
+        data.train_dataloader()
+
+
+def test_a_channel_that_never_changes_is_named(make_table: MakeTable):
+    data = SeriesDataModule(make_table().assign(z=1.0), horizon=6, target_columns=["y", "z"])
+    with pytest.warns(UserWarning, match="The target column 'z' of the table never changes"):
+        data.train_dataloader()
+
+
+def test_series_that_are_too_short_are_named_with_what_they_need(make_table: MakeTable):
+    table = pd.concat([make_table(series=1, rows=40), make_table(series=2, rows=7, first=1)])
+    sentence = r"2 of 3 series are too short .* 's01' \(7 rows\), 's02' \(7 rows\); a series needs 8 rows, 6 of them"
+    with pytest.warns(UserWarning, match=sentence):
+        SeriesDataModule(table, horizon=6).train_dataloader()
 
 
 def test_the_seed_decides_the_order_of_training(make_table: MakeTable):

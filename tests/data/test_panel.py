@@ -1,5 +1,14 @@
 """Tests of the panel's own arithmetic."""
 
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from armlp.data import panel as panel_module
+
 
 def test_series_and_lengths_cut_the_flat_store_at_the_offsets(make_panel):
     panel = make_panel([3, 1, 5], channels=2)
@@ -35,3 +44,26 @@ def test_fully_observed_is_whether_nothing_is_missing(make_panel):
     holed = make_panel([4, 5])
     holed.observed[6] = False
     assert not holed.fully_observed
+
+
+@pytest.mark.parametrize("rows", [1, 2, 3, 7, 1000])
+def test_constant_is_whether_pandas_finds_one_value_in_blocks_of_any_size(
+    rows: int, make_panel, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(panel_module, "_BLOCK", rows)
+    lengths = [1, 5, 2, 9, 1, 4]
+    made = make_panel(lengths, channels=2, missing=0.3)
+    made.values[:] = torch.from_numpy(np.random.default_rng(0).integers(0, 2, made.values.shape)).float()
+    made.values[~made.observed] = 9.0  # whatever stands for a missing value
+    flat = pd.DataFrame(made.values.numpy()).where(made.observed.numpy())
+    expected = flat.groupby(np.repeat(np.arange(6), lengths)).nunique() == 1
+    assert 0 < expected.to_numpy().sum() < 12
+    np.testing.assert_array_equal(made.constant, expected)
+
+
+def test_what_is_missing_is_counted_in_the_history_only(make_panel):
+    made = make_panel([4, 5], channels=2)
+    made.observed[6, 1] = False
+    made.observed[8] = False
+    assert made.missing == 3
+    assert replace(made, future=torch.tensor([0, 1])).missing == 1

@@ -1,9 +1,12 @@
 """Tests of what is refused because it does not go together."""
 
+import contextlib
+
 import pytest
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
+from armlp.training.agreement import warn_of_other_frequency
 from armlp.training.module import ForecastModule
 
 
@@ -27,6 +30,17 @@ from armlp.training.module import ForecastModule
 def test_what_does_not_go_together_is_refused_before_training(options, sentence, make_table):
     with pytest.raises(UserError, match=sentence):
         ForecastModule(**options).settle(SeriesDataModule(make_table(), horizon=6))
+
+
+@pytest.mark.parametrize(
+    ("trained", "found", "alike"),
+    [("60min", "h", True), ("h", "D", False), ("D", "h", False), (None, "h", True), (1, "h", True), ("h", 1, True)],
+)
+def test_data_of_another_frequency_than_that_of_training_are_warned_of(trained, found, alike, make_table):
+    data = SeriesDataModule(make_table(freq=found), trained_freq=trained)
+    sentence = f"trained on a step of {trained}, but the table steps by {found}"
+    with contextlib.nullcontext() if alike else pytest.warns(UserWarning, match=sentence):
+        warn_of_other_frequency(data)
 
 
 def test_symbols_take_no_noise():

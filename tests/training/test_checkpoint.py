@@ -34,6 +34,7 @@ def test_a_checkpoint_is_tensors_and_plain_values_with_every_choice_made(trained
     assert {name for name, value in data.items() if value is None} <= {
         "target_columns", "freq", "batch_size", *covariates
     }  # fmt: skip
+    assert data["trained_freq"] == "h"
     assert (data["horizon"], data["season_length"], data["source"]) == (6, 24, str(trained.source))
     assert model["season_length"] == 24
 

@@ -4,8 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.dashboard import _markdown
 
 
 def events_of(run: Path) -> EventAccumulator:
@@ -44,6 +48,40 @@ def test_every_validation_draws_one_fan_chart(events: EventAccumulator):
     assert [chart.step for chart in charts] == [2, 4]
     assert all(chart.width > 600 and chart.encoded_image_string.startswith(b"\x89PNG") for chart in charts)
     assert charts[0].encoded_image_string != charts[1].encoded_image_string
+
+
+def text_of(events: EventAccumulator, tag: str) -> dict[str, str]:
+    """The first two columns of a table that was logged as text."""
+    (event,) = events.Tensors(f"{tag}/text_summary")
+    lines = event.tensor_proto.string_val[0].decode().splitlines()
+    assert set(lines.pop(1)) == set("|- ")
+    assert len({line.count(" | ") for line in lines}) == 1
+    return dict(line.strip("| ").split(" | ")[:2] for line in lines)
+
+
+def test_the_data_and_what_was_chosen_from_them_are_shown_as_text(trained: Any, events: EventAccumulator):
+    data, options = text_of(events, "data"), text_of(events, "options")
+    assert data["data"] == str(trained.source)
+    assert data["length"] == "96 steps"
+    assert data["validation"].startswith("3 origins x 6 steps, 2024-01-04 06:00 to")
+    checkpoint = read_checkpoint(trained.best)
+    for name, value in options.items():
+        if name in checkpoint["hyper_parameters"]:
+            assert value == str(checkpoint["hyper_parameters"][name])
+    printed = " ".join(trained.printed.replace("│", " ").split())
+    for name in ("series", "length", "frequency", "season", "shortest usable"):
+        assert f"{name} {data[name]}" in printed
+
+
+def test_a_cell_with_a_bar_in_it_stays_a_cell():
+    assert _markdown(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
+
+
+def test_the_file_of_hyperparameters_holds_those_that_were_chosen(trained: Any):
+    written = yaml.safe_load((trained.run / "hparams.yaml").read_text())
+    checkpoint = read_checkpoint(trained.best)
+    assert written.pop("max_steps") == 4
+    assert written == checkpoint["hyper_parameters"] | checkpoint["datamodule_hyper_parameters"]
 
 
 def test_hyperparameters_are_logged_once_with_the_metrics_of_the_best_validation(

@@ -3,10 +3,14 @@
 import math
 from typing import Any
 
+import pandas as pd
 import pytest
 
+from armlp.data.summary import summarize
+from armlp.data.tables import read_panel
+from armlp.data.windows import Split
 from armlp.training.recipe import Choice
-from armlp.training.report import print_choices, print_scores
+from armlp.training.report import print_choices, print_scores, print_summary
 
 SCORES = {
     "armlp": {"mae": 1234.5678, "smape": 2.5, "mase": math.nan, "crps": 0.25, "coverage_80": 0.804, "skill": 0.1234},
@@ -43,6 +47,21 @@ def test_the_verdict_says_who_is_better(skill: float, verdict: str, capsys: pyte
     assert verdict in said(capsys)
 
 
+def test_the_data_are_printed_as_they_are_named_within_80_columns(capsys: pytest.CaptureFixture[str]):
+    panel = read_panel(pd.DataFrame({"unique_id": "a", "ds": range(9), "y": range(9)}))
+    names = [f"[red]column {index}[/]" for index in range(9)]
+    summary = summarize(panel, Split(2), 1, 1234567)._replace(name="data[1].csv", covariates={"known": names})
+    print_summary(summary)
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    words = " ".join(printed.replace("│", " ").split())
+    assert words.startswith("The data: data[1].csv")
+    for label, text in summary.rows().items():
+        assert f"{label} {text}" in words
+    assert "known [red]column 0[/], [red]column 1[/]" in words
+    assert "1,234,567 windows an epoch" in words
+
+
 def test_choices_are_printed_with_their_reasons(capsys: pytest.CaptureFixture[str]):
     print_choices({"context_length": Choice(48, "a season of [24] steps, twice")})
     printed = said(capsys)
@@ -51,7 +70,16 @@ def test_choices_are_printed_with_their_reasons(capsys: pytest.CaptureFixture[st
 
 def test_fit_says_what_it_chose_how_good_it_is_and_where_it_lies(trained: Any):
     printed = " ".join(trained.printed.split())
-    for words in ("Chosen from the data", "context_length", "Validation, best checkpoint", "skill", "best checkpoint:"):
+    for words in (
+        "The data: ",
+        "96 steps",
+        "3 origins x 6 steps",
+        "Chosen from the data",
+        "context_length",
+        "Validation, best checkpoint",
+        "skill",
+        "best checkpoint:",
+    ):
         assert words in printed
     assert "version_0/checkpoints/best.ckpt" in printed
     assert "tensorboard --logdir" in printed

@@ -183,6 +183,15 @@ class Calendar:
             return 6 if multiple >= 12 else int((24 if multiple >= 3 else 18) / multiple)
         return max(1, int({"day": 14, "business day": 10, "week": 13}[unit] / multiple))
 
+    def steps_like(self, other: Calendar) -> bool:
+        """Whether a step lasts as long as one of another calendar (`60min` and `h`), as far as one can know.
+
+        What an integer counts, nobody says, so it may be any step of dates; another integer is another step.
+        """
+        if self.is_integer or other.is_integer:
+            return self.is_integer != other.is_integer or self.freq == other.freq
+        return self.unit == other.unit
+
     @property
     def unit(self) -> tuple[str, float]:
         """What the step counts and how many of it."""

@@ -16,7 +16,14 @@ from armlp.data import catalog
 from armlp.data.covariate_scaling import covariate_sizes, fit_statistics, scale_covariates
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
-from armlp.data.shortages import refuse_no_origin, refuse_too_short, refuse_unknown_future, warn_of_short
+from armlp.data.shortages import (
+    refuse_no_origin,
+    refuse_too_short,
+    refuse_unknown_future,
+    warn_of_constant,
+    warn_of_short,
+)
+from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
 from armlp.data.time_features import feature_cycles
 from armlp.data.windows import OriginLoader, Split, TrainingLoader
@@ -84,6 +91,7 @@ class SeriesDataModule(LightningDataModule):
         batch_size: Training windows per batch; from the number of windows where left out.
         seed: Of the order of training windows.
         covariate_statistics: How covariates are scaled and coded; settled in training, so leave it out.
+        trained_freq: The step of time that was trained on; settled in training, so leave it out.
     """
 
     def __init__(
@@ -108,6 +116,7 @@ class SeriesDataModule(LightningDataModule):
         batch_size: int | None = None,
         seed: int = 0,
         covariate_statistics: dict[str, list[dict[str, Any]]] | None = None,
+        trained_freq: str | int | None = None,
     ) -> None:
         super().__init__()
         # What is of this machine and this forecast alone is no part of a checkpoint.
@@ -237,18 +246,16 @@ class SeriesDataModule(LightningDataModule):
                 "--data.val_windows."
             )
 
-    def train_dataloader(self) -> TrainingLoader:
-        """Shuffled batches of every training window; warns of series that have none.
+    def summary(self) -> DataSummary:
+        """What the data are that are trained on, for people."""
+        return summarize(self.panel, self.split, self.season_length, self._training_loader().num_windows)
 
-        Raises:
-            UserError: No series is long enough.
-        """
-        refuse_too_short(self.panel, self.split)
-        panel, ends = self.panel, self.split.train_ends(self.panel.lengths)
-        warn_of_short(panel, self.split)
+    def _training_loader(self) -> TrainingLoader:
+        """All training windows; settles what options there are of training on them."""
+        self.hparams["trained_freq"] = self.panel.calendar.freq
         loader = TrainingLoader(
-            panel,
-            ends,
+            self.panel,
+            self.split.train_ends(self.panel.lengths),
             self.context_length,
             self.span,
             self.hparams["batch_size"] or 1,
@@ -260,12 +267,25 @@ class SeriesDataModule(LightningDataModule):
             # Every patch of a chain counts, up to a few.
             most = max(32, 512 // min(6, -(-self.span // self.patch_length)))
             loader.batch_size = self.hparams["batch_size"] = min(most, max(32, loader.num_windows // 16))
+        return loader
+
+    def train_dataloader(self) -> TrainingLoader:
+        """Shuffled batches of every training window; warns of series that have none, or nothing to learn from.
+
+        Raises:
+            UserError: No series is long enough.
+        """
+        panel, split = self.panel, self.split
+        refuse_too_short(panel, split)
+        warn_of_short(panel, split)
+        warn_of_constant(panel)
+        loader = self._training_loader()
         if loader.num_windows < loader.world_size:
             raise UserError(
                 f"{panel.name} has {loader.num_windows} training windows for {loader.world_size} processes; "
                 "lower --trainer.devices."
             )
-        seen = ends + self.split.val_windows * self.horizon
+        seen = loader.ends + split.val_windows * self.horizon
         keys, order = panel.keys.sort()
         self.trained = TrainedPart(keys, torch.from_numpy(self._row_times(seen - 1))[order])
         return loader

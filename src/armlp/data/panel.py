@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 
 _NO_COLUMNS = torch.empty(0, 0)
+_BLOCK = 1 << 20  # rows that are looked at together
 
 
 @dataclass(frozen=True)
@@ -116,9 +117,30 @@ class Panel:
         return torch.from_numpy(hash_array(spelled).view(np.int64).copy())
 
     @cached_property
+    def missing(self) -> int:
+        """How many values of the history are missing."""
+        return int(self.lengths.sum()) * self.observed.shape[1] - int(self.observed.count_nonzero())
+
+    @property
     def fully_observed(self) -> bool:
         """Whether no value of the history is missing."""
-        return int(self.observed.sum()) == int(self.lengths.sum()) * self.observed.shape[1]
+        return self.missing == 0
+
+    @cached_property
+    def constant(self) -> np.ndarray:
+        """`[S, V]` bool, which channels of a series have the same value wherever they were observed."""
+        offsets = self.offsets.numpy()
+        low = np.full((len(self), self.values.shape[1]), np.inf, dtype=np.float32)
+        high = -low
+        for first in range(0, len(self.values), _BLOCK):
+            values, observed = (part[first : first + _BLOCK].numpy() for part in (self.values, self.observed))
+            # The series that have rows in the block, and where in it each begins.
+            inside = slice(offsets.searchsorted(first, "right") - 1, offsets.searchsorted(first + len(values)))
+            begins = (offsets[inside] - first).clip(min=0)
+            lowest = np.minimum.reduceat(np.where(observed, values, np.float32(np.inf)), begins)
+            highest = np.maximum.reduceat(np.where(observed, values, np.float32(-np.inf)), begins)
+            low[inside], high[inside] = np.minimum(low[inside], lowest), np.maximum(high[inside], highest)
+        return np.asarray(low >= high)
 
     @property
     def has_covariates(self) -> bool:

@@ -11,9 +11,12 @@ from armlp.data.panel import Panel
 from armlp.data.windows import Split
 from armlp.errors import UserError
 
+# From this share of the series on, those that never change are told of.
+_MANY_CONSTANT = 0.5
 
-def _rows_needed(split: Split) -> int:
-    """A training part of two rows, and what is held out."""
+
+def rows_needed(split: Split) -> int:
+    """How many rows a series needs to be trained on: a training part of two rows, and what is held out."""
     return 2 + (split.val_windows + split.test_windows) * split.horizon
 
 
@@ -23,7 +26,7 @@ def refuse_too_short(panel: Panel, split: Split) -> None:
     Raises:
         UserError: No series is long enough; the message names the longest and the length that it needs.
     """
-    needed = _rows_needed(split)
+    needed = rows_needed(split)
     longest = int(panel.lengths.argmax())
     if panel.lengths[longest] < needed:
         raise UserError(
@@ -38,13 +41,38 @@ def warn_of_short(panel: Panel, split: Split) -> None:
     short = (split.train_ends(panel.lengths) < 2).nonzero()[:, 0]
     if not len(short):
         return
-    needed = _rows_needed(split)
+    needed = rows_needed(split)
     names = ", ".join(f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
     warnings.warn(
         f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
-        f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out.",
+        f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out; to "
+        "train on more, add rows or lower --data.horizon, --data.val_windows or --data.test_windows.",
         stacklevel=3,
     )
+
+
+def warn_of_constant(panel: Panel) -> None:
+    """Warns of target columns that never change, or of many series that do not: there is nothing to learn from them."""
+    if panel.symbols is not None:
+        return
+    dead = panel.constant.all(axis=0).nonzero()[0]
+    if len(dead):
+        what = f"target column '{panel.channels[dead[0]]}'" if len(panel.channels) > 1 else "target"
+        warnings.warn(
+            f"The {what} of {panel.name} never changes within a series: correct the table, or give other "
+            "--data.target_columns.",
+            stacklevel=3,
+        )
+        return
+    constant = panel.constant.all(axis=1).nonzero()[0]
+    if len(constant) >= _MANY_CONSTANT * len(panel):
+        names = ", ".join(f"{panel.ids[index]!r}" for index in constant[:3])
+        warnings.warn(
+            f"{len(constant)} of {len(panel)} series of {panel.name} never change: {names}"
+            f"{', ...' if len(constant) > 3 else ''}; leave them out of the table, because training spends as much on "
+            "them as on the others.",
+            stacklevel=3,
+        )
 
 
 def refuse_no_counts(panel: Panel, head: str) -> None:

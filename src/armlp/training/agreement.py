@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+from armlp.data.calendar import Calendar
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.shortages import refuse_no_counts
 from armlp.errors import UserError
@@ -87,6 +89,19 @@ def refuse_other_data(options: Mapping[str, Any], data: SeriesDataModule, choice
     head = HEADS.get(options["head"])  # one that is not known is refused where the network is built
     if head is not None and head.discrete and not panel.symbols:
         refuse_no_counts(panel, options["head"])
+
+
+def warn_of_other_frequency(data: SeriesDataModule) -> None:
+    """Warns of data of another frequency than that of the training; integers may step by anything that dates do."""
+    trained, found = data.hparams["trained_freq"], data.panel.calendar
+    if trained is None or found.steps_like(Calendar(trained)):
+        return
+    warnings.warn(
+        f"The model was trained on a step of {trained}, but {data.panel.name} steps by {found.freq}, and the forecast "
+        f"takes one for the other: aggregate the table to steps of {trained}, give its true step with --data.freq, or "
+        "train anew.",
+        stacklevel=3,
+    )
 
 
 def _alphabet(symbols: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,18 +14,34 @@ from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.charts import fan_charts, series_fan
 from armlp.training.defaults import MONITOR, log_interval
 from armlp.training.module import ForecastModule
+from armlp.training.recipe import explained
 
 _CHARTS = 4
 
 
 class Dashboard(Callback):
-    """Windows per second, a fan chart at every validation, and hyperparameters with real metrics at the end."""
+    """The data and the options as text, windows per second, fan charts, and hyperparameters with real metrics."""
 
     def __init__(self) -> None:
         self._windows = 0
         self._since = self._stopped = 0.0
         self.best: dict[str, dict[str, float]] | None = None
         self._lowest = float("inf")
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs what the data are and what was chosen from them."""
+        logger = trainer.logger
+        if not isinstance(logger, TensorBoardLogger) or not trainer.is_global_zero:
+            return
+        assert isinstance(pl_module, ForecastModule)
+        summary = pl_module.datamodule.summary()
+        texts = {"data": _markdown(("data", summary.name), summary.rows().items())}
+        if chosen := explained(pl_module.chosen):
+            texts["options"] = _markdown(("option", "chosen", "because"), chosen)
+        for tag, text in texts.items():
+            logger.experiment.add_text(tag, text)
+        # Lightning writes hparams.yaml of them after this hook, and never again.
+        logger.hparams.update(_options(trainer, pl_module))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
@@ -83,9 +100,8 @@ class Dashboard(Callback):
         if not isinstance(logger, TensorBoardLogger) or self.best is None:
             return
         assert isinstance(pl_module, ForecastModule)
-        options = {**pl_module.hparams, **pl_module.datamodule.hparams, "max_steps": trainer.max_steps}
         metrics = {f"val_best/{name}": value for name, value in self.best[MODEL].items()}
-        logger.log_hyperparams(options, metrics, step=trainer.global_step)
+        logger.log_hyperparams(_options(trainer, pl_module), metrics, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         """The best scores so far."""
@@ -94,3 +110,13 @@ class Dashboard(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores the best scores."""
         self.best, self._lowest = state["best"], state["lowest"]
+
+
+def _options(trainer: Trainer, module: ForecastModule) -> dict[str, Any]:
+    return {**module.hparams, **module.datamodule.hparams, "max_steps": trainer.max_steps}
+
+
+def _markdown(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table as Markdown, which is what TensorBoard shows text as."""
+    lines = [heading, ["---"] * len(heading), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)

@@ -17,7 +17,7 @@ from armlp.data.windows import TrainingLoader, Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.agreement import refuse_disagreement, refuse_other_data
+from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
 from armlp.training.averaging import ExponentialAverage
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval
@@ -191,6 +191,8 @@ class ForecastModule(LightningModule):
         """Settles the model on the data, and how long it trains."""
         data = self.datamodule
         choices = self.settle(data)
+        if stage != "fit":
+            warn_of_other_frequency(data)
         if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             self.chosen["max_steps"] = choices["max_steps"]
             self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value

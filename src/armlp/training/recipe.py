@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import log
 from typing import Any, NamedTuple
 
@@ -22,6 +23,11 @@ class Choice(NamedTuple):
 
     value: Any
     why: str
+
+
+def explained(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
+    """Options, their values and the reasons, for people; what needs no reason is left out."""
+    return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
 
 
 def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str, Choice]:

@@ -13,11 +13,13 @@ from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
+from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest import MODEL
 from armlp.training.dashboard import Dashboard
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import Choice
+from armlp.training.recipe import Choice, explained
 
 _HEADINGS = {
     "mae": "MAE", "smape": "sMAPE", "mase": "MASE", "crps": "CRPS", "coverage_80": "in 80%", "coverage_95": "in 95%",
@@ -26,12 +28,15 @@ _HEADINGS = {
 
 
 class Report(Callback):
-    """Prints what was chosen when training starts, and how good the model is when it has been measured."""
+    """Prints the data and what was chosen when training starts, and how good the model is when that is known."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Prints what was chosen from the data, and why."""
+        """Prints what the data are, what was chosen from them, and why."""
         assert isinstance(pl_module, ForecastModule)
-        if trainer.is_global_zero and pl_module.chosen:
+        if not trainer.is_global_zero:
+            return
+        print_summary(pl_module.datamodule.summary())
+        if pl_module.chosen:
             print_choices(pl_module.chosen)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -69,12 +74,19 @@ class Report(Callback):
         print_scores(pl_module.scores, title, caution if seen else None)
 
 
+def print_summary(summary: DataSummary) -> None:
+    """Prints what a data set is."""
+    table = Table(title=escape(f"The data: {summary.name}"), title_justify="left", show_header=False)
+    for row in summary.rows().items():
+        table.add_row(*map(Text, row))  # the names of a user are no markup
+    Console().print(table)
+
+
 def print_choices(choices: Mapping[str, Choice]) -> None:
-    """Prints options, their values, and the reasons; what needs no reason is left out."""
+    """Prints options, their values, and the reasons."""
     table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
-    for name, choice in choices.items():
-        if choice.why:
-            table.add_row(name, str(choice.value), choice.why)
+    for row in explained(choices):
+        table.add_row(*map(Text, row))
     Console().print(table)
 
 

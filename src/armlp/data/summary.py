@@ -1,0 +1,200 @@
+"""The summary: what a data set is, in a few numbers, for the table at the start of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from armlp.data.calendar import Calendar, spell_time
+from armlp.data.panel import Panel
+from armlp.data.shortages import rows_needed
+from armlp.data.windows import Split
+
+_MOST_NAMES = 6
+
+
+class Between(NamedTuple):
+    """A time that may differ by series: the earliest and the latest one, as text."""
+
+    earliest: str
+    latest: str
+
+    @property
+    def is_one(self) -> bool:
+        """Whether all series agree."""
+        return self.earliest == self.latest
+
+    def __str__(self) -> str:
+        """Both, or the one that there is."""
+        return self.earliest if self.is_one else f"between {self.earliest} and {self.latest}"
+
+
+class Part(NamedTuple):
+    """One part of the split.
+
+    Attributes:
+        windows: How many windows (of training, in an epoch) or origins it has.
+        begins: The first row of each series in it.
+        ends: The last one.
+    """
+
+    windows: int
+    begins: Between
+    ends: Between
+
+    def __str__(self) -> str:
+        """From when to when."""
+        one = self.begins.is_one and self.ends.is_one
+        return f"{self.begins} to {self.ends}" if one else f"begins {self.begins}, ends {self.ends}"
+
+
+class DataSummary(NamedTuple):
+    """What a data set is.
+
+    Attributes:
+        name: Of the data.
+        series: `S`.
+        channels: Names of the target columns.
+        lengths: Rows of a series' history: the fewest, their median, and the most.
+        calendar: The step of time.
+        season_length: Steps in a season; 1 means none.
+        missing: Share of the values that are missing.
+        constant: How many channels of a series, over all series, never change; None where values are symbols.
+        symbols: The alphabet, or None.
+        horizon: `H`.
+        needed: How many rows a series needs to be trained on.
+        held_out: How many of them are held out of training.
+        too_short: How many series have fewer.
+        covariates: Names of the columns by role.
+        calendar_inputs: Whether features of the calendar are covariates too.
+        train: The training part.
+        val: The validation part, or None where no series reaches into it.
+        test: The test part, or None.
+    """
+
+    name: str
+    series: int
+    channels: Sequence[str]
+    lengths: tuple[int, float, int]
+    calendar: Calendar
+    season_length: int
+    missing: float
+    constant: int | None
+    symbols: Sequence[object] | None
+    horizon: int
+    needed: int
+    held_out: int
+    too_short: int
+    covariates: dict[str, list[str]]
+    calendar_inputs: bool
+    train: Part | None
+    val: Part | None
+    test: Part | None
+
+    def rows(self) -> dict[str, str]:
+        """The table for people: what each row is of, and what it says."""
+        fewest, median, most = self.lengths
+        channels = len(self.channels)
+        freq = f"integers, {self.calendar.freq} apart" if self.calendar.is_integer else str(self.calendar.freq)
+        rows = {
+            "series": f"{self.series:,}" + (f" of {channels} channels: {_few(self.channels)}" if channels > 1 else ""),
+            "length": f"{fewest:,} to {most:,} steps, median {median:,.0f}" if fewest < most else f"{most:,} steps",
+            "frequency": freq + (f", {self.calendar.timezone}" if self.calendar.timezone else ""),
+            "season": f"{self.season_length:,} steps" if self.season_length > 1 else "none",
+            "missing": _share(self.missing),
+        }
+        if self.symbols is not None:
+            rows["symbols"] = f"{len(self.symbols)}: {_few(self.symbols)}"
+        else:
+            of = f"{self.series * channels:,} {'channels' if channels > 1 else 'series'}"
+            rows["constant"] = f"{self.constant:,} of {of}" if self.constant else "none"
+        shorter = f"{self.too_short:,} of {self.series:,} series" if self.too_short else "no series"
+        rows["shortest usable"] = f"{_count(self.needed, 'step')}, {self.held_out:,} held out; shorter: {shorter}"
+        named = [f"{role} {_few(names)}" for role, names in self.covariates.items() if names]
+        if self.calendar_inputs:
+            named.append("the calendar")
+        if named:
+            rows["covariates"] = "; ".join(named)
+        if self.train:
+            rows["training"] = f"{_count(self.train.windows, 'window')} an epoch, ends {self.train.ends}"
+        for name, part in {"validation": self.val, "test": self.test}.items():
+            rows[name] = "none"
+            if part:
+                rows[name] = f"{_count(part.windows, 'origin')} x {_count(self.horizon, 'step')}, {part}"
+        return rows
+
+
+def summarize(panel: Panel, split: Split, season_length: int, training_windows: int) -> DataSummary:
+    """Sums a data set up.
+
+    Args:
+        panel: The data.
+        split: What is held out.
+        season_length: Steps in a season.
+        training_windows: How many windows training has in an epoch.
+    """
+    lengths = panel.lengths
+    ends = split.train_ends(lengths)
+    usable = (ends >= 2).nonzero()[:, 0]
+    needed = rows_needed(split)
+    return DataSummary(
+        name=panel.name,
+        series=len(panel),
+        channels=panel.channels,
+        lengths=(int(lengths.min()), float(np.median(lengths.numpy())), int(lengths.max())),
+        calendar=panel.calendar,
+        season_length=season_length,
+        missing=panel.missing / (int(lengths.sum()) * len(panel.channels)),
+        constant=None if panel.symbols is not None else int(panel.constant.sum()),
+        symbols=panel.symbols,
+        horizon=split.horizon,
+        needed=needed,
+        held_out=needed - 2,
+        too_short=len(panel) - len(usable),
+        covariates={role: [column.name for column in columns] for role, columns in panel.covariate_columns.items()},
+        calendar_inputs=panel.calendar_inputs,
+        train=_part(panel, training_windows, usable, usable * 0, ends[usable]),
+        val=_held_out(panel, split, "val", lengths - split.test_windows * split.horizon),
+        test=_held_out(panel, split, "test", lengths),
+    )
+
+
+def _held_out(panel: Panel, split: Split, part: str, ends: Tensor) -> Part | None:
+    """A part that begins in every series with its first origin, and ends before the rows `ends [S]`."""
+    series, origins = split.origins(panel.lengths, part)
+    first = series.diff(prepend=series.new_full((1,), -1)) != 0
+    return _part(panel, len(series), series[first], origins[first], ends[series[first]])
+
+
+def _part(panel: Panel, windows: int, series: Tensor, begins: Tensor, ends: Tensor) -> Part | None:
+    """A part of `series [n]` that goes from the rows `begins [n]` to before the rows `ends [n]`."""
+    if not len(series):
+        return None
+    starts = panel.starts[series.numpy()]
+    return Part(windows, *(_between(panel.calendar, starts, rows) for rows in (begins, ends - 1)))
+
+
+def _between(calendar: Calendar, starts: np.ndarray, rows: Tensor) -> Between:
+    times = calendar.shift(starts, rows.numpy())
+    earliest, latest = map(spell_time, calendar.wall_times(np.array([times.min(), times.max()])))
+    for needless in (":00", " 00:00") if calendar.on_wall_clock else (":00",):
+        if earliest.endswith(needless) and latest.endswith(needless):
+            earliest, latest = earliest.removesuffix(needless), latest.removesuffix(needless)
+    return Between(earliest, latest)
+
+
+def _few(names: Sequence[object]) -> str:
+    return ", ".join(map(str, names[:_MOST_NAMES])) + (", ..." if len(names) > _MOST_NAMES else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+def _share(share: float) -> str:
+    if not share:
+        return "none"
+    return f"{100 * share:.3g}% of the values" if share >= 1e-4 else "less than 0.01% of the values"
