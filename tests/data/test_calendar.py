@@ -118,7 +118,7 @@ def test_a_series_that_disagrees_is_named_with_its_times_and_the_option() -> Non
     hourly = date_range("h", 10, "2020-01-01")
     with pytest.raises(UserError) as error:
         infer(hourly, np.append(hourly[:3], hourly[2] + np.timedelta64(30, "m")))
-    for part in ("'b'", "2020-01-01 02:00:00", "2020-01-01 02:30:00", "--data.freq", "such as 30min"):
+    for part in ("'b'", "2020-01-01 02:00:00", "2020-01-01 02:30:00", "--data.freq", "30min"):
         assert part in str(error.value)
 
 

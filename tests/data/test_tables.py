@@ -428,8 +428,6 @@ def test_times_that_cannot_be_read_are_named() -> None:
     table.loc[7, "ds"] = "soon"
     expect(error_of(table), "'ds' holds 'soon' (row 8, series 'b')", "2000-12-31")
     expect(error_of(long_table().assign(ds=0.5)), "'ds' holds Float64", "--data.time_column")
-    periods = long_table(1).assign(ds=pd.period_range("2020-01", periods=6, freq="M"))
-    expect(error_of(periods), "'ds' holds", "period")
     huge = pd.DataFrame({"unique_id": "a", "ds": np.array([2**63], dtype="uint64"), "y": 1.0})
     expect(error_of(huge), "'ds' holds integers beyond int64")
     late = pl.DataFrame({"unique_id": ["a"], "ds": [dt.datetime(9999, 1, 1)], "y": [1.0]})

@@ -136,7 +136,7 @@ class Calendar:
     def count(self, times: np.ndarray) -> np.ndarray:
         """Times as the calendar counts them, int64, from integers or datetime64[ns] of UTC."""
         if self.on_wall_clock and self.timezone:
-            return wall_clock(times, self.timezone).astype(np.int64)
+            return calendar_clock(times, self.timezone).astype(np.int64)
         return times.astype(np.int64)
 
     def instants(self, times: np.ndarray) -> np.ndarray:
@@ -145,10 +145,7 @@ class Calendar:
             return times
         if not (self.on_wall_clock and self.timezone):
             return times.astype("datetime64[ns]")
-        local = pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize(
-            self.timezone, ambiguous=np.ones(len(times), dtype=bool), nonexistent="shift_forward"
-        )
-        return np.asarray(local.tz_convert(None).as_unit("ns").to_numpy())
+        return _localised(times.astype("datetime64[ns]"), self.timezone)
 
     def wall_times(self, times: np.ndarray) -> np.ndarray:
         """What local clocks show at counted times, datetime64[ns]; integers stay integers."""
@@ -209,6 +206,29 @@ def wall_clock(instants: np.ndarray, timezone: str) -> np.ndarray:
     """What clocks in a time zone show at datetime64[ns] of UTC."""
     local = pd.DatetimeIndex(instants, tz="UTC").tz_convert(timezone).tz_localize(None)
     return np.asarray(local.as_unit("ns").to_numpy())
+
+
+def calendar_clock(instants: np.ndarray, timezone: str | None) -> np.ndarray:
+    """What clocks show, but midnight for the first instant of days whose midnight summer time skips."""
+    if timezone is None:
+        return instants
+    clock = wall_clock(instants, timezone)
+    midnight = clock.astype("datetime64[D]").astype(clock.dtype)
+    late = np.flatnonzero((clock > midnight) & (clock - midnight <= np.timedelta64(1, "h")))
+    first = _localised(midnight[late], timezone)
+    begun = late[first == instants[late]]
+    if begun.size:
+        clock = clock.copy()
+        clock[begun] = midnight[begun]
+    return clock
+
+
+def _localised(clock: np.ndarray, timezone: str) -> np.ndarray:
+    """The instants at which clocks show datetime64[ns]; the first of two, or what comes after a time skipped."""
+    local = pd.DatetimeIndex(clock).tz_localize(
+        timezone, ambiguous=np.ones(len(clock), dtype=bool), nonexistent="shift_forward"
+    )
+    return np.asarray(local.tz_convert(None).as_unit("ns").to_numpy())
 
 
 def _spelled_today(freq: str | int) -> str | int:

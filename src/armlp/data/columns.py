@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from armlp.data.times import TimesError, is_period, look_like_times, parse_times, read_times, times_of_objects
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,14 +38,20 @@ class Column:
         import pyarrow as pa
 
         self.name, self.table, self.option, self.row = column, table, option, row
+        series = frame[column]
         try:
-            arrow = frame[column].to_arrow()
+            is_mixed = option == "--data.time_column" and series.dtype == nw.Object
+            arrow = times_of_objects(series.to_numpy()) if is_mixed else series.to_arrow()
+        except TimesError as error:
+            raise self._times_error(error) from error
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise self.error("holds values of different types", "one type") from error
         if pa.types.is_dictionary(arrow.type):
             # The categories that do not occur, and their order, mean nothing here.
             self.dtype: Any = nw.Categorical()
             arrow = arrow.cast(arrow.type.value_type)
+        elif is_period(arrow.type):
+            self.dtype = arrow.type  # narwhals knows none such
         else:
             self.dtype = nw.from_native(pa.chunked_array([arrow]), series_only=True).dtype
         self.arrow: pa.Array = arrow.combine_chunks() if isinstance(arrow, pa.ChunkedArray) else arrow
@@ -80,41 +86,24 @@ class Column:
             times: `[rows]` int64, or datetime64[ns] of UTC (of the wall where there is no zone).
             timezone: Name of the zone, or None.
         """
-        import pyarrow as pa
-
-        kind = self.arrow.type
         self._refuse_missing("times")
-        if pa.types.is_integer(kind):
-            try:
-                return self.arrow.cast(pa.int64()).to_numpy(zero_copy_only=False), None
-            except pa.ArrowInvalid as error:
-                raise self.error("holds integers beyond int64", "smaller ones") from error
-        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            timezone = getattr(kind, "tz", None)
-            try:
-                instants = self.arrow.cast(pa.timestamp("ns", timezone)).cast(pa.int64())
-            except pa.ArrowInvalid as error:
-                raise self.error("holds times outside the years 1678 to 2261", "times within them") from error
-            return instants.to_numpy(zero_copy_only=False).view("datetime64[ns]"), timezone
-        if self.is_text:
-            return self._parsed_times()
-        raise self.error(f"holds {self._kind}", "datetimes, dates, text that spells them, or integers")
-
-    def _parsed_times(self) -> tuple[np.ndarray, str | None]:
-        encoded = self.arrow.dictionary_encode()
-        spelled = encoded.dictionary.to_numpy(zero_copy_only=False)
-        codes = encoded.indices.to_numpy()
-        parsed = parse_times(spelled)
-        if isinstance(parsed, str):
-            row = int(np.argmax(codes == np.flatnonzero(spelled == parsed)[0]))
-            found = f"holds '{parsed}' ({self.row(row)}), which does not read as a time like the others"
-            raise self.error(found, "times spelled like 2000-12-31 23:00")
-        timezone = None if parsed.tz is None else str(parsed.tz)
-        naive = parsed if parsed.tz is None else parsed.tz_convert("UTC").tz_localize(None)
         try:
-            return np.asarray(naive.as_unit("ns").to_numpy())[codes], timezone
-        except ValueError as error:
-            raise self.error("holds times outside the years 1678 to 2261", "times within them") from error
+            if not self.is_text:
+                return read_times(self.arrow)
+            encoded = self.arrow.dictionary_encode()
+            times, timezone = parse_times(encoded.dictionary.to_numpy(zero_copy_only=False))
+            return times[encoded.indices.to_numpy()], timezone
+        except TimesError as error:
+            raise self._times_error(error) from error
+
+    def _times_error(self, error: TimesError) -> UserError:
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        if error.text is None:
+            return self.error(f"holds {error.found}", error.needed)
+        row = int(pc.index(self.arrow, pa.scalar(error.text, self.arrow.type)).as_py())
+        return self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed)
 
     def values(self) -> np.ndarray:
         """Read numbers: `[rows]` float32, NaN where missing."""
@@ -217,13 +206,7 @@ class Column:
     @property
     def looks_like_times(self) -> bool:
         """Whether the column could be `--data.time_column`."""
-        import pyarrow as pa
-
-        kind = self.arrow.type
-        if not self.is_text:
-            return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-        some = self.arrow.drop_null()[:100].unique()
-        return len(some) > 0 and not isinstance(parse_times(some.to_numpy(zero_copy_only=False)), str)
+        return look_like_times(self.arrow)
 
     @property
     def _kind(self) -> str:
@@ -254,25 +237,3 @@ class Column:
         rows = np.flatnonzero(missing.to_numpy(zero_copy_only=False))
         if rows.size:
             raise self.error(f"has {rows.size} empty, first in {self.row(int(rows[0]))}", f"{what} in all rows")
-
-
-def parse_times(spelled: np.ndarray) -> Any:
-    """Read text as times that are all spelled alike: a DatetimeIndex, or the first text that does not fit."""
-    import pandas as pd
-
-    for options in ({"format": "ISO8601"}, {}, {"format": "ISO8601", "utc": True}, {"utc": True}):
-        try:
-            with warnings.catch_warnings():
-                # pandas warns of having read each by itself, in ways that may differ: that will not do.
-                warnings.filterwarnings("error", "Could not infer format")
-                warnings.filterwarnings("ignore", "Parsing dates in")
-                return pd.DatetimeIndex(pd.to_datetime(spelled, **options))
-        except (ValueError, UserWarning):
-            continue
-    for options in ({"format": "ISO8601", "utc": True}, {"utc": True}):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            unread = np.flatnonzero(pd.isna(pd.to_datetime(spelled, errors="coerce", **options)))
-        if 0 < unread.size < len(spelled):
-            break
-    return str(spelled[unread[0] if unread.size else 0])
