@@ -105,31 +105,38 @@ class _Ruler:
     before: np.ndarray
     alias: Callable[[int], str]
 
-    @cached_property
+    @property
     def steps(self) -> np.ndarray:
         """From each row of `before` to the next one."""
         return np.asarray(self.counts[self.before + 1] - self.counts[self.before])
 
     @cached_property
+    def different_steps(self) -> tuple[np.ndarray, np.ndarray]:
+        """The different ones of them, ascending, and how often each occurs."""
+        found = pd.Series(self.steps).value_counts(sort=False).sort_index()  # far quicker than sorting all
+        return np.asarray(found.index), found.to_numpy()
+
+    @cached_property
     def usual(self) -> int:
         """The smallest of the steps that are at least half as common as the most common one."""
-        steps, found = np.unique(self.steps, return_counts=True)
+        steps, found = self.different_steps
         return int(steps[2 * found >= found.max()][0])
 
-    @cached_property
+    @property
     def common(self) -> int | None:
         """The usual step if all are multiples of it."""
-        return None if (self.steps % self.usual).any() else self.usual
+        return None if (self.different_steps[0] % self.usual).any() else self.usual
 
-    @cached_property
+    @property
     def length(self) -> float:
         """How many common steps lie between the first and the last rows of all series."""
-        return self.steps.sum(dtype=float) / self.common if self.common else np.inf
+        steps, found = self.different_steps
+        return float(steps @ found.astype(float)) / self.common if self.common else np.inf
 
-    @cached_property
+    @property
     def divisor(self) -> int:
         """The largest step that explains all."""
-        return int(np.gcd.reduce(self.steps))
+        return int(np.gcd.reduce(self.different_steps[0]))
 
 
 def _explained(times: np.ndarray, before: np.ndarray, timezone: str | None) -> Calendar | _Ruler:
@@ -138,7 +145,9 @@ def _explained(times: np.ndarray, before: np.ndarray, timezone: str | None) -> C
     nanoseconds = clock.astype(np.int64)
     rulers: Iterable[_Ruler] = [_Ruler(times.astype(np.int64), before, _duration_alias)]
     if not ((nanoseconds[before + 1] - nanoseconds[before]) % DAY).any():
-        rulers = _rulers_of_days(clock.astype("datetime64[D]"), before)
+        # Series share their days, so there are few different ones.
+        places, days = pd.factorize(nanoseconds // DAY)
+        rulers = _rulers_of_days(days, places, before)
     first = None
     for ruler in rulers:
         if ruler.common:
@@ -148,17 +157,21 @@ def _explained(times: np.ndarray, before: np.ndarray, timezone: str | None) -> C
     return first
 
 
-def _rulers_of_days(dates: np.ndarray, before: np.ndarray) -> Iterator[_Ruler]:
-    """The rulers that dates lie on, likelier ones first."""
+def _rulers_of_days(days: np.ndarray, places: np.ndarray, before: np.ndarray) -> Iterator[_Ruler]:
+    """The rulers that days since 1970 lie on, likelier ones first, given the place among them of each row's day."""
+
+    def ruler(counts: np.ndarray, alias: Callable[[int], str] | str) -> _Ruler:
+        return _Ruler(counts[places], before, partial(_multiple, alias=alias) if isinstance(alias, str) else alias)
+
+    dates = days.astype("datetime64[D]")
     month = dates.astype("datetime64[M]")
-    months, days = month.astype(np.int64), dates.astype(np.int64)
+    months = month.astype(np.int64)
     code = next((code for code, on_it in _MONTHLY_DATES.items() if on_it(dates, month)), None)
     if code is not None:
-        yield _Ruler(months, before, lambda step: _monthly_alias(code, step, months))
+        yield ruler(months, lambda step: _monthly_alias(code, step, months))
         return
     week, weekday = np.divmod(days + 3, 7)  # 1970 began on a Thursday
-    business = _Ruler(5 * week + weekday, before, partial(_multiple, alias="B"))
-    daily = _Ruler(days, before, lambda step: _daily_alias(step, weekday))
+    business, daily = ruler(5 * week + weekday, "B"), ruler(days, lambda step: _daily_alias(step, weekday))
     # Weeks are as many days as business days; other days pass weekends only if they are business days.
     passes_weekends = (weekday < 5).all() and (business.steps != daily.steps).any()
     whole_weeks = daily.common is not None and daily.common % 7 == 0
@@ -170,12 +183,13 @@ def _rulers_of_days(dates: np.ndarray, before: np.ndarray) -> Iterator[_Ruler]:
     for at_end, alias, later in ((day == 0, "SMS", day != 0), (is_last, "SME", is_last)):
         middle = np.unique(day[~at_end]) + 1
         if len(middle) == 1 and 2 <= middle[0] <= 27:
-            yield _Ruler(2 * months + later, before, partial(_multiple, alias=f"{alias}-{middle[0]}"))
+            yield ruler(2 * months + later, f"{alias}-{middle[0]}")
     if (weekday == weekday[0]).all():
+        name = _WEEKDAYS[weekday[0]]
         if ((dates + 7).astype("datetime64[M]") != month).all():
-            yield _Ruler(months, before, partial(_multiple, alias=f"LWOM-{_WEEKDAYS[weekday[0]]}"))
+            yield ruler(months, f"LWOM-{name}")
         elif (day // 7 == day[0] // 7).all():
-            yield _Ruler(months, before, partial(_multiple, alias=f"WOM-{day[0] // 7 + 1}{_WEEKDAYS[weekday[0]]}"))
+            yield ruler(months, f"WOM-{day[0] // 7 + 1}{name}")
 
 
 def _multiple(step: int, alias: str) -> str:
