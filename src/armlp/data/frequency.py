@@ -59,10 +59,10 @@ def infer_calendar(
     found = _explained(times, before, timezone)
     if isinstance(found, Calendar):
         return found
-    usual, odd = (
-        before[np.argmax(is_it)] + 1 for is_it in (found.steps == found.usual, found.steps % found.usual != 0)
-    )
-    known = f"({found.alias(found.usual)}), the most common step"
+    different, frequencies = found.different_steps
+    steps, common = found.steps, int(different[frequencies.argmax()])
+    usual, odd = before[np.argmax(steps == common)] + 1, before[np.argmax(steps % common != 0)] + 1
+    known = f"({found.alias(common)}), the most common step"
     # The longest series may know a finer step that explains all others; if not, they disagree with it.
     longest = slice(*offsets[np.argmax(np.diff(offsets)) :][:2])
     model = _explained(times[longest], np.arange(longest.stop - longest.start - 1), timezone)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from pandas.tseries.api import guess_datetime_format
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,14 +30,14 @@ _PERIODS: tuple[tuple[str, int | str], ...] = (
     (r"(\d{4})[- ]?W(\d\d)", "%G %V %u"),
     (r"(\d{4})-?W(\d\d)-?([1-7])", "%G %V %u"),
     (r"(\d{4})-(\d{3})", "%Y %j"),
-    (r"([a-z]{3})[-/. ]+(\d{4})", "%b %Y"),
-    (r"([a-z]{3})[-/. ]+(\d\d)", "%b %y"),
-    (r"([a-z]{4,})[-/. ]+(\d{4})", "%B %Y"),
-    (r"(\d{4})[-/. ]+([a-z]{3})", "%Y %b"),
+    (r"([a-z]{3})[a-z]*[-/. ]+(\d{4})", "%b %Y"),
+    (r"([a-z]{3})[a-z]*[-/. ]+(\d\d)", "%b %y"),
+    (r"(\d{4})[-/. ]+([a-z]{3})[a-z]*", "%Y %b"),
     (r"(\d{4}-\d\d-\d\d)/\d{4}-\d\d-\d\d", "%Y-%m-%d"),
 )
-# An offset from UTC at the end of text, after a time of day.
-_OFFSET = r"(?i)(T\d{2}|:\d{2}|[T ]\d{4}|[T ]\d{6})([.,]\d+)?( ?[AP]M)? ?(Z|UTC|GMT|[+-]\d{2}(:?\d{2})?)$"
+# A time of day at the end of text, and the offset from UTC after it.
+_TIME_OF_DAY = r"(?i)(?P<time>(?:T\d{2}|:\d{2}|[T ]\d{4}|[T ]\d{6})(?:[.,]\d+)?(?: ?[AP]M)?)"
+_OFFSET = r" ?(?P<offset>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 
 
 class TimesError(ValueError):
@@ -113,17 +114,28 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
     Raises:
         TimesError: No way reads all, or two do and differ.
     """
-    way, instants = _way_of_reading(spelled)
-    has_offset = _match(spelled)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    texts = pa.array(spelled, pa.string())
+    found = pc.struct_field(pc.extract_regex(texts, _TIME_OF_DAY + _OFFSET), 1).dictionary_encode()
+    has_offset = found.is_valid().to_numpy(zero_copy_only=False)
     if not has_offset.any():
-        return _nanoseconds(instants), None
+        return _nanoseconds(_read_alike(spelled)), None
     if not has_offset.all():
         raise TimesError(
             f"which has no offset from UTC, beside '{spelled[has_offset.argmax()]}', which has one",
             "all of them with one, or none",
             str(spelled[has_offset.argmin()]),
         )
-    return _zoned(instants, way(_without_offset(spelled)))
+    bare = pc.replace_substring_regex(texts, _TIME_OF_DAY + _OFFSET, r"\1").to_numpy(zero_copy_only=False)
+    try:
+        clock = _read_alike(bare)
+    except TimesError as error:
+        text = error.text and str(spelled[np.argmax(bare == error.text)])
+        raise TimesError(error.found, error.needed, text) from error
+    ahead = np.array([_minutes(offset) for offset in found.dictionary.to_pylist()])[found.indices.to_numpy()]
+    return _zoned(clock - pd.to_timedelta(ahead, unit="min"), clock)
 
 
 def times_of_objects(values: np.ndarray) -> pa.Array:
@@ -196,64 +208,57 @@ def look_like_times(array: pa.Array) -> bool:
         return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or is_period(kind))
     some = array.drop_null()[:100].unique().to_numpy(zero_copy_only=False)
     try:
-        return len(some) > 0 and bool(_way_of_reading(some))
+        return len(some) > 0 and len(_read_alike(some)) > 0
     except TimesError as error:
         return "both" in error.found
 
 
-def _way_of_reading(spelled: np.ndarray) -> tuple[Callable[[np.ndarray], pd.DatetimeIndex], pd.DatetimeIndex]:
-    """The way that reads all texts, and the instants that it reads."""
-    iso: Callable[[np.ndarray], pd.DatetimeIndex] = partial(_read, format="ISO8601")
-    ways = [iso, *_ways_of_periods(str(spelled[0]))]
-    least, unread = len(spelled) + 1, np.arange(1)
-    for way in ways:
-        instants = way(spelled)
-        missing = np.flatnonzero(instants.isna())
-        if not missing.size:
-            return way, instants
-        if missing.size < least:
-            least, unread = missing.size, missing
-    guesses = []
+def _read_alike(spelled: np.ndarray) -> pd.DatetimeIndex:
+    """What texts spell in the first way that reads all, as UTC."""
+    tried = []
+    for way in _certain_ways(str(spelled[0])):
+        tried.append(way(spelled))
+        if not tried[-1].hasnans:
+            return tried[-1]
+    guesses = [_read(spelled, form) for form in _guessed_formats(spelled)]
+    whole = [times for times in guesses if not times.hasnans]
+    if not whole:
+        unread = min((times.isna() for times in (*tried, *guesses)), key=np.count_nonzero)
+        text = str(spelled[unread.argmax()])
+        raise TimesError("which does not read as a time like the others", LIKE_THIS, text)
+    differ = np.flatnonzero(whole[0] != whole[-1])
+    if not differ.size:
+        return whole[0]
+    text = str(spelled[differ[0]])
+    if re.match(r"\d+\.", text):
+        return whole[-1]  # with points, the day always comes first
+    found = "which reads as a date both with the month first and with the day first, as all others do"
+    raise TimesError(found, LIKE_THIS, text)
+
+
+def _guessed_formats(spelled: np.ndarray) -> list[str]:
+    """The formats that pandas sees in text, month before day first."""
+    # May is a month's short and long name at once, and so shows no format.
+    example = next((text for text in spelled if "may" not in text.lower()), spelled[0])
     # Day before month makes no sense after a year, where pandas would yet read it so.
-    for day_first in (False,) if re.match(r"\d{4}", str(spelled[0])) else (False, True):
-        way = partial(_read, dayfirst=day_first)
-        instants = way(spelled)
-        missing = np.flatnonzero(instants.isna())
-        if not missing.size:
-            guesses.append((way, instants))
-        elif missing.size < least:
-            least, unread = missing.size, missing
-    if not guesses:
-        _refuse(spelled[unread[0]] if least < len(spelled) else spelled[0])
-    differ = np.flatnonzero(guesses[0][1] != guesses[-1][1])
-    if differ.size and re.match(r"\d+\.", str(spelled[0])):
-        return guesses[-1]  # with points, the day always comes first
-    if differ.size:
-        found = "which reads as a date both with the month first and with the day first, as all others do"
-        raise TimesError(found, LIKE_THIS, str(spelled[differ[0]]))
-    return guesses[0]
-
-
-def _refuse(text: Any) -> NoReturn:
-    raise TimesError("which does not read as a time like the others", LIKE_THIS, str(text))
-
-
-def _read(spelled: np.ndarray, **options: Any) -> pd.DatetimeIndex:
-    """Instants, NaT where they do not read in one way and the same one; all NaT where pandas knows none."""
+    orders = (False,) if re.match(r"\d{4}", example) else (False, True)
     with warnings.catch_warnings():
-        # pandas warns of having read each by itself, in ways that may differ: that will not do.
-        warnings.filterwarnings("error", "Could not infer format")
         warnings.filterwarnings("ignore", "Parsing dates in")
-        try:
-            return pd.DatetimeIndex(pd.to_datetime(spelled, errors="coerce", utc=True, **options))
-        except UserWarning:
-            return pd.DatetimeIndex([pd.NaT] * len(spelled), tz="UTC")
+        formats = [guess_datetime_format(example, dayfirst=day_first) for day_first in orders]
+    return [form for form in formats if form is not None]
 
 
-def _ways_of_periods(first: str) -> list[Callable[[np.ndarray], pd.DatetimeIndex]]:
-    """The ways of reading periods that could read the first text."""
-    fitting = ((pattern, part) for pattern, part in _PERIODS if re.fullmatch(pattern, first, re.IGNORECASE))
-    return [partial(_read_periods, pattern=pattern, part=part) for pattern, part in fitting]
+def _read(spelled: np.ndarray, format: str) -> pd.DatetimeIndex:
+    """Instants, NaT where the format does not read."""
+    return pd.DatetimeIndex(pd.to_datetime(spelled, errors="coerce", utc=True, format=format))
+
+
+def _certain_ways(first: str) -> Iterator[Callable[[np.ndarray], pd.DatetimeIndex]]:
+    """ISO 8601, and the ways of reading periods that could read the first text."""
+    yield partial(_read, format="ISO8601")
+    for pattern, part in _PERIODS:
+        if re.fullmatch(pattern, first, re.IGNORECASE):
+            yield partial(_read_periods, pattern=pattern, part=part)
 
 
 def _read_periods(spelled: np.ndarray, pattern: str, part: int | str) -> pd.DatetimeIndex:
@@ -271,21 +276,12 @@ def _read_periods(spelled: np.ndarray, pattern: str, part: int | str) -> pd.Date
     return pd.DatetimeIndex(pd.to_datetime(text, format=form, errors="coerce", utc=True))
 
 
-def _match(spelled: np.ndarray) -> np.ndarray:
-    """Which texts end in an offset from UTC."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    matches = pc.match_substring_regex(pa.array(spelled, pa.string()), _OFFSET)
-    return np.asarray(matches.to_numpy(zero_copy_only=False), dtype=bool)
-
-
-def _without_offset(spelled: np.ndarray) -> np.ndarray:
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    bare = pc.replace_substring_regex(pa.array(spelled, pa.string()), _OFFSET, r"\1\2\3")
-    return np.asarray(bare.to_numpy(zero_copy_only=False))
+def _minutes(offset: str) -> int:
+    """How many minutes clocks are ahead of UTC, from `Z`, `+01`, `+0100` or `+01:00`."""
+    if offset[0] not in "+-":
+        return 0
+    digits = offset[1:].replace(":", "").ljust(4, "0")
+    return int(f"{offset[0]}1") * (60 * int(digits[:2]) + int(digits[2:]))
 
 
 def _zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarray, str | None]:
