@@ -158,20 +158,20 @@ def test_both_steps_that_disagree_are_told_with_a_frequency_that_explains_all() 
     late = np.append(hourly[:3], hourly[2] + np.timedelta64(30, "m"))
     assert sentence(hourly, late) == (
         "the table has no common step of time: series 'a' goes from 2020-01-01 00:00:00 to 2020-01-01 01:00:00 (h), "
-        "but series 'b' goes from 2020-01-01 02:00:00 to 2020-01-01 02:30:00 (30min): correct the times, or give "
-        "--data.freq 30min, with which 44% of all values are missing."
+        "but series 'b' goes from 2020-01-01 02:00:00 to 2020-01-01 02:30:00 (30min): correct or round the times, "
+        "or give --data.freq 30min, with which 44% of all values are missing."
     )
     assert sentence(times("2020-01-28", "2020-02-28", "2020-03-28", "2020-04-28")) == (
         "the table has no common step of time: series 'a' goes from 2020-01-28 00:00:00 to 2020-02-28 00:00:00 (31D), "
-        "the most common step, but series 'a' goes from 2020-02-28 00:00:00 to 2020-03-28 00:00:00 (29D): correct the "
-        "times, or give --data.freq D, with which 96% of all values are missing."
+        "the most common step, but series 'a' goes from 2020-02-28 00:00:00 to 2020-03-28 00:00:00 (29D): "
+        "correct or round the times, or give --data.freq D, with which 96% of all values are missing."
     )
     assert sentence(date_range("MS", 9, "2020-01-01"), date_range("ME", 5, "2020-01-01")) == (
         "the table has no common step of time: series 'a' goes from 2020-01-01 00:00:00 to 2020-02-01 00:00:00 (MS), "
-        "but series 'b' goes from 2020-01-31 00:00:00 to 2020-02-29 00:00:00 (29D): correct the times, or give "
-        "--data.freq D, with which 96% of all values are missing."
+        "but series 'b' goes from 2020-01-31 00:00:00 to 2020-02-29 00:00:00 (29D): correct or round the times, "
+        "or give --data.freq D, with which 96% of all values are missing."
     )
-    assert "but series 'b' has 2020-01-29 00:00:00 only: correct" in sentence(
+    assert "but series 'b' has 2020-01-29 00:00:00 only: correct or round" in sentence(
         date_range("MS", 9, "2020-01-01"), times("2020-01-29")
     )
 

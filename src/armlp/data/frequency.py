@@ -86,8 +86,9 @@ def infer_calendar(
 
     filled = ((found.counts[offsets[1:] - 1] - found.counts[offsets[:-1]]) // found.divisor + 1).sum(dtype=float)
     raise UserError(
-        f"{name} has no common step of time: {spelled(usual)} {known}, but {spelled(odd)}: correct the times, or give "
-        f"--data.freq {found.alias(found.divisor)}, with which {1 - len(times) / filled:.0%} of all values are missing."
+        f"{name} has no common step of time: {spelled(usual)} {known}, but {spelled(odd)}: correct or round the times, "
+        f"or give --data.freq {found.alias(found.divisor)}, with which {1 - len(times) / filled:.0%} of all values "
+        "are missing."
     )
 
 
