@@ -1,4 +1,4 @@
-"""Tests of the calendar and of finding it, with pandas as the oracle."""
+"""Tests of the calendar, with pandas as the oracle."""
 
 import time
 
@@ -9,26 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from armlp.data.calendar import Calendar
-from armlp.data.frequency import infer_calendar
 from armlp.errors import UserError
 
 FREQUENCIES = [
     "10s", "min", "15min", "30min", "h", "6h", "D", "3D", "B", "W-SUN", "2W-TUE", "SMS", "MS", "ME", "2MS",
     "BMS", "BME", "QS", "QE", "QS-FEB", "QE-OCT", "BQE", "2QS", "YS", "YE", "YE-JUN", "BYE", "2YS",
-    "WOM-2TUE",
+    "SME-20", "WOM-2TUE", "LWOM-FRI", "2B",
 ]  # fmt: skip
-INFERABLE = [freq for freq in FREQUENCIES if freq != "SMS"]
 
 
 def date_range(freq: str, rows: int, start: str = "2001-03-05") -> np.ndarray:
     """Times by pandas, `[rows]` datetime64[ns]."""
     return np.asarray(pd.date_range(start, periods=rows, freq=freq).as_unit("ns").to_numpy())
-
-
-def infer(*series: np.ndarray, timezone: str | None = None) -> Calendar:
-    """The calendar of some series, called a, b, c, ..."""
-    offsets = np.cumsum([0, *map(len, series)])
-    return infer_calendar(np.concatenate(series), offsets, np.array(list("abcdefgh"[: len(series)])), timezone)
 
 
 @pytest.mark.parametrize("freq", FREQUENCIES)
@@ -66,65 +58,16 @@ def test_positions_of_a_multiple_step_depend_on_where_the_series_starts() -> Non
     assert (calendar.positions(months[:2], months[[2, 2]]) == [1, -1]).all()
 
 
-@pytest.mark.parametrize("freq", INFERABLE)
-def test_inference_explains_the_dates_of_pandas_with_positions_in_order(freq: str) -> None:
-    times = date_range(freq, 60)
-    calendar = infer(times, times[20:])
-    counted = calendar.count(times)
-    assert (calendar.positions(counted[:1], counted) == np.arange(60)).all()
-
-
-@pytest.mark.parametrize("freq", [freq for freq in INFERABLE if freq != "WOM-2TUE"])
-def test_inference_sees_through_gaps(freq: str) -> None:
-    times = date_range(freq, 120)
-    keep = np.random.default_rng(0).random(120) < 0.7
-    keep[:3] = True
-    calendar = infer(times[keep])
-    counted = calendar.count(times[keep])
-    assert (calendar.positions(counted[:1], counted) == np.flatnonzero(keep)).all()
-
-
-@pytest.mark.parametrize(
-    ("freq", "expected"),
-    [("MS", "MS"), ("ME", "ME"), ("B", "B"), ("h", "h"), ("W-TUE", "W-TUE"), ("YS", "YS-JAN"),
-     ("QE", "QE-DEC"), ("BME", "BME"), ("D", "D"), ("15min", "15min")],
-)  # fmt: skip
-def test_inferred_frequencies_bear_the_names_of_pandas(freq: str, expected: str) -> None:
-    assert infer(date_range(freq, 40)).freq == expected
-
-
-def test_integers_step_by_their_greatest_common_divisor() -> None:
-    assert infer(np.array([0, 6, 10]), np.array([3, 9])).freq == 2
-
-
-def test_quarters_of_different_phase_share_a_step_of_three_months() -> None:
-    calendar = infer(date_range("QS-JAN", 8), date_range("QS-FEB", 8))
-    assert (calendar.freq, calendar.season_length, calendar.horizon) == ("3MS", 4, 8)
-
-
 @pytest.mark.parametrize("zone", ["Europe/Berlin", "America/New_York", "+05:30"])
 @pytest.mark.parametrize("freq", ["D", "W-SUN", "MS", "B", "h"])
 def test_daylight_saving_moves_no_day_and_skips_no_hour(freq: str, zone: str) -> None:
     aware = pd.date_range("2001-01-01", periods=1500 if freq == "h" else 400, freq=freq, tz=zone)
     instants = aware.tz_convert(None).as_unit("ns").to_numpy()
-    calendar = infer(instants, timezone=zone)
+    calendar = Calendar(freq, zone)
     counted = calendar.count(instants)
     assert (calendar.positions(counted[:1], counted) == np.arange(len(aware))).all()
     assert (calendar.instants(counted) == instants).all()
     assert (calendar.wall_times(counted) == aware.tz_localize(None).to_numpy()).all()
-
-
-def test_a_series_that_disagrees_is_named_with_its_times_and_the_option() -> None:
-    hourly = date_range("h", 10, "2020-01-01")
-    with pytest.raises(UserError) as error:
-        infer(hourly, np.append(hourly[:3], hourly[2] + np.timedelta64(30, "m")))
-    for part in ("'b'", "2020-01-01 02:00:00", "2020-01-01 02:30:00", "--data.freq", "such as 30min"):
-        assert part in str(error.value)
-
-
-def test_series_of_one_row_ask_for_the_frequency() -> None:
-    with pytest.raises(UserError, match=r"one row per series.*--data\.freq"):
-        infer(date_range("h", 1), date_range("h", 1))
 
 
 @pytest.mark.parametrize("freq", ["fortnight", "", "0", 0, -2, "-1h", "bh", "0h"])
@@ -178,6 +121,28 @@ def test_steps_are_alike_where_they_last_as_long_however_they_are_spelled(
     assert Calendar(one).steps_like(Calendar(other)) is alike
     assert Calendar(other).steps_like(Calendar(one)) is alike
     assert Calendar(one).steps_like(Calendar(one, "Europe/Berlin" if isinstance(one, str) else None))
+
+
+@pytest.mark.parametrize("zone", ["America/Sao_Paulo", "Asia/Beirut", "America/Havana"])
+def test_a_day_without_a_midnight_begins_when_summer_time_does(zone: str) -> None:
+    days = pd.date_range("2015-01-01", "2018-12-31", freq="D")
+    aware = days.tz_localize(zone, nonexistent="shift_forward", ambiguous=np.ones(len(days), dtype=bool))
+    instants = np.asarray(aware.tz_convert(None).as_unit("ns").to_numpy())
+    calendar = Calendar("D", zone)
+    assert (aware.hour == 1).any()
+    assert (calendar.count(instants) == days.as_unit("ns").asi8).all()
+    assert (calendar.instants(calendar.count(instants)) == instants).all()
+
+
+def test_no_time_is_at_no_position() -> None:
+    none = np.zeros(0, dtype=np.int64)
+    for freq in ("h", "MS", 3):
+        assert Calendar(freq).positions(none, none).shape == Calendar(freq).shift(none, none).shape == (0,)
+
+
+def test_times_at_the_ends_of_what_nanoseconds_count_have_a_position_or_none() -> None:
+    ends = np.array(["1677-10-01", "2262-04-01"], dtype="datetime64[ns]").astype(np.int64)
+    assert (Calendar("MS").positions(ends[:1], ends) == -1).all()
 
 
 def test_steps_beyond_the_last_countable_year_are_refused() -> None:

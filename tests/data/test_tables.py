@@ -427,8 +427,6 @@ def test_times_that_cannot_be_read_are_named() -> None:
     table.loc[7, "ds"] = "soon"
     expect(error_of(table), "'ds' holds 'soon' (row 8, series 'b')", "2000-12-31")
     expect(error_of(long_table().assign(ds=0.5)), "'ds' holds Float64", "--data.time_column")
-    periods = long_table(1).assign(ds=pd.period_range("2020-01", periods=6, freq="M"))
-    expect(error_of(periods), "'ds' holds", "period")
     huge = pd.DataFrame({"unique_id": "a", "ds": np.array([2**63], dtype="uint64"), "y": 1.0})
     expect(error_of(huge), "'ds' holds integers beyond int64")
     late = pl.DataFrame({"unique_id": ["a"], "ds": [dt.datetime(9999, 1, 1)], "y": [1.0]})
@@ -465,15 +463,22 @@ def test_gaps_that_would_fill_the_memory_are_refused() -> None:
     expect(error_of(table), "3 rows", "1000000000001", "--data.freq")
 
 
-@pytest.mark.parametrize("spelling", ["%Y%m%d", "%Y%m"])
-def test_dates_written_as_numbers_are_told_by_the_gaps_that_they_leave(spelling: str) -> None:
-    months = long_table(2, 60, "ME")
-    numbers = months.assign(ds=months.ds.dt.strftime(spelling).astype(int))
-    with pytest.warns(UserWarning, match=r"the table has 120 rows, .* \d{3,} steps .*20200131.*--data\.freq") as warned:
+def test_counts_that_leave_many_gaps_are_told() -> None:
+    numbers = pd.DataFrame({"unique_id": "a", "ds": np.cumsum(np.arange(120) % 7 + 1), "y": 1.0})
+    with pytest.warns(UserWarning, match=r"the table has 120 rows, .* \d{3,} steps .*--data\.freq") as warned:
         read_panel(numbers)
     assert len(warned) == 1
-    with pytest.warns(UserWarning, match="the table has 60 rows"):
-        read_panel(numbers.pivot(index="ds", columns="unique_id", values="y"))
+    with pytest.warns(UserWarning, match="the table has 120 rows"):
+        read_panel(numbers[["ds", "y"]].assign(z=2.0))
+
+
+@pytest.mark.parametrize("spelling", ["%Y%m%d", "%Y%m"])
+def test_dates_written_as_numbers_are_refused(spelling: str) -> None:
+    months = long_table(2, 60, "ME")
+    numbers = months.assign(ds=months.ds.dt.strftime(spelling).astype(int))
+    expect(error_of(numbers), "dates written as integers", f"format='{spelling}'", "--data.freq 1")
+    with pytest.warns(UserWarning, match="the table has 120 rows"):
+        assert read_panel(numbers, freq=1).calendar.is_integer
 
 
 def test_a_few_gaps_are_no_cause_for_a_warning() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from armlp.data.panel import Panel, TableStyle
+from armlp.data.times import is_period, spell_periods
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -71,6 +72,8 @@ def _spelled_times(instants: np.ndarray, timezone: str | None, style: TableStyle
     import pyarrow as pa
 
     dtype = style.time_dtype
+    if isinstance(dtype, pa.DataType) and is_period(dtype):
+        return spell_periods(instants, dtype)
     if instants.dtype.kind != "M":
         return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
     times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))

@@ -97,9 +97,13 @@ class Calendar:
             return np.asarray(times + np.asarray(steps, dtype=np.int64) * self.fixed_step)
         days, clock = np.divmod(times, DAY)
         moves = np.asarray(steps, dtype=np.int64) * self._offset.n
-        grid = self._grid(days, moves)
+        if not days.size or not moves.size:
+            return np.asarray(days + moves)
+        sample = _dates(self._offset.rule_code, 2000, 2019)
+        stride = 1.01 * (sample[-1] - sample[0]) / (len(sample) - 1)
+        grid = self._grid(days.min() + min(0, moves.min()) * stride, days.max() + max(0, moves.max()) * stride)
         index = np.searchsorted(grid, days) + moves
-        if index.size and (index.min() < 0 or index.max() >= len(grid)):
+        if index.min() < 0 or index.max() >= len(grid):
             raise UserError(_BEYOND)
         return np.asarray(grid[index] * DAY + clock)
 
@@ -113,22 +117,20 @@ class Calendar:
         if self.fixed_step is not None:
             steps, rest = np.divmod(times - starts, self.fixed_step)
             return np.where((rest == 0) & (steps >= 0), steps, -1)
-        days, clock = np.divmod(times, DAY)
-        start_days, start_clock = np.divmod(starts, DAY)
-        grid = self._grid(np.append(days, start_days), np.zeros(1, dtype=np.int64))
-        index, start_index = np.searchsorted(grid, days), np.searchsorted(grid, start_days)
-        steps, rest = np.divmod(index - start_index, self._offset.n)
-        on_grid = (grid[index] == days) & (grid[start_index] == start_days) & (clock == start_clock)
-        return np.where(on_grid & (rest == 0) & (steps >= 0), steps, -1)
+        if not times.size or not starts.size:
+            return np.asarray(times - starts)
+        grid = self._grid(min(times.min(), starts.min()) // DAY, max(times.max(), starts.max()) // DAY)
+        # The place of every day on the grid, -1 between; a look-up is far quicker than a search.
+        places = np.full(grid[-1] - grid[0] + 3, -1, dtype=np.int32)
+        places[grid - grid[0] + 1] = np.arange(len(grid))
+        place, start = (places.take(some // DAY - grid[0] + 1, mode="clip") for some in (times, starts))
+        ahead = (place >= start) & (start >= 0) & ((times - starts) % DAY == 0)
+        steps, rest = np.divmod(place - start, self._offset.n, dtype=np.int64)
+        return np.where(ahead & (rest == 0), steps, -1)
 
-    def _grid(self, days: np.ndarray, steps: np.ndarray) -> np.ndarray:
-        """All days on the calendar, ascending, from before to after everything within reach."""
-        if not days.size or not steps.size:
-            return np.zeros(0, dtype=np.int64)
-        sample = _dates(self._offset.rule_code, 2000, 2019)
-        stride = 1.01 * (sample[-1] - sample[0]) / (len(sample) - 1)
-        first = 1970 + (days.min() + min(0, steps.min()) * stride) / 365.2425 - 2
-        last = 1970 + (days.max() + max(0, steps.max()) * stride) / 365.2425 + 2
+    def _grid(self, lowest: float, highest: float) -> np.ndarray:
+        """All days on the calendar, ascending, from two years before one day to two years after another."""
+        first, last = (1970 + day / 365.2425 + margin for day, margin in ((lowest, -2), (highest, 2)))
         # Whole decades, so that few different grids are made; the ends are what int64 nanoseconds can hold.
         first_year, last_year = max(1678, int(first // 10 * 10)), min(2261, int(last // 10 * 10 + 9))
         return _dates(self._offset.rule_code, first_year, last_year)
@@ -136,7 +138,7 @@ class Calendar:
     def count(self, times: np.ndarray) -> np.ndarray:
         """Times as the calendar counts them, int64, from integers or datetime64[ns] of UTC."""
         if self.on_wall_clock and self.timezone:
-            return wall_clock(times, self.timezone).astype(np.int64)
+            return calendar_clock(times, self.timezone).astype(np.int64)
         return times.astype(np.int64)
 
     def instants(self, times: np.ndarray) -> np.ndarray:
@@ -145,10 +147,7 @@ class Calendar:
             return times
         if not (self.on_wall_clock and self.timezone):
             return times.astype("datetime64[ns]")
-        local = pd.DatetimeIndex(times.astype("datetime64[ns]")).tz_localize(
-            self.timezone, ambiguous=np.ones(len(times), dtype=bool), nonexistent="shift_forward"
-        )
-        return np.asarray(local.tz_convert(None).as_unit("ns").to_numpy())
+        return _localised(times.astype("datetime64[ns]"), self.timezone)
 
     def wall_times(self, times: np.ndarray) -> np.ndarray:
         """What local clocks show at counted times, datetime64[ns]; integers stay integers."""
@@ -218,6 +217,29 @@ def wall_clock(instants: np.ndarray, timezone: str) -> np.ndarray:
     """What clocks in a time zone show at datetime64[ns] of UTC."""
     local = pd.DatetimeIndex(instants, tz="UTC").tz_convert(timezone).tz_localize(None)
     return np.asarray(local.as_unit("ns").to_numpy())
+
+
+def calendar_clock(instants: np.ndarray, timezone: str | None) -> np.ndarray:
+    """What clocks show, but midnight for the first instant of days whose midnight summer time skips."""
+    if timezone is None:
+        return instants
+    clock = wall_clock(instants, timezone)
+    midnight = clock.astype("datetime64[D]").astype(clock.dtype)
+    late = np.flatnonzero((clock > midnight) & (clock - midnight <= np.timedelta64(1, "h")))
+    first = _localised(midnight[late], timezone)
+    begun = late[first == instants[late]]
+    if begun.size:
+        clock = clock.copy()
+        clock[begun] = midnight[begun]
+    return clock
+
+
+def _localised(clock: np.ndarray, timezone: str) -> np.ndarray:
+    """The instants at which clocks show datetime64[ns]; the first of two, or what comes after a time skipped."""
+    local = pd.DatetimeIndex(clock).tz_localize(
+        timezone, ambiguous=np.ones(len(clock), dtype=bool), nonexistent="shift_forward"
+    )
+    return np.asarray(local.tz_convert(None).as_unit("ns").to_numpy())
 
 
 def _spelled_today(freq: str | int) -> str | int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from armlp.data.times import SpelledTimes, TimesError, is_period, look_like_times, read_times
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,25 +64,16 @@ class Column:
             times: `[rows]` int64, or datetime64[ns] of UTC (of the wall where there is no zone).
             timezone: Name of the zone, or None.
         """
-        import pyarrow as pa
-
-        kind = self.arrow.type
         self._refuse_missing("times")
-        if pa.types.is_integer(kind):
-            try:
-                return self.arrow.cast(pa.int64()).to_numpy(zero_copy_only=False), None
-            except pa.ArrowInvalid as error:
-                raise self.error("holds integers beyond int64", "smaller ones") from error
-        if pa.types.is_timestamp(kind) or pa.types.is_date(kind):
-            timezone = getattr(kind, "tz", None)
-            try:
-                instants = self.arrow.cast(pa.timestamp("ns", timezone)).cast(pa.int64())
-            except pa.ArrowInvalid as error:
-                raise self.error("holds times outside the years 1678 to 2261", "times within them") from error
-            return instants.to_numpy(zero_copy_only=False).view("datetime64[ns]"), timezone
-        if self.is_text and spelled is not None:
-            return spelled.read(self), spelled.timezone
-        raise self.error(f"holds {self._kind}", "datetimes, dates, text that spells them, or integers")
+        try:
+            if spelled is not None and self.is_text:
+                return spelled.read(self.arrow)
+            return read_times(self.arrow)
+        except TimesError as error:
+            if error.text is None:
+                raise self.error(f"holds {error.found}", error.needed) from error
+            row = self.arrow.to_pylist().index(error.text)
+            raise self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed) from error
 
     def values(self) -> np.ndarray:
         """Read numbers: `[rows]` float64 within float32, NaN where missing."""
@@ -164,13 +155,7 @@ class Column:
     @property
     def looks_like_times(self) -> bool:
         """Whether the column could be `--data.time_column`."""
-        import pyarrow as pa
-
-        kind = self.arrow.type
-        if not self.is_text:
-            return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-        some = self.arrow.drop_null()[:100].unique()
-        return len(some) > 0 and not isinstance(parse_times(some.to_numpy(zero_copy_only=False)), str)
+        return look_like_times(self.arrow)
 
     @property
     def _kind(self) -> str:
@@ -203,43 +188,6 @@ class Column:
             raise self.error(f"is empty in {self.row(int(rows[0]))}", f"{what} in all rows")
 
 
-class SpelledTimes:
-    """Times that a column spells as text, all of which are read alike.
-
-    Args:
-        spelled: The different texts, in the order in which they come.
-    """
-
-    def __init__(self, spelled: Sequence[str]) -> None:
-        self.timezone: str | None = None
-        self.unreadable: str | None = None
-        self._places = {text: place for place, text in enumerate(spelled)}
-        parsed = parse_times(np.array(spelled, dtype=object))
-        if isinstance(parsed, str):
-            self.unreadable = parsed
-            return
-        self.timezone = None if parsed.tz is None else str(parsed.tz)
-        naive = parsed if parsed.tz is None else parsed.tz_convert("UTC").tz_localize(None)
-        try:
-            self._times = np.asarray(naive.as_unit("ns").to_numpy())
-        except ValueError:
-            self._times = np.empty(0, dtype="datetime64[ns]")
-
-    def read(self, column: Column) -> np.ndarray:
-        """`[rows]` datetime64[ns] of UTC (of the wall where there is no zone)."""
-        encoded = column.arrow.dictionary_encode()
-        texts, codes = encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
-        if self.unreadable is not None:
-            if self.unreadable not in texts:
-                return np.zeros(len(codes), dtype="datetime64[ns]")  # the part that has it is still to come
-            row = int(np.argmax(codes == texts.index(self.unreadable)))
-            found = f"holds '{self.unreadable}' ({column.row(row)}), which does not read as a time like the others"
-            raise column.error(found, "times spelled like 2000-12-31 23:00")
-        if not len(self._times):
-            raise column.error("holds times outside the years 1678 to 2261", "times within them")
-        return np.asarray(self._times[[self._places[text] for text in texts]][codes])
-
-
 def is_text(kind: pa.DataType) -> bool:
     """Whether an arrow type is text."""
     return str(kind) in ("string", "large_string", "string_view")
@@ -252,26 +200,6 @@ def table_type(kind: pa.DataType) -> Any:
 
     if pa.types.is_dictionary(kind):
         return nw.Categorical()
+    if is_period(kind):
+        return kind  # narwhals knows none such
     return nw.from_native(pa.chunked_array([], type=kind), series_only=True).dtype
-
-
-def parse_times(spelled: np.ndarray) -> Any:
-    """Read text as times that are all spelled alike: a DatetimeIndex, or the first text that does not fit."""
-    import pandas as pd
-
-    for options in ({"format": "ISO8601"}, {}, {"format": "ISO8601", "utc": True}, {"utc": True}):
-        try:
-            with warnings.catch_warnings():
-                # pandas warns of having read each by itself, in ways that may differ: that will not do.
-                warnings.filterwarnings("error", "Could not infer format")
-                warnings.filterwarnings("ignore", "Parsing dates in")
-                return pd.DatetimeIndex(pd.to_datetime(spelled, **options))
-        except (ValueError, UserWarning):
-            continue
-    for options in ({"format": "ISO8601", "utc": True}, {"utc": True}):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            unread = np.flatnonzero(pd.isna(pd.to_datetime(spelled, errors="coerce", **options)))
-        if 0 < unread.size < len(spelled):
-            break
-    return str(spelled[unread[0] if unread.size else 0])

@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from armlp.data.labels import as_integers
 from armlp.data.sources import Part, Source, parts
+from armlp.data.times import register_periods
 from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def open_files(source: str) -> Source:
     Raises:
         UserError: There is no such file, or it is no table.
     """
+    register_periods()
     paths = find_files(source)
     partitions = _partitions(source, paths)
     files = [_opened(path, partition) for path, partition in zip(paths, partitions, strict=True)]

@@ -208,8 +208,7 @@ class Planner:
         if steps > _MANY_GAPS * found and steps - found >= _GAPS_NEVER_TOLD:
             self.notes.append(
                 f"{self.name} has {found} rows, but its calendar has {steps} steps between their times, and those "
-                "missing are taken for gaps: if that is not meant, the times may be dates written as numbers "
-                "(20200131) or day-first; convert them, or give the step with --data.freq."
+                "missing are taken for gaps: if that is not meant, correct the times, or give the step as --data.freq."
             )
 
     def _note_unobserved(self, numbers: np.ndarray) -> None:

@@ -12,12 +12,13 @@ import numpy as np
 
 from armlp.data.calendar import spell_time
 from armlp.data.categories import CovariateCoder
-from armlp.data.columns import Column, SpelledTimes, is_text, table_type
+from armlp.data.columns import Column, is_text, table_type
 from armlp.data.covariates import ROLES, CovariateColumn
 from armlp.data.labels import Labels, as_integers
 from armlp.data.panel import TableStyle
 from armlp.data.sources import BATCH, Part, Source
 from armlp.data.symbols import SymbolCoder
+from armlp.data.times import SpelledTimes
 from armlp.data.wanted import Wanted, few, first_part, require, require_covariates, require_times
 from armlp.errors import UserError
 

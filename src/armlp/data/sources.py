@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from armlp.data.times import TimesError, times_of_objects
 from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -102,8 +103,14 @@ def _open_memory(table: Any) -> Source:
     def column(name: str, option: str) -> pa.ChunkedArray:
         import pyarrow as pa
 
+        series = eager[name]
         try:
-            arrow = eager[name].to_arrow()
+            is_mixed = option == "--data.time_column" and series.dtype == nw.Object
+            arrow = times_of_objects(series.to_numpy()) if is_mixed else series.to_arrow()
+        except TimesError as error:
+            raise UserError(
+                f"the table: column '{name}' holds {error.found}, but {option} needs {error.needed}."
+            ) from error
         except (pa.ArrowException, TypeError, ValueError) as error:
             raise UserError(
                 f"the table: column '{name}' holds values of different types, but {option} needs one type."
