@@ -21,6 +21,8 @@ from armlp.data.time_features import time_features
 
 # About so many values are gathered at a time, in as many batches as that is: more would fall out of the cache.
 _AT_ONCE = 1 << 20
+# Where series differ much in length, a search in them all is faster than to go on from the first that it can be.
+_MOST_BEYOND = 3
 
 
 class Windows(NamedTuple):
@@ -214,6 +216,11 @@ class TrainingLoader:
         self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
         counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
         self.window_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        # By the leading digits of a window's number, the first series that it can be of: most are of that or the next.
+        self._digits = max(0, (self.num_windows // (2 * len(counts))).bit_length() - 1)
+        leading = torch.arange((self.num_windows >> self._digits) + 2, device=counts.device)
+        self._guide = self._search(leading << self._digits).clamp(max=len(counts) - 1)
+        self._most_beyond = int(self._guide.diff().max())
 
     @property
     def num_windows(self) -> int:
@@ -226,8 +233,17 @@ class TrainingLoader:
 
     def window(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The series and the origin of windows by their number, each `[B]` int64."""
-        series = torch.searchsorted(self.window_offsets, index, right=True) - 1
+        if self._most_beyond > _MOST_BEYOND:
+            series = self._search(index)
+        else:
+            series = self._guide[index >> self._digits]
+            for _ in range(self._most_beyond):
+                series = series + (self.window_offsets[series + 1] <= index)
         return series, self.first_origins[series] + index - self.window_offsets[series]
+
+    def _search(self, index: Tensor) -> Tensor:
+        """The series of windows by their number."""
+        return torch.searchsorted(self.window_offsets, index, right=True) - 1
 
     def sample(self, count: int, span: int) -> Windows:
         """At most `count` windows from anywhere in training, the same in every process.
