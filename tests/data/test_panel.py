@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data import windows
 from armlp.data.residency import Residency
 from armlp.data.windows import TrainingLoader
 from armlp.evaluation.baselines import seasonal_naive
@@ -97,7 +98,10 @@ def resident(start):
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
-def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(make_panel, tmp_path):
+def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(
+    make_panel, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(windows, "_AT_ONCE", 1)  # a batch at a time
     rows, length, budget = 4 << 20, 1 << 10, 8 << 20
     np.arange(rows, dtype=np.float32).tofile(tmp_path / "values")
     with (tmp_path / "values").open("rb") as file:
