@@ -1,13 +1,24 @@
 """Tests of the panel's own arithmetic."""
 
+import mmap
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from armlp.data import panel as panel_module
+from armlp.data import windows
+from armlp.data.panel import Panel
+from armlp.data.residency import Residency
+from armlp.data.windows import TrainingLoader
+from armlp.evaluation.baselines import seasonal_naive
+
+LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
+properties = settings(max_examples=50, deadline=None)
 
 
 def test_series_and_lengths_cut_the_flat_store_at_the_offsets(make_panel):
@@ -50,7 +61,7 @@ def test_fully_observed_is_whether_nothing_is_missing(make_panel):
 def test_constant_is_whether_pandas_finds_one_value_in_blocks_of_any_size(
     rows: int, make_panel, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(panel_module, "_BLOCK", rows)
+    monkeypatch.setattr(Panel, "blocks", lambda panel, blocks=Panel.blocks: blocks(panel, rows))
     lengths = [1, 5, 2, 9, 1, 4]
     made = make_panel(lengths, channels=2, missing=0.3)
     made.values[:] = torch.from_numpy(np.random.default_rng(0).integers(0, 2, made.values.shape)).float()
@@ -67,3 +78,83 @@ def test_what_is_missing_is_counted_in_the_history_only(make_panel):
     made.observed[8] = False
     assert made.missing == 3
     assert replace(made, future=torch.tensor([0, 1])).missing == 1
+
+
+@given(LENGTHS, st.integers(1, 40), st.sampled_from([1, 3]))
+@properties
+def test_blocks_hold_every_row_once_in_order_and_no_more_values_than_asked_for(make_panel, lengths, most, channels):
+    blocks = list(make_panel(lengths, channels=channels).blocks(most))
+    assert [row for rows in blocks for row in range(rows.start, rows.stop)] == list(range(sum(lengths)))
+    assert all((rows.stop - rows.start) * channels <= max(most, channels) for rows in blocks)
+
+
+@given(LENGTHS, st.integers(1, 40), st.data())
+@properties
+def test_rows_of_a_block_know_their_series_and_their_place_in_it(make_panel, lengths, most, data):
+    panel = make_panel(lengths)
+    ends = [data.draw(st.integers(-2, length + 2)) for length in lengths]
+    expected = [(series, place) for series, length in enumerate(lengths) for place in range(length)]
+    found, before = [], []
+    for rows in panel.blocks(most):
+        found += zip(*(part.tolist() for part in panel.places(rows)), strict=True)
+        before += panel.before(torch.tensor(ends), rows).tolist()
+    assert found == expected
+    assert before == [place < ends[series] for series, place in expected]
+    assert panel.before(torch.tensor(ends)).tolist() == before
+
+
+def test_rows_of_the_future_are_not_missing(make_panel):
+    panel = make_panel([4, 5])
+    panel.observed[[3, 7, 8]] = False
+    assert not replace(panel).fully_observed
+    assert replace(panel, future=torch.tensor([1, 2])).fully_observed
+    assert not replace(panel, future=torch.tensor([1, 1])).fully_observed
+
+
+def resident(start):
+    """Bytes of the mapping from an address on that lie in memory, as Linux counts them."""
+    inside = False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split()[0]:
+            inside = line.startswith(f"{start:x}-")
+        elif inside and line.startswith("Rss:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no such mapping")
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
+def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(
+    make_panel, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(windows, "_AT_ONCE", 1)  # a batch at a time
+    rows, length, budget = 4 << 20, 1 << 10, 8 << 20
+    np.arange(rows, dtype=np.float32).tofile(tmp_path / "values")
+    with (tmp_path / "values").open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    values = torch.frombuffer(mapped, dtype=torch.float32)[:, None]
+    panel = replace(
+        make_panel([1]),
+        values=values,
+        observed=torch.ones(1, 1, dtype=torch.bool).expand(rows, 1),
+        offsets=torch.arange(0, rows + 1, length),
+        starts=np.zeros(rows // length, dtype=np.int64),
+        ids=np.arange(rows // length),
+    )
+    # Pages are counted around what is read, so the whole file is the bound that tells.
+    assert int(panel.read(panel.values, torch.arange(rows)).sum()) > 0
+    assert resident(values.data_ptr()) == 4 * rows
+    held = replace(panel, residency=Residency([mapped], budget))
+    held.release()
+    assert resident(values.data_ptr()) == 0
+    most = []
+    for _, batch in zip(range(8), TrainingLoader(held, held.lengths, 16, 4, batch_size=16), strict=False):
+        most.append(resident(values.data_ptr()))
+        wanted = (batch.series * length + batch.origin)[:, None] + torch.arange(4)
+        assert batch.target.equal(wanted.float())
+    for _, origins in zip(range(2), torch.arange(len(held)).split(16), strict=False):
+        seasonal_naive(held, origins, torch.full_like(origins, 99), 4, 2)
+        most.append(resident(values.data_ptr()))
+    for block in held.blocks():
+        assert held.values[block].max() == block.stop - 1
+        most.append(resident(values.data_ptr()))
+    assert 0 < max(most) <= budget

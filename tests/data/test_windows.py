@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data import shuffling, windows
 from armlp.data.windows import OriginLoader, Split, TrainingLoader, gather
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
@@ -64,6 +65,38 @@ def test_a_gathered_window_equals_naive_slicing(make_panel, lengths, context_len
         expected = naive_window(panel, *where[:2], context_length, span, where[2])
         for got, wanted in zip(batch[:4], expected, strict=True):
             assert got[number].equal(wanted[:, 0] if channels == 1 else wanted)
+
+
+@given(st.lists(st.integers(12, 30), min_size=1, max_size=4), st.floats(0, 0.4), st.sampled_from([1, 2]), st.data())
+@properties
+def test_windows_that_lie_inside_their_part_are_gathered_as_those_that_do_not(
+    make_panel, lengths, missing, channels, data
+):
+    panel = make_panel(lengths, channels=channels, missing=missing)
+    series = torch.tensor(data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=6)))
+    origin = torch.tensor([data.draw(st.integers(1, lengths[index])) for index in series.tolist()])
+    end = panel.lengths[series]
+    batch = gather(panel, series, origin, 5, 4, end)
+    values, observed = windows._padded(panel, series, origin, 5, 4, end)  # of all, whether they reach out or not
+    if channels == 1:
+        values, observed = values[..., 0], observed[..., 0]
+    for got, wanted in zip(batch[:4], (values[:, :5], observed[:, :5], values[:, 5:], observed[:, 5:]), strict=True):
+        assert got.equal(wanted)
+
+
+def test_writing_into_one_batch_leaves_the_panel_and_the_other_batches_alone(make_panel):
+    panel = make_panel([60])
+    before = panel.values.clone(), panel.observed.clone()
+    loader = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=8)
+    kept = [[part.clone() for part in batch[:4]] for batch in loader]
+    loader.load_state_dict({"batches_drawn": 0})
+    for number, batch in enumerate(batches := list(loader)):
+        for part in batch[:4]:
+            part.zero_()
+        for later, wanted in zip(batches[number + 1 :], kept[number + 1 :], strict=True):
+            assert all(part.equal(other) for part, other in zip(later[:4], wanted, strict=True))
+    assert panel.values.equal(before[0])
+    assert panel.observed.equal(before[1])
 
 
 def test_left_padding_repeats_the_first_value_and_is_not_observed(make_panel):
@@ -208,11 +241,11 @@ def test_a_batch_counts_as_drawn_before_it_is_handed_out(make_panel):
 def test_held_out_origins_lie_a_horizon_apart_between_training_and_the_end(make_panel, lengths, horizon, val, test):
     split = Split(horizon, val, test)
     sizes = torch.tensor(lengths)
-    for part, windows, later in (("val", val, test), ("test", test, 0)):
+    for part, count, later in (("val", val, test), ("test", test, 0)):
         expected = [
             (series, length - horizon * (later + window))
             for series, length in enumerate(lengths)
-            for window in range(windows, 0, -1)
+            for window in range(count, 0, -1)
             if length - horizon * (later + window) >= 1
         ]
         got = split.origins(sizes, part)
@@ -272,3 +305,33 @@ def test_a_context_at_the_end_of_a_series_is_its_last_values(make_panel):
     assert batch.target.shape == (2, 0)
     for row, index in enumerate((0, 1)):
         assert np.array_equal(batch.context[row], panel.series(index)[-4:, 0])
+
+
+@pytest.fixture
+def computed_order(monkeypatch):
+    """The order of windows as it is where they are too many to draw, and few windows gathered at a time."""
+    monkeypatch.setattr(shuffling, "_MOST_DRAWN", 0)
+    monkeypatch.setattr(windows, "_AT_ONCE", 80)
+
+
+def test_with_a_computed_order_ranks_share_every_epoch_and_epochs_differ(make_panel, computed_order):
+    panel = make_panel([40, 3, 25])
+    whole = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=6)
+    epochs = [pairs(whole) for _ in range(3)]
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
+    assert len(set(epochs[0])) == len(epochs[0]) == whole.num_windows
+    assert pairs(TrainingLoader(panel, panel.lengths, 4, 2, batch_size=6, seed=1)) != epochs[0]
+    ranks = [TrainingLoader(panel, panel.lengths, 4, 2, 6, rank=rank, world_size=3) for rank in range(3)]
+    seen = [pair for loader in ranks for pair in pairs(loader)]
+    assert len(seen) == len(set(seen)) == whole.num_windows // 3 * 3
+    assert set(seen) <= set(epochs[0])
+
+
+@pytest.mark.parametrize("drawn", [0, 1, 2, 3, 7, 11])
+def test_with_a_computed_order_a_resumed_loader_goes_on_with_the_very_next_batch(make_panel, computed_order, drawn):
+    panel = make_panel([40, 3, 25])
+    whole = list(TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5))
+    resumed = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5)
+    resumed.load_state_dict({"batches_drawn": drawn})
+    assert all(same(one, other) for one, other in zip(resumed, whole[drawn:], strict=True))

@@ -1,14 +1,17 @@
 """Tests of the seasonal naive and of the unit of scaled errors, with loops as the oracle."""
 
 import math
+from unittest.mock import patch
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data.panel import Panel
 from armlp.evaluation.baselines import naive_error, seasonal_naive
 
+BLOCKS = Panel.blocks
 LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=4)
 properties = settings(max_examples=40, deadline=None)
 
@@ -35,6 +38,18 @@ def test_the_seasonal_naive_equals_the_naive_loop(make_panel, lengths, horizon, 
         for channel in range(channels):
             values = panel.series(index)[:, channel].tolist()
             assert forecast[row, :, channel].tolist() == naive_forecast(values, origin, horizon, season)
+
+
+@given(LENGTHS, st.integers(1, 6), st.integers(-3, 4), st.sampled_from([1, 2]), st.integers(1, 20))
+@properties
+def test_the_unit_of_scaled_errors_does_not_depend_on_how_the_store_is_cut(
+    make_panel, lengths, season, held, channels, most
+):
+    panel = make_panel(lengths, channels=channels, missing=0.3)
+    whole = naive_error(panel, panel.lengths - held, season)
+    with patch.object(Panel, "blocks", lambda self: BLOCKS(self, most)):
+        cut = naive_error(panel, panel.lengths - held, season)
+    assert torch.equal(cut.nan_to_num(-1), whole.nan_to_num(-1))
 
 
 def test_the_seasonal_naive_sees_nothing_at_or_after_its_origin(make_panel):

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
@@ -10,12 +11,14 @@ from hypothesis import strategies as st
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.data.windows import Split
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
-from armlp.training.recipe import Choice
+from armlp.training.recipe import Choice, _training_values
 from armlp.training.recipe import recipe as recipe_of
 
+BLOCKS = Panel.blocks
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=5)
 
 
@@ -124,3 +127,50 @@ def test_the_chain_reaches_the_horizon_whatever_the_patch_that_was_given(make_ta
         module = ForecastModule(patch_length=patch)
         module.settle(SeriesDataModule(make_table(rows=500), horizon=6))
         assert (module.hparams["unroll"], module.hparams["feed"]) == (chain, "truth")
+
+
+KINDS = {
+    "counts": lambda noise: noise.abs().round(),
+    "whole": torch.round,
+    "positive": torch.abs,
+    "any": lambda noise: noise,
+}
+
+
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=4),
+    st.sampled_from(sorted(KINDS)),
+    st.integers(0, 10),
+    st.integers(1, 30),
+    st.integers(0, 9),
+)
+@settings(max_examples=60, deadline=None)
+def test_what_training_values_are_like_is_that_of_all_of_them_however_the_store_is_cut(
+    make_panel: Any, lengths: list[int], kind: str, held: int, most: int, seed: int
+):
+    panel = make_panel(lengths, missing=0.2, seed=seed)
+    panel.values.copy_(KINDS[kind](4 * torch.randn(panel.values.shape, generator=torch.Generator().manual_seed(seed))))
+    split = Split(held, 1)
+    values = torch.cat(
+        [
+            panel.series(index)[: max(1, length - held)][
+                panel.observed[panel.offsets[index] : panel.offsets[index + 1]][: max(1, length - held)]
+            ]
+            for index, length in enumerate(lengths)
+        ]
+    )
+    with mock.patch.object(Panel, "blocks", lambda self: BLOCKS(self, most)):
+        seen = _training_values(panel, split)
+    non_negative, whole = bool((values >= 0).all()), bool((values == values.round()).all())
+    assert (seen.non_negative, seen.whole) == (non_negative, whole)
+    if non_negative and whole:
+        assert seen.median == values.median()
+
+
+def test_the_median_of_many_counts_is_near_that_of_a_sample_and_always_the_same(make_panel: Any):
+    panel = make_panel([40_000])
+    panel.values.copy_(torch.randint(0, 1000, panel.values.shape, generator=torch.Generator().manual_seed(0)))
+    split = Split(10, 1)
+    sampled = _training_values(panel, split, sampled=4000)
+    assert sampled.median == pytest.approx(500, abs=40)  # five standard deviations
+    assert sampled == _training_values(panel, split, sampled=4000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -55,3 +56,7 @@ class Covariates(NamedTuple):
     def rows(self, rows: slice) -> Covariates:
         """Some of the windows."""
         return Covariates(*(part[rows] for part in self))
+
+    def split(self, sizes: Sequence[int]) -> Iterator[Covariates]:
+        """The windows in batches of so many each."""
+        return map(Covariates, *(torch.split_with_sizes(part, sizes) for part in self))

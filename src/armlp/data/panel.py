@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -15,11 +15,12 @@ from armlp.data.covariates import ROLES, CovariateColumn
 
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
-    from armlp.data.store import Store
+    from armlp.data.residency import Residency
 
 
 _NO_COLUMNS = torch.empty(0, 0)
-_BLOCK = 1 << 20  # rows that are looked at together
+# So many ids are spelled at a time: as Python's strings they take more memory than their series may.
+_MOST_NAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Panel:
         calendar_inputs: Whether windows carry features of the calendar.
         symbols: What the values are codes of, place by place, in the type in which it came; None where values are
             numbers.
-        store: The files that the rows are mapped from; None where they are in memory.
+        residency: Of a store that is memory-mapped, how much of it may lie in memory; None where it is all in memory.
     """
 
     values: Tensor
@@ -86,7 +87,7 @@ class Panel:
     )
     calendar_inputs: bool = False
     symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
-    store: Store | None = None
+    residency: Residency | None = None
 
     def __post_init__(self) -> None:
         """Give the roles without a column their width of 0."""
@@ -113,13 +114,17 @@ class Panel:
         """`[S]` int64 hash of each id, the same in every table, process and version of Python."""
         from pandas.util import hash_array
 
-        spelled = np.array([str(name) for name in self.ids], dtype=object)
-        return torch.from_numpy(hash_array(spelled).view(np.int64).copy())
+        keys = np.empty(len(self), dtype=np.uint64)
+        for first in range(0, len(self), _MOST_NAMES):
+            names = slice(first, first + _MOST_NAMES)
+            keys[names] = hash_array(np.array([str(name) for name in self.ids[names]], dtype=object))
+        return torch.from_numpy(keys.view(np.int64))
 
     @cached_property
     def missing(self) -> int:
         """How many values of the history are missing."""
-        return int(self.lengths.sum()) * self.observed.shape[1] - int(self.observed.count_nonzero())
+        seen = sum(int(self.observed[rows].count_nonzero()) for rows in self.blocks())
+        return int(self.lengths.sum()) * self.observed.shape[1] - seen
 
     @property
     def fully_observed(self) -> bool:
@@ -132,11 +137,11 @@ class Panel:
         offsets = self.offsets.numpy()
         low = np.full((len(self), self.values.shape[1]), np.inf, dtype=np.float32)
         high = -low
-        for first in range(0, len(self.values), _BLOCK):
-            values, observed = (part[first : first + _BLOCK].numpy() for part in (self.values, self.observed))
+        for rows in self.blocks():
+            values, observed = self.values[rows].numpy(), self.observed[rows].numpy()
             # The series that have rows in the block, and where in it each begins.
-            inside = slice(offsets.searchsorted(first, "right") - 1, offsets.searchsorted(first + len(values)))
-            begins = (offsets[inside] - first).clip(min=0)
+            inside = slice(offsets.searchsorted(rows.start, "right") - 1, offsets.searchsorted(rows.stop))
+            begins = (offsets[inside] - rows.start).clip(min=0)
             lowest = np.minimum.reduceat(np.where(observed, values, np.float32(np.inf)), begins)
             highest = np.maximum.reduceat(np.where(observed, values, np.float32(-np.inf)), begins)
             low[inside], high[inside] = np.minimum(low[inside], lowest), np.maximum(high[inside], highest)
@@ -147,15 +152,67 @@ class Panel:
         """Whether windows carry covariates or features of the calendar."""
         return self.calendar_inputs or any(self.covariate_columns.values())
 
-    def release(self) -> None:
-        """Lets go of the memory that holds pages of a mapped store; they are read again where they are needed."""
-        if self.store is not None:
-            self.store.release()
+    def blocks(self, most: int = 1 << 20) -> Iterator[slice]:
+        """Cuts the store into slices of rows, so that a pass over it takes bounded memory.
 
-    def before(self, ends: Tensor) -> Tensor:
-        """`[N]` bool, which rows lie before the row `ends [S]` of their series."""
-        row = torch.arange(len(self.values)) - self.offsets[:-1].repeat_interleave(self.stored_lengths)
-        return row < ends.repeat_interleave(self.stored_lengths)
+        Every row is in one slice, in order; a slice may begin and end in the midst of a series. Of a memory-mapped
+        store no more than its budget stays resident.
+
+        Args:
+            most: Values in a slice, at most; a slice has one row at least.
+        """
+        rows = max(1, most // max(1, self.values.shape[1]))
+        for first in range(0, len(self.values), rows):
+            yield slice(first, min(first + rows, len(self.values)))
+            if self.residency is not None:
+                self.residency.settle()
+
+    def places(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Where the rows of a slice are.
+
+        Args:
+            rows: Slice of the store, such as one of `blocks`.
+
+        Returns:
+            `[n]` index of the series of each row, and `[n]` its place from the start of that series, both int64.
+        """
+        first = int(torch.searchsorted(self.offsets, rows.start, right=True)) - 1
+        last = int(torch.searchsorted(self.offsets, rows.stop))
+        lengths = self.offsets[first : last + 1].clamp(rows.start, rows.stop).diff()
+        series = first + torch.repeat_interleave(lengths)
+        return series, torch.arange(rows.start, rows.stop, device=series.device) - self.offsets[series]
+
+    def before(self, ends: Tensor, rows: slice | None = None) -> Tensor:
+        """Which rows lie before the row `ends [S]` of their series.
+
+        Args:
+            ends: `[S]` int64 rows, counted from the start of each series.
+            rows: Slice of the rows to tell of, such as one of `blocks`; all of them where left out.
+
+        Returns:
+            `[n]` bool, one for each of the rows.
+        """
+        series, place = self.places(rows or slice(0, len(self.values)))
+        return place < ends[series]
+
+    def read(self, store: Tensor, row: Tensor) -> Tensor:
+        """Rows of one of the panel's tensors, a copy; of a memory-mapped one within the budget of its residency.
+
+        Args:
+            store: `[N, ...]`, such as `values`, or a view of it whose rows are rows of the panel.
+            row: `[B]` or `[B, T]` int64.
+
+        Returns:
+            `[B, ...]` or `[B, T, ...]`.
+        """
+        if self.residency is not None:
+            return torch.cat([store[part] for part in self.residency.parts(row)])
+        return store.index_select(0, row) if row.dim() == 1 else store[row]  # the same, and several times as fast
+
+    def release(self) -> None:
+        """Lets go of the resident pages of a memory-mapped store; their values are read again when they are needed."""
+        if self.residency is not None:
+            self.residency.release()
 
     def series(self, index: int) -> Tensor:
         """`[n, V]` values of one series' history, data units, a view."""

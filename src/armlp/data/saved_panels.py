@@ -19,13 +19,21 @@ from armlp.data.covariates import ROLES, CovariateColumn
 from armlp.data.files import find_files
 from armlp.data.panel import Panel, TableStyle
 from armlp.data.planning import Plan
+from armlp.data.residency import Residency
 from armlp.data.store import Store
 
 _SERIES = "series.arrow"
+# A mapped panel may have so many bytes resident, however little room there is.
+_LEAST_RESIDENT = 32 << 20
 
 
 def make_panel(
-    plan: Plan, arrays: Store, levels: np.ndarray | None, static: np.ndarray, facts: Mapping[str, Any]
+    plan: Plan,
+    arrays: Store,
+    levels: np.ndarray | None,
+    static: np.ndarray,
+    facts: Mapping[str, Any],
+    residency: Residency | None = None,
 ) -> Panel:
     """Puts a panel together.
 
@@ -35,6 +43,7 @@ def make_panel(
         levels: `[S, V]`, or None.
         static: `[S, M]`.
         facts: `name`, `channels`, `style`, `covariate_columns` and `symbols`, as `Panel` has them.
+        residency: Of rows that are mapped.
     """
     columns = facts["covariate_columns"]
     given: dict[str, Any] = {
@@ -49,7 +58,7 @@ def make_panel(
         calendar=plan.calendar,
         future=torch.from_numpy(plan.future) if columns["known"] else None,
         static=torch.from_numpy(static),
-        store=None if arrays.folder is None else arrays,
+        residency=residency,
         **given,
         **facts,
     )
@@ -180,4 +189,6 @@ def load_panel(folder: Path, sources: list[list[Any]], room: int) -> tuple[Panel
         "covariate_columns": columns,
     }
     static = stacked("static", np.float32)
-    return make_panel(plan, arrays, levels if levels.shape[1] else None, static, facts), found["notes"]
+    residency = Residency(arrays.maps, max(room, _LEAST_RESIDENT)) if arrays.maps else None
+    panel = make_panel(plan, arrays, levels if levels.shape[1] else None, static, facts, residency)
+    return panel, found["notes"]

@@ -85,16 +85,21 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
     Raises:
         UserError: A value is below 0 or no whole number; the message names its series and time.
     """
-    wrong = (panel.observed & ((panel.values < 0) | (panel.values != panel.values.round()))).any(1).nonzero()[:, 0]
-    if not len(wrong):
+    count, row = 0, 0
+    for rows in panel.blocks():
+        values = panel.values[rows]
+        wrong = (panel.observed[rows] & ((values < 0) | (values != values.round()))).any(1).nonzero()[:, 0]
+        if len(wrong) and not count:
+            row = rows.start + int(wrong[0])
+        count += len(wrong)
+    if not count:
         return
-    row = int(wrong[0])
-    series = int((panel.offsets <= row).sum()) - 1
-    time = panel.calendar.shift(panel.starts[[series]], row - int(panel.offsets[series]))
+    series, place = (int(found) for found in panel.places(slice(row, row + 1)))
+    time = panel.calendar.shift(panel.starts[[series]], place)
     value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
     raise UserError(
         f"--model.head {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
-        f"{spell_time(panel.calendar.wall_times(time)[0])} ({len(wrong)} such rows in all): give another head, such "
+        f"{spell_time(panel.calendar.wall_times(time)[0])} ({count} such rows in all): give another head, such "
         "as --model.head quantile, or whole numbers from 0 on."
     )
 

@@ -37,11 +37,15 @@ class Store:
         """One of the arrays."""
         return self.arrays[name]
 
+    @property
+    def maps(self) -> list[mmap.mmap]:
+        """The files that are mapped."""
+        return [array.base for array in self.arrays.values() if isinstance(array.base, mmap.mmap)]
+
     def release(self) -> None:
         """Lets go of the resident pages of files; they are read again where they are needed."""
-        for array in self.arrays.values():
-            pages = getattr(array, "_mmap", None)
-            if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+        if hasattr(mmap, "MADV_DONTNEED"):
+            for pages in self.maps:
                 pages.madvise(mmap.MADV_DONTNEED)
 
     def flush(self) -> None:

@@ -6,8 +6,9 @@ value after the context. Nothing is stored per window; a batch is one gather fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +16,13 @@ from torch import Tensor
 
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
+from armlp.data.shuffling import shuffled
 from armlp.data.time_features import time_features
+
+# About so many values are gathered at a time, in as many batches as that is: more would fall out of the cache.
+_AT_ONCE = 1 << 20
+# Where series differ much in length, a search in them all is faster than to go on from the first that it can be.
+_MOST_BEYOND = 3
 
 
 class Windows(NamedTuple):
@@ -43,6 +50,11 @@ class Windows(NamedTuple):
         """The same windows with at most `span` values after the context."""
         return self._replace(target=self.target[:, :span], target_observed=self.target_observed[:, :span])
 
+    def split(self, sizes: Sequence[int]) -> Iterator[Windows]:
+        """The same windows in batches of so many each."""
+        covariates = [None] * len(sizes) if self.covariates is None else self.covariates.split(sizes)
+        return map(Windows, *(torch.split_with_sizes(part, sizes) for part in self[:6]), covariates)
+
 
 def gather(
     panel: Panel,
@@ -65,21 +77,44 @@ def gather(
             observed. Left out, the part is the whole series.
         covariate_span: How many steps after the context covariates reach; as many as values where left out.
     """
-    first = panel.offsets[series, None]
     covariates = None
     if panel.has_covariates:
         covariate_span = span if covariate_span is None else covariate_span
         covariates = _gather_covariates(panel, series, origin, context_length, covariate_span, end)
-    end = (panel.lengths[series] if end is None else end)[:, None]
-    row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
-    inside = (row >= 0) & (row < end)
-    row = first + row.clamp(min=0).minimum(end.clamp(min=1) - 1)
-    values, observed = panel.values[row], panel.observed[row] & inside[..., None]
-    if panel.values.shape[1] == 1:
-        values, observed = values[..., 0], observed[..., 0]
-    context, target = values.split([context_length, span], dim=1)
-    context_observed, target_observed = observed.split([context_length, span], dim=1)
+    end = panel.lengths[series] if end is None else end
+    length = context_length + span
+    if len(panel.values) < length:
+        values, observed = _padded(panel, series, origin, context_length, span, end)
+    else:
+        first = panel.offsets[series] + origin - context_length
+        values, observed = _stretches(panel, first.clamp(0, len(panel.values) - length), length)
+        beyond = ((origin < context_length) | (origin + span > end)).nonzero()[:, 0]
+        if len(beyond):
+            place = series[beyond], origin[beyond]
+            values[beyond], observed[beyond] = _padded(panel, *place, context_length, span, end[beyond])
+    context, target = values.squeeze(2).tensor_split((context_length,), dim=1)
+    context_observed, target_observed = observed.squeeze(2).tensor_split((context_length,), dim=1)
     return Windows(context, context_observed, target, target_observed, series, origin, covariates)
+
+
+def _stretches(panel: Panel, first: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """The values `[B, length, V]` from the rows `first [B]` of the store on, and which of them were observed."""
+
+    def read(store: Tensor) -> Tensor:
+        return panel.read(store.unfold(0, length, 1).transpose(1, 2), first)
+
+    values = read(panel.values)
+    return values, torch.ones_like(values, dtype=torch.bool) if panel.fully_observed else read(panel.observed)
+
+
+def _padded(
+    panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The values `[B, L + T, V]` of windows that may reach out of their part, and which of them were observed."""
+    row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
+    inside = (row >= 0) & (row < end[:, None])
+    row = panel.offsets[series, None] + row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
+    return panel.read(panel.values, row), panel.read(panel.observed, row) & inside[..., None]
 
 
 def _gather_covariates(
@@ -181,6 +216,11 @@ class TrainingLoader:
         self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
         counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
         self.window_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        # By the leading digits of a window's number, the first series that it can be of: most are of that or the next.
+        self._digits = max(0, (self.num_windows // (2 * len(counts))).bit_length() - 1)
+        leading = torch.arange((self.num_windows >> self._digits) + 2, device=counts.device)
+        self._guide = self._search(leading << self._digits).clamp(max=len(counts) - 1)
+        self._most_beyond = int(self._guide.diff().max())
 
     @property
     def num_windows(self) -> int:
@@ -193,8 +233,17 @@ class TrainingLoader:
 
     def window(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The series and the origin of windows by their number, each `[B]` int64."""
-        series = torch.searchsorted(self.window_offsets, index, right=True) - 1
+        if self._most_beyond > _MOST_BEYOND:
+            series = self._search(index)
+        else:
+            series = self._guide[index >> self._digits]
+            for _ in range(self._most_beyond):
+                series = series + (self.window_offsets[series + 1] <= index)
         return series, self.first_origins[series] + index - self.window_offsets[series]
+
+    def _search(self, index: Tensor) -> Tensor:
+        """The series of windows by their number."""
+        return torch.searchsorted(self.window_offsets, index, right=True) - 1
 
     def sample(self, count: int, span: int) -> Windows:
         """At most `count` windows from anywhere in training, the same in every process.
@@ -203,20 +252,26 @@ class TrainingLoader:
             count: Most windows.
             span: `T`, values after the context.
         """
-        order = torch.randperm(self.num_windows, generator=torch.Generator().manual_seed(self.seed))
-        series, origin = self.window(order[:count].to(self.window_offsets.device))
+        order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
+        series, origin = self.window(order.to(self.window_offsets.device))
         return gather(self.panel, series, origin, self.context_length, span, self.ends[series])
 
     def __iter__(self) -> Iterator[Windows]:
         """Goes on from `batches_drawn` to the end of that epoch."""
-        epoch, drawn = divmod(self.batches_drawn, len(self))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(self.num_windows, generator=generator)
-        mine = order[self.rank :: self.world_size][: self.num_windows // self.world_size].contiguous()
-        for index in mine.tensor_split(len(self))[drawn:]:
-            self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
-            series, origin = self.window(index.to(self.window_offsets.device))
-            yield gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
+        batches, windows = len(self), self.num_windows // self.world_size
+        epoch, drawn = divmod(self.batches_drawn, batches)
+        order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
+        values = self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]
+        at_once = max(1, _AT_ONCE // values)
+        for batch in range(drawn, batches, at_once):
+            numbers = range(batch, min(batch + at_once, batches) + 1)
+            edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
+            place = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
+            series, origin = self.window(order[place].to(self.window_offsets.device))
+            found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
+            for part in found.split([last - first for first, last in pairwise(edges)]):
+                self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
+                yield part
 
     def state_dict(self) -> dict[str, Any]:
         """The whole state: one integer."""

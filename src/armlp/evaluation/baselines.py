@@ -25,7 +25,7 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
     row = origin[:, None] - season_length + step
     # Where there is no whole season yet, the last value.
     row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
-    values = panel.values[panel.offsets[series, None] + row]
+    values = panel.read(panel.values, panel.offsets[series, None] + row)
     return values[..., 0] if values.shape[-1] == 1 else values
 
 
@@ -45,16 +45,18 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
     https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
-    lengths = panel.stored_lengths
-    series = torch.repeat_interleave(torch.arange(len(panel), device=lengths.device), lengths)
-    row = torch.arange(len(series), device=lengths.device) - panel.offsets[series]
-    later = ((row >= season_length) & (row < ends[series])).nonzero()[:, 0]
-    earlier = later - season_length
-    both = panel.observed[later] & panel.observed[earlier]
-    errors = torch.where(both, (panel.values[later] - panel.values[earlier]).abs(), 0.0)
     shape = (len(panel), panel.values.shape[1])
-    total = errors.new_zeros(shape, dtype=torch.float64).index_add_(0, series[later], errors.double())
-    count = errors.new_zeros(shape, dtype=torch.float64).index_add_(0, series[later], both.double())
+    total = panel.values.new_zeros(shape, dtype=torch.float64)
+    count = torch.zeros_like(total)
+    for block in panel.blocks():
+        rows = slice(max(block.start, season_length), max(block.stop, season_length))
+        earlier = slice(rows.start - season_length, rows.stop - season_length)
+        series, place = panel.places(rows)
+        compared = (place >= season_length) & (place < ends[series])
+        both = panel.observed[rows] & panel.observed[earlier] & compared[:, None]
+        errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0)
+        total.index_add_(0, series, errors.double())
+        count.index_add_(0, series, both.double())
     mean = (total / count).float()
     mean = torch.where(mean > 0, mean, torch.nan)
     return mean[:, 0] if shape[1] == 1 else mean

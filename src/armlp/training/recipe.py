@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log
+from math import log, nan
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
@@ -92,27 +93,54 @@ def _covariate_sizes(data: SeriesDataModule) -> Choice:
     return Choice(sizes, "the data's" if sizes else "")
 
 
-def _training_values(panel: Panel, split: Split) -> Tensor:
-    """What was observed in training, flat."""
+class _Values(NamedTuple):
+    """What the values observed in training are like; the median is of whole numbers from 0 only, nan of others."""
+
+    non_negative: bool
+    whole: bool
+    median: float
+
+
+def _training_values(panel: Panel, split: Split, sampled: int = 1 << 20) -> _Values:
+    """Looks at every value, until it has seen one below 0 and one that is no whole number.
+
+    Args:
+        panel: The data.
+        split: What is held out.
+        sampled: About how many values the median is of, drawn evenly and always the same; of all where they are fewer.
+    """
     ends = split.train_ends(panel.lengths).clamp(min=1)
-    return panel.values[panel.observed & panel.before(ends)[:, None]]
+    share = sampled / max(1, panel.values.numel())
+    generator = torch.Generator().manual_seed(0)
+    non_negative = whole = True
+    sample: list[Tensor] = []
+    for rows in panel.blocks():
+        values = panel.values[rows][panel.observed[rows] & panel.before(ends, rows)[:, None]]
+        non_negative = non_negative and bool((values >= 0).all())
+        whole = whole and bool((values == values.round()).all())
+        if not (non_negative or whole):
+            break
+        if non_negative and whole:
+            sample.append(values if share >= 1 else values[torch.rand(len(values), generator=generator) < share])
+    median = float(torch.cat(sample).median()) if non_negative and whole and sample else nan
+    return _Values(non_negative, whole, median)
 
 
-def _head(panel: Panel, values: Tensor) -> Choice:
+def _head(panel: Panel, values: _Values) -> Choice:
     """By the kind of values: symbols, small counts, or anything else."""
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
-    counts = bool((values >= 0).all()) and bool((values == values.round()).all())
-    if counts and values.median() <= _SMALL_COUNT:
+    counts = values.non_negative and values.whole
+    if counts and values.median <= _SMALL_COUNT:
         return Choice("negative_binomial", f"whole numbers from 0, half of them at most {_SMALL_COUNT}")
     return Choice("quantile", "large counts, any shape" if counts else "any shape of distribution")
 
 
-def _non_negative(panel: Panel, values: Tensor) -> Choice:
+def _non_negative(panel: Panel, values: _Values) -> Choice:
     """Where nothing was ever below 0, no forecast should be."""
     if panel.symbols:
         return Choice(False, "")
-    above = bool((values >= 0).all())
+    above = values.non_negative
     return Choice(above, "no value is below 0" if above else "values go below 0")
 
 
