@@ -26,7 +26,7 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
     # Where there is no whole season yet, the last value.
     row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
     values = panel.values[panel.offsets[series, None] + row]
-    return values[..., 0] if values.shape[-1] == 1 else values
+    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
 
 
 def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from math import log
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
@@ -87,16 +88,19 @@ def _covariate_sizes(data: SeriesDataModule) -> Choice:
 
 
 def _training_values(panel: Panel, split: Split) -> Tensor:
-    """What was observed in training, flat."""
+    """What was observed in training, flat, data units."""
     ends = split.train_ends(panel.lengths).clamp(min=1)
-    return panel.values[panel.observed & panel.before(ends)[:, None]]
+    values = panel.values
+    if panel.levels is not None:
+        values = panel.in_data_units(torch.arange(len(panel)).repeat_interleave(panel.stored_lengths), values)
+    return values[panel.observed & panel.before(ends)[:, None]]
 
 
 def _head(panel: Panel, values: Tensor) -> Choice:
     """By the kind of values: symbols, small counts, or anything else."""
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
-    counts = bool((values >= 0).all()) and bool((values == values.round()).all())
+    counts = panel.levels is None and bool((values >= 0).all()) and bool((values == values.round()).all())
     if counts and values.median() <= _SMALL_COUNT:
         return Choice("negative_binomial", f"whole numbers from 0, half of them at most {_SMALL_COUNT}")
     return Choice("quantile", "large counts, any shape" if counts else "any shape of distribution")
