@@ -61,8 +61,8 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
     if panel.levels is not None:
         large = panel.levels.abs().amax(1)
         raise UserError(
-            f"--model.head {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies so "
-            f"little beside its level of {large.max():g} that the model is told only what differs from that: give "
+            f"--model.head {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
+            f"so little beside its level of {large.max():g} that the model is told only what differs from that: give "
             "another head, such as --model.head quantile."
         )
     wrong = (panel.observed & ((panel.values < 0) | (panel.values != panel.values.round()))).any(1).nonzero()[:, 0]

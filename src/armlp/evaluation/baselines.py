@@ -40,7 +40,7 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
         season_length: Steps in a season.
 
     Returns:
-        `[S(, V)]`, data units; nan where a series is too short or never changes.
+        `[S(, V)]` float64, data units; nan where a series is too short or never changes.
 
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
     https://doi.org/10.1016/j.ijforecast.2006.03.001
@@ -55,6 +55,6 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
     shape = (len(panel), panel.values.shape[1])
     total = errors.new_zeros(shape, dtype=torch.float64).index_add_(0, series[later], errors.double())
     count = errors.new_zeros(shape, dtype=torch.float64).index_add_(0, series[later], both.double())
-    mean = (total / count).float()
+    mean = total / count
     mean = torch.where(mean > 0, mean, torch.nan)
     return mean[:, 0] if shape[1] == 1 else mean

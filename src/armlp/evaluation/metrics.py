@@ -55,11 +55,11 @@ class LeadMetric(Metric, ABC):
 
     def compute(self) -> Tensor:
         """The mean over all observed values; nan where there was none."""
-        return (self.total.sum() / self.count.sum()).float()
+        return self.total.sum() / self.count.sum()
 
     def by_lead(self) -> Tensor:
         """`[H]` the mean at each lead."""
-        return (self.total / self.count).float()
+        return self.total / self.count
 
 
 class MeanAbsoluteError(LeadMetric):
