@@ -1,5 +1,7 @@
 """Tests of what is refused because it does not go together."""
 
+from contextlib import nullcontext
+
 import pytest
 
 from armlp.data.datamodule import SeriesDataModule
@@ -27,6 +29,27 @@ from armlp.training.module import ForecastModule
 def test_what_does_not_go_together_is_refused_before_training(options, sentence, make_table):
     with pytest.raises(UserError, match=sentence):
         ForecastModule(**options).settle(SeriesDataModule(make_table(), horizon=6))
+
+
+@pytest.mark.parametrize(
+    ("options", "factor", "sentence"),
+    [
+        ({"scaler": "none"}, 1e30, "--model.scaler none takes values as they are, .* series 's02' .* standard"),
+        ({"scaler": "none"}, 1e-30, "--model.scaler none takes values as they are, .* series 's02' .* standard"),
+        ({"loss_units": "data"}, 1e30, "--model.loss_units data takes values as they are, .* series 's02' .* relative"),
+        ({"loss_units": "data"}, 1e-30, None),
+        ({"scaler": "none", "loss_units": "data"}, 1e6, None),
+        ({}, 1e30, None),
+    ],
+)
+def test_values_that_nothing_scales_are_refused_where_float32_could_not_square_them(
+    options, factor, sentence, make_table
+):
+    table = make_table()
+    table["y"] *= table["unique_id"].map({"s02": factor}).fillna(1)
+    expectation = nullcontext() if sentence is None else pytest.raises(UserError, match=sentence)
+    with expectation:
+        ForecastModule(**options).settle(SeriesDataModule(table, horizon=6))
 
 
 def test_symbols_take_no_noise():
