@@ -15,7 +15,7 @@ _ROUNDING = 1e-5
 _CONSTANT = 1e-2
 # The smallest scale: from a few orders below on, reciprocals leave float32.
 _LEAST = 1e-32
-# How many scales away a value counts at most, such as the first one that is not tiny: what float32 can square twice.
+# How many scales away from its window's a value counts at most, so that float32 holds the square of an error.
 _REACH = 1e9
 # A normal distribution's quartiles lie this many standard deviations apart.
 _QUARTILES = 1.349
@@ -46,7 +46,7 @@ class Scaling(NamedTuple):
         return self.shift[:, torch.arange(step, step + count, device=self.shift.device) % season]
 
     def to_network(self, values: Tensor, step: int = 0) -> Tensor:
-        """From data units to network units, where 1e9 are as far as it goes.
+        """From data units to network units, at most 1e9 of them.
 
         Args:
             values: `[B, T(, V)]`, data units.
