@@ -227,6 +227,40 @@ def test_series_too_short_to_score_are_refused_with_the_length_they_need(
     assert "skill" in program(command, "--ckpt_path", trained.best, "--data.source=enough.parquet", *options)
 
 
+@pytest.mark.parametrize(
+    ("rows", "options", "names"),
+    [
+        (1, (), ["one row per series", "--data.freq"]),
+        (1, ("--data.freq=h",), ["'s00'", "has 1 rows", "needs 8", "--data.horizon"]),
+        (2, (), ["'s00'", "has 2 rows", "needs 8"]),
+        (7, (), ["'s00'", "has 7 rows", "needs 8"]),
+    ],
+)
+def test_a_single_series_of_few_rows_says_what_it_needs(
+    rows: int, options: tuple[str, ...], names: list[str], program: Any, make_table: MakeTable
+):
+    make_table(series=1, rows=rows).to_csv("table.csv", index=False)
+    sentence = program.refuses("fit", "--data.source=table.csv", "--data.horizon=6", *options)
+    assert all(name in sentence for name in names), sentence
+
+
+def test_a_model_forecasts_a_single_series_of_a_single_row(program: Any, trained: Any, make_table: MakeTable):
+    make_table(series=1, rows=1).to_csv("table.csv", index=False)
+    predict = ("predict", "--ckpt_path", trained.best, "--data.source=table.csv", "--forecast.output=f.csv")
+    assert "--data.freq" in program.refuses(*predict)
+    program(*predict, "--data.freq=h")
+    forecast = pd.read_csv("f.csv")
+    assert len(forecast) == 6
+    assert np.isfinite(forecast["armlp"]).all()
+
+
+def test_the_shortest_single_series_that_can_be_fitted_is_forecast(program: Any, make_table: MakeTable):
+    make_table(series=1, rows=8).to_csv("table.csv", index=False)
+    run = program.fit("table.csv", "--data.horizon=6")
+    program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.csv")
+    assert np.isfinite(pd.read_csv("f.csv")["armlp"]).all()
+
+
 def test_a_model_of_a_table_in_memory_asks_for_a_source(program: Any, make_table: MakeTable):
     options: dict[str, Any] = {"max_steps": 1, "hidden_sizes": [4], "enable_progress_bar": False}
     Forecaster(horizon=6, **options).fit(make_table()).save("model.ckpt")

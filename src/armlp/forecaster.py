@@ -155,6 +155,7 @@ class Forecaster:
 
         Returns:
             `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units; of symbols, the symbols.
+            It is float64 where a series near 1e9 varies by 1, say, which float32 would lose.
 
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.

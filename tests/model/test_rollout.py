@@ -309,6 +309,19 @@ def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, scal
     assert torch.allclose(factor * one + offset, other, rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_forecast_less_a_level_is_cut_off_where_the_whole_one_is(channels, members):
+    model = random_model(head="normal", non_negative=True, channels=channels, members=members, level_input=False)
+    level = 1.0 + torch.arange(4.0 * channels, dtype=torch.float64).view(4, 1, channels)
+    level = level if channels > 1 else level[..., 0]
+    context, noise = random_context(4, channels) - 10, noise_of(model, 4, 5, 9)
+    whole = rollout(model, context, 9, 5, noise=noise)
+    less = rollout(model, context - level, 9, 5, noise=noise, zero=-level)
+    assert (whole == 0).any()
+    assert torch.allclose(less + level[:, None], whole)
+
+
 def test_no_forecast_sees_a_value_at_or_after_its_origin(make_panel):
     panel, model = make_panel([30, 25], missing=0.1), random_model(mask_input=True).float()
     series, origins = torch.tensor([0, 0, 1]), torch.tensor([12, 20, 9])

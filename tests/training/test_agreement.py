@@ -1,6 +1,6 @@
 """Tests of what is refused because it does not go together."""
 
-import contextlib
+from contextlib import nullcontext
 
 import pytest
 
@@ -39,8 +39,29 @@ def test_what_does_not_go_together_is_refused_before_training(options, sentence,
 def test_data_of_another_frequency_than_that_of_training_are_warned_of(trained, found, alike, make_table):
     data = SeriesDataModule(make_table(freq=found), trained_freq=trained)
     sentence = f"trained on a step of {trained}, but the table steps by {found}"
-    with contextlib.nullcontext() if alike else pytest.warns(UserWarning, match=sentence):
+    with nullcontext() if alike else pytest.warns(UserWarning, match=sentence):
         warn_of_other_frequency(data)
+
+
+@pytest.mark.parametrize(
+    ("options", "factor", "sentence"),
+    [
+        ({"scaler": "none"}, 1e30, "--model.scaler none takes values as they are, .* series 's02' .* standard"),
+        ({"scaler": "none"}, 1e-30, "--model.scaler none takes values as they are, .* series 's02' .* standard"),
+        ({"loss_units": "data"}, 1e30, "--model.loss_units data takes values as they are, .* series 's02' .* relative"),
+        ({"loss_units": "data"}, 1e-30, None),
+        ({"scaler": "none", "loss_units": "data"}, 1e6, None),
+        ({}, 1e30, None),
+    ],
+)
+def test_values_that_nothing_scales_are_refused_where_float32_could_not_square_them(
+    options, factor, sentence, make_table
+):
+    table = make_table()
+    table["y"] *= table["unique_id"].map({"s02": factor}).fillna(1)
+    expectation = nullcontext() if sentence is None else pytest.raises(UserError, match=sentence)
+    with expectation:
+        ForecastModule(**options).settle(SeriesDataModule(table, horizon=6))
 
 
 def test_symbols_take_no_noise():

@@ -48,8 +48,12 @@ class Panel:
 
     Where covariates are known ahead, a series may go on after its history: future rows hold known covariates only.
 
+    A float32 has 7 digits, too few for a series near 1e9 that varies by 1. Such a series is stored less a level of its
+    own, which `in_data_units` adds again. Windows, the network and its likelihood take what is stored for data units:
+    they would lose the variation otherwise, and a shift changes neither a spread nor a density nor an error.
+
     Attributes:
-        values: `[N, V]` float32, data units.
+        values: `[N, V]` float32, data units; of a series with a level, less the level.
         observed: `[N, V]` bool, False where a value was missing.
         offsets: `[S + 1]` int64.
         ids: `[S]` ids in the type in which they came, ascending.
@@ -66,6 +70,7 @@ class Panel:
         calendar_inputs: Whether windows carry features of the calendar.
         symbols: What the values are codes of, place by place, in the type in which it came; None where values are
             numbers.
+        levels: `[S, V]` float64, what `values` lack of data units, 0 for most series; None where no series needs one.
         residency: Of a store that is memory-mapped, how much of it may lie in memory; None where it is all in memory.
     """
 
@@ -87,6 +92,7 @@ class Panel:
     )
     calendar_inputs: bool = False
     symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
+    levels: Tensor | None = None
     residency: Residency | None = None
 
     def __post_init__(self) -> None:
@@ -215,6 +221,23 @@ class Panel:
             self.residency.release()
 
     def series(self, index: int) -> Tensor:
-        """`[n, V]` values of one series' history, data units, a view."""
+        """`[n, V]` values of one series' history, data units; a view where the series are stored without levels."""
         first = self.offsets[index]
-        return self.values[first : first + self.lengths[index]]
+        values = self.values[first : first + self.lengths[index]]
+        return self.in_data_units(torch.tensor([index]), values[None])[0]
+
+    def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
+        """Adds the levels to values on the scale of the store.
+
+        Args:
+            series: `[B]` int64.
+            values: `[B, ...(, V)]`.
+
+        Returns:
+            `[B, ...(, V)]` data units: the same values where no series has a level, otherwise float64, which not every
+            accelerator has, on the processor.
+        """
+        if self.levels is None:
+            return values
+        channels = self.levels.shape[1]
+        return values.cpu().double() + self.levels[series.cpu()].view(-1, *[1] * (values.dim() - 2), channels)

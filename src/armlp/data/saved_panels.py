@@ -59,6 +59,7 @@ def make_panel(
         future=torch.from_numpy(plan.future) if columns["known"] else None,
         static=torch.from_numpy(static),
         residency=residency,
+        levels=None if levels is None else torch.from_numpy(levels),
         **given,
         **facts,
     )

@@ -49,6 +49,7 @@ def find_season(panel: Panel, ends: Tensor) -> int:
 
 def _autocorrelations(changes: Tensor, longest: int) -> Tensor:
     """Autocorrelations `[rows, longest + 1]` of `changes [rows, n]`; rows that never change are left out."""
+    changes = changes / changes.abs().amax(1, keepdim=True).clamp(min=torch.finfo(changes.dtype).tiny)
     centred = changes - changes.mean(1, keepdim=True)
     power = torch.fft.rfft(centred, n=2 * centred.shape[1]).abs().square()
     products = torch.fft.irfft(power)[:, : longest + 1]

@@ -83,8 +83,16 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
         head: Its name.
 
     Raises:
-        UserError: A value is below 0 or no whole number; the message names its series and time.
+        UserError: A value is below 0 or no whole number, and the message names its series and time; or a series has a
+            level, so that what the model would see are no counts.
     """
+    if panel.levels is not None:
+        large = panel.levels.abs().amax(1)
+        raise UserError(
+            f"--model.head {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
+            f"so little beside its level of {large.max():g} that the model is told only what differs from that: give "
+            "another head, such as --model.head quantile."
+        )
     count, row = 0, 0
     for rows in panel.blocks():
         values = panel.values[rows]

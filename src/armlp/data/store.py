@@ -40,7 +40,8 @@ class Store:
     @property
     def maps(self) -> list[mmap.mmap]:
         """The files that are mapped."""
-        return [array.base for array in self.arrays.values() if isinstance(array.base, mmap.mmap)]
+        bases: list[Any] = [array.base for array in self.arrays.values()]
+        return [base for base in bases if isinstance(base, mmap.mmap)]
 
     def release(self) -> None:
         """Lets go of the resident pages of files; they are read again where they are needed."""

@@ -69,6 +69,7 @@ class Scoreboard:
         """
         # The panel and the sums lie on the CPU, whatever device the model runs on.
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
+        target = self.panel.in_data_units(series, target)
         baseline = seasonal_naive(self.panel, series, origin, self.horizon, self.season_length)
         unit = self.unit[series][:, None]
         for name, forecast in {MODEL: paths, BASELINE: baseline[:, None]}.items():

@@ -26,7 +26,7 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
     # Where there is no whole season yet, the last value.
     row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
     values = panel.read(panel.values, panel.offsets[series, None] + row)
-    return values[..., 0] if values.shape[-1] == 1 else values
+    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
 
 
 def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
@@ -40,7 +40,7 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
         season_length: Steps in a season.
 
     Returns:
-        `[S(, V)]`, data units; nan where a series is too short or never changes.
+        `[S(, V)]` float64, data units; nan where a series is too short or never changes.
 
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
     https://doi.org/10.1016/j.ijforecast.2006.03.001
@@ -57,6 +57,6 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
         errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0)
         total.index_add_(0, series, errors.double())
         count.index_add_(0, series, both.double())
-    mean = (total / count).float()
+    mean = total / count
     mean = torch.where(mean > 0, mean, torch.nan)
     return mean[:, 0] if shape[1] == 1 else mean

@@ -55,11 +55,11 @@ class LeadMetric(Metric, ABC):
 
     def compute(self) -> Tensor:
         """The mean over all observed values; nan where there was none."""
-        return (self.total.sum() / self.count.sum()).float()
+        return self.total.sum() / self.count.sum()
 
     def by_lead(self) -> Tensor:
         """`[H]` the mean at each lead."""
-        return (self.total / self.count).float()
+        return self.total / self.count
 
 
 class MeanAbsoluteError(LeadMetric):
@@ -81,7 +81,7 @@ class SymmetricMAPE(LeadMetric):
         """`200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
         forecast = median(paths)
         size = forecast.abs() + truth.abs()
-        return torch.where(size == 0, 0.0, 200 * (forecast - truth).abs() / size)
+        return torch.where(size == 0, 0.0, 200 * ((forecast - truth).abs() / size))
 
 
 class MeanAbsoluteScaledError(LeadMetric):
@@ -159,7 +159,7 @@ def crps(paths: Tensor, truth: Tensor) -> Tensor:
     if count == 1:
         return accuracy
     rank = torch.arange(1 - count, count, 2, dtype=paths.dtype, device=paths.device)
-    spread = torch.einsum("bp...,p->b...", errors.sort(1).values, rank) / (count * (count - 1))
+    spread = torch.einsum("bp...,p->b...", errors.sort(1).values, rank / (count * (count - 1)))
     return accuracy - spread
 
 
@@ -187,7 +187,9 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
 
 def _norm(vectors: Tensor) -> Tensor:
     """Euclidean length over the last axis, whose gradient at 0 is finite."""
-    return vectors.square().sum(-1).clamp(min=torch.finfo(vectors.dtype).tiny).sqrt()
+    tiny = torch.finfo(vectors.dtype).tiny
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square may leave the floats
+    return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]
 
 
 def median(paths: Tensor) -> Tensor:

@@ -51,6 +51,7 @@ def rollout(
     covariates: Covariates | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
+    zero: Tensor | None = None,
 ) -> Tensor:
     """Sampled futures of every context.
 
@@ -64,6 +65,7 @@ def rollout(
         covariates: From the first of the last `L` values on, to the end of the last patch, where the model has any.
         temperature: Of symbols and bins: below 1 the likely ones become likelier.
         top_k: Of symbols and bins: only the so many likeliest are drawn.
+        zero: `[B, 1(, V)]` what a non-negative model cuts forecasts off at, where contexts lack a level; 0 if left out.
 
     Returns:
         `[B, P, H(, V)]`, data units.
@@ -88,6 +90,7 @@ def rollout(
     distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
     noise = F.pad(noise[:, :distinct], (0, 0) * (noise.dim() - 2) + (0, max(0, distinct - num_paths)), value=0.5)
     sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
+    zero = context.new_zeros(()).expand_as(context[:, :1]) if zero is None else zero
     block = max(1, _PATHS_PER_BLOCK // distinct)
     paths = torch.cat(
         [
@@ -99,6 +102,7 @@ def rollout(
                 horizon,
                 None if covariates is None else covariates.rows(rows),
                 sharpness,
+                zero[rows],
             )
             for rows in (slice(first, first + block) for first in range(0, max(1, len(context)), block))
         ]
@@ -116,6 +120,7 @@ def _roll(
     horizon: int,
     covariates: Covariates | None,
     sharpness: tuple[float, int | None] | None,
+    zero: Tensor,
 ) -> Tensor:
     """The reference: every step sees the last `L` values of its own path, scaled as the context was."""
     series, members, length, patch = len(context), model.members, model.context_length, model.patch_length
@@ -128,7 +133,7 @@ def _roll(
     scaling = model.scale(context, observed).repeat(paths).tile(members)
     future = context.new_zeros(series, steps, *channels)
     values, seen = torch.cat([context, future], 1), torch.cat([observed, torch.ones_like(future, dtype=torch.bool)], 1)
-    values, seen = (torch.cat([part.repeat_interleave(paths, 0)] * members) for part in (values, seen))
+    values, seen, zero = (torch.cat([part.repeat_interleave(paths, 0)] * members) for part in (values, seen, zero))
     if covariates is not None:
         covariates = covariates.repeat(paths).tile(members)
     for step in range(0, steps, patch):
@@ -137,5 +142,5 @@ def _roll(
         if sharpness is not None:
             distribution = distribution.sharpened(*sharpness)
         drawn = distribution.draw(noise[:, step : step + patch])
-        values[:, step + length : step + length + patch] = drawn.clamp(min=0) if model.non_negative else drawn
+        values[:, step + length : step + length + patch] = drawn.clamp(min=zero) if model.non_negative else drawn
     return values[:, length : length + horizon].unflatten(0, (members, series, paths)).movedim(0, 2).flatten(1, 2)

@@ -13,6 +13,10 @@ SCALERS = ("none", "mean_abs", "standard", "last", "robust", "seasonal")
 _ROUNDING = 1e-5
 # What a constant context counts as its spread, as a share of its level: forecasts stay near the constant.
 _CONSTANT = 1e-2
+# The smallest scale: from a few orders below on, reciprocals leave float32.
+_LEAST = 1e-32
+# How many scales away from its window's a value counts at most, so that float32 holds the square of an error.
+_REACH = 1e9
 # A normal distribution's quartiles lie this many standard deviations apart.
 _QUARTILES = 1.349
 
@@ -42,13 +46,18 @@ class Scaling(NamedTuple):
         return self.shift[:, torch.arange(step, step + count, device=self.shift.device) % season]
 
     def to_network(self, values: Tensor, step: int = 0) -> Tensor:
-        """From data units to network units.
+        """From data units to network units, at most 1e9 of them.
 
         Args:
             values: `[B, T(, V)]`, data units.
             step: Where they begin, counted from the first value of the context.
         """
-        return (values - self.shift_at(step, values.shape[1])) / self.scale
+        return ((values - self.shift_at(step, values.shape[1])) / self.scale).clamp(-_REACH, _REACH)
+
+    def within_reach(self, values: Tensor, step: int = 0) -> Tensor:
+        """The values themselves, data units, those out of reach of network units cut off; arguments as above."""
+        shift, reach = self.shift_at(step, values.shape[1]), _REACH * self.scale
+        return values.clamp(shift - reach, shift + reach)
 
     def repeat(self, num_paths: int) -> Scaling:
         """Every window `num_paths` times, `[B * P, 1(, V)]`."""
@@ -79,7 +88,7 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor, season_length: 
     observed = observed | ~observed.any(1, keepdim=True)
     kept = torch.where(observed, context, 0.0)
     magnitude = _mean(kept.abs(), observed)
-    magnitude = torch.where(magnitude > 0, magnitude, 1.0)
+    magnitude = torch.where(magnitude > 0, magnitude.clamp(min=_LEAST), 1.0)
     if scaler == "none":
         return Scaling(torch.zeros_like(magnitude), torch.ones_like(magnitude), magnitude)
     if scaler == "mean_abs":
@@ -100,7 +109,8 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor, season_length: 
         low, shift, high = torch.where(observed, context, torch.nan).nanquantile(quarters, dim=1, keepdim=True)
         distance = (high - low) / magnitude / _QUARTILES
         spread = torch.where(distance > _ROUNDING, distance, spread)  # half of the values or more may be alike
-    return Scaling(shift, magnitude * torch.where(spread > _ROUNDING, spread, _CONSTANT), magnitude)
+    scale = magnitude * torch.where(spread > _ROUNDING, spread, _CONSTANT)
+    return Scaling(shift, scale.clamp(min=_LEAST), magnitude)
 
 
 def _mean(values: Tensor, observed: Tensor) -> Tensor:

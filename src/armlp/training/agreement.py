@@ -8,12 +8,16 @@ from typing import Any
 
 from armlp.data.calendar import Calendar
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.panel import Panel
 from armlp.data.shortages import refuse_no_counts
 from armlp.errors import UserError
 from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.initial import MOST_INPUTS
 from armlp.training.recipe import Choice
+
+# Beyond this, and below its reciprocal, the squares of values and their gradients come near the ends of float32.
+_LARGE = 1e9
 
 
 def refuse_disagreement(options: Mapping[str, Any], network: AutoregressiveMLP) -> None:
@@ -86,6 +90,7 @@ def refuse_other_data(options: Mapping[str, Any], data: SeriesDataModule, choice
             f"{panel.name} has {found}; give the covariates and --data.calendar_inputs of its training, and "
             "times of the same frequency, or train anew."
         )
+    _refuse_extremes(options, panel)
     head = HEADS.get(options["head"])  # one that is not known is refused where the network is built
     if head is not None and head.discrete and not panel.symbols:
         refuse_no_counts(panel, options["head"])
@@ -102,6 +107,26 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
         "train anew.",
         stacklevel=3,
     )
+
+
+def _refuse_extremes(options: Mapping[str, Any], panel: Panel) -> None:
+    """Refuses values that nothing scales and whose squares float32 cannot hold."""
+    for option, value, instead in (("scaler", "none", "standard"), ("loss_units", "data", "relative")):
+        if options[option] != value or panel.symbols:
+            continue
+        largest = panel.values.new_zeros(len(panel))
+        for rows in panel.blocks():
+            largest.scatter_reduce_(0, panel.places(rows)[0], panel.values[rows].abs().amax(1), "amax")
+        wrong = largest > _LARGE
+        if option == "scaler":
+            wrong |= (largest > 0) & (largest < 1 / _LARGE)
+        if wrong.any():
+            series = int(wrong.int().argmax())
+            raise UserError(
+                f"--model.{option} {value} takes values as they are, but the largest of series '{panel.ids[series]}' "
+                f"of {panel.name} is {largest[series]:g}, beyond what a network can compute with ({1 / _LARGE:g} to "
+                f"{_LARGE:g}): use --model.{option} {instead}."
+            )
 
 
 def _alphabet(symbols: int) -> str:

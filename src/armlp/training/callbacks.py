@@ -122,7 +122,9 @@ class ForecastWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
     ) -> None:
         """Keeps the forecasts of a batch, and the truth beside them."""
-        truth = torch.where(batch.target_observed, batch.target, torch.nan)
+        assert isinstance(pl_module, ForecastModule)
+        truth = pl_module.datamodule.panel.in_data_units(batch.series, batch.target)
+        truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
         self._collect(pl_module, batch, outputs, {"y": truth})
 
     def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, others: dict[str, Tensor]) -> None:

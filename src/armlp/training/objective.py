@@ -110,13 +110,16 @@ def unrolled_objective(
         return torch.cat([part.repeat_interleave(paths, 0)] * members)
 
     at_origin = model.scale(windows.context, windows.observed)
-    unit = loss_unit(at_origin, loss_units)
+    size = _size(model, at_origin)
+    unit = loss_unit(at_origin, loss_units) / size
+    at_origin = Scaling(*(part / size for part in at_origin))
     scaling = at_origin.repeat(paths).tile(members)
     covariates = None if windows.covariates is None else windows.covariates.repeat(paths).tile(members)
-    window, observed = rows(windows.context), rows(windows.observed)
+    window, observed = rows(windows.context / size), rows(windows.observed)
     if input_noise > 0 and not model.symbols:
         window = window + input_noise * scaling.scale * torch.randn_like(window)
-    targets, told = (rows(part).split(model.patch_length, 1) for part in (windows.target, windows.target_observed))
+    truth = at_origin.within_reach(windows.target / size, model.context_length)
+    targets, told = (rows(part).split(model.patch_length, 1) for part in (truth, windows.target_observed))
     links = {"full": len(targets), "last": 1}.get(str(gradient)) or int(gradient)
     losses, likelihoods, draws = [], [], []
     judged = set(range(len(targets)))
@@ -128,9 +131,11 @@ def unrolled_objective(
         if link in judged:
             distribution = model.conditional(window, observed, scaling, covariates, link * model.patch_length)
             if with_nll and model.head.has_density:
-                likelihoods.append(distribution.log_prob(target).detach())
+                likelihoods.append(distribution.log_prob(target).detach() - rows(size.log()))
             if objective == "head":
                 losses.append(model.head.loss(distribution, target, rows(unit)))
+                if not model.head.loss_in_units:
+                    losses[-1] = losses[-1] + rows(size.log())
             if feed != "truth" and not (is_last and objective == "head"):
                 patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
                 seen = torch.ones_like(patch, dtype=torch.bool)
@@ -151,9 +156,8 @@ def unrolled_objective(
     if objective == "head":
         loss = by_window(losses).mean((0, 2))
     else:
-        truth = windows.target / unit
         scores = [
-            crps(future, truth) if objective == "crps" else energy_score(future, truth, counted)
+            crps(future, truth / unit) if objective == "crps" else energy_score(future, truth / unit, counted)
             for future in by_window(draws) / unit[:, None]
         ]
         loss = torch.stack(scores).mean(0)
@@ -161,6 +165,17 @@ def unrolled_objective(
     weights = weights.view(-1, *[1] * (loss.dim() - 2))
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
     return Objective(_mean(weights * loss, counted), nll)
+
+
+def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
+    """What windows are divided by while they are trained on, `[B, 1(, V)]` data units.
+
+    It is a power of two near their magnitude, which changes no digit of them or of the model's forecasts, and keeps
+    the gradients of densities of very small data within float32. Without a scaler, and of counts, the unit matters: 1.
+    """
+    if model.scaler == "none" or model.head.discrete:
+        return torch.ones_like(scaling.magnitude)
+    return scaling.magnitude / scaling.magnitude.frexp().mantissa
 
 
 def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
@@ -186,8 +201,9 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
         known, scored = slice(step, step + length), slice(step + length, step + length + patch)
         covariates = None if windows.covariates is None else windows.covariates.moved(step)
         distribution = model(values[:, known], observed[:, known], covariates)
+        target = model.scale(values[:, known], observed[:, known]).within_reach(values[:, scored], length)
         seen = model.head.scored(observed[:, scored])
-        total = total - torch.where(seen, distribution.log_prob(values[:, scored]), 0.0).sum()
+        total = total - torch.where(seen, distribution.log_prob(target), 0.0).sum()
         count = count + seen.sum()
     return total, count
 

@@ -115,7 +115,10 @@ def _training_values(panel: Panel, split: Split, sampled: int = 1 << 20) -> _Val
     non_negative = whole = True
     sample: list[Tensor] = []
     for rows in panel.blocks():
-        values = panel.values[rows][panel.observed[rows] & panel.before(ends, rows)[:, None]]
+        values = panel.values[rows]
+        if panel.levels is not None:
+            values = panel.in_data_units(panel.places(rows)[0], values)
+        values = values[panel.observed[rows] & panel.before(ends, rows)[:, None]]
         non_negative = non_negative and bool((values >= 0).all())
         whole = whole and bool((values == values.round()).all())
         if not (non_negative or whole):
@@ -130,7 +133,7 @@ def _head(panel: Panel, values: _Values) -> Choice:
     """By the kind of values: symbols, small counts, or anything else."""
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
-    counts = values.non_negative and values.whole
+    counts = panel.levels is None and values.non_negative and values.whole
     if counts and values.median <= _SMALL_COUNT:
         return Choice("negative_binomial", f"whole numbers from 0, half of them at most {_SMALL_COUNT}")
     return Choice("quantile", "large counts, any shape" if counts else "any shape of distribution")

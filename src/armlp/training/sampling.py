@@ -28,23 +28,29 @@ class Sampling(NamedTuple):
     top_k: int | None = None
 
     def paths(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
-        """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch."""
+        """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch.
+
+        They are float32, or float64 where the panel has levels.
+        """
+        context, levels = windows.context, panel.levels
         noise = path_noise(
             panel.keys[windows.series.cpu()],
             windows.origin.cpu(),
             self.num_paths,
             horizon,
-            (*windows.context.shape[2:], network.head.noise),
+            (*context.shape[2:], network.head.noise),
             self.seed,
         )
-        return rollout(
+        paths = rollout(
             network,
-            windows.context,
+            context,
             horizon,
             self.num_paths,
             windows.observed,
-            noise.to(windows.context.device),
+            noise.to(context.device),
             windows.covariates,
             self.temperature,
             self.top_k,
+            None if levels is None else -levels[windows.series.cpu()].view(-1, 1, *context.shape[2:]).to(context),
         )
+        return panel.in_data_units(windows.series, paths)

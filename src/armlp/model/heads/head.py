@@ -23,12 +23,14 @@ class Head(nn.Module, ABC):
         noise: How many uniform numbers a drawn value needs.
         has_density: Whether the distribution has a likelihood.
         discrete: Whether its values are integers.
+        loss_in_units: Whether the loss has the units of the data; otherwise it is a likelihood.
     """
 
     outputs: int = 1
     noise: int = 1
     has_density: bool = True
     discrete: bool = False
+    loss_in_units: bool = False
 
     @abstractmethod
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:

@@ -22,6 +22,7 @@ class PointHead(Head):
 
     noise = 0
     has_density = False
+    loss_in_units = True
     _LOSSES: ClassVar[dict[str, Callable[..., Tensor]]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
     def __init__(self, point_loss: str = "mse") -> None:

@@ -21,6 +21,7 @@ class QuantileHead(Head):
     LEVELS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
     LOSSES = ("pinball", "crps")
     outputs = len(LEVELS)
+    loss_in_units = True
     levels: Tensor
     log_masses: Tensor
     offsets: Tensor
