@@ -7,10 +7,10 @@ says first: `Forecaster(...).fit(table).predict()`; `NeuralForecast([MLP(...)], 
 `PandasDataset.from_long_dataframe` and `DeepAREstimator`. Every library trains for as many steps. Two tables without a
 mistake come first, to show that all three are used rightly.
 
-Prints a Markdown table: the error, shortened; or that a forecast came without one, what the library warned of (less what
-it says of a table without a mistake), whether the forecast is finite and where it should be, and its mean absolute error
-against the law of the data. Each run has a process of its own, and a limit in seconds. A library that lives in another
-environment is run by the Python given for it; one that is not installed is left out (pip install 'armlp[peers]').
+Prints a Markdown table: the error, shortened; or that a forecast came without one, what the library warned of (less
+what it says of a table without a mistake), whether the forecast is finite and where it should be, and its mean absolute
+error against the law of the data. Each run has a process of its own, and a limit in seconds. A library that lives in
+another environment is run by the Python given for it; one that is not installed is left out (extra `peers`).
 """
 
 from __future__ import annotations

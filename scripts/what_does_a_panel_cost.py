@@ -36,6 +36,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 MB = 1e6
@@ -56,7 +57,7 @@ def main() -> None:
     arguments.add_argument("--most", type=int, default=COUNTS[-1], help="series in `growth`")
     arguments.add_argument("--picture", type=Path, default=PICTURE, help="of `growth`")
     arguments.add_argument("--budget", default="1GB", help="of memory in `mapped`")
-    arguments.add_argument("--mapped_series", type=int, default=400_000, help="of 1,000 points in `mapped`")
+    arguments.add_argument("--mapped_series", type=int, default=300_000, help="of 1,000 points in `mapped`")
     given = arguments.parse_args()
     for name in given.questions:
         if name not in QUESTIONS:
@@ -127,10 +128,10 @@ def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, fl
     axis.set_title("Peak memory of a fit by the size of the panel", loc="left", fontsize=10)
     axis.set_xlabel("values in the panel, millions", fontsize=9)
     axis.set_ylabel("MB", fontsize=9)
-    axis.set_ylim(bottom=0)
+    axis.set_ylim(0, 1.1 * max(max(sizes) for sizes in peaks.values()) / MB)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
-    axis.legend(frameon=False, fontsize=9)
+    axis.legend(loc="upper left", frameon=False, fontsize=9)
     figure.savefig(path)
 
 
@@ -332,7 +333,7 @@ def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> 
     for heading in headings:
         table.add_column(heading, justify="right" if table.columns else "left")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console(width=130).print(table)
 
 
