@@ -251,11 +251,13 @@ def gluonts(problem: Problem) -> pd.DataFrame:
     """The median."""
     from gluonts.dataset.pandas import PandasDataset
     from gluonts.torch import DeepAREstimator
+    from lightning.pytorch import seed_everything
 
     def data(table: pd.DataFrame, **options: Any) -> PandasDataset:
         columns = {"item_id": "unique_id", "timestamp": "ds", "target": "y"}
         return PandasDataset.from_long_dataframe(table, **columns, freq="h", **options)
 
+    seed_everything(0, verbose=False)  # as the others do themselves
     with tempfile.TemporaryDirectory() as folder:
         trainer = PEER_TRAINER | {"max_epochs": STEPS // 50, "default_root_dir": folder}
         estimator = DeepAREstimator(
