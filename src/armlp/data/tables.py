@@ -52,8 +52,8 @@ def read_panel(
             several targets are named.
         freq: Step of time, a pandas alias or an integer; None infers it.
         known_covariates: Columns that are known ahead, numbers or categories. With them, rows after the last value of
-            a series are its future rows, which hold covariates only. A number that is missing is the last one before
-            it; an empty category is one of its own, as where a column of holidays names none.
+            a series are its future rows, which hold covariates only. An empty category is one of its own, as where a
+            column of holidays names none.
         past_covariates: Columns that are known up to the origin.
         static_covariates: Columns that say one thing of a whole series.
         symbols: Whether the target holds symbols instead of numbers, or the symbols that there are.
@@ -119,7 +119,7 @@ def _panel(rows: Rows, name: str, freq: str | int | None) -> Panel:
         told = known[:, ~np.isnan(known).all(axis=0)]  # a column of holidays may name none at all
         ends = np.maximum(histories, _until_last_true(~np.isnan(told).any(axis=1), filled))
     first = np.repeat(filled[:-1], lengths)
-    values, known, past = (_filled_forward(part, first) for part in (values, known, past))
+    values = _filled_forward(values, first)
     if leads.any() or (ends < lengths).any():
         row_in_series = np.arange(len(values)) - first
         keep = (row_in_series >= np.repeat(leads, lengths)) & (row_in_series < np.repeat(ends, lengths))

@@ -180,6 +180,7 @@ class ForecastModule(LightningModule):
                 choices["feed"] = Choice("sample", "its own output")
             self.chosen = {name: choices[name] for name in CHOSEN if self.hparams[name] is None}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
+            self.chosen["calendar_inputs"] = choices["calendar_inputs"]
         refuse_other_data(self.hparams, data, choices)
         if self.network is None:
             self._build()
