@@ -181,10 +181,10 @@ def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(p
     module = ForecastModule(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
-    data.shape_windows(module.hparams["context_length"], 0)
+    data.shape_windows(module.hparams["context_length"], 0, module.hparams["patch_length"])
     (batch,) = data.predict_dataloader()
     noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (module.network.head.noise,), seed=0)
-    paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise)
+    paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise, batch.covariates)
     assert forecast["armlp"].tolist() == paths.quantile(0.5, dim=1).flatten().tolist()
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
@@ -122,7 +123,7 @@ def test_symbols_are_told_as_what_they_are(make_panel: Any):
 
 def test_cycles_of_the_calendar_are_said_with_their_reason_unless_they_were_given(make_table):
     for rows, cycles, why in (
-        (30, [], "nothing comes round at least twice in 24 steps"),
+        (30, [], ""),
         (500, ["day", "week"], "what comes round at least twice in 494 steps"),
     ):
         module, data = ForecastModule(), SeriesDataModule(make_table(rows=rows), horizon=6)
@@ -132,6 +133,16 @@ def test_cycles_of_the_calendar_are_said_with_their_reason_unless_they_were_give
         assert "calendar_inputs" not in module.hparams
         given = SeriesDataModule(make_table(rows=rows), horizon=6, calendar_inputs=["week"])
         assert recipe_of(given)["calendar_inputs"] == Choice(["week"], "")
+
+
+@pytest.mark.parametrize("options", [{"hidden_sizes": []}, {"covariate_sizes": {}}])
+def test_a_model_that_cannot_be_told_of_the_calendar_leaves_it_out_unless_it_was_asked_for(options, make_table):
+    data = SeriesDataModule(make_table(rows=500), horizon=6)
+    for _ in range(2):
+        ForecastModule(**options).settle(data)
+        assert (data.calendar_size, data.has_covariates, data.hparams["calendar_inputs"]) == (0, False, [])
+    with pytest.raises(UserError, match=r"--model\.hidden_sizes|--data\.calendar_inputs"):
+        ForecastModule(**options).settle(SeriesDataModule(make_table(rows=500), horizon=6, calendar_inputs=True))
 
 
 def test_the_chain_reaches_the_horizon_whatever_the_patch_that_was_given(make_table):

@@ -199,6 +199,12 @@ class SeriesDataModule(LightningDataModule):
         refuse_untold_cycles(panel, cycles)
         return cycles
 
+    def leave_out_calendar(self) -> None:
+        """Tells nothing of the calendar, for a model that cannot be told, unless it was asked for."""
+        if self.chooses_cycles:
+            self.hparams["calendar_inputs"] = []
+            self._panel = replace(self.panel, calendar_cycles=())
+
     @property
     def has_covariates(self) -> bool:
         """Whether windows carry covariates or features of the calendar."""

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
-from armlp.data.time_features import feature_cycles
 from armlp.data.windows import Split
 
 # Below this many values a typical series is too short to learn a chain of forecasts from.
@@ -91,9 +90,9 @@ def _covariate_sizes(data: SeriesDataModule) -> Choice:
 def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
     """What of the calendar the data module has chosen to tell."""
     cycles = list(data.panel.calendar_cycles)
-    if not data.chooses_cycles or not feature_cycles(data.panel.calendar):
+    if not data.chooses_cycles or not cycles:
         return Choice(cycles, "")
-    return Choice(cycles, f"{'what' if cycles else 'nothing'} comes round at least twice in {typical:,} steps")
+    return Choice(cycles, f"what comes round at least twice in {typical:,} steps")
 
 
 def _training_values(panel: Panel, split: Split) -> Tensor:
