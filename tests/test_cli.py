@@ -181,10 +181,10 @@ def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(p
     module = ForecastModule(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
-    data.shape_windows(module.hparams["context_length"], 0)
+    data.shape_windows(module.hparams["context_length"], 0, module.hparams["patch_length"])
     (batch,) = data.predict_dataloader()
     noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (module.network.head.noise,), seed=0)
-    paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise)
+    paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise, batch.covariates)
     assert forecast["armlp"].tolist() == paths.quantile(0.5, dim=1).flatten().tolist()
 
 
@@ -248,21 +248,21 @@ def test_a_test_told_of_no_windows_takes_one_and_owns_up_to_times_that_were_trai
 
 
 def test_a_table_of_another_frequency_is_forecast_with_a_warning(program: Any, trained: Any, make_table: MakeTable):
-    write(make_table(freq="D"), Path("daily.parquet"))
+    write(make_table(freq="2h"), Path("slow.parquet"))
     write(make_table(freq=1), Path("counted.parquet"))
     for command in ("predict", "test", "validate"):
-        daily = (command, "--ckpt_path", trained.best, "--data.source=daily.parquet")
-        written, again = ((f"--forecast.output={run}-{command}.parquet",) for run in ("daily", "counted"))
-        if command == "validate":
-            written = again = ()
-        with pytest.warns(UserWarning, match="trained on a step of h, but daily.parquet steps by D"):
-            program(*daily, *written)
-        program(command, "--ckpt_path", trained.best, "--data.source=counted.parquet", *again)
+        options = (command, "--ckpt_path", trained.best)
+        options += () if command == "validate" else (f"--forecast.output={command}.parquet",)
+        with pytest.warns(UserWarning, match="trained on a step of h, but slow.parquet steps by 2h"):
+            program(*options, "--data.source=slow.parquet")
+        assert "told the time of day, but the times of counted.parquet are integers" in program.refuses(
+            *options, "--data.source=counted.parquet"
+        )
     # A checkpoint that does not say what it was trained on has nothing to compare with.
     old = torch.load(trained.best, weights_only=True)
     del old["datamodule_hyper_parameters"]["trained_freq"]
     torch.save(old, "old.ckpt")
-    program("predict", "--ckpt_path=old.ckpt", "--data.source=daily.parquet", "--forecast.output=old.parquet")
+    program("predict", "--ckpt_path=old.ckpt", "--data.source=slow.parquet", "--forecast.output=old.parquet")
     pd.testing.assert_frame_equal(pd.read_parquet("old.parquet"), pd.read_parquet("daily-predict.parquet"))
 
 

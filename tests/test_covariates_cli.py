@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
 from armlp.cli import main
 from armlp.forecaster import Forecaster
@@ -164,7 +165,8 @@ MISTAKES = {
     ),
     "another calendar": (
         lambda table: make(freq="h"),
-        "give the covariates and --data.calendar_inputs of its training, and times of the same frequency",
+        "told the day of the week, the day of the month and the day of the year, but the times of wrong.parquet step "
+        "by h, of which a calendar tells only the time of day and the day of the week",
     ),
 }
 
@@ -181,7 +183,60 @@ def test_calendar_inputs_cannot_be_switched_off_after_training(program: Any, fit
     said = program.refuses(
         "predict", "--ckpt_path", fitted, "--data.source=now.parquet", "--data.calendar_inputs=false"
     )
-    assert "--data.calendar_inputs of its training" in said
+    assert "--data.calendar_inputs: the model is told 6 features of the calendar" in said
+    assert "of now.parquet, which steps by D, nothing; leave the option out" in said
+
+
+@pytest.mark.parametrize(
+    ("times", "sentence"),
+    [
+        (np.arange(ROWS), "are integers, of which a calendar tells nothing"),
+        (
+            pd.date_range("2000-01-01", periods=ROWS, freq="MS"),
+            "step by MS, of which a calendar tells only the month of",
+        ),
+    ],
+)
+def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(times: Any, sentence: str, program: Any):
+    days = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=ROWS), "y": np.arange(ROWS) % 7 + 0.5})
+    days.to_csv("days.csv", index=False)
+    said = program("fit", "--data.source=days.csv", f"--data.horizon={HORIZON}", *SMALL)  # on by default
+    assert "calendar_inputs" in said
+    assert "['week']" in said
+    best = Path("lightning_logs/version_0/checkpoints/best.ckpt").resolve()
+    program("predict", "--ckpt_path", best, "--forecast.output=f.csv")
+    days.assign(ds=times).to_csv("other.csv", index=False)
+    said = program.refuses("predict", "--ckpt_path", best, "--data.source=other.csv")
+    assert f"the model is told the day of the week, but the times of other.csv {sentence}" in said
+
+
+@pytest.mark.parametrize("calendar", [True, False])
+def test_a_checkpoint_from_before_the_flags_still_loads(calendar: bool, program: Any):
+    make(future=0).to_parquet("table.parquet")
+    options = [option for option in OPTIONS if "calendar" not in option]
+    told = f"--data.calendar_inputs={str(calendar).lower()}"
+    best = program.fit("table.parquet", f"--data.horizon={HORIZON}", told, *options) / "checkpoints" / "best.ckpt"
+    program("test", "--ckpt_path", best, "--forecast.output=new.csv")
+    checkpoint = torch.load(best, weights_only=True)
+    data = checkpoint["datamodule_hyper_parameters"]
+    assert data["calendar_inputs"] == (["week", "month", "year"] if calendar else [])
+    data["calendar_inputs"] = calendar
+    for columns in data["covariate_statistics"].values():
+        for column in columns:
+            assert column.pop("missing", False) is False
+    torch.save(checkpoint, best)
+    program("test", "--ckpt_path", best, "--forecast.output=old.csv")
+    assert Path("old.csv").read_text() == Path("new.csv").read_text()
+
+
+def test_a_number_that_is_missing_is_told_to_the_network(program: Any):
+    table = make(future=0)
+    table["price"] = table["price"].mask(np.arange(len(table)) % 5 == 0)
+    table.to_parquet("gaps.parquet")
+    run = program.fit("gaps.parquet", f"--data.horizon={HORIZON}", "--data.known_covariates=price")
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert checkpoint["hyper_parameters"]["covariate_sizes"]["known"] == [0, 0]
+    program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
 
 
 def test_a_wide_table_shares_its_covariates(program: Any):

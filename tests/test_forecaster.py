@@ -174,8 +174,9 @@ def test_both_doors_train_the_same_model(program: Any, trained: Any):
 def test_a_path_and_a_name_are_tables_too(fitted: Forecaster, trained: Any):
     from_path = as_pandas(fitted.predict(trained.source))
     pd.testing.assert_frame_equal(from_path, as_pandas(fitted.predict(str(trained.source))))
-    forecast = as_pandas(fitted.predict("sine", horizon=2))
-    assert len(forecast) == 10 * 2
+    with pytest.warns(UserWarning, match="trained on a step of h, but taylor steps by 30min"):
+        forecast = as_pandas(fitted.predict("taylor", horizon=2))
+    assert len(forecast) == 2
 
 
 MISTAKES: dict[str, tuple[Callable[[Forecaster], Any], str]] = {
@@ -253,12 +254,13 @@ def test_the_building_blocks_work_without_the_doors(make_table: MakeTable, tmp_p
     Trainer(max_epochs=1, enable_checkpointing=False, enable_model_summary=False, **options).fit(
         module, datamodule=data
     )
-    context = torch.randn(2, module.hparams["context_length"])
-    assert armlp.rollout(module.network.eval(), context, horizon=5, num_paths=3).shape == (2, 3, 5)
+    (batch,) = data.predict_dataloader()
+    paths = armlp.rollout(module.network.eval(), batch.context, horizon=5, num_paths=3, covariates=batch.covariates)
+    assert paths.shape == (3, 3, 5)
 
 
 def test_a_table_of_another_frequency_is_forecast_with_a_warning(trained: Any, make_table: Callable[..., pd.DataFrame]):
     forecaster = Forecaster.load(trained.best, enable_progress_bar=False)
-    with pytest.warns(UserWarning, match="trained on a step of h, but the table steps by D"):
-        forecaster.predict(make_table(freq="D"))
+    with pytest.warns(UserWarning, match="trained on a step of h, but the table steps by 2h"):
+        forecaster.predict(make_table(freq="2h"))
     forecaster.predict(make_table(freq="60min"))

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.calendar import Calendar
+from armlp.data.covariate_scaling import CovariateScaling
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel
@@ -20,6 +21,8 @@ from armlp.data.time_features import time_features
 from armlp.data.windows import OriginLoader, TrainingLoader, gather
 from armlp.errors import UserError
 from armlp.evaluation.baselines import naive_error, seasonal_naive
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.sampling import Sampling
 
 NAN = float("nan")
 CELL = st.one_of(st.none(), st.integers(0, 9))
@@ -38,7 +41,7 @@ def same(one: Any, other: Any) -> bool:
 
 @given(st.data())
 @properties
-def test_covariates_are_filled_forward_within_their_series_as_a_loop_would(data: st.DataObject):
+def test_covariates_lie_on_the_steps_of_their_series_raw_and_nowhere_filled(data: st.DataObject):
     rows, expected, future = [], [], []
     for name in range(data.draw(st.integers(1, 3))):
         times = sorted(data.draw(st.sets(st.integers(0, 8), min_size=2, max_size=6)))
@@ -49,11 +52,7 @@ def test_covariates_are_filled_forward_within_their_series_as_a_loop_would(data:
         rows += [(name, time, *cell) for time, cell in cells.items()]
         last = max(time for time, cell in cells.items() if cell[0] is not None)
         end = max([last, *(time for time, cell in cells.items() if cell[1] is not None)])
-        known = past = None
-        for time in range(times[0], end + 1):
-            _, now, then = cells.get(time, (None, None, None))
-            known, past = known if now is None else now, past if then is None else then
-            expected.append((known, past))
+        expected += [cells.get(time, (None, None, None))[1:] for time in range(times[0], end + 1)]
         future.append(end - last)
     table = pd.DataFrame(rows, columns=["unique_id", "ds", "y", "k", "p"]).astype({"y": float, "k": float, "p": float})
     panel = read_panel(table.sample(frac=1, random_state=0), freq=1, known_covariates="k", past_covariates=["p"])
@@ -84,10 +83,10 @@ def test_future_rows_reach_as_far_as_every_covariate_is_known():
     assert same(panel.known, [[1, 1], [1, 1], [1, NAN], [1, 1]])
 
 
-def test_leading_rows_without_a_value_are_cut_off_and_their_covariates_kept_for_later():
+def test_leading_rows_without_a_value_are_cut_off_with_their_covariates():
     table = long_table(y=[NAN, 1, 2, 3, 4, 5], p=[7, NAN, NAN, NAN, 8, NAN])
     panel = read_panel(table, past_covariates=["p"])
-    assert same(panel.past[:, 0], [7, 7, NAN, 8, 8])
+    assert same(panel.past[:, 0], [NAN, NAN, NAN, 8, NAN])
 
 
 @pytest.mark.parametrize(
@@ -106,12 +105,12 @@ def test_text_and_categories_become_codes_of_their_ascending_names_and_empty_is_
     assert panel.past[:, 0].tolist() == [1, 3, 0, 2, 0, 1]
 
 
-def test_a_gap_keeps_the_category_before_it_and_an_empty_future_is_known():
+def test_a_gap_has_no_category_and_an_empty_future_is_known():
     table = long_table(ds=[1, 2, 4, 1, 2, 3], y=[1, 2, 3, 4, NAN, NAN], holiday=["x", "y", "", "", "", ""])
     panel = read_panel(table, known_covariates="holiday")
     assert panel.future is not None
     assert panel.future.tolist() == [0, 2]
-    assert panel.known[:, 0].tolist() == [1, 2, 2, 0, 0, 0, 0]
+    assert same(panel.known[:, 0], [1, 2, NAN, 0, 0, 0, 0])
 
 
 @pytest.mark.parametrize("column", [[1, 2, 3, 4, 5, 6], [True, False] * 3, [0.5] * 6])
@@ -200,8 +199,26 @@ def make_covariate_panel(make_panel: Callable[..., Panel]) -> Callable[..., Pane
             covariate_columns=columns,
             calendar=Calendar("h"),
             starts=np.arange(len(stored)) * 7 * 3_600 * 10**9,
-            calendar_inputs=True,
+            calendar_cycles=("day", "week"),
         )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_gappy_panel(make_covariate_panel: Callable[..., Panel]) -> Callable[..., Panel]:
+    """The same with numbers missing, and the scaling that tells of them."""
+
+    def make(lengths: list[int], future: list[int], seed: int = 0) -> Panel:
+        panel = make_covariate_panel(lengths, future, seed)
+        for columns in (panel.known, panel.past):
+            missing = torch.rand(columns.shape, generator=torch.Generator().manual_seed(seed + 1)) < 0.4
+            columns[1:][missing[1:]] = NAN  # an empty column would be refused
+        column = {"mean": 0.5, "std": 2.0, "missing": True}
+        statistics = {
+            role: [{"name": one.name} | column for one in columns] for role, columns in panel.covariate_columns.items()
+        }
+        return replace(panel, covariate_scaling=CovariateScaling.of(panel, statistics))
 
     return make
 
@@ -234,7 +251,7 @@ def test_gathered_covariates_equal_naive_slicing(
                 assert mine[place, step].equal(columns[first + min(max(row, 0), limit - 1)])
         rows = np.arange(origin, origin + span + more)
         times = panel.starts[index] + rows * 3_600 * 10**9
-        assert np.array_equal(got.calendar[place], time_features(panel.calendar, times))
+        assert np.array_equal(got.calendar[place], time_features(panel.calendar, panel.calendar_cycles, times))
 
 
 def test_windows_without_covariates_carry_none(make_panel: Callable[..., Panel]):
@@ -242,20 +259,20 @@ def test_windows_without_covariates_carry_none(make_panel: Callable[..., Panel])
 
 
 def test_windows_may_carry_the_calendar_alone(make_covariate_panel: Any, make_panel: Callable[..., Panel]):
-    panel = replace(make_panel([9]), calendar=Calendar("D"), calendar_inputs=True)
+    panel = replace(make_panel([9]), calendar=Calendar("D"), calendar_cycles=("week", "year"))
     covariates = gather(panel, torch.tensor([0, 0]), torch.tensor([5, 6]), 3, 2).covariates
     assert covariates is not None
     shapes = [tuple(part.shape) for part in covariates]
-    assert shapes == [(2, 5, 0), (2, 5, 0), (2, 2, 6), (2, 0)]
+    assert shapes == [(2, 5, 0), (2, 5, 0), (2, 2, 4), (2, 0)]
 
 
 @given(SIZES, st.integers(1, 5), st.integers(1, 5), st.integers(0, 4))
 @properties
 def test_nothing_of_a_training_batch_hangs_on_rows_after_the_training_part(
-    make_covariate_panel: Any, sizes: Any, context_length: int, span: int, held: int
+    make_gappy_panel: Any, sizes: Any, context_length: int, span: int, held: int
 ):
     lengths, future = (list(side) for side in zip(*sizes, strict=True))
-    panel = make_covariate_panel(lengths, future)
+    panel = make_gappy_panel(lengths, future)
     ends = (panel.lengths - held).clamp(min=0)
     loader = TrainingLoader(panel, ends, context_length, span, batch_size=5)
     if not loader.num_windows:
@@ -273,25 +290,37 @@ def test_nothing_of_a_training_batch_hangs_on_rows_after_the_training_part(
         assert all(part.equal(changed) for part, changed in zip(one.covariates, other.covariates, strict=True))
 
 
-@given(SIZES, st.integers(1, 5), st.integers(1, 5))
+@given(SIZES, st.integers(1, 5), st.integers(1, 5), st.sampled_from([NAN, 1e6]))
 @properties
-def test_the_past_before_an_origin_hangs_on_nothing_from_the_origin_on(
-    make_covariate_panel: Any, sizes: Any, context_length: int, horizon: int
+def test_neither_the_past_before_an_origin_nor_the_forecast_hangs_on_what_nobody_knows_there(
+    make_gappy_panel: Any, sizes: Any, context_length: int, horizon: int, other: float
 ):
     lengths, future = (list(side) for side in zip(*sizes, strict=True))
-    panel = make_covariate_panel(lengths, future)
+    panel = make_gappy_panel(lengths, future)
     origins = (panel.lengths + 1) // 2
-    series = torch.arange(len(panel))
-    options = (series, origins, context_length, horizon)
+    options = (torch.arange(len(panel)), origins, context_length, horizon)
     (before,) = OriginLoader(panel, *options, covariate_span=horizon + 2)
     for index, origin in enumerate(origins.tolist()):
         rows = slice(int(panel.offsets[index]) + origin, int(panel.offsets[index + 1]))
-        panel.values[rows] = panel.past[rows] = torch.inf
+        panel.values[rows] = panel.past[rows] = other
+        panel.observed[rows] = ~panel.observed[rows]
     (after,) = OriginLoader(panel, *options, covariate_span=horizon + 2)
     assert before.context.equal(after.context)
+    assert before.observed.equal(after.observed)
     assert before.covariates.known.equal(after.covariates.known)
     assert before.covariates.past[:, :context_length].equal(after.covariates.past[:, :context_length])
-    assert before.covariates.known.shape[1] == context_length + horizon + 2
+    assert before.covariates.known.shape == (len(panel), context_length + horizon + 2, 4)
+    sizes_told = {"known": [0] * 4, "past": [0] * 2, "calendar": [0] * 4, "static": [0] * 2}
+    torch.manual_seed(0)
+    network = AutoregressiveMLP(context_length, 2, hidden_sizes=[4], mask_input=True, covariate_sizes=sizes_told).eval()
+    paths = [Sampling(3).paths(network, panel, windows, horizon) for windows in (before, after)]
+    assert paths[0].isfinite().all()
+    assert paths[0].equal(paths[1])
+    # What is known ahead may be seen ahead, but nothing before its own time.
+    for index, origin in enumerate(origins.tolist()):
+        panel.known[int(panel.offsets[index]) + origin : int(panel.offsets[index + 1])] = other
+    (later,) = OriginLoader(panel, *options, covariate_span=horizon + 2)
+    assert before.covariates.known[:, :context_length].equal(later.covariates.known[:, :context_length])
 
 
 @given(SIZES, st.integers(1, 3))

@@ -229,7 +229,7 @@ def test_noise_is_uniform_in_the_open_interval_and_independent_between_series():
 def test_keys_and_noise_are_the_same_in_another_process(make_panel):
     script = (
         "import numpy, torch; from armlp.data.panel import Panel; from armlp.model.rollout import path_noise\n"
-        "panel = Panel(*[torch.zeros(1)] * 3, numpy.array(['a', 'b']), numpy.zeros(2), None)\n"
+        "panel = Panel(*[torch.zeros(2, 1)] * 2, torch.arange(3), numpy.array(['a', 'b']), numpy.zeros(2), None)\n"
         "noise = path_noise(panel.keys, torch.tensor([5, 6]), 2, 3, (1,), 9)\n"
         "print(panel.keys.tolist(), noise.flatten().tolist())"
     )

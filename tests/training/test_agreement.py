@@ -24,7 +24,8 @@ from armlp.training.module import ForecastModule
         ({"head": "poisson"}, "--model.head poisson is for counts, but series 's00' of the table has"),
         ({"symbols": 3}, "--data.symbols: the model is of 3 symbols, but the table was read as numbers"),
         ({"channels": 2}, "trained on 2 values per time step, but the table has 1"),
-        ({"covariate_sizes": {"known": [0]}}, "The model is of covariates"),
+        ({"covariate_sizes": {"known": [0], "calendar": [0] * 2}}, "The model is of covariates"),
+        ({"covariate_sizes": {"calendar": [0] * 4}}, "--data.calendar_inputs: the model is told 4 features"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_training(options, sentence, make_table):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
+from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
@@ -55,7 +56,7 @@ def test_every_choice_fits_the_data(
     assert 1 <= patch <= horizon
     assert choices["unroll"].value >= 1
     assert choices["max_steps"].value >= 100
-    unsaid = {"symbols", "covariate_sizes"}  # there are none
+    unsaid = {"symbols", "covariate_sizes", "calendar_inputs"}  # there are none
     assert {name for name, choice in choices.items() if not choice.why} == unsaid
 
 
@@ -68,6 +69,7 @@ def test_choices_are_plain_values_that_make_a_network(
     values = {name: choice.value for name, choice in choices.items()}
     plain = (int, float, str, bool)
     assert values.pop("covariate_sizes") == {}
+    assert values.pop("calendar_inputs") == []
     for value in values.values():
         assert type(value) in plain or (type(value) is list and all(type(item) in plain for item in value))
     options = {name: value for name, value in values.items() if name in NETWORK_OPTIONS}
@@ -120,6 +122,30 @@ def test_symbols_are_told_as_what_they_are(make_panel: Any):
     expected = {"head": "symbols", "symbols": 3, "scaler": "none", "patch_length": 1, "non_negative": False}
     assert {name: choices[name] for name in expected} == expected
     assert choices["input_noise"] == 0
+
+
+def test_cycles_of_the_calendar_are_said_with_their_reason_unless_they_were_given(make_table):
+    for rows, cycles, why in (
+        (30, [], ""),
+        (500, ["day", "week"], "what comes round at least twice in 494 steps"),
+    ):
+        module, data = ForecastModule(), SeriesDataModule(make_table(rows=rows), horizon=6)
+        module.settle(data)
+        assert module.chosen["calendar_inputs"] == Choice(cycles, why)
+        assert module.hparams["covariate_sizes"] == ({"calendar": [0] * 4} if cycles else {})
+        assert "calendar_inputs" not in module.hparams
+        given = SeriesDataModule(make_table(rows=rows), horizon=6, calendar_inputs=["week"])
+        assert recipe_of(given)["calendar_inputs"] == Choice(["week"], "")
+
+
+@pytest.mark.parametrize("options", [{"hidden_sizes": []}, {"covariate_sizes": {}}])
+def test_a_model_that_cannot_be_told_of_the_calendar_leaves_it_out_unless_it_was_asked_for(options, make_table):
+    data = SeriesDataModule(make_table(rows=500), horizon=6)
+    for _ in range(2):
+        ForecastModule(**options).settle(data)
+        assert (data.calendar_size, data.has_covariates, data.hparams["calendar_inputs"]) == (0, False, [])
+    with pytest.raises(UserError, match=r"--model\.hidden_sizes|--data\.calendar_inputs"):
+        ForecastModule(**options).settle(SeriesDataModule(make_table(rows=500), horizon=6, calendar_inputs=True))
 
 
 def test_the_chain_reaches_the_horizon_whatever_the_patch_that_was_given(make_table):

@@ -290,7 +290,7 @@ def test_a_long_context_costs_no_memory_but_that_of_its_batch(make_panel: Any):
         assert batch.target.shape == (16, 3)
         parts = [part for part in vars(loader).values() if isinstance(part, Tensor)]
         stored[length] = sum(part.untyped_storage().nbytes() for part in parts)
-    assert stored[12] == stored[1200] < 1000
+    assert stored[1200] <= stored[12] < 1000
 
 
 class Losses(Callback):

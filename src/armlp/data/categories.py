@@ -24,10 +24,10 @@ class CovariateCoder:
         self._some_empty = False
 
     def read(self, column: Column) -> np.ndarray:
-        """`[rows]` numbers, or numbers of categories; nan where missing."""
+        """`[rows]` numbers, or numbers of categories, -1 for the empty one; nan where missing."""
         if column.is_empty:
             self._some_empty = True
-            return np.full(len(column.arrow), np.nan)
+            return np.full(len(column.arrow), self._empty if self._is_category else np.nan)
         if self._is_category is None:
             self._is_category = column.is_categorical
         if not self._is_category:
@@ -36,7 +36,12 @@ class CovariateCoder:
             raise column.error("holds numbers after categories", "one kind")
         numbers = self._labels.number(column.labels())
         self._some_empty |= bool((numbers < 0).any())
-        return np.where(numbers < 0, np.nan, numbers)
+        return np.where(numbers < 0, self._empty, numbers)
+
+    @property
+    def _empty(self) -> float:
+        """The number of an empty cell of a category: one that is there, if it counts as a category."""
+        return np.nan if self.role == "static" else -1
 
     @property
     def _empty_is_one(self) -> bool:

@@ -26,7 +26,9 @@ class CovariateColumn(NamedTuple):
 class Covariates(NamedTuple):
     """The covariates of a batch of windows, as the network takes them; an axis has width 0 where there are none.
 
-    Numbers are in units of their spread in training; categories are codes, as floats, with 0 for one never seen.
+    Numbers are in units of their spread in training, and a missing one is the last one before it in the window.
+    Categories are codes, as floats, with 0 for one that is missing or was never seen. After its columns, a role has
+    one more for each of them that was sometimes missing in training: 1 where it was there, 0 where it was missing.
 
     Attributes:
         known: `[B, L + T, C]` columns that are known ahead.

@@ -13,19 +13,20 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from armlp.data import catalog
-from armlp.data.covariate_scaling import covariate_sizes, fit_statistics, scale_covariates
+from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
 from armlp.data.shortages import (
     refuse_no_origin,
     refuse_too_short,
     refuse_unknown_future,
+    refuse_untold_cycles,
     warn_of_constant,
     warn_of_short,
 )
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
-from armlp.data.time_features import feature_cycles
+from armlp.data.time_features import feature_cycles, repeated_cycles
 from armlp.data.windows import OriginLoader, Split, TrainingLoader
 from armlp.errors import UserError
 
@@ -74,7 +75,9 @@ class SeriesDataModule(LightningDataModule):
             horizon, in rows with empty targets or in `future`.
         past_covariates: Columns known up to the origin only.
         static_covariates: Columns that say one thing of a whole series; only of a long table.
-        calendar_inputs: Tell the model the time of day, the day of the week and the like of what it forecasts.
+        calendar_inputs: Tell the model the time of day, the day of the week and the like of what it forecasts: `true`
+            for all that the calendar has, `false` for none, or a list of `day`, `week`, `month` (of days), `year` and
+            `months` (of a year). Where left out, what has come round at least twice in a typical series of training.
         symbols: `true` where the target holds symbols (text, integers, booleans) instead of numbers, or a list of the
             symbols that there are.
         layout: `long` (ids in a column), `wide` (one column a series), `vector` (all columns one vector series) or
@@ -103,7 +106,7 @@ class SeriesDataModule(LightningDataModule):
         known_covariates: Sequence[str] | str | None = None,
         past_covariates: Sequence[str] | str | None = None,
         static_covariates: Sequence[str] | str | None = None,
-        calendar_inputs: bool = False,
+        calendar_inputs: bool | Sequence[str] | str | None = None,
         symbols: bool | Sequence[str] | Sequence[int] | Sequence[bool] = False,
         layout: str = "auto",
         freq: str | int | None = None,
@@ -128,6 +131,7 @@ class SeriesDataModule(LightningDataModule):
             value = self.hparams[name]
             if value is not None and value < least:
                 raise UserError(f"--data.{name}: {value} is too small; it must be at least {least}.")
+        self.chooses_cycles = calendar_inputs is None
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source
         self.future = future
@@ -190,15 +194,28 @@ class SeriesDataModule(LightningDataModule):
                     f"--data.symbols: {panel.name} holds nothing but '{panel.symbols[0]}'; a model needs two symbols."
                 )
             self.hparams["symbols"] = list(panel.symbols)
-        if self.hparams["calendar_inputs"] and not feature_cycles(panel.calendar):
-            raise UserError(
-                f"--data.calendar_inputs: the times of {panel.name} step by {panel.calendar.freq}, of which a calendar "
-                "tells nothing: leave the option out, or give dates that step by less than a year."
-            )
+        cycles = self.hparams["calendar_inputs"] = self._calendar_cycles(panel)
         if self.hparams["covariate_statistics"] is None:
             self.hparams["covariate_statistics"] = fit_statistics(panel, self.split.train_ends(panel.lengths))
-        panel = scale_covariates(panel, self.hparams["covariate_statistics"])
-        self._panel = replace(panel, calendar_inputs=self.hparams["calendar_inputs"])
+        scaling = CovariateScaling.of(panel, self.hparams["covariate_statistics"])
+        self._panel = replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(cycles))
+
+    def _calendar_cycles(self, panel: Panel) -> list[str]:
+        """The cycles to tell: those asked for, or those that training has seen come round."""
+        asked = self.hparams["calendar_inputs"]
+        if asked is None:
+            return list(repeated_cycles(panel.calendar, self.split.typical_length(panel.lengths)))
+        if isinstance(asked, bool):
+            asked = feature_cycles(panel.calendar) or ("day",) if asked else ()
+        cycles = [asked] if isinstance(asked, str) else list(asked)
+        refuse_untold_cycles(panel, cycles)
+        return cycles
+
+    def leave_out_calendar(self) -> None:
+        """Tells nothing of the calendar, for a model that cannot be told, unless it was asked for."""
+        if self.chooses_cycles:
+            self.hparams["calendar_inputs"] = []
+            self._panel = replace(self.panel, calendar_cycles=())
 
     @property
     def has_covariates(self) -> bool:
@@ -214,7 +231,7 @@ class SeriesDataModule(LightningDataModule):
     @property
     def calendar_size(self) -> int:
         """`F`, how many features of the calendar there are: a sine and a cosine of every cycle."""
-        return 2 * len(feature_cycles(self.panel.calendar)) if self.panel.calendar_inputs else 0
+        return 2 * len(self.panel.calendar_cycles)
 
     def shape_windows(self, context_length: int, span: int, patch_length: int = 1) -> None:
         """Sets what the model needs of a window.

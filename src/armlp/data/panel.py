@@ -15,6 +15,7 @@ from armlp.data.covariates import ROLES, CovariateColumn
 
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
+    from armlp.data.covariate_scaling import CovariateScaling
     from armlp.data.residency import Residency
 
 
@@ -63,11 +64,12 @@ class Panel:
         style: How the source table spelled ids and times.
         name: What to call the data set in messages.
         future: `[S]` int64 number of future rows of each series; None where there are none.
-        known: `[N, C]` float32 covariates known ahead, numbers or codes of categories; nan where nothing was known yet.
-        past: `[N, C]` float32 covariates known up to the origin.
-        static: `[S, M]` float32 covariates of the series.
+        known: `[N, C]` float32 covariates known ahead, numbers or codes of categories; nan where missing.
+        past: `[N, C]` float32 covariates known up to the origin, alike.
+        static: `[S, M]` float32 covariates of the series, alike.
         covariate_columns: What the columns of `known`, `past` and `static` are.
-        calendar_inputs: Whether windows carry features of the calendar.
+        covariate_scaling: How windows tell covariates; None tells them raw.
+        calendar_cycles: The cycles of the calendar that windows carry features of.
         symbols: What the values are codes of, place by place, in the type in which it came; None where values are
             numbers.
         levels: `[S, V]` float64, what `values` lack of data units, 0 for most series; None where no series needs one.
@@ -90,7 +92,8 @@ class Panel:
     covariate_columns: Mapping[str, tuple[CovariateColumn, ...]] = field(
         default_factory=lambda: dict.fromkeys(ROLES, ())
     )
-    calendar_inputs: bool = False
+    covariate_scaling: CovariateScaling | None = None
+    calendar_cycles: tuple[str, ...] = ()
     symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
     levels: Tensor | None = None
     residency: Residency | None = None
@@ -156,7 +159,7 @@ class Panel:
     @property
     def has_covariates(self) -> bool:
         """Whether windows carry covariates or features of the calendar."""
-        return self.calendar_inputs or any(self.covariate_columns.values())
+        return bool(self.calendar_cycles) or any(self.covariate_columns.values())
 
     def blocks(self, most: int = 1 << 20) -> Iterator[slice]:
         """Cuts the store into slices of rows, so that a pass over it takes bounded memory.

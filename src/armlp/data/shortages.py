@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
+from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
 from armlp.data.windows import Split
 from armlp.errors import UserError
 
@@ -109,6 +111,33 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
         f"--model.head {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
         f"{spell_time(panel.calendar.wall_times(time)[0])} ({count} such rows in all): give another head, such "
         "as --model.head quantile, or whole numbers from 0 on."
+    )
+
+
+def refuse_untold_cycles(panel: Panel, cycles: Sequence[str]) -> None:
+    """Refuses data whose calendar does not tell what the model is told.
+
+    Args:
+        panel: The data.
+        cycles: Of the calendar.
+
+    Raises:
+        UserError: A cycle is none, or the times of the data do not tell it.
+    """
+    for cycle in cycles:
+        if cycle not in CYCLE_NAMES:
+            raise UserError(
+                f"--data.calendar_inputs: {cycle!r} is no cycle of a calendar; give some of {', '.join(CYCLE_NAMES)}."
+            )
+    told = feature_cycles(panel.calendar)
+    if set(cycles) <= set(told):
+        return
+    times = "are integers" if panel.calendar.is_integer else f"step by {panel.calendar.freq}"
+    tells = f"only {spell_cycles(told)}" if told else "nothing"
+    raise UserError(
+        f"--data.calendar_inputs: the model is told {spell_cycles(cycles)}, but the times of {panel.name} {times}, of "
+        f"which a calendar tells {tells}: give dates that step as in training, or train with "
+        "--data.calendar_inputs false."
     )
 
 

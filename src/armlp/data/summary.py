@@ -155,7 +155,7 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
         held_out=needed - 2,
         too_short=len(panel) - len(usable),
         covariates={role: [column.name for column in columns] for role, columns in panel.covariate_columns.items()},
-        calendar_inputs=panel.calendar_inputs,
+        calendar_inputs=bool(panel.calendar_cycles),
         train=_part(panel, training_windows, usable, usable * 0, ends[usable]),
         val=_held_out(panel, split, "val", lengths - split.test_windows * split.horizon),
         test=_held_out(panel, split, "test", lengths),

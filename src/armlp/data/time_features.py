@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -17,57 +18,87 @@ _CYCLES = {
     "week": ("year",),
     "month": ("months",),
 }
+# What people call the place in each.
+CYCLE_NAMES = {
+    "day": "the time of day",
+    "week": "the day of the week",
+    "month": "the day of the month",
+    "year": "the day of the year",
+    "months": "the month of the year",
+}
+# In days: the length of a cycle, and of each unit of a step.
+_CYCLE_LENGTHS = {"day": 1.0, "week": 7.0, "month": 365.2425 / 12, "year": 365.2425, "months": 365.2425}
+_UNIT_LENGTHS = {"nanosecond": 1 / DAY, "day": 1.0, "business day": 7 / 5, "week": 7.0, "month": 365.2425 / 12}
 # Zones change their offset from UTC at whole quarters of an hour.
 _QUARTER = 900 * SECOND
 _FIRST_DAY, _LAST_DAY = (np.datetime64(day, "D").astype(np.int64) for day in ("1677-09-21", "2262-04-11"))
 
 
 def feature_cycles(calendar: Calendar) -> tuple[str, ...]:
-    """The cycles that features of a calendar tell; none where times are integers or steps are whole years."""
+    """The cycles that features of a calendar can tell; none where times are integers or steps are whole years."""
     unit, multiple = calendar.unit
     return () if unit == "month" and multiple % 12 == 0 else _CYCLES.get(unit, ())
 
 
-def time_features(calendar: Calendar, times: np.ndarray) -> np.ndarray:
-    """A sine and a cosine of the place in every cycle of the calendar, as local clocks on the wall show it.
+def repeated_cycles(calendar: Calendar, rows: int) -> tuple[str, ...]:
+    """The cycles that turn at least twice in so many rows: what has come round but once may as well be a trend."""
+    unit, multiple = calendar.unit
+    return tuple(
+        cycle
+        for cycle in feature_cycles(calendar)
+        if rows * multiple * _UNIT_LENGTHS[unit] >= 2 * _CYCLE_LENGTHS[cycle]
+    )
+
+
+def spell_cycles(cycles: Sequence[str]) -> str:
+    """Cycles as people call them."""
+    *most, last = (CYCLE_NAMES[cycle] for cycle in cycles)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) -> np.ndarray:
+    """A sine and a cosine of the place in every cycle, as local clocks on the wall show it.
 
     A month is a circle whatever its days, and so is a year; of steps of months only the month counts.
 
     Args:
         calendar: The step of time, and its zone.
+        cycles: Of `feature_cycles(calendar)`.
         times: `[...]` int64, as the calendar counts time.
 
     Returns:
-        `[..., F]` float32.
+        `[..., F]` float32, each feature contiguous: small ones side by side take several times as long to lay.
     """
     if calendar.timezone and not calendar.on_wall_clock and times.size:
         times = times + _offsets(calendar.timezone, times)
-    cycles = feature_cycles(calendar)
     day = times // DAY
-    features = _circles_of_days(tuple(cycle for cycle in cycles if cycle != "day")).take(day - _FIRST_DAY, axis=0)
-    if "day" not in cycles:
-        return features
-    return np.concatenate([_circle((times - day * DAY).astype(np.float32) / DAY), features], axis=-1)
+    features = np.empty((2 * len(cycles), *times.shape), dtype=np.float32)
+    for place, cycle in enumerate(cycles):
+        pair = features[2 * place : 2 * place + 2]
+        if cycle == "day":
+            pair[:] = _circle((times - day * DAY).astype(np.float32) / DAY)
+        else:
+            _circle_of_days(cycle).take(day - _FIRST_DAY, axis=1, out=pair, mode="clip")
+    return np.moveaxis(features, 0, -1)
 
 
 def _circle(turns: np.ndarray) -> np.ndarray:
-    """`[..., 2]` the sine and the cosine after so many turns."""
+    """`[2, ...]` the sine and the cosine after so many turns."""
     angle = np.float32(2 * np.pi) * turns.astype(np.float32)
-    return np.stack([np.sin(angle), np.cos(angle)], axis=-1)
+    return np.stack([np.sin(angle), np.cos(angle)])
 
 
 @lru_cache
-def _circles_of_days(cycles: tuple[str, ...]) -> np.ndarray:
-    """`[days, F]` of every day that int64 nanoseconds reach: a look-up is cheaper than calendar arithmetic."""
+def _circle_of_days(cycle: str) -> np.ndarray:
+    """`[2, days]` of every day that int64 nanoseconds reach: a look-up is cheaper than calendar arithmetic."""
     days = pd.DatetimeIndex(np.arange(_FIRST_DAY, _LAST_DAY + 1).astype("datetime64[D]").astype("datetime64[s]"))
     turns = {
-        "week": days.day_of_week / 7,
-        "month": (days.day - 1) / days.days_in_month,
-        "year": (days.day_of_year - 1) / (365 + days.is_leap_year),
-        "months": (days.month - 1) / 12,
+        "week": lambda: days.day_of_week / 7,
+        "month": lambda: (days.day - 1) / days.days_in_month,
+        "year": lambda: (days.day_of_year - 1) / (365 + days.is_leap_year),
+        "months": lambda: (days.month - 1) / 12,
     }
-    none = np.empty((len(days), 0), np.float32)
-    return np.concatenate([none, *(_circle(np.asarray(turns[cycle])) for cycle in cycles)], axis=1)
+    return _circle(np.asarray(turns[cycle]()))
 
 
 def _offsets(timezone: str, times: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -121,22 +122,24 @@ def _gather_covariates(
     panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor | None
 ) -> Covariates:
     """The covariates of windows; before the first row of a series they repeat it, and after the last row that one."""
-    row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
 
     def rows(columns: Tensor, lengths: Tensor) -> Tensor:
+        if not columns.shape[1]:
+            return columns.new_empty(len(origin), context_length + span, 0)
+        row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
         last = (lengths[series] if end is None else end).clamp(min=1) - 1
-        return columns[panel.offsets[series, None] + row.clamp(min=0).minimum(last[:, None])]
+        return panel.read(columns, panel.offsets[series, None] + row.clamp(min=0).minimum(last[:, None]))
 
-    calendar = row.new_empty(*row[:, context_length:].shape, 0, dtype=torch.float32)
-    if panel.calendar_inputs:
-        times = panel.calendar.shift(panel.starts[series.cpu().numpy(), None], row[:, context_length:].cpu().numpy())
-        calendar = torch.from_numpy(time_features(panel.calendar, times)).to(row.device)
-    return Covariates(
-        known=rows(panel.known, panel.stored_lengths),
-        past=rows(panel.past, panel.lengths),
-        calendar=calendar,
-        static=panel.static[series],
-    )
+    calendar = panel.values.new_empty(len(origin), span, 0)
+    if panel.calendar_cycles:
+        ahead = origin.cpu().numpy()[:, None] + np.arange(span)
+        times = panel.calendar.shift(panel.starts[series.cpu().numpy(), None], ahead)
+        features = time_features(panel.calendar, panel.calendar_cycles, times)
+        calendar = torch.from_numpy(features).to(origin.device)
+    known, past = rows(panel.known, panel.stored_lengths), rows(panel.past, panel.lengths)
+    # Filling goes forward within a window, so no row takes anything from a later one.
+    covariates = Covariates(known, past, calendar, panel.static[series])
+    return covariates if panel.covariate_scaling is None else panel.covariate_scaling(covariates)
 
 
 @dataclass(frozen=True)
@@ -150,6 +153,11 @@ class Split:
     def train_ends(self, lengths: Tensor) -> Tensor:
         """`[S]` int64 row at which training ends; below 2 where a series is too short to train on."""
         return lengths - (self.val_windows + self.test_windows) * self.horizon
+
+    def typical_length(self, lengths: Tensor) -> int:
+        """The training rows of a typical series among those that can be trained on; at least 1."""
+        ends = self.train_ends(lengths)
+        return max(1, int((ends[ends >= 2] if (ends >= 2).any() else ends).float().median()))
 
     def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
         """The origins of one held-out part, `H` apart, series by series.

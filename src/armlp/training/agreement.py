@@ -10,6 +10,7 @@ from armlp.data.calendar import Calendar
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.shortages import refuse_no_counts
+from armlp.data.time_features import spell_cycles
 from armlp.errors import UserError
 from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP
@@ -84,11 +85,17 @@ def refuse_other_data(options: Mapping[str, Any], data: SeriesDataModule, choice
             f"{_alphabet(found)}; leave --data.symbols and --model.symbols out, or train anew."
         )
     trained, found = options["covariate_sizes"], choices["covariate_sizes"].value
+    if trained.get("calendar", []) != found.get("calendar", []):
+        told = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
+        raise UserError(
+            f"--data.calendar_inputs: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
+            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {told}; "
+            "leave the option out and give times of the frequency of its training, or train anew."
+        )
     if trained != found:
         raise UserError(
-            f"The model is of covariates and features of the calendar of the sizes {trained}, but "
-            f"{panel.name} has {found}; give the covariates and --data.calendar_inputs of its training, and "
-            "times of the same frequency, or train anew."
+            f"The model is of covariates of the sizes {trained}, but {panel.name} has {found}; give the covariates of "
+            "its training, or train anew."
         )
     _refuse_extremes(options, panel)
     head = HEADS.get(options["head"])  # one that is not known is refused where the network is built

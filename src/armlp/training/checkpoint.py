@@ -62,6 +62,8 @@ def _upgrade(checkpoint: dict[str, Any]) -> None:
         "non_negative": False,
         "covariate_sizes": {},
     } | checkpoint["hyper_parameters"]
+    data = checkpoint["datamodule_hyper_parameters"]
+    checkpoint["datamodule_hyper_parameters"] = {"calendar_inputs": False} | data
 
 
 def run_folder(path: str | os.PathLike[str]) -> Path:

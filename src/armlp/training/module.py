@@ -170,6 +170,9 @@ class ForecastModule(LightningModule):
         Returns:
             What the data would choose, of every option.
         """
+        sizes = self.hparams["covariate_sizes"]
+        if self.hparams["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
+            data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
         choices = recipe(data, self.hparams["patch_length"])
         if self.network is None:
             if self.hparams["hidden_sizes"] == []:
@@ -180,6 +183,7 @@ class ForecastModule(LightningModule):
                 choices["feed"] = Choice("sample", "its own output")
             self.chosen = {name: choices[name] for name in CHOSEN if self.hparams[name] is None}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
+            self.chosen["calendar_inputs"] = choices["calendar_inputs"]
         refuse_other_data(self.hparams, data, choices)
         if self.network is None:
             self._build()

@@ -41,12 +41,12 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         patch_length: `U`, where it was not left to the data.
 
     Returns:
-        Choices by option name of `ForecastModule`, and `max_steps`.
+        Choices by option name of `ForecastModule`, `calendar_inputs` of the data, and `max_steps`.
     """
     panel, split, season_length = data.panel, data.split, data.season_length
     ends = split.train_ends(panel.lengths)
     ends = ends[ends >= 2] if (ends >= 2).any() else ends.clamp(min=1)  # what cannot be trained on has no say
-    typical = int(ends.float().median())
+    typical = split.typical_length(panel.lengths)
     rows = int(ends.sum())
     horizon = split.horizon
     context = _context(typical, horizon, season_length)
@@ -83,6 +83,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "channels": Choice(panel.values.shape[1], "the data's"),
         "symbols": Choice(len(panel.symbols), "the data's") if panel.symbols else Choice(0, ""),
         "covariate_sizes": _covariate_sizes(data),
+        "calendar_inputs": _calendar_inputs(data, typical),
     }
 
 
@@ -91,6 +92,14 @@ def _covariate_sizes(data: SeriesDataModule) -> Choice:
     sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size}
     sizes = {role: columns for role, columns in sizes.items() if columns}
     return Choice(sizes, "the data's" if sizes else "")
+
+
+def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
+    """What of the calendar the data module has chosen to tell."""
+    cycles = list(data.panel.calendar_cycles)
+    if not data.chooses_cycles or not cycles:
+        return Choice(cycles, "")
+    return Choice(cycles, f"what comes round at least twice in {typical:,} steps")
 
 
 class _Values(NamedTuple):
