@@ -263,7 +263,7 @@ def test_a_table_of_another_frequency_is_forecast_with_a_warning(program: Any, t
     del old["datamodule_hyper_parameters"]["trained_freq"]
     torch.save(old, "old.ckpt")
     program("predict", "--ckpt_path=old.ckpt", "--data.source=slow.parquet", "--forecast.output=old.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet("old.parquet"), pd.read_parquet("daily-predict.parquet"))
+    pd.testing.assert_frame_equal(pd.read_parquet("old.parquet"), pd.read_parquet("predict.parquet"))
 
 
 def test_only_fit_makes_a_run(program: Any, trained: Any):
