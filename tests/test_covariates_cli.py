@@ -252,3 +252,29 @@ def test_a_wide_table_shares_its_covariates(program: Any):
 def test_a_series_shorter_than_the_context_is_forecast_with_covariates(program: Any, fitted: Path):
     short = make().groupby("unique_id").tail(HORIZON + 2)
     assert np.isfinite(predicted(program, fitted, short)[NUMBERS].to_numpy()).all()
+
+
+def test_a_future_in_a_table_of_its_own_gives_the_forecast_of_rows_without_targets(program: Any, fitted: Path):
+    table = make()
+    expected = predicted(program, fitted, table)
+    later = table["y"].isna()
+    table[~later].to_parquet("history.parquet")
+    table[later][["unique_id", "ds", "price", "holiday"]].to_csv("future.csv", index=False)
+    program(
+        "predict", "--ckpt_path", fitted, "--data.source=history.parquet", "--data.future=future.csv",
+        "--forecast.output=f.csv", "--forecast.levels=80",
+    )  # fmt: skip
+    pd.testing.assert_frame_equal(pd.read_csv("f.csv"), expected)
+    forecaster = Forecaster.load(fitted, enable_progress_bar=False)
+    answer = forecaster.predict(table[~later], levels=[80], future=table[later])
+    np.testing.assert_allclose(answer["armlp"], expected["armlp"], rtol=1e-4)
+
+
+def test_a_hole_in_the_future_is_named_by_column_series_and_time(program: Any, fitted: Path):
+    table = make()
+    row = table.index[(table["unique_id"] == "s1") & table["y"].isna()][1]
+    table.loc[row, "price"] = np.nan
+    table.to_parquet("now.parquet")
+    said = program.refuses("predict", "--ckpt_path", fitted, "--data.source=now.parquet")
+    assert "now.parquet lacks 'price' of --data.known_covariates for series 's1' at " in said
+    assert str(table.loc[row, "ds"]) in said

@@ -264,3 +264,25 @@ def test_a_table_of_another_frequency_is_forecast_with_a_warning(trained: Any, m
     with pytest.warns(UserWarning, match="trained on a step of h, but the table steps by 2h"):
         forecaster.predict(make_table(freq="2h"))
     forecaster.predict(make_table(freq="60min"))
+
+
+def test_a_series_that_ends_in_missing_values_is_forecast_from_its_last_row_on(
+    fitted: Forecaster, make_table: Callable[..., pd.DataFrame]
+):
+    table = make_table()
+    last = table["ds"].max()
+    holed = table.assign(y=table["y"].where((table["unique_id"] != "s01") | (table["ds"] < last - pd.Timedelta("30h"))))
+    forecast = as_pandas(fitted.predict(holed))
+    assert np.isfinite(forecast.select_dtypes("number")).all(axis=None)
+    assert (forecast.groupby("unique_id")["ds"].min() == last + pd.Timedelta("1h")).all()
+    whole = as_pandas(fitted.predict(table))
+    others = forecast["unique_id"] != "s01"
+    pd.testing.assert_frame_equal(forecast[others], whole[others])
+
+
+def test_one_row_a_series_is_forecast_at_the_step_of_the_training(
+    fitted: Forecaster, make_table: Callable[..., pd.DataFrame]
+):
+    forecast = as_pandas(fitted.predict(make_table().groupby("unique_id").tail(1)))
+    pd.testing.assert_series_equal(forecast["ds"], as_pandas(fitted.predict(make_table()))["ds"])
+    assert np.isfinite(forecast.select_dtypes("number")).all(axis=None)

@@ -295,7 +295,7 @@ def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fi
 def test_a_column_that_was_whole_in_training_is_filled_and_has_no_more_to_tell():
     trained = SeriesDataModule(table_of([20, 20]), **OPTIONS)
     later = table_of([20], future=HORIZON)
-    later.loc[15:20, ["k", "p", "m"]] = np.nan
+    later.loc[15:19, ["k", "p", "m"]] = np.nan
     trained.setup()
     data = SeriesDataModule(later, **trained.hparams)
     (batch,) = data.predict_dataloader()

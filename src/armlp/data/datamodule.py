@@ -173,7 +173,8 @@ class SeriesDataModule(LightningDataModule):
         source, options = catalog.resolve(self.source)
         given = {name: self.hparams[name] for name in _READER} | dict(options.reader)
         given["symbols"] = self.hparams["symbols"] or given["symbols"]
-        panel = read_panel(source, **given, future=self.future, memory_budget=self.memory_budget)
+        usual = self.hparams["trained_freq"]
+        panel = read_panel(source, **given, usual_freq=usual, future=self.future, memory_budget=self.memory_budget)
         known = {name: getattr(options, name) or getattr(panel.calendar, name) for name in ("horizon", "season_length")}
         if self.hparams["horizon"] is None:
             self.hparams["horizon"] = known["horizon"]
@@ -337,7 +338,10 @@ class SeriesDataModule(LightningDataModule):
         Raises:
             UserError: Covariates that are known ahead are missing in the horizon.
         """
-        refuse_unknown_future(self.panel, self.horizon)
+        panel = self.panel
+        statistics = self.hparams["covariate_statistics"]["known"]
+        never_missing = ["mean" in column and not column.get("missing") for column in statistics]
+        refuse_unknown_future(panel, self.horizon, never_missing)
         return self._origin_loader(self.split, "predict", 0)
 
     def series_trained_on_test(self) -> int:

@@ -62,13 +62,18 @@ class Planner:
         table: The table, which has been gone over once.
         survey: What was seen.
         freq: The step of time that the user gave; None infers it.
+        usual_freq: What it is where there is nothing to infer it from.
     """
 
-    def __init__(self, table: TableRows, survey: Survey, freq: str | int | None) -> None:
+    def __init__(
+        self, table: TableRows, survey: Survey, freq: str | int | None, usual_freq: str | int | None = None
+    ) -> None:
         self.table, self.survey, self.name = table, survey, table.table.name
         self.is_integer = not table.has_dates
         self.ids, self.ranks = table.ids()
         self.notes: list[str] = []
+        if freq is None and table.num_rows == len(self.ids):
+            freq = usual_freq
         self._given = freq is not None
         self.calendar = self._inferred() if freq is None else self._checked(Calendar(freq, table.timezone))
 

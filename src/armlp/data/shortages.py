@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from armlp.data.calendar import spell_time
@@ -105,11 +106,10 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
     if not count:
         return
     series, place = (int(found) for found in panel.places(slice(row, row + 1)))
-    time = panel.calendar.shift(panel.starts[[series]], place)
     value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
     raise UserError(
         f"--model.head {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
-        f"{spell_time(panel.calendar.wall_times(time)[0])} ({count} such rows in all): give another head, such "
+        f"{_time(panel, series, place)} ({count} such rows in all): give another head, such "
         "as --model.head quantile, or whole numbers from 0 on."
     )
 
@@ -164,22 +164,44 @@ def refuse_no_origin(panel: Panel, split: Split, part: str, series: Tensor) -> N
     )
 
 
-def refuse_unknown_future(panel: Panel, horizon: int) -> None:
+def refuse_unknown_future(panel: Panel, horizon: int, never_missing: Sequence[bool]) -> None:
     """Refuses a forecast whose covariates are not known ahead.
 
+    Args:
+        panel: The data.
+        horizon: `H`.
+        never_missing: `C`, which columns hold numbers that were all there in training, so that the model has not
+            learned to do without.
+
     Raises:
-        UserError: They are missing within the horizon `H`; the message names the series and its first such time.
+        UserError: They are missing within the horizon; the message names the series and its first such time.
     """
     if panel.future is None:
         return
     short = (panel.future < horizon).nonzero()[:, 0]
-    if not len(short):
-        return
-    series = [int(short[0])]
-    missing = panel.calendar.shift(panel.starts[series], panel.stored_lengths[series].numpy())
-    raise UserError(
-        f"{panel.name} lacks the --data.known_covariates of series '{panel.ids[series[0]]}' from "
-        f"{spell_time(panel.calendar.wall_times(missing)[0])} on ({len(short)} of {len(panel)} series lack some): "
-        f"give {horizon} rows (--data.horizon) after the last value of every series, with empty targets or in a table "
-        "of their own, --data.future."
-    )
+    if len(short):
+        series = int(short[0])
+        raise UserError(
+            f"{panel.name} lacks the --data.known_covariates of series '{panel.ids[series]}' from "
+            f"{_time(panel, series, int(panel.stored_lengths[series]))} on ({len(short)} of {len(panel)} series lack "
+            f"some): give {horizon} rows (--data.horizon) after the last value of every series, with empty targets or "
+            "in a table of their own, --data.future."
+        )
+    needed = [place for place, never in enumerate(never_missing) if never]
+    for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
+        row = (panel.offsets[block] + panel.lengths[block])[:, None] + torch.arange(horizon)
+        holes = panel.read(panel.known, row)[..., needed].isnan().nonzero()
+        if len(holes):
+            place, step, column = holes[0].tolist()
+            series, name = int(block[place]), panel.covariate_columns["known"][needed[column]].name
+            raise UserError(
+                f"{panel.name} lacks '{name}' of --data.known_covariates for series "
+                f"'{panel.ids[series]}' at {_time(panel, series, int(panel.lengths[series]) + step)}, within the "
+                "horizon, and in training it was never missing: fill it."
+            )
+
+
+def _time(panel: Panel, series: int, row: int) -> str:
+    """The time of a row of a series, counted from its start, for people."""
+    time = panel.calendar.shift(panel.starts[[series]], row)
+    return spell_time(panel.calendar.wall_times(time)[0])

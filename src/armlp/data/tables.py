@@ -36,6 +36,7 @@ def read_panel(
     target_columns: Sequence[str] | str | None = None,
     layout: str = "auto",
     freq: str | int | None = None,
+    usual_freq: str | int | None = None,
     known_covariates: Sequence[str] | str | None = None,
     past_covariates: Sequence[str] | str | None = None,
     static_covariates: Sequence[str] | str | None = None,
@@ -56,6 +57,7 @@ def read_panel(
             one vector series), or `auto`: long if there is an id column, otherwise wide, or vector if
             several targets are named.
         freq: Step of time, a pandas alias or an integer; None infers it.
+        usual_freq: What it is where every series has one row, from which nothing can be inferred; None refuses that.
         known_covariates: Columns that are known ahead, numbers or categories. With them, rows after the last value of
             a series are its future rows, which hold covariates only. An empty category is one of its own, as where a
             column of holidays names none.
@@ -94,7 +96,7 @@ def read_panel(
         is_long = id_column in opened.columns or id_column != "unique_id"
         layout = "long" if is_long else "vector" if len(wanted.targets) > 1 else "wide"
     table = TableRows(opened, wanted, layout, None if future is None else open_source(future))
-    planner = Planner(table, _survey(table), freq)
+    planner = Planner(table, _survey(table), freq, usual_freq)
     while True:
         try:
             return _warned(*_panel(table, planner, place, files, room))

@@ -91,7 +91,7 @@ def _covariate_sizes(data: SeriesDataModule) -> Choice:
     """What the network is told besides the series."""
     sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size}
     sizes = {role: columns for role, columns in sizes.items() if columns}
-    return Choice(sizes, "the data's" if sizes else "")
+    return Choice(sizes, "")
 
 
 def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
