@@ -8,6 +8,10 @@ class UserError(ValueError):
     what is needed, and gives the fix. The command line prints it without a traceback and exits with 2.
     """
 
+    def __init__(self, sentence: str) -> None:
+        # Names out of tables may hold line breaks, or what moves a terminal's cursor.
+        super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence))
+
 
 def one_line(error: Exception) -> str:
     """What an exception of a library says, short enough for the middle of a sentence."""

@@ -310,14 +310,6 @@ def test_a_bad_file_among_a_hundred_is_named(tmp_path: Path):
         read_panel(tmp_path)
 
 
-def test_files_of_two_time_zones_are_refused(tmp_path: Path):
-    table = long_table(1)
-    table.assign(ds=table["ds"].dt.tz_localize("UTC")).to_parquet(tmp_path / "a.parquet")
-    table.assign(unique_id="b", ds=table["ds"].dt.tz_localize("Asia/Tokyo")).to_parquet(tmp_path / "b.parquet")
-    with pytest.raises(UserError, match=r"b\.parquet: column 'ds' holds times in Asia/Tokyo, but before it came .*UTC"):
-        read_panel(tmp_path)
-
-
 def test_text_is_read_as_times_alike_in_all_parts(in_small_parts: None):
     # The first twelve days alone could as well be months.
     days = pd.date_range("2024-01-01", periods=40, freq="D")

@@ -139,17 +139,6 @@ def test_numbers_of_any_type_are_read(numbers: pd.Series) -> None:
     assert panel.values[:, 0].tolist() == [1, 0, 1]
 
 
-@pytest.mark.parametrize("missing", [None, float("nan"), pd.NA])
-def test_null_and_nan_are_missing(missing: Any) -> None:
-    values = pd.Series([1.0, 2.0, 3.0]).astype("Float64" if missing is pd.NA else "float64")
-    values[1] = missing
-    panel = read_panel(pd.DataFrame({"unique_id": "a", "ds": range(3), "y": values}))
-    assert panel.observed[:, 0].tolist() == [True, False, True]
-    if missing is not pd.NA:
-        polars = pl.DataFrame({"unique_id": "a", "ds": [0, 1], "y": [1.0, missing]})
-        assert read_panel(polars).observed[:, 0].tolist() == [True, False]
-
-
 @pytest.mark.parametrize(
     "spelling",
     ["%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M:%S+00:00", "%d %b %Y %H:%M", "%m/%d/%Y %H:%M"],
@@ -225,11 +214,6 @@ def test_a_csv_may_turn_to_fractions_after_its_first_block(tmp_path: Path) -> No
     lines = [f"a,{row},1" for row in range(150_000)] + ["a,150000,1.5"]
     (tmp_path / "late.csv").write_text("unique_id,ds,y\n" + "\n".join(lines))
     assert read_panel(tmp_path / "late.csv").values[-1].item() == 1.5
-
-
-def test_a_csv_may_be_separated_by_semicolons_and_begin_with_a_mark(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_bytes(b"\xef\xbb\xbfunique_id;ds;y\na;1;1\na;2;2\n")
-    assert read_panel(tmp_path / "table.csv").values[:, 0].tolist() == [1, 2]
 
 
 # The way back
@@ -405,13 +389,6 @@ def test_unknown_layouts_are_refused_with_the_known_ones() -> None:
     expect(error_of(long_table(), layout="broad"), "--data.layout 'broad'", "auto, long, wide, vector")
 
 
-def test_duplicates_are_named_and_counted() -> None:
-    table = long_table()
-    twice = pd.concat([table, table.iloc[[8, 9, 9]]])
-    expect(error_of(twice), "series 'b'", "2020-01-01 02:00:00", "3 such rows")
-    expect(error_of(table[["ds", "y"]]), "series 'y'", "--data.id_column")
-
-
 def test_missing_ids_and_times_are_named() -> None:
     table = long_table()
     expect(
@@ -431,23 +408,6 @@ def test_times_that_cannot_be_read_are_named() -> None:
     expect(error_of(huge), "'ds' holds integers beyond int64")
     late = pl.DataFrame({"unique_id": ["a"], "ds": [dt.datetime(9999, 1, 1)], "y": [1.0]})
     expect(error_of(late), "'ds'", "1678 to 2261")
-
-
-def test_text_in_a_target_is_named() -> None:
-    table = long_table().assign(y=lambda table: table.y.astype(str))
-    table.loc[7, "y"] = "1,5"
-    expect(error_of(table), "column 'y' holds text", "'1,5' (series 'b' at 2020-01-01 01:00:00)")
-    expect(error_of(table[:6][["ds", "y"]]), "column 'y' holds text", "'1.0'")
-    expect(error_of(table[:6][["ds"]]), "no column of numbers")
-
-
-def test_infinite_and_too_large_values_are_named() -> None:
-    table = long_table()
-    expect(
-        error_of(table.assign(y=table.y.where(table.index != 7, -np.inf))),
-        "'y' holds -inf (series 'b' at 2020-01-01 01",
-    )
-    expect(error_of(table.assign(y=table.y.where(table.index != 7, 1e39))), "1e+39 (series 'b'", "float32")
 
 
 def test_a_frequency_that_does_not_fit_is_refused_with_one_that_does() -> None:
@@ -484,13 +444,6 @@ def test_dates_written_as_numbers_are_refused(spelling: str) -> None:
 def test_a_few_gaps_are_no_cause_for_a_warning() -> None:
     read_panel(long_table(1, 400).drop(index=range(50, 250)))
     read_panel(pd.DataFrame({"unique_id": "a", "ds": [0, 1, 99], "y": 1.0}))
-
-
-def test_ids_that_name_nothing_are_refused() -> None:
-    table = long_table()
-    expect(error_of(table.assign(unique_id=table.y)), "'unique_id' holds Float64", "--data.id_column")
-    mixed = table.assign(unique_id=pd.Series(["a", 1] * 9, dtype=object))
-    expect(error_of(mixed), "'unique_id' holds values of different types")
 
 
 def test_columns_of_the_same_name_are_refused(tmp_path: Path) -> None:

@@ -75,7 +75,10 @@ def _spelled_times(instants: np.ndarray, timezone: str | None, style: TableStyle
     if isinstance(dtype, pa.DataType) and is_period(dtype):
         return spell_periods(instants, dtype)
     if instants.dtype.kind != "M":
-        return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
+        try:
+            return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
+        except pa.ArrowInvalid:
+            return pa.array(instants)  # the future is beyond the type that held the past
     times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))
     if isinstance(dtype, nw.Date):
         return times.cast(pa.date32())

@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from armlp.data.columns import Column
+from armlp.data.columns import Column, is_text
 from armlp.data.covariates import CovariateColumn
-from armlp.data.labels import Labels
+from armlp.data.labels import Labels, as_integers, looks_like_number
 
 
 class CovariateCoder:
@@ -21,6 +21,7 @@ class CovariateCoder:
         self.name, self.role = name, role
         self._labels = Labels()
         self._is_category: bool | None = None  # not known before the first part that has a type
+        self._is_text = False
         self._some_empty = False
 
     def read(self, column: Column) -> np.ndarray:
@@ -29,7 +30,7 @@ class CovariateCoder:
             self._some_empty = True
             return np.full(len(column.arrow), self._empty if self._is_category else np.nan)
         if self._is_category is None:
-            self._is_category = column.is_categorical
+            self._is_category, self._is_text = column.is_categorical, is_text(column.type)
         if not self._is_category:
             return column.values()
         if not column.is_categorical:
@@ -54,6 +55,12 @@ class CovariateCoder:
             return CovariateColumn(self.name, None)
         empty = ("",) if self._empty_is_one else ()
         return CovariateColumn(self.name, (*empty, *(str(label) for label in sorted(self._labels.found))))
+
+    @property
+    def may_be_numbers(self) -> bool:
+        """Whether the categories are text like `1,000` or `2.5`, which may be meant as numbers; integers are codes."""
+        labels = self._labels.found if self._is_text else []
+        return bool(labels) and all(map(looks_like_number, labels)) and as_integers(labels) is None
 
     def codes(self, numbers: np.ndarray) -> np.ndarray:
         """Places in the categories for the numbers that `read` gave; numbers that are no categories as they are."""

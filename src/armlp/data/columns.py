@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from armlp.data.labels import looks_like_number
 from armlp.data.times import SpelledTimes, TimesError, is_period, look_like_times, read_times
 from armlp.errors import UserError
 
@@ -31,14 +32,19 @@ class Column:
 
     def __init__(self, part: Part, name: str, option: str, row: Callable[[int], str] | None = None) -> None:
         import pyarrow as pa
+        import pyarrow.compute as pc
 
         self.name, self.table, self.option = name, part.name, option
         self.row: Callable[[int], str] = row or (lambda row: f"row {part.first + row + 1}")
         arrow = part.table.column(name).combine_chunks()
+        if pa.types.is_run_end_encoded(arrow.type):
+            arrow = pc.run_end_decode(arrow)
         self.type: pa.DataType = arrow.type
         if pa.types.is_dictionary(arrow.type):
             # The categories that do not occur, and their order, mean nothing here.
             arrow = arrow.cast(arrow.type.value_type)
+        if pa.types.is_string_view(arrow.type):
+            arrow = arrow.cast(pa.large_string())  # arrow compares no views
         self.arrow: pa.Array = arrow
 
     def error(self, found: str, needed: str) -> UserError:
@@ -81,10 +87,7 @@ class Column:
         import pyarrow.compute as pc
 
         if not self.is_numeric:
-            found, like_numbers = self._first_text()
-            may_be_symbols = self.option == "--data.target_columns" and self.is_text and not like_numbers
-            hint = ", or pass --data.symbols true if they are symbols" if may_be_symbols else ""
-            raise self.error(f"holds {found}", f"numbers{hint}")
+            raise self._no_numbers()
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
         numbers = np.asarray(wide.to_numpy(zero_copy_only=False), dtype=np.float64)
         # One pass tells that nothing is too large, as nearly always; nan compares as false.
@@ -160,22 +163,36 @@ class Column:
     @property
     def _kind(self) -> str:
         """The type of the column, for a message."""
-        known = str(table_type(self.type))
-        return str(self.type) if known == "Unknown" else known
+        import pyarrow as pa
 
-    def _first_text(self) -> tuple[str, bool]:
-        """The first value that is no number, for a message; and whether others are."""
+        kind = self.type
+        if pa.types.is_dictionary(kind):
+            return f"categories of {table_type(kind.value_type)}"
+        if is_period(kind):
+            return "periods"
+        known = str(table_type(kind))
+        return str(kind) if known == "Unknown" else known
+
+    def _no_numbers(self) -> UserError:
+        """The sentence about the first value that is no number."""
         import pandas as pd
 
+        is_target = self.option == "--data.target_columns"
         if not self.is_text:
-            return self._kind, False
+            return self.error(f"holds {self._kind}", "numbers" if is_target else "numbers, text or categories")
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
         filled = values[values.notna() & (values != "")]
         bad = filled[pd.to_numeric(filled, errors="coerce").isna()]
         first = bad if len(bad) else filled
         if not len(first):
-            return "empty text", False
-        return f"text, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", len(bad) < len(filled)
+            return self.error("holds empty text", "numbers")
+        what = "text" if len(bad) else "numbers as text"
+        needed = "numbers" if len(bad) else "numbers: convert the column"
+        if len(bad) and looks_like_number(first.iloc[0]):
+            needed = "numbers written like 1234.5"
+        elif is_target and len(bad) == len(filled):
+            needed = "numbers, or pass --data.symbols true if they are symbols"
+        return self.error(f"holds {what}, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", needed)
 
     def _refuse_missing(self, what: str) -> None:
         import pyarrow.compute as pc

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import glob
 import gzip
+import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import islice
+from itertools import dropwhile, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from armlp.data.labels import as_integers
@@ -19,14 +20,13 @@ from armlp.data.sources import Part, Source, parts
 from armlp.data.times import register_periods
 from armlp.errors import UserError, one_line
 
-if TYPE_CHECKING:
-    pass
-
-_CSV = (".csv", ".tsv", ".txt", ".csv.gz")
+_CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _PARQUET = (".parquet", ".pq")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 # A larger CSV file is streamed, by the types of its first block; a smaller one is read whole, by those of all rows.
 _STREAMED = 256 << 20
+# Lines of a CSV file that tell how it is written.
+_LOOKED_AT = 1000
 # What reading a broken file may raise; arrow's exceptions are ValueErrors, OSErrors or these.
 _BROKEN = (OSError, ValueError, EOFError, zlib.error, csv.Error, NotImplementedError)
 
@@ -81,32 +81,56 @@ def find_files(source: str) -> list[Path]:
     Raises:
         UserError: There are none.
     """
-    path = Path(source).expanduser()
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        # What begins with a dot or an underscore is by custom no data: stores, logs and marks of other programs.
-        found = sorted(
-            file
-            for file in path.rglob("*")
-            if file.name.lower().endswith(_PARQUET)
-            and file.is_file()
-            and not any(part.startswith((".", "_")) for part in file.relative_to(path).parts)
-        )
-        wanted = "Parquet files"
-    elif glob.has_magic(source):
-        matches = (Path(match) for match in glob.glob(str(path), recursive=True))
-        found = sorted(file for file in matches if file.name.lower().endswith(_PARQUET + _CSV) and file.is_file())
-        wanted = "CSV or Parquet files that match"
-    else:
-        raise UserError(f"{source} does not exist: {_likelier_path(path)}")
+    if not source:
+        raise UserError("The path of the source is empty: give that of a CSV or Parquet file.")
+    path, wanted, fix = Path(source).expanduser(), "CSV or Parquet files that match", "give a path with at least one"
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            wanted = "Parquet files"
+            files = _files_below(path)
+            found = [file for file in files if file.name.lower().endswith(_PARQUET)]
+            if any(file.name.lower().endswith(_CSV) for file in files):
+                fix = f"give those of CSV as {path / '*.csv'}"
+        elif glob.has_magic(source):
+            matches = (Path(match) for match in glob.glob(str(path), recursive=True))
+            found = sorted(file for file in matches if file.name.lower().endswith(_PARQUET + _CSV) and file.is_file())
+        elif path.exists():
+            raise UserError(f"{source} is no file that can be read twice: give a CSV or Parquet file.")
+        else:
+            raise UserError(f"{source} does not exist: {_likelier_path(path)}")
+    except OSError as error:
+        raise UserError(f"{source} cannot be read ({error.strerror}): give a path that may be.") from error
     if not found:
-        raise UserError(f"{source} holds no {wanted}: give a path with at least one.")
+        raise UserError(f"{source} holds no {wanted}: {fix}.")
     return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """The files in a folder and in those below it, in order.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=fail):
+        # What begins with a dot or an underscore is by custom no data: stores, logs and marks of other programs.
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        found += [Path(place, name) for name in names if not name.startswith((".", "_"))]
+    return sorted(file for file in found if file.is_file())
 
 
 def _likelier_path(path: Path) -> str:
     """What to give instead of a path that does not exist."""
+    if "://" in str(path) or re.match(r"\w+:/", str(path)):
+        return "give a path on this machine, with a copy of what is at that address."
+    if path.is_symlink():
+        return f"it is a link to {os.readlink(path)}, which is not there."
     if not path.parent.is_dir():
         return f"give a path in a folder that exists, which {path.parent} does not."
     near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=3)
@@ -148,7 +172,15 @@ def _opened(path: Path, partition: Mapping[str, Any]) -> _File:
             metadata = pq.read_metadata(path)
             return _File(path, tuple(metadata.schema.to_arrow_schema().names), partition, metadata.num_rows)
         if path.name.lower().endswith(_CSV):
-            return _File(path, _dialect(path).columns, partition, None)
+            columns = _dialect(path).columns
+            if len(columns) + len(partition) == 1:
+                raise UserError(
+                    f"{path} has one column, called '{columns[0]}': give a file that begins with the names of its "
+                    "columns, separated by commas, semicolons, tabs or bars."
+                )
+            return _File(path, columns, partition, None)
+    except UserError:
+        raise
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
@@ -191,20 +223,32 @@ class _Dialect(NamedTuple):
     columns: tuple[str, ...]
     delimiter: str
     decimal_point: str
+    has_rows: bool
 
 
 def _dialect(path: Path) -> _Dialect:
     """The header of a CSV file, what separates its columns, and how fractions are written in the first lines."""
     opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
-        first = list(islice(lines, 50))
+        first = list(islice(dropwhile(lambda line: not line.strip("\r\n"), lines), _LOOKED_AT))
+    if not first:
+        raise UserError(f"{path} is empty: give a CSV or Parquet file with a header and rows.")
     if "\0" in first[0]:
         raise ValueError("its first line is not text")
-    delimiter = "," if "," in first[0] else max("\t;|", key=first[0].count)
-    columns = tuple(next(csv.reader(first, delimiter=delimiter), []))
-    cells = [cell for row in csv.reader(first[1:], delimiter=delimiter) for cell in row]
-    comma = delimiter != "," and any(re.fullmatch(r"[+-]?\d+,\d+", cell.strip()) for cell in cells)
-    return _Dialect(columns, delimiter, "," if comma else ".")
+    delimiter = _delimiter(first)
+    columns, *rows = csv.reader(first, delimiter=delimiter)
+    cells = (cell.strip() for row in rows for cell in row)
+    comma = delimiter != "," and any(re.fullmatch(r"(?i)[+-]?\d*,\d+(e[+-]?\d+)?", cell) for cell in cells)
+    return _Dialect(tuple(columns), delimiter, "," if comma else ".", any(rows))
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """What separates columns: of what is as often in the first row as in the header, the most frequent."""
+    header, row = (re.sub(r'"[^"]*"', "", line) for line in (lines[0], (*lines, lines[0])[1]))
+    alike = [mark for mark in ",;\t|" if header.count(mark) == row.count(mark) > 0]
+    if alike:
+        return max(alike, key=header.count)
+    return "," if "," in header else max("\t;|", key=header.count)
 
 
 def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
@@ -213,6 +257,8 @@ def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: 
     from pyarrow import csv as arrow_csv
 
     dialect = _dialect(path)
+    if not dialect.has_rows:
+        return
     parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
     types = {column: pa.string() for column in columns if wanted[column] == "--data.id_column"}
     convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
@@ -246,4 +292,9 @@ def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     kind = "Parquet" if path.name.lower().endswith(_PARQUET) else "CSV"
-    return UserError(f"{path} cannot be read as {kind} ({one_line(error)}): give a whole {kind} file that may be read.")
+    fix = f"give a whole {kind} file that may be read"
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+        fix = "save it as text in UTF-8"
+    elif "Expected" in str(error) and "columns" in str(error):
+        fix = "give all rows as many cells as the header has, with quotes around what holds separators"
+    return UserError(f"{path} cannot be read as {kind} ({one_line(error)}): {fix}.")

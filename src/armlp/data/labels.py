@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
+# With thousands apart, a fraction after point or comma, and a unit.
+_NUMBER = re.compile(
+    r"(?i)[-+]?[$€£¥]? ?(?=[.,]?\d)(\d{1,3}([.,' _\u00a0\u202f]\d{3})+|\d*)([.,]\d+)?(e[-+]?\d+)? ?[%$€£¥]?"
+)
 
 
 class Labels:
@@ -50,3 +54,8 @@ def as_integers(labels: Sequence[str]) -> list[int] | None:
     if not all(_INTEGER.fullmatch(label) for label in labels):
         return None
     return [int(label) for label in labels]
+
+
+def looks_like_number(label: str) -> bool:
+    """Whether text could be a number to people, such as `1,000`, `2,5` or `5 %`."""
+    return _NUMBER.fullmatch(label.strip()) is not None

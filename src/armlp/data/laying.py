@@ -12,6 +12,7 @@ from armlp.data.planning import OffCalendar, Plan, duplicates
 from armlp.data.rows import Rows, TableRows
 from armlp.data.store import Store
 from armlp.data.survey import Groups
+from armlp.errors import UserError
 
 # What `observed` holds of a value while rows are laid; a gap of the table is 0.
 _SEEN, _MISSING, _CARRIED = 1, 2, 3
@@ -55,6 +56,8 @@ class Layer:
             if role in self.store.arrays:
                 self._fill(role, np.nan)
         self._lay(table, rows(), None)
+        if table.symbols is None:
+            self._refuse_tiny(table)
         levels = None if table.symbols is not None else self._levels()
         if levels is not None:
             self._fill("observed", 0)
@@ -133,6 +136,18 @@ class Layer:
             groups.reduce(np.fmin, self._low[:, channel], column)
             groups.reduce(np.fmax, self._high[:, channel], column)
             groups.reduce(np.fmax, self._loss[:, channel], loss[:, channel])
+
+    def _refuse_tiny(self, table: TableRows) -> None:
+        """Refuses series of values that float32 rounds to nothing."""
+        size = np.maximum(np.abs(self._low), np.abs(self._high))
+        tiny = np.argwhere((size > 0) & (size < np.finfo(np.float32).tiny))
+        if len(tiny):
+            series, channel = tiny[0]
+            raise UserError(
+                f"{table.table.name}: no value of series '{self.plan.ids[series]}' is larger than "
+                f"{size[series, channel]:g}, which float32 does not hold ({len(tiny)} such series in all): give values "
+                "in a smaller unit."
+            )
 
     def _levels(self) -> np.ndarray | None:
         """`[S, V]` what is to be taken from the values so that float32 holds the rest: about the first one, or 0."""

@@ -90,6 +90,11 @@ class Planner:
         order[self.ranks] = np.arange(len(order))
         numbers = order[survey.observed[order]]
         self._note_unobserved(numbers)
+        if as_text := self.table.numbers_as_categories:
+            self.notes.append(
+                f"{self.name}: covariates that hold numbers as text are taken for categories: {few(as_text)}; "
+                "convert them if they are meant as numbers, written like 1234.5."
+            )
         starts = calendar.count(self._times(survey.starts[numbers]))
         lengths, histories = (self._steps(numbers, starts, ends) for ends in (survey.ends, survey.history_ends))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -242,6 +247,8 @@ def duplicates(table: TableRows, series: str, time: str, count: int) -> UserErro
     fix = "keep one row of each"
     if table.layout != "long":
         fix += ", or name the column that says which series a row belongs to with --data.id_column"
+    if table.future is not None:
+        fix += f", and leave out of --data.future what {table.table.name} has"
     return UserError(
         f"{table.table.name}: series '{series}' has {time} more than once ({count} such rows in all): {fix}."
     )

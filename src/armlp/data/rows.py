@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +18,7 @@ from armlp.data.panel import TableStyle
 from armlp.data.sources import BATCH, Part, Source
 from armlp.data.symbols import SymbolCoder
 from armlp.data.times import SpelledTimes
-from armlp.data.wanted import Wanted, few, first_part, require, require_covariates, require_times
+from armlp.data.wanted import Wanted, first_part, require, settle
 from armlp.errors import UserError
 
 # Tables of so many rows are kept as they were read, instead of being read twice.
@@ -68,7 +67,11 @@ class TableRows:
         self._kept: list[Rows] | None = []
         self._complete = False
         self._types: dict[str, Any] = {}
-        self.wanted = self._settled(wanted)
+        self.wanted = settle(table, wanted, layout)
+        if layout != "long":
+            self._ids = Labels(self.wanted.targets if layout == "wide" else ["series"])
+        if future is not None:
+            require(future, self._columns_of_future(self.wanted), "--data.future")
         self._coders = {role: [CovariateCoder(name, role) for name in self.wanted.covariates[role]] for role in ROLES}
         self._spelled = self._spelled_times()
 
@@ -114,6 +117,11 @@ class TableRows:
         return {role: tuple(coder.column for coder in coders) for role, coders in self._coders.items()}
 
     @property
+    def numbers_as_categories(self) -> list[str]:
+        """The covariates whose categories may be meant as numbers."""
+        return [coder.name for coders in self._coders.values() for coder in coders if coder.may_be_numbers]
+
+    @property
     def num_series(self) -> int:
         """How many series have come so far."""
         return len(self._ids)
@@ -152,53 +160,18 @@ class TableRows:
         if self.layout != "long":
             return np.array(self._ids.found, dtype=object), np.arange(len(self._ids))
         found: list[Any] = self._ids.found
-        integers = as_integers(found) if self.table.is_text else None
-        labels = self._ids if integers is None else Labels(integers)
         kind = self._types[self.wanted.id_column]
-        kind = pa.int64() if integers is not None else kind.value_type if pa.types.is_dictionary(kind) else kind
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        integers = as_integers(found) if self.table.is_text and is_text(kind) else None
+        labels = self._ids if integers is None else Labels(integers)
         ranks = labels.ranks()
         order = np.empty_like(ranks)
         order[ranks] = np.arange(len(ranks))
-        ids = pa.array(labels.found, kind).to_numpy(zero_copy_only=False)
-        return ids[order], ranks
-
-    def _settled(self, wanted: Wanted) -> Wanted:
-        """What is wanted, with every column named; refuses a table that lacks one."""
-        table, name = self.table, self.table.name
-        if self.layout == "long":
-            targets = wanted.targets or ("y",)
-            require(table, (wanted.id_column,), "--data.id_column")
-            require_times(table, wanted.time_column)
-            require(table, targets, "--data.target_columns")
-            require_covariates(table, wanted, (wanted.id_column, wanted.time_column, *targets))
-        else:
-            require_times(table, wanted.time_column)
-            require(table, wanted.targets, "--data.target_columns")
-            require_covariates(table, wanted, (wanted.time_column, *wanted.targets))
-            if wanted.covariates["static"]:
-                raise UserError(
-                    f"--data.static_covariates: the {self.layout} layout of {name} has no column that tells series "
-                    "apart; give a long table, with a row per series and time."
-                )
-            others = (wanted.time_column, wanted.id_column, *wanted.covariate_names)
-            targets = wanted.targets or tuple(column for column in table.columns if column not in others)
-            if not wanted.targets and wanted.symbols is False:
-                # With the times, because there may be no other column.
-                options = dict.fromkeys(targets, "--data.target_columns")
-                part = first_part(table, {wanted.time_column: "--data.time_column", **options})
-                columns = [Column(part, target, "--data.target_columns") for target in targets]
-                targets = tuple(column.name for column in _numeric_columns(columns, name))
-            if self.layout == "wide":
-                targets = tuple(sorted(targets))
-            self._ids = Labels(targets if self.layout == "wide" else ["series"])
-        if self.layout != "wide" and self._symbols is not None and len(targets) > 1:
-            raise UserError(
-                f"--data.symbols takes one target column, but {few(targets)} were given: "
-                "name one of them with --data.target_columns."
-            )
-        if self.future is not None:
-            require(self.future, self._columns_of_future(wanted), "--data.future")
-        return replace(wanted, targets=targets)
+        try:
+            ids = pa.array(labels.found, kind if integers is None else pa.int64())
+        except pa.ArrowInvalid:
+            ids = pa.array(labels.found)  # later files may have wider integers than the first one
+        return ids.to_numpy(zero_copy_only=False)[order], ranks
 
     def _columns_of_future(self, wanted: Wanted) -> tuple[str, ...]:
         ids = (wanted.id_column,) if self.layout == "long" else ()
@@ -313,16 +286,3 @@ class TableRows:
                 f"{name}: column '{self.wanted.time_column}' holds {kind}, but before it came {self._time_kind}: "
                 "convert them to one kind and one time zone."
             )
-
-
-def _numeric_columns(columns: list[Column], name: str) -> list[Column]:
-    """The columns that can be series; says so if others are left out."""
-    numeric = [column for column in columns if column.is_numeric]
-    other = [column.name for column in columns if not column.is_numeric]
-    if not numeric:
-        for column in columns:
-            column.values()  # Says what the first one holds instead.
-        raise UserError(f"{name} has no column of numbers beside its times: give a table with at least one target.")
-    if other:
-        warnings.warn(f"{name}: columns that hold no numbers are left out: {few(other)}.", UserWarning, stacklevel=5)
-    return numeric

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from armlp.data.times import TimesError, times_of_objects
 from armlp.errors import UserError, one_line
@@ -15,6 +15,8 @@ from armlp.errors import UserError, one_line
 if TYPE_CHECKING:
     import narwhals as nw
     import pyarrow as pa
+
+_Computed = TypeVar("_Computed")
 
 # Rows that are read at a time: enough for vectors to pay, few enough not to weigh.
 BATCH = 1 << 18
@@ -56,74 +58,106 @@ class Source:
     is_text: bool = False
 
 
-def open_source(source: Any) -> Source:
+def open_source(source: Any, name: str = "the table") -> Source:
     """Find a table.
 
     Args:
         source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
             pandas, polars (lazy too) or pyarrow table or dataset.
+        name: What to call a table in memory.
 
     Raises:
         UserError: There is no such file, or it is no table.
     """
     from armlp.data.files import open_files
 
-    opened = open_files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else _open_memory(source)
-    name, count = Counter(opened.columns).most_common(1)[0] if opened.columns else ("", 0)
-    if count != 1:
-        found = f"{count} columns named '{name}'" if count else "no columns"
-        raise UserError(f"{opened.name} has {found}: give a table whose columns have different names.")
+    opened = open_files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else _open_memory(source, name)
+    if not opened.columns:
+        raise UserError(f"{opened.name} has no columns: give a table of times and values.")
+    twice, count = Counter(opened.columns).most_common(1)[0]
+    if count > 1:
+        raise UserError(f"{opened.name} has {count} columns named '{twice}': give each column a name of its own.")
     return opened
 
 
-def _open_memory(table: Any) -> Source:
+def _open_memory(table: Any, name: str) -> Source:
     import narwhals as nw
     import pandas as pd
+    import pyarrow as pa
     import pyarrow.dataset as ds
 
     if isinstance(table, ds.Dataset):
         return _open_dataset(table)
     if isinstance(table, pd.DataFrame):
         table = _flat(table)
+    elif isinstance(table, pa.RecordBatch):
+        table = pa.Table.from_batches([table])
     try:
         frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(table)
     except Exception as error:  # The libraries that narwhals speaks to each raise their own.
+        reason = "" if isinstance(error, TypeError) else f" ({one_line(error)})"
         raise UserError(
-            f"The source, of type {type(table).__name__}, cannot be read as a table "
-            f"({one_line(error)}): give a pandas, polars or pyarrow table, a path, or a data set's name."
+            f"The source, of type {type(table).__name__}, cannot be read as a table{reason}: give a pandas, polars or "
+            "pyarrow table, a path, or a data set's name."
         ) from error
-    columns = tuple(frame.collect_schema().names())
     library = str(frame.implementation.value)
     known = library in ("pandas", "polars")
     if isinstance(frame, nw.LazyFrame):
-        return Source("the table", columns, f"{library}-lazy" if known else "pyarrow", _lazy_reader(frame, known))
+        columns = _computed(name, lambda: tuple(frame.collect_schema().names()))
+        return Source(name, columns, f"{library}-lazy" if known else "pyarrow", _lazy_reader(frame, known, name))
+    columns = tuple(frame.columns)
     eager = frame
 
     @cache  # the table is read twice
-    def column(name: str, option: str) -> pa.ChunkedArray:
-        import pyarrow as pa
-
-        series = eager[name]
+    def column(column: str, option: str) -> pa.ChunkedArray:
+        series = eager[column]
+        native: Any = series.to_native()
+        if isinstance(getattr(native, "dtype", None), pd.SparseDtype):
+            series = nw.from_native(native.sparse.to_dense(), series_only=True)
         try:
             is_mixed = option == "--data.time_column" and series.dtype == nw.Object
             arrow = times_of_objects(series.to_numpy()) if is_mixed else series.to_arrow()
         except TimesError as error:
             raise UserError(
-                f"the table: column '{name}' holds {error.found}, but {option} needs {error.needed}."
+                f"{name}: column '{column}' holds {error.found}, but {option} needs {error.needed}."
             ) from error
-        except (pa.ArrowException, TypeError, ValueError) as error:
+        except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
             raise UserError(
-                f"the table: column '{name}' holds values of different types, but {option} needs one type."
+                f"{name}: column '{column}' holds {_unlike(native)}, but {option} needs numbers, text or times of one "
+                "type."
             ) from error
         return arrow if isinstance(arrow, pa.ChunkedArray) else pa.chunked_array([arrow])
 
     def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
-        import pyarrow as pa
-
         whole = pa.table({name: column(name, option) for name, option in wanted.items()})
-        yield from parts(whole, "the table", most)
+        yield from parts(whole, name, most)
 
-    return Source("the table", columns, library if known else "pyarrow", read, num_rows=len(eager))
+    return Source(name, columns, library if known else "pyarrow", read, num_rows=len(eager))
+
+
+def _unlike(values: Any) -> str:
+    """What keeps a column from being one of arrow: the first value of another type than the one before, or of none."""
+    import pandas as pd
+    import pyarrow as pa
+
+    if str(values.dtype) != "object":
+        return str(values.dtype)
+    first: tuple[int, Any] | None = None
+    for row, value in enumerate(values):
+        if pd.api.types.is_scalar(value) and pd.isna(value):
+            continue
+        first = first or (row, value)
+        if type(value) is not type(first[1]):
+            return f"values of different types, {_named(*first)} and {_named(row, value)}"
+        try:
+            pa.array([value])
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            return _named(row, value)
+    return "values of different types"
+
+
+def _named(row: int, value: Any) -> str:
+    return f"'{value}' ({type(value).__name__}, row {row + 1})"
 
 
 def _flat(table: Any) -> Any:
@@ -146,7 +180,24 @@ def _flat(table: Any) -> Any:
     return table
 
 
-def _lazy_reader(frame: nw.LazyFrame[Any], known: bool) -> Callable[[Mapping[str, str], int], Iterator[Part]]:
+def _computed(name: str, compute: Callable[[], _Computed]) -> _Computed:
+    """What a library computes of a table, of which files may be gone or broken, and expressions fail.
+
+    Raises:
+        UserError: It cannot be.
+    """
+    try:
+        return compute()
+    except Exception as error:  # of the library, or of the user's own functions in the table's expressions
+        reason = one_line(error) or type(error).__name__
+        raise UserError(
+            f"{name} cannot be read ({reason}): give one whose files are whole and alike and whose expressions work."
+        ) from error
+
+
+def _lazy_reader(
+    frame: nw.LazyFrame[Any], known: bool, name: str
+) -> Callable[[Mapping[str, str], int], Iterator[Part]]:
     """Reads a lazy table: of polars in its streaming engine, batch by batch where it can."""
 
     def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
@@ -154,11 +205,13 @@ def _lazy_reader(frame: nw.LazyFrame[Any], known: bool) -> Callable[[Mapping[str
         native: Any = selected.to_native()
         if hasattr(native, "collect_batches"):
             first = 0
-            for batch in native.collect_batches(chunk_size=most, maintain_order=True):
-                yield from parts(batch.to_arrow(), "the table", most, first)
+            batches = _computed(name, lambda: iter(native.collect_batches(chunk_size=most, maintain_order=True)))
+            while (batch := _computed(name, lambda: next(batches, None))) is not None:
+                yield from parts(_computed(name, batch.to_arrow), name, most, first)
                 first += len(batch)
         else:
-            yield from parts(selected.collect(backend=None if known else "pyarrow").to_arrow(), "the table", most)
+            backend: Any = None if known else "pyarrow"
+            yield from parts(_computed(name, lambda: selected.collect(backend=backend).to_arrow()), name, most)
 
     return read
 
@@ -167,18 +220,18 @@ def _open_dataset(dataset: Any) -> Source:
     """A pyarrow dataset, which is read as it streams."""
     import pyarrow as pa
 
+    name = "The dataset"
+
     def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
         first = 0
-        try:
-            for batch in dataset.to_batches(columns=list(wanted), batch_size=most):
-                yield Part("the dataset", first, pa.Table.from_batches([batch]))
-                first += len(batch)
-        except (OSError, pa.ArrowException) as error:
-            raise UserError(
-                f"The dataset cannot be read ({one_line(error)}): give one whose files are whole."
-            ) from error
+        batches = _computed(name, lambda: iter(dataset.to_batches(columns=list(wanted), batch_size=most)))
+        while (batch := _computed(name, lambda: next(batches, None))) is not None:
+            yield Part("the dataset", first, pa.Table.from_batches([batch]))
+            first += len(batch)
 
-    return Source("the dataset", tuple(dataset.schema.names), "pyarrow", read, num_rows=dataset.count_rows())
+    return Source(
+        "the dataset", tuple(dataset.schema.names), "pyarrow", read, num_rows=_computed(name, dataset.count_rows)
+    )
 
 
 def parts(table: pa.Table, name: str, most: int, first: int = 0) -> Iterator[Part]:

@@ -95,7 +95,9 @@ def read_panel(
         # An id column that was named is wanted; only the default one may be absent.
         is_long = id_column in opened.columns or id_column != "unique_id"
         layout = "long" if is_long else "vector" if len(wanted.targets) > 1 else "wide"
-    table = TableRows(opened, wanted, layout, None if future is None else open_source(future))
+    table = TableRows(
+        opened, wanted, layout, None if future is None else open_source(future, "the table of --data.future")
+    )
     planner = Planner(table, _survey(table), freq, usual_freq)
     while True:
         try:

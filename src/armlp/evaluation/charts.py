@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -97,6 +99,14 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     axis.margins(x=0.01)
 
 
+@contextmanager
+def any_letters() -> Iterator[None]:
+    """Lets figures be drawn whose names have letters that the font lacks: boxes stand for them, without a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
 def save_chart(figure: Figure, path: str) -> None:
     """Writes a figure as a picture.
 
@@ -104,7 +114,8 @@ def save_chart(figure: Figure, path: str) -> None:
         UserError: The file cannot be written.
     """
     try:
-        figure.savefig(path)
+        with any_letters():
+            figure.savefig(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
 

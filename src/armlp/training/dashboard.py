@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.windows import Windows
 from armlp.evaluation.backtest import MODEL
-from armlp.evaluation.charts import fan_charts, series_fan
+from armlp.evaluation.charts import any_letters, fan_charts, series_fan
 from armlp.training.defaults import MONITOR, log_interval
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import explained
@@ -84,7 +84,8 @@ class Dashboard(Callback):
             batch.series[:_CHARTS].tolist(), batch.origin[:_CHARTS].tolist(), outputs[:_CHARTS].cpu(), strict=True
         )
         fans = [series_fan(data.panel, *forecast, data.season_length, 3 * data.horizon) for forecast in first]
-        logger.experiment.add_figure("val/forecast", fan_charts(fans), trainer.global_step)
+        with any_letters():
+            logger.experiment.add_figure("val/forecast", fan_charts(fans), trainer.global_step)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again, and remembers the metrics of the best validation."""
