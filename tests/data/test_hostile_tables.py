@@ -681,6 +681,25 @@ def test_a_table_without_columns_is_refused(make: Callable[[], Any]):
     assert said_of(make()) == "the table has no columns: give a table of times and values."
 
 
+def test_times_under_another_name_are_found_beside_columns_that_cannot_be_read():
+    table = table_of([1, 2, 3]).rename(columns={"ds": "when"}).assign(when=pd.date_range("2024", periods=3))
+    assert (
+        said_of(table) == "the table has no column 'ds': column 'when' looks like times; pass --data.time_column when."
+    )
+    assert said_of(table.assign(junk=pd.Series([1, "x", []], dtype=object))) == (
+        "the table has no column 'ds': its columns are 'unique_id', 'when', 'y', 'junk'; name one of them with "
+        "--data.time_column."
+    )
+
+
+def test_times_in_an_index_without_a_name_are_found():
+    table = pd.DataFrame({1: [1.0, 2.0, 3.0]}, index=pd.date_range("2024-01-01", periods=3))
+    said = "the table has no column 'ds': column 'index' looks like times; pass --data.time_column index."
+    assert said_of(table) == said
+    options: Any = {"time_column": "index", "target_columns": [1]}
+    assert series_of(read_panel(table, **options)) == {"1": [1, 2, 3]}
+
+
 # The future in a table of its own
 
 
