@@ -326,12 +326,9 @@ def test_columns_named_like_output_columns_are_covariates_targets_or_series(tmp_
     table = table_of(rng.random(30)).assign(**{name: rng.random(30) for name in names})
     outputs = ["unique_id", "ds", "armlp", "armlp-lo-80", "armlp-hi-80", "armlp-lo-95", "armlp-hi-95"]
     assert list(forecast_of(table, tmp_path, past_covariates=names).columns) == outputs
-    forecast = forecast_of(table, tmp_path, target_columns="cutoff")
-    assert list(forecast.columns) == outputs
+    assert list(forecast_of(table, tmp_path, target_columns="cutoff").columns) == outputs
     wide = table[["ds", *names]]
-    assert {name: values for name, values in series_of(read_panel(wide)).items()} == {
-        name: pytest.approx(wide[name].tolist()) for name in names
-    }
+    assert series_of(read_panel(wide)) == {name: pytest.approx(wide[name].tolist()) for name in names}
     assert forecast_of(wide, tmp_path)["unique_id"].unique().tolist() == sorted(names)
 
 
@@ -380,16 +377,20 @@ def test_hostile_ids_stay_names_in_tables_files_forecasts_and_charts(program: An
     table.to_parquet("t.parquet")
     for source in (table, pl.from_pandas(table), "t.csv", "t.parquet"):
         assert series_of(read_panel(source)) == expected
-    source = table.assign(ds=pd.Timestamp("2024-01-01") + pd.to_timedelta(table["ds"], unit="h"))
-    before = source["unique_id"].unique()
-    for place in range(0, len(before), 4):
-        some = source[source["unique_id"].isin(before[place : place + 4])]
-        some.to_parquet("some.parquet")
-        program(
-            "predict", "--ckpt_path", trained.best, "--data.source=some.parquet", "--forecast.output=f.parquet",
-            "--forecast.plot=f.png",
-        )  # fmt: skip
-        assert set(pd.read_parquet("f.parquet")["unique_id"]) == set(before[place : place + 4])
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(table["ds"], unit="h")
+    drawn = [
+        "../../etc/passwd",
+        "a\nb",
+        "\x1b[31mred",
+        "ü漢🙂",
+        "$x_{",
+        "." * 300,
+    ]  # a file has no more than six charts
+    for some in (drawn, [name for name in HOSTILE_IDS if name not in drawn]):
+        table.assign(ds=times)[table["unique_id"].isin(some)].to_parquet("some.parquet")
+        options = ("--data.source=some.parquet", "--forecast.output=f.parquet", "--forecast.plot=f.png")
+        program("predict", "--ckpt_path", trained.best, *options)
+        assert set(pd.read_parquet("f.parquet")["unique_id"]) == set(some)
     assert sorted(os.listdir()) == ["f.parquet", "f.png", "some.parquet", "t.csv", "t.parquet"]
 
 
