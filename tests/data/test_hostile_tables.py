@@ -326,12 +326,9 @@ def test_columns_named_like_output_columns_are_covariates_targets_or_series(tmp_
     table = table_of(rng.random(30)).assign(**{name: rng.random(30) for name in names})
     outputs = ["unique_id", "ds", "armlp", "armlp-lo-80", "armlp-hi-80", "armlp-lo-95", "armlp-hi-95"]
     assert list(forecast_of(table, tmp_path, past_covariates=names).columns) == outputs
-    forecast = forecast_of(table, tmp_path, target_columns="cutoff")
-    assert list(forecast.columns) == outputs
+    assert list(forecast_of(table, tmp_path, target_columns="cutoff").columns) == outputs
     wide = table[["ds", *names]]
-    assert {name: values for name, values in series_of(read_panel(wide)).items()} == {
-        name: pytest.approx(wide[name].tolist()) for name in names
-    }
+    assert series_of(read_panel(wide)) == {name: pytest.approx(wide[name].tolist()) for name in names}
     assert forecast_of(wide, tmp_path)["unique_id"].unique().tolist() == sorted(names)
 
 
@@ -380,16 +377,20 @@ def test_hostile_ids_stay_names_in_tables_files_forecasts_and_charts(program: An
     table.to_parquet("t.parquet")
     for source in (table, pl.from_pandas(table), "t.csv", "t.parquet"):
         assert series_of(read_panel(source)) == expected
-    source = table.assign(ds=pd.Timestamp("2024-01-01") + pd.to_timedelta(table["ds"], unit="h"))
-    before = source["unique_id"].unique()
-    for place in range(0, len(before), 4):
-        some = source[source["unique_id"].isin(before[place : place + 4])]
-        some.to_parquet("some.parquet")
-        program(
-            "predict", "--ckpt_path", trained.best, "--data.source=some.parquet", "--forecast.output=f.parquet",
-            "--forecast.plot=f.png",
-        )  # fmt: skip
-        assert set(pd.read_parquet("f.parquet")["unique_id"]) == set(before[place : place + 4])
+    times = pd.Timestamp("2024-01-01") + pd.to_timedelta(table["ds"], unit="h")
+    drawn = [
+        "../../etc/passwd",
+        "a\nb",
+        "\x1b[31mred",
+        "ü漢🙂",
+        "$x_{",
+        "." * 300,
+    ]  # a file has no more than six charts
+    for some in (drawn, [name for name in HOSTILE_IDS if name not in drawn]):
+        table.assign(ds=times)[table["unique_id"].isin(some)].to_parquet("some.parquet")
+        options = ("--data.source=some.parquet", "--forecast.output=f.parquet", "--forecast.plot=f.png")
+        program("predict", "--ckpt_path", trained.best, *options)
+        assert set(pd.read_parquet("f.parquet")["unique_id"]) == set(some)
     assert sorted(os.listdir()) == ["f.parquet", "f.png", "some.parquet", "t.csv", "t.parquet"]
 
 
@@ -679,6 +680,25 @@ def test_what_is_no_table_is_refused_by_its_type(source: Any):
 @pytest.mark.parametrize("make", [pd.DataFrame, pl.DataFrame, pl.LazyFrame, lambda: pa.table({})])
 def test_a_table_without_columns_is_refused(make: Callable[[], Any]):
     assert said_of(make()) == "the table has no columns: give a table of times and values."
+
+
+def test_times_under_another_name_are_found_beside_columns_that_cannot_be_read():
+    table = table_of([1, 2, 3]).rename(columns={"ds": "when"}).assign(when=pd.date_range("2024", periods=3))
+    assert (
+        said_of(table) == "the table has no column 'ds': column 'when' looks like times; pass --data.time_column when."
+    )
+    assert said_of(table.assign(junk=pd.Series([1, "x", []], dtype=object))) == (
+        "the table has no column 'ds': its columns are 'unique_id', 'when', 'y', 'junk'; name one of them with "
+        "--data.time_column."
+    )
+
+
+def test_times_in_an_index_without_a_name_are_found():
+    table = pd.DataFrame({1: [1.0, 2.0, 3.0]}, index=pd.date_range("2024-01-01", periods=3))
+    said = "the table has no column 'ds': column 'index' looks like times; pass --data.time_column index."
+    assert said_of(table) == said
+    options: Any = {"time_column": "index", "target_columns": [1]}
+    assert series_of(read_panel(table, **options)) == {"1": [1, 2, 3]}
 
 
 # The future in a table of its own

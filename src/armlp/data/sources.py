@@ -175,6 +175,8 @@ def _flat(table: Any) -> Any:
     ]
     if levels:
         table = table.reset_index(level=levels)
+    elif isinstance(table.index, (pd.DatetimeIndex, pd.PeriodIndex)) and table.index.name is None:
+        table = table.rename_axis("index").reset_index() if "index" not in table.columns else table
     if not all(isinstance(column, str) for column in table.columns):
         table = table.rename(columns=str)
     return table

@@ -76,6 +76,7 @@ def read_panel(
     room = room_for_panel(None if memory_budget is None else parse_bytes(memory_budget))
     given = (known_covariates, past_covariates, static_covariates)
     covariates = {role: _names(columns) for role, columns in zip(ROLES, given, strict=True)}
+    id_column, time_column = str(id_column), str(time_column)  # numbers may name columns of pandas
     wanted = Wanted(id_column, time_column, _names(target_columns), covariates, symbols)
     if future is not None and not covariates["known"]:
         raise UserError("--data.future: there are no covariates to know ahead; name them with --data.known_covariates.")
@@ -107,7 +108,7 @@ def read_panel(
 
 
 def _names(columns: Sequence[str] | str | None) -> tuple[str, ...]:
-    return (columns,) if isinstance(columns, str) else tuple(columns or ())
+    return (columns,) if isinstance(columns, str) else tuple(map(str, columns or ()))
 
 
 def _warned(panel: Panel, notes: Sequence[str]) -> Panel:

@@ -177,7 +177,10 @@ def require_times(table: Source, column: str) -> None:
     if column in table.columns:
         return
     option = "--data.time_column"
-    part = first_part(table, dict.fromkeys(table.columns, option))
+    try:
+        part = first_part(table, dict.fromkeys(table.columns, option))
+    except UserError:  # about a column of which nobody asked
+        require(table, (column,), option)
     candidates = [name for name in table.columns if Column(part, name, option).looks_like_times]
     if len(candidates) != 1:
         require(table, (column,), option)
