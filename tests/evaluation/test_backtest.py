@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from armlp.data.windows import OriginLoader, Split
-from armlp.evaluation.backtest import BASELINE, MODEL, Scoreboard
+from armlp.evaluation.backtest import BASELINE, DRIFT, MODEL, NAIVE2, RIDGE, Scoreboard
 from armlp.evaluation.baselines import naive_error, seasonal_naive
 
 HORIZON, SEASON = 4, 3
@@ -106,7 +106,7 @@ def test_scores_by_lead_average_to_the_whole_where_everything_is_observed(make_p
     board = scored(panel, lambda batch: 0.5 * batch.target[:, None])
     for metric in ("mae", "mase", "crps"):
         by_lead = board.by_lead(metric)
-        assert set(by_lead) == {MODEL, BASELINE}
+        assert set(by_lead) == {MODEL, BASELINE, NAIVE2, DRIFT, RIDGE}
         for name, leads in by_lead.items():
             assert leads.shape == (HORIZON,)
             assert leads.mean().item() == pytest.approx(board.summary()[name][metric], rel=1e-5)

@@ -14,11 +14,11 @@ from armlp.evaluation.metrics import (
     ErrorRate,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
+    Paths,
     ScaledCRPS,
     SymmetricMAPE,
     crps,
     energy_score,
-    median,
 )
 
 HORIZON = 5
@@ -180,14 +180,14 @@ def test_the_score_of_a_perfect_forecast_is_zero():
 @settings(max_examples=60, deadline=None)
 def test_crps_equals_the_double_loop_over_pairs(paths, truth):
     score = ContinuousRankedProbabilityScore(1).score(
-        torch.tensor(paths).double().view(1, -1, 1), torch.tensor([[truth]]).double(), torch.ones(1, 1)
+        Paths(torch.tensor(paths).double().view(1, -1, 1)), torch.tensor([[truth]]).double(), torch.ones(1, 1)
     )
     assert score.item() == pytest.approx(naive_crps(paths, truth), abs=1e-9)
 
 
 def test_crps_of_one_path_is_its_absolute_error():
     paths, truth, _, unit = random_batch(paths=1)
-    assert ContinuousRankedProbabilityScore(HORIZON).score(paths, truth, unit).equal((paths[:, 0] - truth).abs())
+    assert ContinuousRankedProbabilityScore(HORIZON).score(Paths(paths), truth, unit).equal((paths[:, 0] - truth).abs())
 
 
 def test_crps_is_fair_to_few_paths():
@@ -205,14 +205,14 @@ def test_crps_does_not_drown_in_the_level_of_the_data():
     generator = torch.Generator().manual_seed(0)
     steps = torch.randint(-8, 8, (1, 200, 4), generator=generator).float()  # exact in float32 at this level
     score = ContinuousRankedProbabilityScore(4).score
-    low, high = (score(steps + level, torch.full((1, 4), level), torch.ones(1, 1)) for level in (0.0, 1e6))
+    low, high = (score(Paths(steps + level), torch.full((1, 4), level), torch.ones(1, 1)) for level in (0.0, 1e6))
     assert torch.allclose(low, high, rtol=1e-4)
 
 
 def test_smape_is_zero_where_forecast_and_truth_are_zero_and_200_where_one_of_them_is():
     paths = torch.tensor([[[0.0, 0.0, 5.0, 1.0]]])
     truth = torch.tensor([[0.0, 3.0, 0.0, 3.0]])
-    score = SymmetricMAPE(4).score(paths, truth, torch.ones(1, 1))
+    score = SymmetricMAPE(4).score(Paths(paths), truth, torch.ones(1, 1))
     assert score.tolist() == [[0, 200, 200, 100]]
 
 
@@ -229,7 +229,7 @@ def test_coverage_of_the_true_distribution_is_its_level(level):
 def test_coverage_counts_the_ends_of_the_interval():
     paths = torch.arange(11.0).view(1, 11, 1).expand(1, 11, 4)  # the 80% interval is 1..9
     truth = torch.tensor([[1.01, 8.99, 0.99, 9.01]])
-    score = Coverage(4, 80).score(paths, truth, torch.ones(1, 1))
+    score = Coverage(4, 80).score(Paths(paths), truth, torch.ones(1, 1))
     assert score.tolist() == [[1, 1, 0, 0]]
 
 
@@ -237,13 +237,13 @@ def test_coverage_counts_the_ends_of_the_interval():
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_point_forecast_is_the_median_of_the_paths(paths, channels):
     drawn = random_batch(paths=paths, channels=channels)[0]
-    assert np.allclose(median(drawn), np.median(drawn, axis=1))
+    assert np.allclose(Paths(drawn).median(), np.median(drawn, axis=1))
 
 
 def test_scaled_crps_is_crps_in_units_of_the_naive_error():
     paths, truth, unit = torch.randn(4, 7, 3), torch.randn(4, 3), torch.tensor([[1.0], [2.0], [4.0], [torch.nan]])
-    score = ScaledCRPS(3).score(paths, truth, unit)
-    assert score[:3].equal(ContinuousRankedProbabilityScore(3).score(paths, truth, unit)[:3] / unit[:3])
+    score = ScaledCRPS(3).score(Paths(paths), truth, unit)
+    assert score[:3].equal(ContinuousRankedProbabilityScore(3).score(Paths(paths), truth, unit)[:3] / unit[:3])
     assert score[3].isnan().all()
 
 

@@ -1,4 +1,4 @@
-"""Baselines: what a forecast has to beat."""
+"""The seasonal naive and the drift, and the unit of scaled errors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,47 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
     Returns:
         `[B, H(, V)]`, data units.
     """
+    values = last_season(panel, series, origin, horizon, season_length)
+    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+
+
+def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
+    """The same `[B, H, V]` on the scale of the store, where a series with a level lacks it."""
     step = torch.arange(horizon, device=origin.device) % season_length
     row = origin[:, None] - season_length + step
     # Where there is no whole season yet, the last value.
     row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
-    values = panel.read(panel.values, panel.offsets[series, None] + row)
+    return panel.read(panel.values, panel.offsets[series, None] + row)
+
+
+def drift(panel: Panel, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
+    """The line through the first and the last value before the origin, prolonged.
+
+    Args:
+        panel: The flat store; where a value is missing it holds the last observed one.
+        series: `[B]` int64.
+        origin: `[B]` int64 row of the first value to forecast; after a single value it stays.
+        horizon: `H`.
+
+    Returns:
+        `[B, H(, V)]`, data units.
+    """
+    begin = panel.offsets[series]
+    first, last = (panel.read(panel.values, row).double() for row in (begin, begin + origin - 1))
+    slope = (last - first) / (origin - 1).clamp(min=1)[:, None]
+    lead = torch.arange(1, horizon + 1, device=origin.device)
+    values = last[:, None] + lead[:, None] * slope[:, None]
     return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
 
 
-def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
-    """Mean absolute error of the seasonal naive forecast one season ahead, inside each series' first rows.
-
-    This is the unit of the mean absolute scaled error.
+def naive_error(panel: Panel, ends: Tensor, season_length: int, power: int = 1) -> Tensor:
+    """Error of the seasonal naive forecast one season ahead, inside each series' first rows: the unit of scaled errors.
 
     Args:
         panel: The flat store.
         ends: `[S]` int64 row at which each series' rows end.
         season_length: Steps in a season.
+        power: 1 for the mean absolute error, the unit of MASE; 2 for the root mean squared error, that of RMSSE.
 
     Returns:
         `[S(, V)]` float64, data units; nan where a series is too short or never changes.
@@ -55,8 +79,8 @@ def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
         compared = (place >= season_length) & (place < ends[series])
         both = panel.observed[rows] & panel.observed[earlier] & compared[:, None]
         errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0)
-        total.index_add_(0, series, errors.double())
+        total.index_add_(0, series, errors.double() ** power)
         count.index_add_(0, series, both.double())
-    mean = total / count
+    mean = (total / count) ** (1 / power)
     mean = torch.where(mean > 0, mean, torch.nan)
     return mean[:, 0] if shape[1] == 1 else mean
