@@ -113,12 +113,12 @@ def seasonal_indices(rows: list[Tensor], season_length: int) -> tuple[Tensor, Te
 def _is_seasonal(values: Tensor, inside: Tensor, season_length: int) -> Tensor:
     """Whether the autocorrelation of each row at the season differs from zero at 90%, `[rows]` bool."""
     length = inside.sum(1, keepdim=True)
-    size = torch.where(inside, values, 0.0).abs().amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
-    scaled = torch.where(inside, values / size, 0.0)
-    centred = torch.where(inside, scaled - scaled.sum(1, keepdim=True) / length, 0.0)
+    centred = torch.where(inside, values - values[:, :1], 0.0)  # first, because a level would drown what varies
+    centred = centred / centred.abs().amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    centred = torch.where(inside, centred - centred.sum(1, keepdim=True) / length, 0.0)
     power = torch.fft.rfft(centred, n=values.shape[1] + season_length).abs().square()
     products = torch.fft.irfft(power, n=values.shape[1] + season_length)[:, : season_length + 1]
-    varies = products[:, 0] > 1e-12 * length[:, 0]
+    varies = products[:, 0] > 1e-6  # a quarter at least where any value is not the first
     correlation = products[:, 1:] / torch.where(varies, products[:, 0], 1.0)[:, None]
     limit = _CRITICAL * ((1 + 2 * correlation[:, :-1].square().sum(1)) / length[:, 0]).sqrt()
     return varies & (correlation[:, -1].abs() > limit)

@@ -94,7 +94,8 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
         if unit is None or not len(truth):
             return
         score = self.score(forecast, truth, unit)
-        counted = ~unit.isnan() & (True if observed is None else observed)
+        counted = ~(unit + torch.zeros_like(truth)).isnan()
+        counted = counted if observed is None else counted & observed
         number = counted.sum(1)
         root = (torch.where(counted, score, 0.0).sum(1) / number.clamp(min=1)).sqrt()
         self.roots = self.roots + root.sum()
