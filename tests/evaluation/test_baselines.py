@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel
-from armlp.evaluation.baselines import Naive2, RidgeAR, drift, naive_error, seasonal_naive
+from armlp.evaluation.baselines import Naive2, RidgeAR, drift, naive_error, naive_errors, seasonal_naive
 from armlp.evaluation.metrics import MeanAbsoluteScaledError, SymmetricMAPE
 
 BLOCKS = Panel.blocks
@@ -104,7 +104,7 @@ def test_the_unit_looks_at_rows_before_the_end_only(make_panel):
 @properties
 def test_the_unit_of_squared_errors_is_their_root_mean(make_panel, lengths, held, season):
     panel = make_panel(lengths)
-    unit = naive_error(panel, panel.lengths - held, season, power=2)
+    unit = naive_errors(panel, panel.lengths - held, season)[1]
     for index, length in enumerate(lengths):
         values = panel.series(index)[: max(0, min(length, length - held)), 0].double()
         squares = (values[season:] - values[:-season]).square()

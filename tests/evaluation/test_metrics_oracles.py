@@ -8,7 +8,7 @@ from scipy import integrate, stats
 from utilsforecast import losses
 
 import armlp
-from armlp.evaluation.baselines import naive_error
+from armlp.evaluation.baselines import naive_errors
 from armlp.model.distributions import Laplace, NegativeBinomial, Normal, NormalMixture, Poisson, StudentT
 
 SERIES, PATHS, HORIZON, SEASON = 4, 40, 6, 3
@@ -32,7 +32,7 @@ def forecasts(make_panel):
         pd.DataFrame({"unique_id": name, "ds": range(int(end)), "y": panel.series(index)[: int(end), 0].numpy()})
         for index, (name, end) in enumerate(zip(ids, ends, strict=True))
     )
-    units = [naive_error(panel, ends, SEASON, power)[:, None] for power in (1, 2)]
+    units = [unit[:, None] for unit in naive_errors(panel, ends, SEASON)]
     return table, train, paths, truth, units
 
 

@@ -11,7 +11,7 @@ from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
-from armlp.evaluation.baselines import Naive2, RidgeAR, drift, naive_error, seasonal_naive
+from armlp.evaluation.baselines import Naive2, RidgeAR, drift, naive_errors, seasonal_naive
 from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
@@ -50,8 +50,7 @@ class Scoreboard:
         self.ends = ends
         self.horizon = horizon
         self.season_length = season_length
-        self.unit = naive_error(panel, ends, season_length)
-        self.root_unit = naive_error(panel, ends, season_length, power=2)
+        self.unit, self.root_unit = naive_errors(panel, ends, season_length)
         self._naive2 = Naive2(panel, ends, season_length)
         self._ridge: RidgeAR | None = None  # until the first windows say how long a context is
         names = [BASELINE] if panel.symbols else [BASELINE, NAIVE2, DRIFT, RIDGE]
@@ -90,12 +89,10 @@ class Scoreboard:
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
         target = self.panel.in_data_units(series, target)
         forecasts = {MODEL: paths}
-        if self._passed >= self._compared:
-            forecasts |= (
-                self._baselines(series, origin, windows.context.shape[1])
-                if len(series)
-                else dict.fromkeys(self.boards, paths)
-            )
+        if not len(series):  # the last batch of a process that has fewer than the others
+            forecasts = dict.fromkeys(self.boards, paths)
+        elif self._passed >= self._compared:
+            forecasts |= self._baselines(series, origin, windows.context.shape[1])
         self._passed += len(series)
         self._compared = max(self._compared, self._passed)
         units = self.unit[series][:, None], self.root_unit[series][:, None]

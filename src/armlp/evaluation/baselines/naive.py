@@ -54,33 +54,37 @@ def drift(panel: Panel, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
     return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
 
 
-def naive_error(panel: Panel, ends: Tensor, season_length: int, power: int = 1) -> Tensor:
-    """Error of the seasonal naive forecast one season ahead, inside each series' first rows: the unit of scaled errors.
+def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
+    """The first of `naive_errors`: the unit of the mean absolute scaled error."""
+    return naive_errors(panel, ends, season_length)[0]
+
+
+def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor, Tensor]:
+    """Errors of the seasonal naive forecast one season ahead, inside each series' first rows.
 
     Args:
         panel: The flat store.
         ends: `[S]` int64 row at which each series' rows end.
         season_length: Steps in a season.
-        power: 1 for the mean absolute error, the unit of MASE; 2 for the root mean squared error, that of RMSSE.
 
     Returns:
-        `[S(, V)]` float64, data units; nan where a series is too short or never changes.
+        The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S(, V)]`
+        float64 each, data units; nan where a series is too short or never changes.
 
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
     https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
     shape = (len(panel), panel.values.shape[1])
-    total = panel.values.new_zeros(shape, dtype=torch.float64)
-    count = torch.zeros_like(total)
+    total, squares, count = (panel.values.new_zeros(shape, dtype=torch.float64) for _ in range(3))
     for block in panel.blocks():
         rows = slice(max(block.start, season_length), max(block.stop, season_length))
         earlier = slice(rows.start - season_length, rows.stop - season_length)
         series, place = panel.places(rows)
         compared = (place >= season_length) & (place < ends[series])
         both = panel.observed[rows] & panel.observed[earlier] & compared[:, None]
-        errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0)
-        total.index_add_(0, series, errors.double() ** power)
-        count.index_add_(0, series, both.double())
-    mean = (total / count) ** (1 / power)
-    mean = torch.where(mean > 0, mean, torch.nan)
-    return mean[:, 0] if shape[1] == 1 else mean
+        errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0).double()
+        for sums, part in ((total, errors), (squares, errors.square()), (count, both.double())):
+            sums.index_add_(0, series, part)
+    means = (torch.where(total > 0, mean, torch.nan) for mean in (total / count, (squares / count).sqrt()))
+    absolute, root = (mean[:, 0] if shape[1] == 1 else mean for mean in means)
+    return absolute, root
