@@ -93,7 +93,7 @@ def test_training_forecasts_and_scores_are_finite(head: str, scaler: str, what: 
                 assert forecast.median(0).values.abs().max() <= 30 * (largest or 1)
     scores = board.summary()[MODEL]
     # A constant has no naive error to measure by.
-    unmeasured = {"mase", "scaled_crps", "skill"} if what == "constant" else set()
+    unmeasured = {"mase", "rmsse", "scaled_crps", "skill", "owa"} if what == "constant" else set()
     assert {name for name, score in scores.items() if not np.isfinite(score)} == unmeasured
 
 
@@ -135,9 +135,9 @@ def test_scores_in_units_of_the_series_do_not_depend_on_its_size(size: float, ma
         for windows in OriginLoader(panel, *split.origins(panel.lengths, "val"), 12, HORIZON):
             board.update(windows.target[:, None] + factor * torch.randn(1, 9, HORIZON, generator=generator), windows)
         summaries.append(board.summary()[MODEL])
-    for name in ("smape", "mase", "scaled_crps", "coverage_80", "skill"):
+    for name in ("smape", "mase", "rmsse", "wql", "scaled_crps", "coverage_80", "skill", "owa"):
         assert summaries[1][name] == pytest.approx(summaries[0][name], rel=1e-4)
-    for name in ("mae", "crps"):
+    for name in ("mae", "rmse", "crps"):
         assert summaries[1][name] == pytest.approx(size * summaries[0][name], rel=1e-4)
 
 

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.evaluation.backtest import BASELINE, MODEL
+from armlp.evaluation.backtest import BASELINE, DRIFT, MODEL, RIDGE
 from armlp.evaluation.charts import series_fan
 from armlp.forecaster import Forecaster
 from armlp.training.callbacks import ForecastWriter
@@ -69,9 +69,10 @@ def test_forecasts_truth_and_paths_lie_the_level_higher(
             alike = level == 0
             np.testing.assert_allclose(told[column][alike], stored[column][alike], rtol=1e-6)
     if scores is not None:
-        for name in (MODEL, BASELINE):
+        for name in (MODEL, BASELINE, DRIFT, RIDGE):
             shifted = dict(scores[name]), dict(plain_scores[name])
-            assert shifted[0].pop("smape") < shifted[1].pop("smape")  # percentages of the level itself
+            for metric in ("smape", "wql", "owa"):  # of the level itself
+                assert shifted[0].pop(metric) < shifted[1].pop(metric)
             assert shifted[0] == pytest.approx(shifted[1], rel=1e-4, abs=1e-4)
 
 

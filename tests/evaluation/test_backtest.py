@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from armlp.data.windows import OriginLoader, Split
-from armlp.evaluation.backtest import BASELINE, MODEL, Scoreboard
-from armlp.evaluation.baselines import naive_error, seasonal_naive
+from armlp.evaluation.backtest import BASELINE, DRIFT, MODEL, NAIVE2, RIDGE, Scoreboard
+from armlp.evaluation.baselines import drift, naive_error, seasonal_naive
 
 HORIZON, SEASON = 4, 3
 
@@ -106,7 +106,7 @@ def test_scores_by_lead_average_to_the_whole_where_everything_is_observed(make_p
     board = scored(panel, lambda batch: 0.5 * batch.target[:, None])
     for metric in ("mae", "mase", "crps"):
         by_lead = board.by_lead(metric)
-        assert set(by_lead) == {MODEL, BASELINE}
+        assert set(by_lead) == {MODEL, BASELINE, NAIVE2, DRIFT, RIDGE}
         for name, leads in by_lead.items():
             assert leads.shape == (HORIZON,)
             assert leads.mean().item() == pytest.approx(board.summary()[name][metric], rel=1e-5)
@@ -119,3 +119,54 @@ def test_reset_forgets_all_batches(panel):
     for batch in OriginLoader(panel, *Split(HORIZON, 0, 2).origins(panel.lengths, "test"), 5, HORIZON, 3):
         board.update(baseline_of(panel)(batch), batch)
     assert board.summary() == fresh.summary()
+
+
+def test_the_baselines_forecast_once_and_keep_their_scores_from_pass_to_pass(panel, monkeypatch):
+    calls = []
+    monkeypatch.setattr(
+        "armlp.evaluation.backtest.drift", lambda *arguments: calls.append(arguments) or drift(*arguments)
+    )
+    split = Split(HORIZON, 0, 2)
+    board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)
+    batches = list(OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 2))
+    summaries = []
+    for passed in (batches[:1], batches, batches):  # the first one is Lightning's check of its sanity
+        for batch in passed:
+            board.update(baseline_of(panel)(batch), batch)
+        summaries.append(board.summary())
+        board.reset()
+    assert len(calls) == len(batches) == 3
+    fresh = scored(panel, baseline_of(panel)).summary()
+    for summary in summaries[1:]:
+        for name in (MODEL, BASELINE, NAIVE2, DRIFT, RIDGE):
+            assert summary[name] == pytest.approx(fresh[name], rel=1e-9, nan_ok=True)
+
+
+def test_owa_and_the_skill_of_every_baseline_follow_from_its_row(panel):
+    summary = scored(panel, lambda batch: 0.9 * batch.target[:, None]).summary()
+    reference = summary[NAIVE2]
+    for row in summary.values():
+        owa = (row["smape"] / reference["smape"] + row["mase"] / reference["mase"]) / 2
+        assert row["owa"] == pytest.approx(owa)
+        assert row["skill"] == pytest.approx(1 - row["mase"] / summary[BASELINE]["mase"])
+    assert reference["owa"] == 1
+
+
+def test_the_root_mean_squared_scaled_error_has_a_unit_of_its_own(make_panel):
+    panel = make_panel([30])
+    split = Split(HORIZON, 0, 1)
+    values, end = panel.series(0)[:, 0].double().numpy(), 30 - HORIZON
+    unit = np.sqrt(((values[SEASON:end] - values[: end - SEASON]) ** 2).mean())
+    board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)
+    (batch,) = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 3)
+    board.update(torch.full((1, 5, HORIZON), 9.0), batch)
+    expected = np.sqrt(((values[end:] - 9) ** 2).mean()) / unit
+    assert board.summary()[MODEL]["rmsse"] == pytest.approx(expected, rel=1e-5)
+
+
+def test_of_no_windows_there_are_no_scores(panel):
+    board = Scoreboard(panel, panel.lengths - 8, HORIZON, SEASON)
+    (batch,) = OriginLoader(panel, torch.tensor([0]), torch.tensor([20]), 5, HORIZON)
+    nothing = batch._replace(**{name: getattr(batch, name)[:0] for name in batch._fields[:6]})
+    board.update(nothing.target[:, None], nothing)  # the last batch of a process that has fewer than the others
+    assert all(math.isnan(value) for row in board.summary().values() for value in row.values())

@@ -12,13 +12,16 @@ from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
     ErrorRate,
+    IntervalScore,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
+    Paths,
+    PinballLoss,
+    RootMeanSquaredError,
     ScaledCRPS,
     SymmetricMAPE,
     crps,
     energy_score,
-    median,
 )
 
 HORIZON = 5
@@ -47,6 +50,20 @@ def naive_energy(paths, truth, seen):
     return (accuracy - pairs / (2 * len(paths) * (len(paths) - 1))) / np.sqrt(max(1, seen.sum()))
 
 
+def naive_pinball(paths, truth):
+    """The mean over the quartiles."""
+    losses = []
+    for level in (0.25, 0.5, 0.75):
+        excess = truth - np.quantile(paths, level)
+        losses.append(level * excess if excess > 0 else (level - 1) * excess)
+    return sum(losses) / 3
+
+
+def naive_interval_score(paths, truth):
+    low, high = np.quantile(paths, [0.1, 0.9])
+    return high - low + 10 * max(low - truth, truth - high, 0)
+
+
 def naive_cover(level):
     def covered(paths, truth):
         low, high = np.quantile(paths, [0.5 - level / 200, 0.5 + level / 200])
@@ -61,7 +78,18 @@ METRICS = {
     "smape": (SymmetricMAPE, lambda paths, truth, unit: naive_smape(np.median(paths), truth)),
     "mase": (MeanAbsoluteScaledError, lambda paths, truth, unit: abs(np.median(paths) - truth) / unit),
     "crps": (ContinuousRankedProbabilityScore, lambda paths, truth, unit: naive_crps(paths, truth)),
-    "coverage": (lambda horizon: Coverage(horizon, 80), lambda paths, truth, unit: naive_cover(80)(paths, truth)),
+    "coverage": (
+        lambda horizon, num_series=0: Coverage(horizon, 80, num_series=num_series),
+        lambda paths, truth, unit: naive_cover(80)(paths, truth),
+    ),
+    "pinball": (
+        lambda horizon, num_series=0: PinballLoss(horizon, [0.25, 0.5, 0.75], num_series=num_series),
+        lambda paths, truth, unit: naive_pinball(paths, truth),
+    ),
+    "interval score": (
+        lambda horizon, num_series=0: IntervalScore(horizon, 80, num_series=num_series),
+        lambda paths, truth, unit: naive_interval_score(paths, truth),
+    ),
 }
 each_metric = pytest.mark.parametrize("name", METRICS)
 
@@ -102,6 +130,31 @@ def test_a_metric_equals_the_naive_loop_over_observed_values(name, channels, pat
     total, by_lead = naive_means(score, *batch)
     assert metric.compute().item() == pytest.approx(total, rel=1e-5)
     assert metric.by_lead().tolist() == pytest.approx(by_lead, rel=1e-5)
+
+
+@each_metric
+@pytest.mark.parametrize("channels", [1, 2])
+def test_by_series_a_metric_is_that_of_the_windows_of_the_series(name, channels):
+    batch = random_batch(channels=channels, batch=9)
+    series = torch.tensor([2, 0, 0, 2, 4, 2, 4, 0, 0])
+    metric = METRICS[name][0](HORIZON, num_series=5)
+    metric.update(*batch, series=series)
+    found = metric.by_series()
+    assert found[[1, 3]].isnan().all()
+    for index in (0, 2, 4):
+        alone = METRICS[name][0](HORIZON)
+        alone.update(*(part[series == index] for part in batch))
+        assert found[index].item() == pytest.approx(alone.compute().item())
+
+
+@each_metric
+def test_what_is_left_out_is_observed_and_has_no_unit(name):
+    paths, truth, observed, unit = random_batch()
+    metrics = [METRICS[name][0](HORIZON) for _ in range(2)]
+    metrics[0].update(paths, truth)
+    metrics[1].update(paths, truth, torch.ones_like(observed), torch.full_like(unit, torch.nan))
+    assert metrics[0].by_lead().nan_to_num(-1).equal(metrics[1].by_lead().nan_to_num(-1))
+    assert metrics[0].compute().isnan() == (name == "mase")
 
 
 @each_metric
@@ -156,7 +209,7 @@ def test_a_lead_that_was_never_observed_is_not_a_number_and_leaves_the_others_al
     assert metric.compute().isfinite()
 
 
-@pytest.mark.parametrize("name", ["mae", "smape", "mase", "crps"])
+@pytest.mark.parametrize("name", ["mae", "smape", "mase", "crps", "pinball", "interval score"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf])
 def test_a_forecast_that_diverged_is_not_left_out_of_the_score(name, value):
     paths, truth, observed, unit = random_batch(seen=2)
@@ -180,14 +233,14 @@ def test_the_score_of_a_perfect_forecast_is_zero():
 @settings(max_examples=60, deadline=None)
 def test_crps_equals_the_double_loop_over_pairs(paths, truth):
     score = ContinuousRankedProbabilityScore(1).score(
-        torch.tensor(paths).double().view(1, -1, 1), torch.tensor([[truth]]).double(), torch.ones(1, 1)
+        Paths(torch.tensor(paths).double().view(1, -1, 1)), torch.tensor([[truth]]).double(), torch.ones(1, 1)
     )
     assert score.item() == pytest.approx(naive_crps(paths, truth), abs=1e-9)
 
 
 def test_crps_of_one_path_is_its_absolute_error():
     paths, truth, _, unit = random_batch(paths=1)
-    assert ContinuousRankedProbabilityScore(HORIZON).score(paths, truth, unit).equal((paths[:, 0] - truth).abs())
+    assert ContinuousRankedProbabilityScore(HORIZON).score(Paths(paths), truth, unit).equal((paths[:, 0] - truth).abs())
 
 
 def test_crps_is_fair_to_few_paths():
@@ -205,14 +258,14 @@ def test_crps_does_not_drown_in_the_level_of_the_data():
     generator = torch.Generator().manual_seed(0)
     steps = torch.randint(-8, 8, (1, 200, 4), generator=generator).float()  # exact in float32 at this level
     score = ContinuousRankedProbabilityScore(4).score
-    low, high = (score(steps + level, torch.full((1, 4), level), torch.ones(1, 1)) for level in (0.0, 1e6))
+    low, high = (score(Paths(steps + level), torch.full((1, 4), level), torch.ones(1, 1)) for level in (0.0, 1e6))
     assert torch.allclose(low, high, rtol=1e-4)
 
 
 def test_smape_is_zero_where_forecast_and_truth_are_zero_and_200_where_one_of_them_is():
     paths = torch.tensor([[[0.0, 0.0, 5.0, 1.0]]])
     truth = torch.tensor([[0.0, 3.0, 0.0, 3.0]])
-    score = SymmetricMAPE(4).score(paths, truth, torch.ones(1, 1))
+    score = SymmetricMAPE(4).score(Paths(paths), truth, torch.ones(1, 1))
     assert score.tolist() == [[0, 200, 200, 100]]
 
 
@@ -229,7 +282,7 @@ def test_coverage_of_the_true_distribution_is_its_level(level):
 def test_coverage_counts_the_ends_of_the_interval():
     paths = torch.arange(11.0).view(1, 11, 1).expand(1, 11, 4)  # the 80% interval is 1..9
     truth = torch.tensor([[1.01, 8.99, 0.99, 9.01]])
-    score = Coverage(4, 80).score(paths, truth, torch.ones(1, 1))
+    score = Coverage(4, 80).score(Paths(paths), truth, torch.ones(1, 1))
     assert score.tolist() == [[1, 1, 0, 0]]
 
 
@@ -237,13 +290,13 @@ def test_coverage_counts_the_ends_of_the_interval():
 @pytest.mark.parametrize("channels", [1, 2])
 def test_the_point_forecast_is_the_median_of_the_paths(paths, channels):
     drawn = random_batch(paths=paths, channels=channels)[0]
-    assert np.allclose(median(drawn), np.median(drawn, axis=1))
+    assert np.allclose(Paths(drawn).median(), np.median(drawn, axis=1))
 
 
 def test_scaled_crps_is_crps_in_units_of_the_naive_error():
     paths, truth, unit = torch.randn(4, 7, 3), torch.randn(4, 3), torch.tensor([[1.0], [2.0], [4.0], [torch.nan]])
-    score = ScaledCRPS(3).score(paths, truth, unit)
-    assert score[:3].equal(ContinuousRankedProbabilityScore(3).score(paths, truth, unit)[:3] / unit[:3])
+    score = ScaledCRPS(3).score(Paths(paths), truth, unit)
+    assert score[:3].equal(ContinuousRankedProbabilityScore(3).score(Paths(paths), truth, unit)[:3] / unit[:3])
     assert score[3].isnan().all()
 
 
@@ -334,3 +387,28 @@ def test_the_error_rate_is_the_share_of_symbols_that_most_paths_do_not_say(chann
             wrong[place[1]].append(counts.argmax() != truth[place].item())
     assert metric.by_lead().tolist() == pytest.approx([np.mean(lead) for lead in wrong])
     assert metric.compute().item() == pytest.approx(np.mean([miss for lead in wrong for miss in lead]))
+
+
+@pytest.mark.parametrize("size", [1e-30, 1.0, 1e30])
+def test_the_root_mean_squared_error_is_that_of_numpy_to_the_ends_of_float32(size):
+    paths, truth, observed, _ = random_batch()
+    paths, truth = (size * paths).float(), (size * truth).float()
+    metric = RootMeanSquaredError(HORIZON)
+    metric.update(paths, truth, observed)
+    errors = np.where(observed, np.median(paths.double(), axis=1) - truth.double().numpy(), np.nan)
+    assert metric.compute().item() == pytest.approx(np.sqrt(np.nanmean(errors**2)), rel=1e-5)
+    assert metric.by_lead().tolist() == pytest.approx(np.sqrt(np.nanmean(errors**2, axis=0)), rel=1e-5)
+
+
+@given(
+    st.lists(st.sampled_from([-2.0, 0.5, 1.0, 3.0, math.nan]), min_size=1, max_size=9),
+    st.lists(st.floats(0, 1), min_size=1, max_size=4),
+)
+@settings(max_examples=60, deadline=None)
+def test_quantiles_of_paths_are_those_of_numpy(paths, levels):
+    found = Paths(torch.tensor(paths).double().view(1, -1, 1)).quantiles(levels)[:, 0, 0]
+    for level, value in zip(levels, found.tolist(), strict=True):
+        if math.isnan(sum(map(abs, paths))):
+            assert math.isnan(value)
+        else:
+            assert value == pytest.approx(np.quantile(paths, level), abs=1e-12)

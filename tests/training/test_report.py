@@ -10,7 +10,7 @@ from armlp.data.summary import summarize
 from armlp.data.tables import read_panel
 from armlp.data.windows import Split
 from armlp.training.recipe import Choice
-from armlp.training.report import print_choices, print_scores, print_summary
+from armlp.training.report import print_choices, print_scores, print_summary, verdict
 
 SCORES = {
     "armlp": {"mae": 1234.5678, "smape": 2.5, "mase": math.nan, "crps": 0.25, "coverage_80": 0.804, "skill": 0.1234},
@@ -99,3 +99,57 @@ def test_validate_prints_the_scores_of_the_checkpoint(program: Any, trained: Any
     scores = trained.printed.split("Validation, best checkpoint")[1]
     line = next(line for line in scores.splitlines() if "armlp" in line)
     assert " ".join(line.split()) in printed
+
+
+BASELINES = {
+    "armlp": {"mase": 0.8, "mae": 3.0, "coverage_80": 0.9, "skill": 0.2},
+    "seasonal naive": {"mase": 1.0, "mae": 4.0, "skill": 0.0},
+    "ridge AR": {"mase": 0.9, "mae": 2.0, "skill": 0.1},
+    "drift": {"mase": 1.5, "mae": 4.0, "skill": -0.5},
+}
+
+
+@pytest.mark.parametrize(
+    ("skills", "said_of_others"),
+    [
+        ({}, "It beats ridge AR and drift too."),
+        ({"ridge AR": 0.4}, "armlp is worse than ridge AR (error 25% smaller): what is simpler does better here."),
+        ({"ridge AR": 0.4, "drift": 0.6}, "worse than ridge AR (error 25% smaller) and drift (error 50% smaller):"),
+        ({"armlp": -0.25}, "armlp is worse than ridge AR (error 28% smaller):"),
+    ],
+)
+def test_the_verdict_names_every_baseline_that_is_better(skills: dict[str, float], said_of_others: str):
+    scores = {name: row | {"skill": skills.get(name, row["skill"])} for name, row in BASELINES.items()}
+    sentences = verdict(scores)
+    assert len(sentences) == 2
+    assert said_of_others in sentences[1]
+
+
+def test_a_model_worse_than_every_baseline_beats_none():
+    sentences = verdict({name: row | {"skill": -float(name == "armlp")} for name, row in BASELINES.items()})
+    assert "worse than the seasonal naive" in sentences[0]
+    assert sentences[1].startswith("armlp is worse than ridge AR (error 50% smaller) and drift (error 50% smaller)")
+
+
+def test_the_best_of_each_column_is_marked_where_it_is_not_alone(capsys: pytest.CaptureFixture[str]):
+    print_scores(BASELINES, "Test")
+    lines = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    assert lines["armlp"].split()[1:] == ["3", "0.8*", "90%", "0.200*"]
+    assert lines["ridge AR"].split()[2:] == ["2*", "0.9", "0.100"]
+    assert "*" not in lines["drift"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
+def test_a_table_of_scores_is_as_wide_as_the_terminal_at_most_and_ends_in_skill(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", str(width))
+    row = {name: 123456.789 for name in ("mae", "rmse", "smape", "mase", "rmsse", "wql", "crps", "nll")}
+    row |= {"coverage_80": 0.8, "coverage_95": 0.95, "skill": -12.345, "owa": 0.5}
+    print_scores({"armlp": row, "seasonal naive": row}, "Test")
+    table = capsys.readouterr().out.splitlines()
+    assert max(map(len, table)) <= width
+    heading = table[2].split()
+    assert heading[-1] == "skill"
+    assert ("RMSE" in heading) == (width == 160)
+    assert "…" not in "".join(table)

@@ -260,9 +260,13 @@ class TrainingLoader:
             count: Most windows.
             span: `T`, values after the context.
         """
-        order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
-        series, origin = self.window(order.to(self.window_offsets.device))
+        series, origin = self.drawn(count)
         return gather(self.panel, series, origin, self.context_length, span, self.ends[series])
+
+    def drawn(self, count: int) -> tuple[Tensor, Tensor]:
+        """The series and the origins of those windows, each `[B]` int64."""
+        order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
+        return self.window(order.to(self.window_offsets.device))
 
     def __iter__(self) -> Iterator[Windows]:
         """Goes on from `batches_drawn` to the end of that epoch."""

@@ -1,17 +1,17 @@
-"""Forecasts from many origins beside the seasonal naive: the summary that says whether a model is worth using."""
+"""Forecasts from many origins beside the baselines: the summary that says whether a model is worth using."""
 
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, MetricCollection
+from torchmetrics import MeanMetric, Metric, MetricCollection
 
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
-from armlp.evaluation.baselines import naive_error, seasonal_naive
+from armlp.evaluation.baselines import Naive2, RidgeAR, drift, naive_errors, seasonal_naive
 from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
@@ -19,46 +19,64 @@ from armlp.evaluation.metrics import (
     LeadMetric,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
+    Paths,
+    RootMeanSquaredError,
+    RootMeanSquaredScaledError,
     ScaledCRPS,
     SymmetricMAPE,
+    WeightedQuantileLoss,
 )
 
-MODEL, BASELINE = "armlp", "seasonal naive"
+MODEL, BASELINE, NAIVE2, DRIFT, RIDGE = "armlp", "seasonal naive", "Naive2", "drift", "ridge AR"
 _SKILL_ON = ("mase", "mae", "error_rate")
 
 
 class Scoreboard:
-    """Scores of the model and of the seasonal naive over the same origins.
+    """Scores of the model and of the baselines over the same origins.
+
+    The baselines do not change from one pass over the origins to the next, so they forecast once. Every pass has to
+    bring the same windows in the same order; it may end before the others did.
 
     Args:
         panel: Whose origins are forecast.
-        ends: `[S]` int64 row at which each series' rows before the first origin end; the unit of MASE is
-            measured inside them.
+        ends: `[S]` int64 row at which each series' rows before the first origin end; the units of scaled errors are
+            measured, and the baselines fitted, inside them.
         horizon: `H`.
-        season_length: Of the baseline.
+        season_length: Of the baselines.
     """
 
     def __init__(self, panel: Panel, ends: Tensor, horizon: int, season_length: int) -> None:
         self.panel = panel
+        self.ends = ends
         self.horizon = horizon
         self.season_length = season_length
-        self.unit = naive_error(panel, ends, season_length)
-        metrics = MetricCollection(
-            {"error_rate": ErrorRate(horizon)}
-            if panel.symbols
-            else {
-                "mae": MeanAbsoluteError(horizon),
-                "smape": SymmetricMAPE(horizon),
-                "mase": MeanAbsoluteScaledError(horizon),
-                "crps": ContinuousRankedProbabilityScore(horizon),
-                "scaled_crps": ScaledCRPS(horizon),
-                "coverage_80": Coverage(horizon, 80),
-                "coverage_95": Coverage(horizon, 95),
-            },
-            compute_groups=False,
-        )
-        self.boards: dict[str, MetricCollection] = {MODEL: metrics, BASELINE: metrics.clone()}
+        self.unit, self.root_unit = naive_errors(panel, ends, season_length)
+        self._naive2 = Naive2(panel, ends, season_length)
+        self._ridge: RidgeAR | None = None  # until the first windows say how long a context is
+        names = [BASELINE] if panel.symbols else [BASELINE, NAIVE2, DRIFT, RIDGE]
+        point, intervals = self._metrics()
+        baselines = {name: MetricCollection(point, compute_groups=False).clone() for name in names}
+        self.boards = {MODEL: MetricCollection({**point, **intervals}, compute_groups=False), **baselines}
         self.likelihood = MetricCollection({"nll": MeanMetric()})
+        self._passed = self._compared = 0  # windows of this pass, and windows that the baselines have forecast
+
+    def _metrics(self) -> tuple[dict[str, Metric | MetricCollection], dict[str, Metric | MetricCollection]]:
+        """Metrics of any forecast, and those of intervals, which point forecasts have none of."""
+        horizon = self.horizon
+        # A process without windows of its own has nothing new to compute, but others wait for it.
+        options: dict[str, Any] = {"compute_with_cache": False}
+        if self.panel.symbols:
+            return {"error_rate": ErrorRate(horizon, **options)}, {}
+        return {
+            "mae": MeanAbsoluteError(horizon, **options),
+            "rmse": RootMeanSquaredError(horizon, **options),
+            "smape": SymmetricMAPE(horizon, **options),
+            "mase": MeanAbsoluteScaledError(horizon, **options),
+            "rmsse": RootMeanSquaredScaledError(horizon, **options),
+            "wql": WeightedQuantileLoss(horizon, **options),
+            "crps": ContinuousRankedProbabilityScore(horizon, **options),
+            "scaled_crps": ScaledCRPS(horizon, **options),
+        }, {"coverage_80": Coverage(horizon, 80, **options), "coverage_95": Coverage(horizon, 95, **options)}
 
     def update(self, paths: Tensor, windows: Windows) -> None:
         """Adds the forecasts of a batch.
@@ -70,10 +88,30 @@ class Scoreboard:
         # The panel and the sums lie on the CPU, whatever device the model runs on.
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
         target = self.panel.in_data_units(series, target)
-        baseline = seasonal_naive(self.panel, series, origin, self.horizon, self.season_length)
-        unit = self.unit[series][:, None]
-        for name, forecast in {MODEL: paths, BASELINE: baseline[:, None]}.items():
-            self.boards[name].update(forecast, target, observed, unit)
+        forecasts = {MODEL: paths}
+        if not len(series):  # the last batch of a process that has fewer than the others
+            forecasts = dict.fromkeys(self.boards, paths)
+        elif self._passed >= self._compared:
+            forecasts |= self._baselines(series, origin, windows.context.shape[1])
+        self._passed += len(series)
+        self._compared = max(self._compared, self._passed)
+        units = self.unit[series][:, None], self.root_unit[series][:, None]
+        for name, values in forecasts.items():
+            forecast = Paths(values)
+            for metric, score in self.boards[name].items():
+                score.update(forecast, target, observed, units[metric == "rmsse"])
+
+    def _baselines(self, series: Tensor, origin: Tensor, context_length: int) -> dict[str, Tensor]:
+        """The forecast of every baseline, `[B, 1, H(, V)]`, data units."""
+        panel, horizon, season_length = self.panel, self.horizon, self.season_length
+        forecasts = {BASELINE: seasonal_naive(panel, series, origin, horizon, season_length)}
+        if not panel.symbols:
+            if self._ridge is None:
+                self._ridge = RidgeAR(panel, self.ends, self.unit, context_length, horizon, season_length)
+            forecasts[NAIVE2] = self._naive2.forecast(series, origin, horizon)
+            forecasts[DRIFT] = drift(panel, series, origin, horizon)
+            forecasts[RIDGE] = self._ridge.forecast(series, origin)
+        return {name: forecast[:, None] for name, forecast in forecasts.items()}
 
     def update_likelihood(self, total: Tensor, count: Tensor) -> None:
         """Adds the model's negative log-likelihood of `count` values, `total` in all, data units."""
@@ -81,10 +119,10 @@ class Scoreboard:
         self.likelihood.update(value=mean.cpu(), weight=count.cpu())
 
     def summary(self, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
-        """Every metric of the model and of the baseline, and the model's skill.
+        """Every metric of the model and of the baselines, with their skill and their OWA.
 
         Skill is measured on MASE, which weighs all series alike; where no series has a unit, on MAE; of symbols on the
-        share that is wrong. The baseline has no interval, so no coverage.
+        share that is wrong. The baselines have no intervals, so no coverage.
 
         Args:
             device: Where processes can exchange their sums: that of the model.
@@ -93,13 +131,13 @@ class Scoreboard:
         for name, board in self.boards.items():
             rows[name] = {metric: value.item() for metric, value in board.to(device).compute().items()}
             board.to("cpu")
-        for metric in ("coverage_80", "coverage_95"):
-            rows[BASELINE].pop(metric, None)
-        measured = [name for name in _SKILL_ON if not math.isnan(rows[BASELINE].get(name, math.nan))]
-        on = measured[0] if measured else next(iter(rows[BASELINE]))  # where nothing was observed there is no skill
-        ours, theirs = rows[MODEL][on], rows[BASELINE][on]
-        rows[MODEL]["skill"] = 1 - ours / theirs if theirs > 0 else float("nan")
-        rows[BASELINE]["skill"] = 0.0
+        reference = dict(rows[BASELINE])
+        measured = [name for name in _SKILL_ON if not math.isnan(reference.get(name, math.nan))]
+        on = measured[0] if measured else next(iter(reference))  # where nothing was observed there is no skill
+        for row in rows.values():
+            if not self.panel.symbols:
+                row["owa"] = sum(_ratio(row[part], rows[NAIVE2][part]) for part in ("smape", "mase")) / 2
+            row["skill"] = 1 - _ratio(row[on], reference[on])
         if self.likelihood["nll"].update_called:
             rows[MODEL] |= {metric: value.item() for metric, value in self.likelihood.to(device).compute().items()}
             self.likelihood.to("cpu")
@@ -108,10 +146,17 @@ class Scoreboard:
         return rows
 
     def by_lead(self, metric: str) -> dict[str, Tensor]:
-        """One metric at each lead, `[H]`, for the model and the baseline."""
-        return {name: cast(LeadMetric, board[metric]).by_lead() for name, board in self.boards.items()}
+        """One metric at each lead, `[H]`, for the model and the baselines that have it."""
+        return {
+            name: cast(LeadMetric, board[metric]).by_lead() for name, board in self.boards.items() if metric in board
+        }
 
     def reset(self) -> None:
-        """Forgets all batches."""
-        for board in (*self.boards.values(), self.likelihood):
+        """Forgets the forecasts of the model; the next pass brings the same windows."""
+        self._passed = 0
+        for board in (self.boards[MODEL], self.likelihood):
             board.reset()
+
+
+def _ratio(ours: float, theirs: float) -> float:
+    return ours / theirs if theirs > 0 else math.nan

@@ -7,6 +7,7 @@ from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
 from armlp.data.windows import TrainingLoader
+from armlp.evaluation.baselines.ridge import ridge_path
 from armlp.model.ensemble import StackedLinear
 from armlp.model.heads import CategoricalHead
 from armlp.model.mlp import AutoregressiveMLP
@@ -81,11 +82,6 @@ def _ridge_path(inputs: Tensor, outputs: Tensor, weight: Tensor, penalties: Tens
     share = weight.square()[:, None] / weight.square().sum().clamp(min=1e-300)
     centre, level = (share * inputs).sum(0), (share * outputs).sum(0)
     centred = inputs - centre
-    values, vectors = torch.linalg.eigh(centred.T @ (share * centred))
-    moments = vectors.T @ (centred.T @ (share * (outputs - level)))
-    fits = []
-    for penalty in penalties:
-        damped = values.clamp(min=0) + penalty * values.mean().clamp(min=1e-12)
-        slope = (vectors @ (moments / damped[:, None])).T
-        fits.append((slope, level - slope @ centre))
-    return fits
+    gram, moments = (centred.T @ (share * part) for part in (centred, outputs - level))
+    slopes = [fit.T for fit in ridge_path(gram, moments, penalties)]
+    return [(slope, level - slope @ centre) for slope in slopes]

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
 from armlp.data.summary import DataSummary
-from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.backtest import BASELINE, MODEL
 from armlp.training.dashboard import Dashboard
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
 
+# By how much they tell: where the table is too wide for the terminal, the last ones are left out.
 _HEADINGS = {
-    "mae": "MAE", "smape": "sMAPE", "mase": "MASE", "crps": "CRPS", "coverage_80": "in 80%", "coverage_95": "in 95%",
-    "error_rate": "wrong", "nll": "NLL", "perplexity": "perplexity", "skill": "skill",
+    "skill": "skill", "mase": "MASE", "mae": "MAE", "smape": "sMAPE", "crps": "CRPS", "wql": "wQL",
+    "coverage_80": "in 80%", "coverage_95": "in 95%", "error_rate": "wrong", "perplexity": "perplexity", "nll": "NLL",
+    "rmsse": "RMSSE", "owa": "OWA", "rmse": "RMSE",
 }  # fmt: skip
+_ORDER = (
+    "mae", "rmse", "smape", "mase", "rmsse", "wql", "crps", "coverage_80", "coverage_95", "error_rate", "nll",
+    "perplexity", "owa", "skill",
+)  # fmt: skip
 
 
 class Report(Callback):
@@ -91,24 +98,40 @@ def print_choices(choices: Mapping[str, Choice]) -> None:
 
 
 def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None) -> None:
-    """Prints the model's scores beside the baseline's, and says in words who is better.
+    """Prints the model's scores beside the baselines', the best marked, and says in words who is better.
 
     Args:
         scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
         title: Of the table.
         caption: A sentence below it.
     """
-    shown = [name for name in _HEADINGS if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
-    table = Table("", title=escape(title), title_justify="left")
-    for name in shown:
-        table.add_column(_HEADINGS[name], justify="right")
-    for forecaster, row in scores.items():
-        table.add_row(forecaster, *(_spelled(name, row.get(name, math.nan)) for name in shown))
     console = Console()
+    shown = [name for name in _HEADINGS if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
+    table = _score_table(scores, shown, title)
+    unbounded = console.options.update(max_width=10 * console.width)
+    while len(shown) > 1 and console.measure(table, options=unbounded).maximum > console.width:
+        shown.pop()
+        table = _score_table(scores, shown, title)
     console.print(table)
-    console.print(_verdict(scores[MODEL]["skill"]), highlight=False)
-    if caption:
-        console.print(caption, highlight=False)
+    for sentence in (*verdict(scores), *([caption] if caption else [])):
+        console.print(sentence, highlight=False)
+
+
+def _score_table(scores: Mapping[str, Mapping[str, float]], shown: Sequence[str], title: str) -> Table:
+    """Rows of forecasters; the best of each column has an asterisk."""
+    table = Table("", title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=0)
+    columns = []
+    for name in (name for name in _ORDER if name in shown):
+        table.add_column(f"{_HEADINGS[name]} ", justify="right", no_wrap=True)
+        values = [row.get(name, math.nan) for row in scores.values()]
+        rivals = [value for value in values if not math.isnan(value)]
+        marked = len(set(rivals)) > 1 and not name.startswith("coverage")
+        best = _spelled(name, (max if name == "skill" else min)(rivals)) if marked else None
+        texts = [_spelled(name, value) for value in values]
+        columns.append([Text(f"{text}*", "bold") if text == best else f"{text} " for text in texts])
+    for forecaster, *cells in zip(scores, *columns, strict=True):
+        table.add_row(forecaster, *cells)
+    return table
 
 
 def _spelled(metric: str, value: float) -> str:
@@ -116,15 +139,37 @@ def _spelled(metric: str, value: float) -> str:
         return ""
     if metric.startswith("coverage") or metric == "error_rate":
         return f"{100 * value:.0f}%"
-    return f"{value:.3f}" if metric == "skill" else f"{value:,.4g}"
+    return f"{value:.3f}" if metric in ("skill", "owa") else f"{value:,.4g}"
 
 
-def _verdict(skill: float) -> str:
+def verdict(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Whether the model is worth using, in sentences.
+
+    Args:
+        scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
+    """
+    skill = scores[MODEL]["skill"]
     if math.isnan(skill):
-        return "The seasonal naive makes no error here, so there is no skill to measure."
+        return ["The seasonal naive makes no error here, so there is no skill to measure."]
     if skill > 0:
-        return f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."
-    return (
-        f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): use the seasonal "
-        "naive, or judge on more windows (--data.val_windows, --data.test_windows) before you use this model."
-    )
+        sentences = [f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."]
+    else:
+        sentences = [
+            f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): use the seasonal "
+            "naive, or judge on more windows (--data.val_windows, --data.test_windows) before you use this model."
+        ]
+    others = {name: row["skill"] for name, row in scores.items() if name not in (MODEL, BASELINE)}
+    better = [
+        f"{name} (error {100 * (other - skill) / (1 - skill):.0f}% smaller)"
+        for name, other in others.items()
+        if other > skill
+    ]
+    if better:
+        sentences.append(f"armlp is worse than {_listed(better)}: what is simpler does better here.")
+    elif others and skill > 0:
+        sentences.append(f"It beats {_listed(list(others))} too.")
+    return sentences
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -27,6 +27,8 @@ class Counts(Predictive):
         more: `[...]` each, other parameters.
     """
 
+    discrete = True
+
     def __init__(self, mean: Tensor, *more: Tensor) -> None:
         self.rate, *self.more = torch.broadcast_tensors(mean, *more)
         super().__init__(self.rate.shape, validate_args=False)

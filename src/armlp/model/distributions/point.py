@@ -39,6 +39,10 @@ class Point(Predictive):
         """The one value, at every level."""
         return self.value.expand(torch.broadcast_shapes(self.value.shape, value.shape))
 
+    def crps(self, value: Tensor) -> Tensor:
+        """The continuous ranked probability score `[...]` at `value [...]`, data units: the absolute error."""
+        return (value - self.value).abs()
+
     def draw(self, uniform: Tensor) -> Tensor:
         """The one value, whatever the noise."""
         return self.value.expand(uniform.shape[:-1])

@@ -19,11 +19,13 @@ class Predictive(Distribution):
 
     Attributes:
         noise: How many uniform numbers a drawn value needs.
+        discrete: Whether the values are integers.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
     noise: ClassVar[int] = 1
+    discrete: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # torch's own are not typed
 

@@ -19,6 +19,7 @@ class Symbols(Predictive):
     """
 
     has_rsample = False
+    discrete = True
 
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = logits.log_softmax(-1)

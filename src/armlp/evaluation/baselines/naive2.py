@@ -1,0 +1,124 @@
+"""Naive2, the reference of the M4 competition: the last value, seasonally adjusted where a test finds a season."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from armlp.data.panel import Panel
+
+# The critical value of a normal variable at 90%, two-sided.
+_CRITICAL = 1.645
+# So many values are decomposed at a time, over several series.
+_AT_ONCE = 1 << 22
+
+
+class Naive2:
+    """The last value before the origin without its season, and then with that of each lead.
+
+    A series is seasonal if it has three seasons and its autocorrelation at the season differs from zero at 90%. Its
+    indices are those of the classical decomposition, multiplicative as in M4, additive where a value is not above 0.
+    Both are found in the rows before the first origin, once, and hold for all later origins.
+
+    Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
+    https://doi.org/10.1016/j.ijforecast.2019.04.014
+
+    Args:
+        panel: The flat store; where a value is missing it holds the last observed one.
+        ends: `[S]` int64 row at which each series' rows before the first origin end.
+        season_length: Steps in a season.
+    """
+
+    def __init__(self, panel: Panel, ends: Tensor, season_length: int) -> None:
+        self.panel = panel
+        self.ends = ends
+        self.season_length = season_length
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
+        """Forecasts, `[B, H(, V)]` float64, data units.
+
+        Args:
+            series: `[B]` int64.
+            origin: `[B]` int64 row of the first value to forecast.
+            horizon: `H`.
+        """
+        season = self.season_length
+        last = self.panel.read(self.panel.values, self.panel.offsets[series] + origin - 1)
+        last = self.panel.in_data_units(series, last[:, None]).double()
+        factors, terms = self._indices(series)  # [B, m, V]
+        phase = (origin[:, None] + torch.arange(horizon)) % season
+        row = torch.arange(len(series))[:, None]
+        before = (origin[:, None] - 1) % season
+        adjusted = (last - terms[row, before]) / factors[row, before]
+        values = adjusted * factors[row, phase] + terms[row, phase]
+        return values[..., 0] if values.shape[-1] == 1 else values
+
+    def _indices(self, series: Tensor) -> tuple[Tensor, Tensor]:
+        """Factors and terms of the season, `[B, m, V]` each; found once for origins that follow one another."""
+        wanted = series.tolist()
+        self._known = {index: self._known[index] for index in dict.fromkeys(wanted) if index in self._known}
+        fresh = [index for index in dict.fromkeys(wanted) if index not in self._known]
+        lengths = {index: max(0, int(self.ends[index])) for index in fresh}
+        fresh.sort(key=lengths.__getitem__)
+        while fresh:
+            block = fresh[-max(1, _AT_ONCE // max(1, lengths[fresh[-1]])) :]
+            del fresh[-len(block) :]
+            parts = [self.panel.series(index)[: lengths[index]].double().T for index in block]  # [V, n]
+            found = seasonal_indices([row for part in parts for row in part], self.season_length)
+            pairs = zip(*(kind.unflatten(0, (len(block), -1)).transpose(1, 2) for kind in found), strict=True)
+            self._known |= dict(zip(block, pairs, strict=True))
+        factors, terms = zip(*(self._known[index] for index in wanted), strict=True)
+        return torch.stack(factors), torch.stack(terms)
+
+
+def seasonal_indices(rows: list[Tensor], season_length: int) -> tuple[Tensor, Tensor]:
+    """The seasonal indices of several series, by the phase that their first value has as 0.
+
+    Args:
+        rows: Values of each series, `[n]` float64, of any length.
+        season_length: `m`.
+
+    Returns:
+        Factors and terms, `[rows, m]` each; factors are 1 and terms 0 where they are not used.
+    """
+    factors, terms = torch.ones(len(rows), season_length).double(), torch.zeros(len(rows), season_length).double()
+    long = [index for index, row in enumerate(rows) if season_length > 1 and len(row) >= 3 * season_length]
+    if not long:
+        return factors, terms
+    lengths = torch.tensor([len(rows[index]) for index in long])
+    values = torch.nn.utils.rnn.pad_sequence([rows[index] for index in long], batch_first=True)
+    inside = torch.arange(values.shape[1]) < lengths[:, None]
+    seasonal = _is_seasonal(values, inside, season_length)
+    values, inside, place = values[seasonal], inside[seasonal], torch.tensor(long)[seasonal]
+    if not len(place):
+        return factors, terms
+    half = season_length // 2
+    trend = F.avg_pool1d(values[:, None], season_length, 1)
+    trend = (F.avg_pool1d(trend, 2, 1) if season_length % 2 == 0 else trend)[:, 0]
+    middle, known = values[:, half:-half], inside[:, 2 * half :]
+    positive = ((values > 0) | ~inside).all(1, keepdim=True)
+    seasons = torch.where(positive, middle / torch.where(positive & known, trend, 1.0), middle - trend)
+    phase = (torch.arange(seasons.shape[1]) + half) % season_length
+    total = factors.new_zeros(len(place), season_length)
+    count = total.index_add(1, phase, known.double())
+    index = total.index_add(1, phase, torch.where(known, seasons, 0.0)) / count
+    level = index.mean(1, keepdim=True)
+    factors[place] = torch.where(positive, index / level, 1.0)
+    terms[place] = torch.where(positive, 0.0, index - level)
+    return factors, terms
+
+
+def _is_seasonal(values: Tensor, inside: Tensor, season_length: int) -> Tensor:
+    """Whether the autocorrelation of each row at the season differs from zero at 90%, `[rows]` bool."""
+    length = inside.sum(1, keepdim=True)
+    centred = torch.where(inside, values - values[:, :1], 0.0)  # first, because a level would drown what varies
+    centred = centred / centred.abs().amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
+    centred = torch.where(inside, centred - centred.sum(1, keepdim=True) / length, 0.0)
+    power = torch.fft.rfft(centred, n=values.shape[1] + season_length).abs().square()
+    products = torch.fft.irfft(power, n=values.shape[1] + season_length)[:, : season_length + 1]
+    varies = products[:, 0] > 1e-6  # a quarter at least where any value is not the first
+    correlation = products[:, 1:] / torch.where(varies, products[:, 0], 1.0)[:, None]
+    limit = _CRITICAL * ((1 + 2 * correlation[:, :-1].square().sum(1)) / length[:, 0]).sqrt()
+    return varies & (correlation[:, -1].abs() > limit)

@@ -1,0 +1,121 @@
+"""Whether a forecast is as sure as it may be: intervals, the probability integral transform, and the log score."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from armlp.evaluation.metrics.forecast import ClosedForm, Forecast
+from armlp.evaluation.metrics.metric import LeadMetric
+from armlp.model.distributions import Predictive
+
+
+class _IntervalMetric(LeadMetric):
+    """A metric of the central interval.
+
+    Args:
+        horizon: `H`.
+        level: Of the interval, in percent.
+        **options: `num_series`, and those of every torchmetrics metric.
+    """
+
+    def __init__(self, horizon: int, level: float, **options: Any) -> None:
+        super().__init__(horizon, **options)
+        self.level = level
+
+    def _interval(self, forecast: Forecast) -> Tensor:
+        tail = (1 - self.level / 100) / 2
+        return forecast.quantiles([tail, 1 - tail])
+
+
+class Coverage(_IntervalMetric):
+    """Share of the truth inside the central interval."""
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """1 inside, 0 outside."""
+        low, high = self._interval(forecast)
+        return torch.where(truth.isnan(), torch.nan, ((low <= truth) & (truth <= high)).double())
+
+
+class IntervalScore(_IntervalMetric):
+    """Winkler's score of the central interval, data units: its width, and a penalty for what it misses.
+
+    Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+    https://doi.org/10.1198/016214506000001437
+    """
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`high - low`, and `2 / α` times the distance of a truth outside, where the level is `100 (1 - α)`."""
+        low, high = self._interval(forecast)
+        missed = (low - truth).clamp(min=0) + (truth - high).clamp(min=0)
+        return high - low + 2 / (1 - self.level / 100) * missed
+
+
+class LogScore(LeadMetric):
+    """Negative log-likelihood of the truth under a distribution in closed form; paths have no density."""
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`-log p(truth)`, data units."""
+        if not isinstance(forecast, ClosedForm):
+            raise TypeError("LogScore needs a distribution with a density, and sampled paths came.")
+        return -forecast.log_prob(truth)
+
+
+class PITHistogram(Metric):
+    """Histogram of the probability integral transform: flat where forecasts are calibrated.
+
+    Where several levels fit the truth (counts, ties, few paths), its mass is spread evenly over them, so nothing is
+    drawn. A histogram like a U tells of forecasts that are too sure, a hump of those not sure enough, a slope of bias.
+
+    Claudia Czado, Tilmann Gneiting, Leonhard Held (2009), Predictive Model Assessment for Count Data,
+    https://doi.org/10.1111/j.1541-0420.2009.01191.x
+
+    Args:
+        horizon: `H`.
+        bins: Of equal width between 0 and 1.
+    """
+
+    full_state_update = False
+    mass: Tensor
+
+    def __init__(self, horizon: int, bins: int = 20, **options: Any) -> None:
+        super().__init__(**options)
+        self.add_state("mass", torch.zeros(horizon, bins, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(
+        self,
+        forecast: Tensor | Predictive | Forecast,
+        truth: Tensor,
+        observed: Tensor | None = None,
+        unit: Tensor | None = None,
+        series: Tensor | None = None,
+    ) -> None:
+        """Adds a batch, as every metric; a forecast that diverged has no level and does not count."""
+        if not len(truth):
+            return
+        forecast = Forecast.of(forecast)
+        counted = forecast.finite & (~truth.isnan() if observed is None else observed)
+        low, high = (level.double() for level in forecast.between(truth))
+        others = [axis for axis in range(truth.dim()) if axis != 1]
+        bins = self.mass.shape[1]
+        below = []  # the mass up to each edge, so that no array is larger than the truth
+        for edge in range(1, bins):
+            share = torch.where(high > low, (edge / bins - low) / (high - low), (edge / bins >= high).double())
+            below.append(torch.where(counted, share.clamp(0, 1), 0.0).sum(others))
+        number = counted.sum(others).double()
+        cumulative = torch.stack([torch.zeros_like(number), *below, number], 1)
+        self.mass = self.mass + cumulative.diff(dim=1)
+
+    def compute(self) -> Tensor:
+        """`[bins]` the density, 1 everywhere where forecasts are calibrated."""
+        return self._density(self.mass.sum(0))
+
+    def by_lead(self) -> Tensor:
+        """`[H, bins]` the density at each lead."""
+        return self._density(self.mass)
+
+    def _density(self, mass: Tensor) -> Tensor:
+        return mass / mass.mean(-1, keepdim=True)

@@ -1,0 +1,127 @@
+"""What metrics ask of a forecast, whether it is sampled paths or a distribution in closed form."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from armlp.evaluation.metrics.scores import ranked_crps
+from armlp.model.distributions import Predictive
+
+
+class Forecast(ABC):
+    """A predictive distribution of every value, `[B, H(, V)]`, data units."""
+
+    @abstractmethod
+    def quantiles(self, probabilities: Sequence[float]) -> Tensor:
+        """`[Q, B, H(, V)]`, data units."""
+
+    @abstractmethod
+    def crps(self, truth: Tensor) -> Tensor:
+        """The continuous ranked probability score, `[B, H(, V)]`, data units."""
+
+    @abstractmethod
+    def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """The probabilities of less than the truth and of at most the truth, each `[B, H(, V)]`."""
+
+    @property
+    @abstractmethod
+    def finite(self) -> Tensor:
+        """`[B, H(, V)]` bool, False where the forecast diverged."""
+
+    def median(self) -> Tensor:
+        """The point forecast, `[B, H(, V)]`, data units."""
+        return self.quantiles([0.5])[0]
+
+    @staticmethod
+    def of(forecast: Tensor | Predictive | Forecast) -> Forecast:
+        """Paths `[B, P, H(, V)]`, or a distribution of values `[B, H(, V)]`, as a forecast."""
+        if isinstance(forecast, Forecast):
+            return forecast
+        return Paths(forecast) if isinstance(forecast, Tensor) else ClosedForm(forecast)
+
+
+class Paths(Forecast):
+    """Sampled paths, which are sorted once for all metrics that take the same object.
+
+    Args:
+        values: `[B, P, H(, V)]`, data units. One path is a point forecast.
+    """
+
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+
+    @cached_property
+    def ranked(self) -> Tensor:
+        """`[B, P, H(, V)]` the values of all paths, ascending at every lead; nan is above all."""
+        return self.values if self.values.shape[1] == 1 else self.values.sort(1).values
+
+    @cached_property
+    def _middle(self) -> Tensor:
+        return self.quantiles([0.5])[0]
+
+    def median(self) -> Tensor:
+        """`[B, H(, V)]`, data units."""
+        return self._middle
+
+    def quantiles(self, probabilities: Sequence[float]) -> Tensor:
+        """`[Q, B, H(, V)]`, linear between the paths, as numpy has them; nan where a path is nan."""
+        place = torch.tensor(probabilities, dtype=torch.float64) * (self.ranked.shape[1] - 1)
+        lower = place.floor()
+        share = (place - lower).to(self.ranked).view(-1, *[1] * (self.ranked.dim() - 1))
+        low, high = (self.ranked[:, part.long()].movedim(1, 0) for part in (lower, place.ceil()))
+        value = torch.where(low == high, low, low + share * (high - low))  # infinite ones have no difference
+        return torch.where(self.ranked[:, -1].isnan(), torch.nan, value)
+
+    def crps(self, truth: Tensor) -> Tensor:
+        """`[B, H(, V)]`, data units, by the estimator that is fair to few paths."""
+        return ranked_crps(self.ranked - truth[:, None])
+
+    def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """Between the ranks that the truth may have among the paths, each `[B, H(, V)]`."""
+        truth, count = truth[:, None], self.values.shape[1] + 1
+        return (self.values < truth).sum(1) / count, ((self.values <= truth).sum(1) + 1) / count
+
+    @cached_property
+    def finite(self) -> Tensor:
+        """`[B, H(, V)]` bool, whether every path is finite there."""
+        return self.ranked[:, 0].isfinite() & self.ranked[:, -1].isfinite()
+
+
+class ClosedForm(Forecast):
+    """A distribution in closed form.
+
+    Args:
+        distribution: Of values `[B, H(, V)]`, data units.
+    """
+
+    def __init__(self, distribution: Predictive) -> None:
+        self.distribution: Any = distribution  # not every one has a CRPS in closed form
+
+    def quantiles(self, probabilities: Sequence[float]) -> Tensor:
+        """`[Q, B, H(, V)]`, data units."""
+        like = self.distribution.mean
+        return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
+
+    def crps(self, truth: Tensor) -> Tensor:
+        """`[B, H(, V)]`, data units, of the distributions that have it."""
+        return self.distribution.crps(truth)
+
+    def log_prob(self, truth: Tensor) -> Tensor:
+        """The log-density or log-probability of the truth, `[B, H(, V)]`."""
+        return self.distribution.log_prob(truth)
+
+    def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
+        """The distribution function at the truth, and of counts below it too."""
+        highest = self.distribution.cdf(truth)
+        return (self.distribution.cdf(truth - 1) if self.distribution.discrete else highest), highest
+
+    @property
+    def finite(self) -> Tensor:
+        """`[B, H(, V)]` bool, whether the mean is finite."""
+        return self.distribution.mean.isfinite()

@@ -1,0 +1,105 @@
+"""Metrics of a forecast relative to those of a reference."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+from torchmetrics.wrappers.abstract import WrapperMetric
+
+from armlp.evaluation.metrics.errors import MeanAbsoluteScaledError, SymmetricMAPE
+from armlp.evaluation.metrics.forecast import Forecast
+from armlp.evaluation.metrics.metric import LeadMetric
+from armlp.model.distributions import Predictive
+
+
+class _Relative(WrapperMetric):
+    """Metrics of a forecast and of its reference, over the same values.
+
+    Args:
+        *metrics: Such as `MeanAbsoluteScaledError(horizon)`.
+    """
+
+    full_state_update = False
+
+    def __init__(self, *metrics: LeadMetric, **options: Any) -> None:
+        super().__init__(**options)
+        self.ours = nn.ModuleList(metrics)
+        self.theirs = nn.ModuleList(metric.clone() for metric in metrics)
+
+    def update(
+        self,
+        forecast: Tensor | Predictive | Forecast,
+        reference: Tensor | Predictive | Forecast,
+        truth: Tensor,
+        observed: Tensor | None = None,
+        unit: Tensor | None = None,
+    ) -> None:
+        """Adds a batch, as every metric; `reference` is the other forecast of the same truth."""
+        for metrics, judged in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
+            for metric in metrics:
+                assert isinstance(metric, Metric)
+                metric.update(judged, truth, observed, unit)
+
+    def _ratios(self, reading: str) -> Tensor:
+        pairs = zip(self.ours, self.theirs, strict=True)
+        return torch.stack([getattr(one, reading)() / getattr(other, reading)() for one, other in pairs])
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Adds a batch and returns the metric of all of them."""
+        self.update(*args, **kwargs)
+        return self.compute()
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        for metric in (*self.ours, *self.theirs):
+            assert isinstance(metric, Metric)
+            metric.reset()
+        super().reset()
+
+
+class Skill(_Relative):
+    """`1 - score / score of the reference`: above 0 the forecast is better, 1 is perfect.
+
+    Args:
+        metric: What both are scored by, such as `MeanAbsoluteScaledError(horizon)`.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, metric: LeadMetric, **options: Any) -> None:
+        super().__init__(metric, **options)
+
+    def compute(self) -> Tensor:
+        """The skill over all observed values."""
+        return 1 - self._ratios("compute")[0]
+
+    def by_lead(self) -> Tensor:
+        """`[H]` the skill at each lead."""
+        return 1 - self._ratios("by_lead")[0]
+
+
+class OverallWeightedAverage(_Relative):
+    """OWA, what the M4 competition ranked by: the mean of sMAPE and MASE relative to those of Naive2.
+
+    Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
+    https://doi.org/10.1016/j.ijforecast.2019.04.014
+
+    Args:
+        horizon: `H`.
+    """
+
+    higher_is_better = False
+
+    def __init__(self, horizon: int, **options: Any) -> None:
+        super().__init__(SymmetricMAPE(horizon), MeanAbsoluteScaledError(horizon), **options)
+
+    def compute(self) -> Tensor:
+        """Below 1 the forecast is better than the reference."""
+        return self._ratios("compute").mean()
+
+    def by_lead(self) -> Tensor:
+        """`[H]` the same at each lead."""
+        return self._ratios("by_lead").mean(0)

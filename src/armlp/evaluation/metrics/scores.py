@@ -1,0 +1,89 @@
+"""Proper scores of sampled paths, differentiable: what metrics are means of, and what objectives minimise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def crps(paths: Tensor, truth: Tensor) -> Tensor:
+    """Continuous ranked probability score of each value, fair to a small number of paths.
+
+    Args:
+        paths: `[B, P, T(, V)]`.
+        truth: `[B, T(, V)]`.
+
+    Returns:
+        `[B, T(, V)]`, in the units of the paths.
+    """
+    return ranked_crps((paths - truth[:, None]).sort(1).values)
+
+
+def ranked_crps(errors: Tensor) -> Tensor:
+    """The same score from the errors of the paths, `[B, P, T(, V)]`, ascending along the paths.
+
+    Errors are of the size of the spread, whatever the level of the data.
+    """
+    count = errors.shape[1]
+    accuracy = errors.abs().mean(1)
+    if count == 1:
+        return accuracy
+    rank = torch.arange(1 - count, count, 2, dtype=errors.dtype, device=errors.device)
+    return accuracy - torch.einsum("bp...,p->b...", errors, rank / (count * (count - 1)))
+
+
+def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
+    """Energy score of whole paths: the CRPS of vectors, which judges how their values hang together too.
+
+    Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+    https://doi.org/10.1198/016214506000001437
+
+    Args:
+        paths: `[B, P, T(, V)]`, `P` at least 2.
+        truth: `[B, T(, V)]`.
+        observed: `[B, T(, V)]` bool; what is not observed does not count.
+
+    Returns:
+        `[B, T(, V)]`: the score of the window, the same for all its values, as large as that of one of them.
+    """
+    count = paths.shape[1]
+    errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
+    accuracy = _norm(errors).mean(1)
+    spread = _norm(errors[:, :, None] - errors[:, None]).sum((1, 2)) / (2 * count * (count - 1))
+    score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
+    """Variogram score of whole paths: how well they know by how much two values differ.
+
+    Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
+    Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
+
+    Args:
+        paths: `[B, P, T(, V)]`.
+        truth: `[B, T(, V)]`.
+        observed: `[B, T(, V)]` bool; what is not observed does not count.
+        order: Power of the differences.
+
+    Returns:
+        `[B, T(, V)]`: the mean over pairs of observed values, the same for all values of the window; nan where it has
+        no pair.
+    """
+    seen = observed.flatten(1)
+    shown = torch.where(observed, truth, 0.0).flatten(1)
+    expected = torch.zeros(*shown.shape, shown.shape[1], dtype=paths.dtype, device=paths.device)
+    for path in paths.flatten(2).unbind(1):  # one at a time: all differences of all paths would fill the memory
+        expected = expected + (path[:, :, None] - path[:, None]).abs() ** order
+    actual = (shown[:, :, None] - shown[:, None]).abs() ** order
+    pair = (seen[:, :, None] & seen[:, None]).triu(1)
+    wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
+    score = wrong.sum((1, 2)) / pair.sum((1, 2))
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Euclidean length over the last axis, whose gradient at 0 is finite."""
+    tiny = torch.finfo(vectors.dtype).tiny
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square may leave the floats
+    return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]
