@@ -16,9 +16,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from armlp.data import rows, sources, tables, wanted
+from armlp.data import tables
 from armlp.data.answers import to_table
 from armlp.data.panel import Panel
+from armlp.data.reading import rows, sources, wanted
 from armlp.data.tables import read_panel
 from armlp.errors import UserError
 
@@ -253,7 +254,7 @@ def test_a_budget_that_no_training_fits_in_is_refused(budget: str, sentence: str
 
 @pytest.fixture
 def with_a_small_sample(in_small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from armlp.data import survey
+    from armlp.data.reading import survey
 
     monkeypatch.setattr(survey, "_SAMPLE", 50)
 
