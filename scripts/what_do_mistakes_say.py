@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-HORIZON, LENGTH, STEPS = 24, 300, 100
+HORIZON, LENGTH, STEPS = 24, 300, 300
 START, STEP = pd.Timestamp("2026-01-01"), pd.Timedelta(hours=1)
 SHOWN = 160
 

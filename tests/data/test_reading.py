@@ -16,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from armlp.data import rows, sources, tables, wanted
+from armlp.data import tables
 from armlp.data.answers import to_table
 from armlp.data.panel import Panel
+from armlp.data.reading import rows, sources, wanted
 from armlp.data.tables import read_panel
 from armlp.errors import UserError
+from armlp.forecaster import Forecaster
 
 FREQS = ["7min", "h", "D", "B", "W-WED", "2W-SUN", "MS", "ME", "BME", "QS-FEB", "QE", "YE"]
 
@@ -253,7 +255,7 @@ def test_a_budget_that_no_training_fits_in_is_refused(budget: str, sentence: str
 
 @pytest.fixture
 def with_a_small_sample(in_small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from armlp.data import survey
+    from armlp.data.reading import survey
 
     monkeypatch.setattr(survey, "_SAMPLE", 50)
 
@@ -348,3 +350,33 @@ def test_future_covariates_come_from_rows_without_targets_or_from_a_table_of_the
         read_panel(history, future=future.drop(columns="price"), known_covariates="price")
     with pytest.raises(UserError, match=r"--data\.future: there are no covariates to know ahead"):
         read_panel(history, future=future)
+
+
+def test_columns_that_nobody_named_are_never_read(tmp_path: Path):
+    path = tmp_path / "t.parquet"
+    pq.write_table(
+        pa.Table.from_pandas(long_table().assign(other=np.random.default_rng(0).random(60))), path, compression="none"
+    )
+    metadata = pq.read_metadata(path).row_group(0)
+    (chunk,) = (metadata.column(place) for place in range(4) if metadata.column(place).path_in_schema == "other")
+    content = bytearray(path.read_bytes())
+    begin = chunk.dictionary_page_offset or chunk.data_page_offset
+    content[begin : begin + chunk.total_compressed_size] = bytes(chunk.total_compressed_size)
+    path.write_bytes(content)
+    same(read_panel(path), read_panel(long_table()))
+    with pytest.raises(UserError, match=r"t\.parquet cannot be read as Parquet"):
+        read_panel(path, past_covariates="other")
+
+
+def test_training_on_a_mapped_panel_ends_with_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "t.parquet"
+    table = long_table(3, 60).assign(price=lambda table: table["y"] % 7)
+    table.drop(index=[7, 8]).to_parquet(path)
+    options = {"known_covariates": "price", "max_steps": 6, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    weights = []
+    for room in (10**9, 0):
+        monkeypatch.setattr(tables, "room_for_panel", lambda budget, room=room: room)
+        forecaster = Forecaster(6, patch_length=3, context_length=12, **options).fit(path)
+        weights.append(forecaster._fitted()["state_dict"])
+    assert len(stores(tmp_path)) == 1
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])

@@ -14,8 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.answers import to_table
+from armlp.data.reading.times import (
+    TimesError,
+    look_like_times,
+    parse_times,
+    read_times,
+    spell_periods,
+    times_of_objects,
+)
 from armlp.data.tables import read_panel
-from armlp.data.times import TimesError, look_like_times, parse_times, read_times, spell_periods, times_of_objects
 from armlp.errors import UserError
 
 DATES = st.dates(dt.date(1970, 1, 1), dt.date(2100, 12, 31))
@@ -160,7 +167,9 @@ def test_periods_of_parquet_files_are_known_in_a_fresh_process(tmp_path: Path) -
     path = tmp_path / "periods.parquet"
     pd.DataFrame({"ds": pd.period_range("2020-01", periods=3, freq="M")}).to_parquet(path)
     program = (
-        "import sys, pyarrow.parquet; from armlp.data.times import is_period, register_periods; register_periods();"
+        "import sys, pyarrow.parquet\n"
+        "from armlp.data.reading.times import is_period, register_periods\n"
+        "register_periods()\n"
         "assert is_period(pyarrow.parquet.read_schema(sys.argv[1]).field('ds').type)"
     )
     subprocess.run([sys.executable, "-c", program, str(path)], check=True)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from armlp.data.panel import Panel, TableStyle
-from armlp.data.times import is_period, spell_periods
+from armlp.data.reading.times import is_period, spell_periods
 
 if TYPE_CHECKING:
     import pyarrow as pa

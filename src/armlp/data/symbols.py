@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from armlp.data.columns import Column
-from armlp.data.labels import Labels
 from armlp.data.panel import Panel
+from armlp.data.reading.columns import Column
+from armlp.data.reading.labels import Labels
 from armlp.errors import UserError
 
 

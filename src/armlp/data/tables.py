@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from armlp.data import saved_panels, store
 from armlp.data.covariates import ROLES
-from armlp.data.laying import Layer
-from armlp.data.memory import parse_bytes, room_for_panel
 from armlp.data.panel import Panel
-from armlp.data.planning import OffCalendar, Planner
-from armlp.data.rows import Rows, TableRows
-from armlp.data.sources import open_source
-from armlp.data.store import Store
-from armlp.data.survey import Survey
-from armlp.data.wanted import Wanted
+from armlp.data.reading import saved_panels, store
+from armlp.data.reading.laying import Layer
+from armlp.data.reading.memory import parse_bytes, room_for_panel
+from armlp.data.reading.planning import OffCalendar, Planner
+from armlp.data.reading.rows import Rows, TableRows
+from armlp.data.reading.sources import open_source
+from armlp.data.reading.store import Store
+from armlp.data.reading.survey import Survey
+from armlp.data.reading.wanted import Wanted
 from armlp.errors import UserError
 
 _LAYOUTS = ("auto", "long", "wide", "vector")

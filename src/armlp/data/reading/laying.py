@@ -8,10 +8,10 @@ import numpy as np
 
 from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES
-from armlp.data.planning import OffCalendar, Plan, duplicates
-from armlp.data.rows import Rows, TableRows
-from armlp.data.store import Store
-from armlp.data.survey import Groups
+from armlp.data.reading.planning import OffCalendar, Plan, duplicates
+from armlp.data.reading.rows import Rows, TableRows
+from armlp.data.reading.store import Store
+from armlp.data.reading.survey import Groups
 from armlp.errors import UserError
 
 # What `observed` holds of a value while rows are laid; a gap of the table is 0.

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-from armlp.data.labels import as_integers
-from armlp.data.sources import Part, Source, parts
-from armlp.data.times import register_periods
+from armlp.data.reading.labels import as_integers
+from armlp.data.reading.sources import Part, Source, parts
+from armlp.data.reading.times import register_periods
 from armlp.errors import UserError, one_line
 
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")

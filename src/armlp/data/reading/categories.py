@@ -6,9 +6,9 @@ from functools import cached_property
 
 import numpy as np
 
-from armlp.data.columns import Column, is_text
 from armlp.data.covariates import CovariateColumn
-from armlp.data.labels import Labels, as_integers, looks_like_number
+from armlp.data.reading.columns import Column, is_text
+from armlp.data.reading.labels import Labels, as_integers, looks_like_number
 
 
 class CovariateCoder:

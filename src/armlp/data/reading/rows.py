@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 
 from armlp.data.calendar import spell_time
-from armlp.data.categories import CovariateCoder
-from armlp.data.columns import Column, is_text, table_type
 from armlp.data.covariates import ROLES, CovariateColumn
-from armlp.data.labels import Labels, as_integers
 from armlp.data.panel import TableStyle
-from armlp.data.sources import BATCH, Part, Source
+from armlp.data.reading.categories import CovariateCoder
+from armlp.data.reading.columns import Column, is_text, table_type
+from armlp.data.reading.labels import Labels, as_integers
+from armlp.data.reading.sources import BATCH, Part, Source
+from armlp.data.reading.times import SpelledTimes
+from armlp.data.reading.wanted import Wanted, first_part, require, settle
 from armlp.data.symbols import SymbolCoder
-from armlp.data.times import SpelledTimes
-from armlp.data.wanted import Wanted, first_part, require, settle
 from armlp.errors import UserError
 
 # Tables of so many rows are kept as they were read, instead of being read twice.

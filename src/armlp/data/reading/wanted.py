@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from armlp.data.columns import Column
-from armlp.data.sources import BATCH, Part, Source
+from armlp.data.reading.columns import Column
+from armlp.data.reading.sources import BATCH, Part, Source
 from armlp.errors import UserError
 
 # What pandas calls the index of a table where it writes it among the columns of a file.

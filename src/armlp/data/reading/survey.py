@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from armlp.data.rows import Rows
+from armlp.data.reading.rows import Rows
 
 # So many rows are enough to tell the step of time; of more, only those of some series are kept.
 _SAMPLE = 1 << 20

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from armlp.data.labels import looks_like_number
-from armlp.data.times import SpelledTimes, TimesError, is_period, look_like_times, read_times
+from armlp.data.reading.labels import looks_like_number
+from armlp.data.reading.times import SpelledTimes, TimesError, is_period, look_like_times, read_times
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from armlp.data.sources import Part
+    from armlp.data.reading.sources import Part
 
 
 _LARGEST = float(np.finfo(np.float32).max)

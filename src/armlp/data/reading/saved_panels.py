@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from armlp.data import store as stores
 from armlp.data.calendar import Calendar
-from armlp.data.columns import table_type
 from armlp.data.covariates import ROLES, CovariateColumn
-from armlp.data.files import find_files
 from armlp.data.panel import Panel, TableStyle
-from armlp.data.planning import Plan
+from armlp.data.reading import store as stores
+from armlp.data.reading.columns import table_type
+from armlp.data.reading.files import find_files
+from armlp.data.reading.planning import Plan
+from armlp.data.reading.store import Store
 from armlp.data.residency import Residency
-from armlp.data.store import Store
 
 _SERIES = "series.arrow"
 # A mapped panel may have so many bytes resident, however little room there is.

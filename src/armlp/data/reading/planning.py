@@ -8,9 +8,9 @@ import numpy as np
 
 from armlp.data.calendar import Calendar, spell_time
 from armlp.data.frequency import infer_calendar
-from armlp.data.rows import TableRows
-from armlp.data.survey import Survey
-from armlp.data.wanted import few
+from armlp.data.reading.rows import TableRows
+from armlp.data.reading.survey import Survey
+from armlp.data.reading.wanted import few
 from armlp.errors import UserError
 
 # A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.

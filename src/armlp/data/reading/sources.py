@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from armlp.data.times import TimesError, times_of_objects
+from armlp.data.reading.times import TimesError, times_of_objects
 from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def open_source(source: Any, name: str = "the table") -> Source:
     Raises:
         UserError: There is no such file, or it is no table.
     """
-    from armlp.data.files import open_files
+    from armlp.data.reading.files import open_files
 
     opened = open_files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else _open_memory(source, name)
     if not opened.columns:
