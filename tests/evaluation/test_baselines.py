@@ -231,6 +231,17 @@ def test_the_ridge_ar_is_the_seasonal_naive_where_nothing_can_be_learnt(make_pan
     assert method.forecast(*arguments).equal(seasonal_naive(panel, *arguments, 6, 4).double())
 
 
+@pytest.mark.parametrize("lengths", [[2], [3, 2], [6] * 40])
+def test_the_ridge_ar_of_few_or_short_series_is_finite(lengths, make_panel):
+    panel = make_panel(lengths)
+    series = torch.arange(len(lengths))
+    method = RidgeAR(panel, panel.lengths, naive_error(panel, panel.lengths, 1), 4, 3, 1)
+    forecast = method.forecast(series, panel.lengths)
+    assert forecast.isfinite().all()
+    naive = seasonal_naive(panel, series, panel.lengths, 3, 1)
+    assert torch.allclose(forecast, naive.double()) == (len(lengths) < 40)
+
+
 @pytest.mark.parametrize("method", ["drift", "Naive2", "ridge AR"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_baseline_sees_nothing_at_or_after_its_origin_and_is_fitted_on_nothing_held_out(method, channels, make_panel):

@@ -62,6 +62,8 @@ class RidgeAR:
         late = 4 * (origin - loader.first_origins[series]) >= 3 * loader.window_offsets.diff()[series]
         if not bool(late.any()):  # no series has four windows
             late = torch.arange(len(origin)) % 4 == 3
+        if not bool(late.any()):
+            return  # too few windows to learn from
         weight = (1 / unit).nan_to_num(nan=0.0).view(len(panel), channels)
         early, left = (self._moments(series[part], origin[part], ends, weight) for part in (~late, late))
         for channel in range(channels):
@@ -92,7 +94,7 @@ class RidgeAR:
 
     def _inputs(self, context: Tensor) -> Tensor:
         """`[B, L, V]` float64, the context less its mean."""
-        values = context.view(*context.shape[:2], -1).double()
+        values = context.view(*context.shape[:2], len(self.weights)).double()
         return values - values.mean(1, keepdim=True)
 
     def forecast(self, series: Tensor, origin: Tensor) -> Tensor:
