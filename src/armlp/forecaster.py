@@ -26,6 +26,7 @@ from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, 
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.report import Report
+from armlp.training.scoring import ScoringTrainer
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -165,6 +166,30 @@ class Forecaster:
         paths = torch.cat(self._roll(data, writer, keep=True)).cpu().numpy()
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
 
+    def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
+        """Scores every row by what was expected one step before it, given the truth until then: finds anomalies.
+
+        Rows that are needed as context are not scored: the first `L` of a series, or the first half of one that is
+        shorter than `2 L`. Nor are those without a value.
+
+        Args:
+            table: As in `predict`. Rows that the model was trained on are likelier than new ones would be.
+            seed: Of the draws within the PIT where a value has a probability of its own, as counts have.
+
+        Returns:
+            The same kind of table as came in, with the columns `unique_id, ds, y`; `log_likelihood`, data units; `pit`,
+            the probability integral transform, which is even between 0 and 1 where the model is right; and
+            `tail_probability`, that of a value at least as far out on either side: rows below `a` are false alarms with
+            probability `a` (of counts and symbols at most `a`). Vectors have the last four of each channel, as `pit-x`.
+
+        Raises:
+            UserError: There is nothing fitted, the table cannot be used, or the head has no distribution (`point`).
+        """
+        data = self._data_of(table, None, None)
+        assert self._module is not None
+        progress = self._trainer.get("enable_progress_bar", True)
+        return ScoringTrainer(logger=False, **self._devices()).score(self._module, data, seed=seed, progress=progress)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
 
@@ -225,11 +250,14 @@ class Forecaster:
 
     def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:
         assert self._module is not None
-        kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
-        options = {name: self._trainer[name] for name in kept if name in self._trainer}
-        trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **options)
+        trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **self._devices())
         predictions: Any = trainer.predict(self._module, datamodule=data, return_predictions=keep)
         return predictions or []
+
+    def _devices(self) -> dict[str, Any]:
+        """The options of the Trainer that say on what it runs."""
+        kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
+        return {name: self._trainer[name] for name in kept if name in self._trainer}
 
     def _callbacks(self) -> list[Callback]:
         return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
