@@ -26,13 +26,14 @@ from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
 from armlp.training.report import Report
+from armlp.training.scoring import ScoringTrainer
 
 _PRESETS = resources.files("armlp") / "presets"
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
 
 
 class ArmlpCLI(LightningCLI):
-    """`armlp fit | validate | test | predict`.
+    """`armlp fit | validate | test | predict | score`.
 
     What a checkpoint knows becomes the default of the options, so that `predict --ckpt_path CKPT` needs no other,
     and what is said on the command line wins.
@@ -42,6 +43,7 @@ class ArmlpCLI(LightningCLI):
         super().__init__(
             ForecastModule,
             SeriesDataModule,
+            trainer_class=ScoringTrainer,
             args=args,
             trainer_defaults=TRAINER | {"callbacks": [StepBar(), Report()]},
             seed_everything_default=0,
@@ -51,6 +53,11 @@ class ArmlpCLI(LightningCLI):
             parser_class=_Parser,
             parser_kwargs={"prog": "armlp", "version": armlp.__version__, "description": armlp.__doc__},
         )
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """Lightning's commands and ours, with the arguments that are no options."""
+        return {**LightningCLI.subcommands(), "score": {"model", "datamodule"}}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
@@ -103,6 +110,8 @@ class ArmlpCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand in _TABLES and config.forecast.output is None:
             config.forecast.output = str(run_folder(config.ckpt_path) / _TABLES[self.subcommand])
+        if self.subcommand == "score" and config.output is None:
+            config.output = str(run_folder(config.ckpt_path) / "scores.parquet")
         if self.subcommand == "predict":
             config.return_predictions = False  # the writer keeps what is needed of them
 
@@ -138,6 +147,10 @@ class ArmlpCLI(LightningCLI):
         if self.trainer.is_global_zero:
             print(f"backtest table: {self.config.test.forecast.output}")
 
+    def after_score(self) -> None:
+        """Says where the table is."""
+        print(f"score table: {self.config.score.output}")
+
     def after_predict(self) -> None:
         """Says where the forecast is."""
         if not self.trainer.is_global_zero:
@@ -152,7 +165,7 @@ class ArmlpCLI(LightningCLI):
 def _keep_as_trained(model: Namespace, trained: Mapping[str, Any], command: str, path: str) -> None:
     """Takes what was not given from the checkpoint, and refuses what contradicts it.
 
-    Only `validate`, `test` and `predict` are free to differ in what has no part in the network.
+    All but `fit` are free to differ in what has no part in the network.
     """
     for name, value in trained.items():
         if model[name] in (None, "auto"):

@@ -26,6 +26,7 @@ from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, 
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.report import Report
+from armlp.training.scoring import ScoringTrainer
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -108,6 +109,7 @@ class Forecaster:
         temperature: float = 1.0,
         top_k: int | None = None,
         future: IntoFrame | str | os.PathLike[str] | None = None,
+        known_future: IntoFrame | str | os.PathLike[str] | None = None,
     ) -> Any:
         """Forecasts beyond the end of every series.
 
@@ -120,6 +122,9 @@ class Forecaster:
             temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
             top_k: Of symbols and bins: only the so many likeliest are drawn.
             future: A table of ids, times and known covariates in the horizon, where `table` has none.
+            known_future: What if: a table of ids, times and targets in the horizon, as many or few as are known. Every
+                path has these values, and what comes later is drawn given them; what comes earlier does not change. No
+                other argument ever takes a target after the end of a series as known.
 
         Returns:
             The same kind of table as came in, with the columns `unique_id, ds, armlp` (the median) and per level
@@ -129,7 +134,7 @@ class Forecaster:
             UserError: There is nothing fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k)
-        self._roll(self._data_of(table, horizon, future), writer, keep=False)
+        self._roll(self._data_of(table, horizon, future, known_future), writer, keep=False)
         return writer.table
 
     def sample(
@@ -141,6 +146,7 @@ class Forecaster:
         temperature: float = 1.0,
         top_k: int | None = None,
         future: IntoFrame | str | os.PathLike[str] | None = None,
+        known_future: IntoFrame | str | os.PathLike[str] | None = None,
     ) -> np.ndarray:
         """Sampled futures of every series, in the order of their ids.
 
@@ -152,6 +158,7 @@ class Forecaster:
             temperature: As in `predict`.
             top_k: As in `predict`.
             future: As in `predict`.
+            known_future: As in `predict`.
 
         Returns:
             `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units; of symbols, the symbols.
@@ -161,9 +168,33 @@ class Forecaster:
             UserError: There is nothing fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k)
-        data = self._data_of(table, horizon, future)
+        data = self._data_of(table, horizon, future, known_future)
         paths = torch.cat(self._roll(data, writer, keep=True)).cpu().numpy()
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
+
+    def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
+        """Scores every row by what was expected one step before it, given the truth until then: finds anomalies.
+
+        Rows that are needed as context are not scored: the first `L` of a series, or the first half of one that is
+        shorter than `2 L`. Nor are those without a value.
+
+        Args:
+            table: As in `predict`. Rows that the model was trained on are likelier than new ones would be.
+            seed: Of the draws within the PIT where a value has a probability of its own, as counts have.
+
+        Returns:
+            The same kind of table as came in, with the columns `unique_id, ds, y`; `log_likelihood`, data units; `pit`,
+            the probability integral transform, which is even between 0 and 1 where the model is right; and
+            `tail_probability`, that of a value at least as far out on either side: rows below `a` are false alarms with
+            probability `a` (of counts and symbols at most `a`). Vectors have the last four of each channel, as `pit-x`.
+
+        Raises:
+            UserError: There is nothing fitted, the table cannot be used, or the head has no distribution (`point`).
+        """
+        data = self._data_of(table)
+        assert self._module is not None
+        progress = self._trainer.get("enable_progress_bar", True)
+        return ScoringTrainer(logger=False, **self._devices()).score(self._module, data, seed=seed, progress=progress)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
@@ -211,7 +242,9 @@ class Forecaster:
             raise UserError("There is nothing fitted yet: call fit(table) first, or Forecaster.load(path).")
         return self._checkpoint
 
-    def _data_of(self, table: Any, horizon: int | None, future: Any) -> SeriesDataModule:
+    def _data_of(
+        self, table: Any, horizon: int | None = None, future: Any = None, known_future: Any = None
+    ) -> SeriesDataModule:
         self._fitted()
         if table is None and self._fitted_data is None and "source" not in self._data:
             raise UserError("The checkpoint holds no table: call predict(table) with the series to forecast.")
@@ -219,17 +252,20 @@ class Forecaster:
         options |= {} if horizon is None else {"horizon": horizon}
         if table is None and self._fitted_data is not None:
             options["source"] = self._fitted_data.source
-        here = {"future": future, "memory_budget": self._given.get("memory_budget")}
+        here = {"future": future, "known_future": known_future, "memory_budget": self._given.get("memory_budget")}
         options |= {name: value for name, value in here.items() if value is not None}
         return SeriesDataModule(**options)
 
     def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:
         assert self._module is not None
-        kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
-        options = {name: self._trainer[name] for name in kept if name in self._trainer}
-        trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **options)
+        trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **self._devices())
         predictions: Any = trainer.predict(self._module, datamodule=data, return_predictions=keep)
         return predictions or []
+
+    def _devices(self) -> dict[str, Any]:
+        """The options of the Trainer that say on what it runs."""
+        kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
+        return {name: self._trainer[name] for name in kept if name in self._trainer}
 
     def _callbacks(self) -> list[Callback]:
         return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []

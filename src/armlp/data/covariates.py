@@ -47,6 +47,13 @@ class Covariates(NamedTuple):
         """The covariates of the windows that begin so many steps later."""
         return Covariates(self.known[:, steps:], self.past[:, steps:], self.calendar[:, steps:], self.static)
 
+    def reaching(self, steps: int) -> Covariates:
+        """What is known ahead reaches at least so many steps, counted from the first; the last one known stays."""
+        missing = steps - self.known.shape[1]
+        if missing <= 0:
+            return self
+        return self._replace(known=torch.cat([self.known, self.known[:, -1:].expand(-1, missing, -1)], 1))
+
     def repeat(self, times: int) -> Covariates:
         """Every window so many times, one after the other."""
         return Covariates(*(part.repeat_interleave(times, dim=0) for part in self))
@@ -55,7 +62,7 @@ class Covariates(NamedTuple):
         """The whole batch so many times."""
         return Covariates(*(torch.cat([part] * times) for part in self))
 
-    def rows(self, rows: slice) -> Covariates:
+    def rows(self, rows: slice | Tensor) -> Covariates:
         """Some of the windows."""
         return Covariates(*(part[rows] for part in self))
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from armlp.data import catalog
 from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
+from armlp.data.known_future import KnownFuture, read_known_future
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
 from armlp.data.shortages import (
@@ -84,6 +85,9 @@ class SeriesDataModule(LightningDataModule):
             `auto`: long where the id column is there, wide otherwise.
         freq: pandas frequency alias, or an integer step for integer times; inferred where left out.
         future: A table of ids, times and the known covariates after the last value of every series, as `source`.
+        known_future: A table of ids, times and targets after the end of series, for `predict` only: every sampled path
+            has these values, and what comes later is drawn given them. It has as many rows as are known; an empty
+            target is not known.
         memory_budget: Most memory for the whole process, such as `2GB`; half of the machine's where left out. A panel
             of files that is too large for it is laid into files beside them, once, and mapped into memory.
         horizon: `H`, how many steps to forecast; from the frequency where left out.
@@ -111,6 +115,7 @@ class SeriesDataModule(LightningDataModule):
         layout: str = "auto",
         freq: str | int | None = None,
         future: str | os.PathLike[str] | Any = None,  # not IntoFrame: jsonargparse would open the file
+        known_future: str | os.PathLike[str] | Any = None,
         memory_budget: str | int | None = None,
         horizon: int | None = None,
         season_length: int | None = None,
@@ -123,7 +128,7 @@ class SeriesDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         # What is of this machine and this forecast alone is no part of a checkpoint.
-        self.save_hyperparameters(ignore=["source", "future", "memory_budget"], logger=False)
+        self.save_hyperparameters(ignore=["source", "future", "known_future", "memory_budget"], logger=False)
         self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
@@ -135,6 +140,8 @@ class SeriesDataModule(LightningDataModule):
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source
         self.future = future
+        self.known_future = known_future
+        self.known_values: KnownFuture | None = None  # of the last `predict_dataloader`
         self.memory_budget = memory_budget
         self.seed = seed
         self.context_length = 1
@@ -336,9 +343,12 @@ class SeriesDataModule(LightningDataModule):
         """The end of every series.
 
         Raises:
-            UserError: Covariates that are known ahead are missing in the horizon.
+            UserError: Covariates that are known ahead are missing in the horizon, or the known future does not fit.
         """
         panel = self.panel
+        if self.known_future is not None:
+            options = {**self.hparams, **catalog.resolve(self.source)[1].reader}
+            self.known_values = read_known_future(self.known_future, panel, options, self.horizon)
         statistics = self.hparams["covariate_statistics"]["known"]
         never_missing = ["mean" in column and not column.get("missing") for column in statistics]
         refuse_unknown_future(panel, self.horizon, never_missing)

@@ -222,10 +222,10 @@ class ForecastModule(LightningModule):
         """
         return self.sample(windows, self.sampling)
 
-    def sample(self, windows: Windows, sampling: Sampling) -> Tensor:
+    def sample(self, windows: Windows, sampling: Sampling, given: Tensor | None = None) -> Tensor:
         """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch."""
         assert self.network is not None
-        return sampling.paths(self.network, self.datamodule.panel, windows, self.datamodule.horizon)
+        return sampling.paths(self.network, self.datamodule.panel, windows, self.datamodule.horizon, given)
 
     def on_train_start(self) -> None:
         """Sets what has a closed form, unless the training goes on from a checkpoint."""
@@ -294,8 +294,10 @@ class ForecastModule(LightningModule):
         self.scores = self.scoreboard.summary(self.device)
 
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Rolls out from the end of every series; returns the paths `[B, P, H(, V)]`."""
-        return self.forward(batch)
+        """Rolls out from the end of every series, given what is known after it; the paths `[B, P, H(, V)]`."""
+        known = self.datamodule.known_values
+        given = None if known is None else known.of(batch.series.cpu(), self.datamodule.horizon)
+        return self.sample(batch, self.sampling, given)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """An optimizer; its rate warms up and then falls like a cosine, or is constant, by steps."""

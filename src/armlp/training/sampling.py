@@ -27,10 +27,17 @@ class Sampling(NamedTuple):
     temperature: float = 1.0
     top_k: int | None = None
 
-    def paths(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
+    def paths(
+        self,
+        network: AutoregressiveMLP,
+        panel: Panel,
+        windows: Windows,
+        horizon: int,
+        given: Tensor | None = None,
+    ) -> Tensor:
         """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch.
 
-        They are float32, or float64 where the panel has levels.
+        They are float32, or float64 where the panel has levels. `given` is as in `rollout`, on the scale of the store.
         """
         context, levels = windows.context, panel.levels
         noise = path_noise(
@@ -52,5 +59,6 @@ class Sampling(NamedTuple):
             self.temperature,
             self.top_k,
             None if levels is None else -levels[windows.series.cpu()].view(-1, 1, *context.shape[2:]).to(context),
+            given,
         )
         return panel.in_data_units(windows.series, paths)

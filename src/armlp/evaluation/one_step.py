@@ -1,0 +1,159 @@
+"""One-step scores: how likely every row of a panel was, given the truth before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from armlp.data.answers import to_table
+from armlp.data.panel import Panel
+from armlp.data.symbols import spell_symbols
+from armlp.data.windows import TrainingLoader, Windows, gather
+from armlp.errors import UserError
+from armlp.model.distributions import Predictive
+from armlp.model.ensemble import Pool
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.rollout import path_noise
+
+# About so many values are gathered at a time: more would fall out of the cache.
+_AT_ONCE = 1 << 20
+
+
+class OneStepScores(NamedTuple):
+    """Scores of R rows, each under the distribution that the network gave right before it.
+
+    Attributes:
+        series: `[R]` int64 index into the panel.
+        row: `[R]` int64 row of the series.
+        y: `[R(, V)]` the truth, data units; nan where it was not observed, as in all that follows.
+        log_likelihood: `[R(, V)]` float64, data units. Of channels that vary together it is that of each one given
+            those before it, so that they add up to that of the row.
+        pit: `[R(, V)]` float64, the probability integral transform, drawn evenly between the probabilities of less than
+            the truth and of at most the truth where they differ; even between 0 and 1 if the network is right.
+        tail_probability: `[R(, V)]` float64, the probability of a value at least as far out, on either side.
+    """
+
+    series: Tensor
+    row: Tensor
+    y: Tensor
+    log_likelihood: Tensor
+    pit: Tensor
+    tail_probability: Tensor
+
+
+@torch.no_grad()
+def one_step_scores(
+    network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False
+) -> Iterator[OneStepScores]:
+    """Scores every observed row of a panel's history, in parts of bounded size, in order.
+
+    What a series needs as its first context is not scored: `L` rows, or the first half of a series of less than
+    `2 L`, whose contexts are padded as in training. A network that emits patches is called for every row, and its first
+    step counts. The tail probability of a number is twice the smaller one of the probabilities of at most and of at
+    least the truth, and 1 at most: below `a` with probability `a`, and of counts at most `a`. That of a symbol, which
+    has no sides, is the probability of all symbols that are no likelier.
+
+    Args:
+        network: Whose head has a density; on any device.
+        panel: The rows.
+        seed: Of the draws within the PIT.
+        progress: Show a bar if it takes long.
+    """
+    network.eval()
+    length, patch = network.context_length, network.patch_length
+    loader = TrainingLoader(panel, panel.lengths, length, 1, batch_size=1)
+    most = max(1, _AT_ONCE // ((length + patch) * panel.values.shape[1]))
+    with tqdm(
+        desc="scoring", total=loader.num_windows, unit=" rows", delay=2, leave=False, disable=not progress
+    ) as bar:
+        for first in range(0, loader.num_windows, most):
+            series, row = loader.window(torch.arange(first, min(first + most, loader.num_windows)))
+            seen = panel.read(panel.observed, panel.offsets[series] + row).any(1)
+            if seen.any():
+                windows = gather(panel, series[seen], row[seen], length, 1, covariate_span=patch)
+                yield _scores(network, panel, windows, seed)
+            bar.update(len(series))
+
+
+def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False) -> Any:
+    """The scores as a table of the kind that the panel came from.
+
+    Args:
+        network: As in `one_step_scores`.
+        panel: The rows.
+        seed: Of the draws within the PIT.
+        progress: Show a bar if it takes long.
+
+    Returns:
+        The columns `unique_id, ds, y, log_likelihood, pit, tail_probability`; of vectors the last four of each channel,
+        as `pit-x`. It has the rows that were scored and no others, sorted by `unique_id, ds`.
+
+    Raises:
+        UserError: The model has no density, or no row can be scored.
+    """
+    if not network.head.has_density:
+        raise UserError(
+            "The point head forecasts a value without a distribution, so no row is more or less likely: train with "
+            "another --model.head to score rows."
+        )
+    parts = list(one_step_scores(network, panel, seed, progress))
+    if not parts:
+        raise UserError(
+            f"{panel.name} has no row to score: give at least one series with two rows, because the first ones are "
+            "context."
+        )
+    series, row, *columns = (torch.cat(part) for part in zip(*parts, strict=True))
+    table = {}
+    for channel, name in enumerate(panel.channels):
+        for what, values in zip(OneStepScores._fields[2:], columns, strict=True):
+            column = values.view(len(series), -1)[:, channel].numpy()
+            spelled = spell_symbols(panel, column) if panel.symbols and what == "y" else column
+            table[what if len(panel.channels) == 1 else f"{what}-{name}"] = spelled
+    return to_table(panel, series.numpy(), {"ds": row.numpy()}, table)
+
+
+def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: int) -> OneStepScores:
+    series, row, target, seen = windows.series, windows.origin, windows.target, windows.target_observed
+    distribution, truth = _next_step(network, windows), target.double()
+    high = distribution.cdf(truth)
+    low = distribution.cdf(truth - 1) if network.head.discrete else high
+    if network.non_negative:  # what forecasts have below 0 lies at 0
+        zero = truth.new_zeros(()) if panel.levels is None else -panel.levels[series].view_as(truth)
+        low = torch.where(truth <= zero, 0.0, low)
+    pit = low
+    if (high > low).any():
+        noise = path_noise(panel.keys[series], row, 1, 1, truth.shape[2:], seed)[:, 0].double()
+        pit = low + noise * (high - low)
+    log_likelihood = distribution.log_prob(truth)
+    if network.symbols:
+        codes = [distribution.log_prob(torch.full_like(truth, code)) for code in range(network.symbols)]
+        tail = torch.stack([torch.where(code <= log_likelihood, code.exp(), 0.0) for code in codes]).sum(0)
+    else:
+        tail = 2 * torch.minimum(high, 1 - low)
+    tail = tail.clamp(max=1)
+    y, pit, tail = (
+        torch.where(seen, part, torch.nan)[:, 0] for part in (panel.in_data_units(series, target), pit, tail)
+    )
+    log_likelihood = torch.where(network.head.scored(seen), log_likelihood, torch.nan)[:, 0]
+    return OneStepScores(series, row, y, log_likelihood, pit, tail)
+
+
+def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:
+    """The distribution of the value after each context, `[B, 1(, V)]`, float64 on the processor.
+
+    In float32 all that lies far out on the upper side would have a distribution function of 1, and no order.
+    """
+    device = next(network.parameters()).device
+    context, observed = (torch.cat([part.to(device)] * network.members) for part in windows[:2])
+    covariates = windows.covariates
+    if covariates is not None:
+        covariates = type(covariates)(*(part.to(device) for part in covariates)).tile(network.members)
+    scaling = network.scale(context, observed)
+    raw = network.raw(context, observed, scaling, covariates)[:, :1]
+    shift = scaling.shift_at(network.context_length, 1)
+    distribution = network.head(*(part.cpu().double() for part in (raw, shift, scaling.scale)))
+    return distribution if network.members == 1 else Pool(distribution, network.members)

@@ -1,0 +1,61 @@
+"""Scoring: what Lightning's Trainer lacks, a pass over every row of the data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.data.outputs import prepare_output, write_table
+from armlp.errors import UserError
+from armlp.evaluation.one_step import score_table
+from armlp.training.agreement import warn_of_other_frequency
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.module import ForecastModule
+
+
+class ScoringTrainer(Trainer):
+    """Lightning's Trainer, which can also score rows."""
+
+    def score(
+        self,
+        model: ForecastModule,
+        datamodule: SeriesDataModule,
+        ckpt_path: str | None = None,
+        output: str | None = None,
+        seed: int = 0,
+        progress: bool = True,
+    ) -> Any:
+        """Score every row by what was expected one step before it: an unlikely one is an anomaly.
+
+        Args:
+            model: Trained.
+            datamodule: Of the rows.
+            ckpt_path: The weights; those of the model where left out.
+            output: Table to write, `.parquet` or `.csv`; `scores.parquet` in the run folder where left out.
+            seed: Of the draws within the PIT of counts and symbols.
+            progress: Show a bar if it takes long.
+
+        Returns:
+            The table of `armlp.evaluation.one_step.score_table`.
+
+        Raises:
+            UserError: The data are not those of the model, or it has no density, or the table cannot be written.
+        """
+        if output is not None:
+            source = datamodule.source
+            if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():
+                raise UserError(f"--output: {output} is the data itself; give the table a name of its own.")
+            prepare_output(output, (".parquet", ".csv"))
+        model.settle(datamodule)
+        warn_of_other_frequency(datamodule)
+        if ckpt_path is not None:
+            model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
+        assert model.network is not None
+        table = score_table(model.network.to(self.strategy.root_device), datamodule.panel, seed, progress)
+        if output is not None:
+            write_table(table, output)
+        return table
