@@ -109,7 +109,12 @@ def trained(values: pd.DataFrame, options: dict[str, Any]) -> armlp.Autoregressi
     """A network trained on the training part alone; nothing here looks at the rest."""
     seed_everything(options["seed"], verbose=False)
     # Without the calendar, as the figures that it is compared with.
-    held_out = {"calendar_inputs": False, "horizon": 96, "val_windows": 4 * MONTH // 96, "test_windows": 4 * MONTH // 96}
+    held_out = {
+        "calendar_inputs": False,
+        "horizon": 96,
+        "val_windows": 4 * MONTH // 96,
+        "test_windows": 4 * MONTH // 96,
+    }
     data = armlp.SeriesDataModule(
         values.reset_index(), time_column="date", layout="wide", **held_out | taken(armlp.SeriesDataModule, options)
     )
