@@ -20,7 +20,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
-from armlp.training.dashboard import Dashboard
+from armlp.training.dashboard import Dashboard, TestDashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
@@ -133,6 +133,8 @@ class ArmlpCLI(LightningCLI):
         unwanted = {"enable_progress_bar": StepBar, "enable_checkpointing": ModelCheckpoint}
         kinds = tuple(kind for option, kind in unwanted.items() if config[option] is False)
         always = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, kinds)]
+        if self.subcommand == "test":
+            always.append(TestDashboard(self.config.test.ckpt_path))
         self.trainer_defaults = self.trainer_defaults | {"callbacks": always}
         return super()._instantiate_trainer(config, [one for one in callbacks if not isinstance(one, kinds)])
 

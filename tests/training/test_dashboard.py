@@ -1,15 +1,20 @@
 """Tests of what TensorBoard shows of a run."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.custom_scalar import layout_pb2
 
+import armlp
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.dashboard import _markdown
+from armlp.training.dashboard import fitting
+from armlp.training.dashboard.texts import table
 
 
 def events_of(run: Path) -> EventAccumulator:
@@ -19,7 +24,7 @@ def events_of(run: Path) -> EventAccumulator:
 
 def tags_in_order(run: Path) -> list[str]:
     """The tag of every single entry."""
-    (file,) = run.glob("events.out.tfevents.*")
+    (file,) = run.glob("events.out.tfevents.*[0-9]")  # a test's file has a suffix
     return [value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
 
 
@@ -29,8 +34,13 @@ def events(trained: Any) -> EventAccumulator:
 
 
 def test_training_and_validation_are_shown_by_steps(events: EventAccumulator):
-    training = ("train/loss", "train/nll", "train/learning_rate", "train/windows_per_second")
-    validation = ("val/nll", "val/mae", "val/mase", "val/smape", "val/crps", "val/skill", "val/coverage_80")
+    training = (
+        "train/loss", "train/nll", "train/learning_rate", "train/gradient_norm", "train/unroll",
+        "train/windows_per_second",
+    )  # fmt: skip
+    validation = (
+        "val/nll", "val/mae", "val/mase", "val/smape", "val/crps", "val/skill", "val/coverage_80", "val/diverged",
+    )  # fmt: skip
     assert {*training, *validation} <= set(events.Tags()["scalars"])
     for tag in training:
         assert len(events.Scalars(tag)) == 2, tag  # 4 steps, one of two logged
@@ -42,12 +52,124 @@ def test_training_and_validation_are_shown_by_steps(events: EventAccumulator):
     assert 0 < max(event.value for event in events.Scalars("train/learning_rate")) < 2.001e-3
 
 
-def test_every_validation_draws_one_fan_chart(events: EventAccumulator):
-    (tag,) = events.Tags()["images"]
-    charts = events.Images(tag)
+def test_the_first_validations_and_the_best_one_are_drawn(events: EventAccumulator):
+    images = {tag for tag in events.Tags()["images"] if not tag.startswith("test/")}
+    assert images == {"val/forecast", *(f"val_best/{name}" for name in ("forecast", "pit", "reliability", "residuals"))}
+    charts = events.Images("val/forecast")
     assert [chart.step for chart in charts] == [2, 4]
-    assert all(chart.width > 600 and chart.encoded_image_string.startswith(b"\x89PNG") for chart in charts)
     assert charts[0].encoded_image_string != charts[1].encoded_image_string
+    for tag in images:
+        for chart in events.Images(tag):
+            assert chart.width > 600
+            assert chart.encoded_image_string.startswith(b"\x89PNG")
+
+
+def test_of_many_validations_a_few_are_drawn(program: Any, trained: Any):
+    options = ("--trainer.max_steps=9", "--trainer.val_check_interval=1", "--early_stopping.patience=99")
+    events = events_of(program.fit(trained.source, "--data.horizon=6", *options))
+    assert len(events.Scalars("val/mae")) == 9
+    assert [chart.step for chart in events.Images("val/forecast")] == [1, 2, 4, 8]
+    assert [chart.step for chart in events.Images("val_best/forecast")] == [9]
+
+
+def test_the_best_validation_is_drawn_with_the_weights_of_its_checkpoint(
+    program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
+):
+    drawn = {}
+
+    def keep(writer: Any, group: str, step: int, module: Any, *args: Any) -> None:
+        drawn[group] = {name: value.clone() for name, value in module.state_dict().items()}
+
+    monkeypatch.setattr(fitting, "add_charts", keep)
+    # The rate is so high that the model gets worse.
+    worse = ("--trainer.max_steps=8", "--model.learning_rate=1", "--model.schedule=constant", "--model.warmup=0")
+    run = program.fit(trained.source, "--data.horizon=6", *worse)
+    best, last = (read_checkpoint(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    assert best["global_step"] < last["global_step"]
+    for name, value in drawn["val_best"].items():
+        assert value.equal(best["state_dict"][name])
+    assert not all(value.equal(last["state_dict"][name]) for name, value in drawn["val_best"].items())
+
+
+def test_lead_curves_are_the_scores_of_the_best_validation(events: EventAccumulator):
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("val_best/lead_")]
+    for name in ("armlp", "seasonal_naive", "Naive2", "drift", "ridge_AR"):
+        for metric in ("mae", "crps"):
+            assert f"val_best/lead_{metric}/{name}" in tags
+    for tag in tags:
+        assert [event.step for event in events.Scalars(tag)] == [1, 2, 3, 4, 5, 6], tag
+    (best,) = events.Scalars("val_best/mae")
+    curve = [event.value for event in events.Scalars("val_best/lead_mae/armlp")]
+    assert sum(curve) / 6 == pytest.approx(best.value, rel=1e-5)  # nothing is missing, so each lead counts alike
+
+
+def test_the_layout_has_four_charts_whose_tags_there_are(trained: Any, events: EventAccumulator):
+    assert tags_in_order(trained.run).count("custom_scalars__config__") == 1
+    (event,) = events.Tensors("custom_scalars__config__")
+    (category,) = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0]).category
+    assert len(category.chart) == 4
+    for chart in category.chart:
+        for tag in chart.multiline.tag:
+            assert any(re.match(tag, known) for known in events.Tags()["scalars"]), (chart.title, tag)
+
+
+def test_the_model_card_says_what_it_is_how_good_it_is_and_what_to_beware_of(trained: Any, events: EventAccumulator):
+    (event,) = events.Tensors("model_card/text_summary")
+    card = event.tensor_proto.string_val[0].decode()
+    for words in (
+        "autoregressive MLP",
+        "`quantile`",
+        "3 origins x 6 steps",
+        "seasonal naive",
+        "Limits",
+        "3 origins only",
+    ):
+        assert words in card
+    printed = " ".join(trained.printed.split())
+    (sentence,) = (line for line in card.splitlines() if "seasonal naive" in line and not line.startswith("|"))
+    assert sentence in printed
+
+
+def test_the_versions_that_a_run_was_made_with_are_shown(events: EventAccumulator):
+    shown = text_of(events, "versions")
+    assert shown["armlp"] == armlp.__version__
+    assert shown["torch"] == torch.__version__
+    assert shown["device"] == "cpu"
+
+
+def test_every_option_is_shown_as_it_was_settled(trained: Any, events: EventAccumulator):
+    checkpoint = read_checkpoint(trained.best)
+    shown = text_of(events, "settled")
+    assert set(shown) - {"option"} == {
+        *checkpoint["hyper_parameters"],
+        *checkpoint["datamodule_hyper_parameters"],
+        "max_steps",
+    }
+    assert shown["context_length"] == str(checkpoint["hyper_parameters"]["context_length"])
+
+
+def test_a_test_is_shown_in_the_run_of_its_checkpoint_and_replaces_an_earlier_one(program: Any, trained: Any):
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
+    for _ in range(2):
+        program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+        assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+        (file,) = run.glob("events.out.tfevents.*.test")
+    values = (value for event in EventFileLoader(str(file)).Load() for value in event.summary.value)
+    tags = {value.tag for value in values}
+    assert all(tag.split("/")[0] == "test" for tag in tags)
+    shown = ("mae", "skill", "coverage_80", "diverged", "forecast", "pit", "reliability", "residuals", "lead_mae/drift")
+    assert {f"test/{name}" for name in shown} <= tags
+    events = events_of(run)  # both files are one run
+    assert {"val/mae", "test/mae"} <= set(events.Tags()["scalars"])
+    curve = [event.value for event in events.Scalars("test/lead_mae/armlp")]
+    assert len(curve) == 6
+    assert sum(curve) / 6 == pytest.approx(events.Scalars("test/mae")[0].value, rel=1e-5)
+
+
+def test_a_checkpoint_away_from_its_run_makes_none(program: Any, trained: Any, tmp_path: Path):
+    Path("model.ckpt").write_bytes(trained.best.read_bytes())
+    program("test", "--ckpt_path", "model.ckpt", "--forecast.output=b.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.parquet", "model.ckpt"]
 
 
 def text_of(events: EventAccumulator, tag: str) -> dict[str, str]:
@@ -74,7 +196,7 @@ def test_the_data_and_what_was_chosen_from_them_are_shown_as_text(trained: Any, 
 
 
 def test_a_cell_with_a_bar_in_it_stays_a_cell():
-    assert _markdown(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
+    assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
 
 
 def test_the_file_of_hyperparameters_holds_those_that_were_chosen(trained: Any):
@@ -91,7 +213,7 @@ def test_hyperparameters_are_logged_once_with_the_metrics_of_the_best_validation
     assert tags.count("_hparams_/experiment") == 1
     assert tags.count("_hparams_/session_start_info") == 1
     assert not any("hp_metric" in tag for tag in tags)
-    (tag,) = (tag for tag in set(tags) if tag.endswith("/mase") and not tag.startswith("val/"))
+    tag = "val_best/mase"
     (best,) = events.Scalars(tag)
     assert best.value == min(event.value for event in events.Scalars("val/mase"))
 
@@ -99,7 +221,7 @@ def test_hyperparameters_are_logged_once_with_the_metrics_of_the_best_validation
 def test_the_hyperparameters_are_those_that_were_chosen(trained: Any):
     from tensorboard.plugins.hparams import plugin_data_pb2
 
-    (file,) = trained.run.glob("events.out.tfevents.*")
+    (file,) = trained.run.glob("events.out.tfevents.*[0-9]")
     values = (value for event in EventFileLoader(str(file)).Load() for value in event.summary.value)
     (start,) = (value for value in values if value.tag == "_hparams_/session_start_info")
     content = plugin_data_pb2.HParamsPluginData.FromString(start.metadata.plugin_data.content)

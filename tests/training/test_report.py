@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import torch
 
 from armlp.data.summary import summarize
 from armlp.data.tables import read_panel
@@ -153,3 +154,22 @@ def test_a_table_of_scores_is_as_wide_as_the_terminal_at_most_and_ends_in_skill(
     assert heading[-1] == "skill"
     assert ("RMSE" in heading) == (width == 160)
     assert "…" not in "".join(table)
+
+
+def test_a_model_with_shuffled_weights_is_called_worse_than_the_baseline(program: Any, trained: Any):
+    # Without the seasonal skip the season is in the weights.
+    learned = ("--trainer.max_steps=150", "--trainer.val_check_interval=50", "--model.seasonal_skip=false")
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2", *learned, "--model.dropout=0")
+    checkpoint = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    generator = torch.Generator().manual_seed(0)
+    for name, value in checkpoint["state_dict"].items():
+        place = torch.randperm(value.numel(), generator=generator)
+        checkpoint["state_dict"][name] = value.flatten()[place].view_as(value)
+    torch.save(checkpoint, "shuffled.ckpt")
+    for command, options in {"validate": (), "test": ("--forecast.output=b.parquet",)}.items():
+        whole = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt", *options)
+        assert "smaller than that of the seasonal naive" in whole
+        printed = program(command, "--ckpt_path", "shuffled.ckpt", *options)
+        assert "armlp is worse than the seasonal naive here" in printed
+        assert "use the seasonal naive" in printed
+        assert "smaller than that of the seasonal naive" not in printed

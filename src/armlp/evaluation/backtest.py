@@ -145,11 +145,16 @@ class Scoreboard:
                 rows[MODEL]["perplexity"] = torch.tensor(rows[MODEL]["nll"]).exp().item()
         return rows
 
-    def by_lead(self, metric: str) -> dict[str, Tensor]:
-        """One metric at each lead, `[H]`, for the model and the baselines that have it."""
-        return {
-            name: cast(LeadMetric, board[metric]).by_lead() for name, board in self.boards.items() if metric in board
-        }
+    def by_lead(self, metric: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
+        """One metric at each lead, `[H]`, for the model and the baselines that have it; `device` as in `summary`."""
+        curves = {}
+        for name, board in self.boards.items():
+            if metric in board:
+                score = cast(LeadMetric, board[metric]).to(device)
+                with score.sync_context():
+                    curves[name] = score.by_lead().cpu()
+                score.to("cpu")
+        return curves
 
     def reset(self) -> None:
         """Forgets the forecasts of the model; the next pass brings the same windows."""

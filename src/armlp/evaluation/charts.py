@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-INK, BLUE, ORANGE = "#222222", "#0072B2", "#D55E00"
+INK, BLUE, ORANGE, GREY = "#222222", "#0072B2", "#D55E00", "#999999"
+
+# Inches at which letters are still read where TensorBoard shows pictures in columns.
+THUMBNAIL = 5.6, 3.6
 
 
 class Fan(NamedTuple):
@@ -45,22 +48,20 @@ class Fan(NamedTuple):
     baseline: Tensor | None = None
 
 
-def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95)) -> Figure:
+def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: bool = False) -> Figure:
     """One chart per series, at most two side by side.
 
     Args:
         fans: What to draw.
         levels: Coverages of the shaded intervals, in percent.
+        small: Whether it is to be read as a thumbnail: narrow, the charts below each other.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns = 1 if len(fans) == 1 else 2
+    columns = 1 if small else min(2, len(fans))
     rows = -(-len(fans) // columns)
-    figure = Figure(
-        figsize=(9 if columns == 1 else 12, 4 if columns == 1 else 3.2 * rows), layout="constrained", dpi=110
-    )
-    FigureCanvasAgg(figure)
+    if small:
+        figure = blank_figure(THUMBNAIL[0], 0.7 + (THUMBNAIL[1] - 1.2) * rows)
+    else:
+        figure = blank_figure(9 if columns == 1 else 12, 4 if columns == 1 else 3.2 * rows)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, fan in zip(axes, fans, strict=False):
         _draw(axis, fan, sorted(levels, reverse=True))
@@ -68,12 +69,34 @@ def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95)) -> Figur
         axis.remove()
     shown = [axis.get_legend_handles_labels() for axis in axes[: len(fans)]]
     named = {label: handle for chart in shown for handle, label in zip(*chart, strict=True)}
-    figure.legend(named.values(), named.keys(), loc="outside upper right", ncols=len(named), frameon=False, fontsize=9)
+    side_by_side = 3 if small else len(named)
+    figure.legend(
+        named.values(), named.keys(), loc="outside upper right", ncols=side_by_side, frameon=False, fontsize=9
+    )
     return figure
 
 
+def blank_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def dress(axis: Axes, title: str) -> None:
+    """Gives a chart its title, and the looks that all charts share."""
+    axis.set_title(title, loc="left", fontsize=10, parse_math=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
 def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
-    paths = fan.paths.double()
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+
+    paths = torch.where(fan.paths.isfinite(), fan.paths, torch.nan).double()  # what ran away has no place on the axis
     history = fan.history
     axis.plot(fan.history_times, history, color=INK, linewidth=1.2, label="history")
     if fan.truth is not None:
@@ -82,7 +105,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
         axis.plot(fan.times, fan.baseline, color=ORANGE, linewidth=1, linestyle=":", label="seasonal naive")
     if len(paths) > 1:
         for shade, level in enumerate(levels):
-            low, high = (paths.quantile(0.5 + side * level / 200, 0) for side in (-1, 1))
+            low, high = (paths.nanquantile(0.5 + side * level / 200, 0) for side in (-1, 1))
             axis.fill_between(
                 fan.times,
                 low,
@@ -92,11 +115,13 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
                 linewidth=0,
                 label=f"{level:g}% interval",
             )
-    axis.plot(fan.times, paths.quantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
-    axis.set_title(fan.title, loc="left", fontsize=10, parse_math=False)
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.tick_params(labelsize=8)
+    axis.plot(fan.times, paths.nanquantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
+    dress(axis, fan.title)
     axis.margins(x=0.01)
+    if np.issubdtype(fan.times.dtype, np.datetime64):
+        locator = AutoDateLocator(maxticks=6)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from armlp.data.datamodule import SeriesDataModule, plain
 from armlp.data.windows import TrainingLoader, Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
+from armlp.evaluation.diagnostics import Diagnostics
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
 from armlp.training.averaging import ExponentialAverage
@@ -87,7 +88,10 @@ class ForecastModule(LightningModule):
 
     network: AutoregressiveMLP | None
     scoreboard: Scoreboard
+    diagnostics: Diagnostics
     scores: dict[str, dict[str, float]]  # of the last validation or test, by forecaster
+    curves: dict[str, dict[str, Tensor]]  # of the same, by metric and forecaster: [H] by lead
+    calibration: Tensor | None  # of the same, [bins] histogram of the probability integral transform
     total_steps: int  # of the training
 
     def __init__(
@@ -208,6 +212,7 @@ class ForecastModule(LightningModule):
             split = data.test_split if stage == "test" else data.split
             ends = split.train_ends(data.panel.lengths)
             self.scoreboard = Scoreboard(data.panel, ends, data.horizon, data.season_length)
+            self.diagnostics = Diagnostics(data.panel, self.scoreboard.unit, self.scoreboard.horizon)
 
     def configure_callbacks(self) -> list[Callback]:
         """Averages the weights in training, where that is wanted."""
@@ -254,8 +259,7 @@ class ForecastModule(LightningModule):
         if logged:
             self.log("train/loss", objective.loss, prog_bar=True)
             self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
-            if growth:
-                self.log("train/unroll", float(chain))
+            self.log("train/unroll", float(chain))
             if objective.nll is not None:
                 self.log("train/nll", objective.nll)
         return objective.loss
@@ -272,13 +276,18 @@ class ForecastModule(LightningModule):
         assert self.network is not None
         paths = self.sample(batch, sampling)
         self.scoreboard.update(paths, batch)
+        self.diagnostics.update(paths, batch)
         if self.network.head.has_density:
             self.scoreboard.update_likelihood(*one_step_nll(self.network, batch))
         return paths
 
+    def on_validation_epoch_start(self) -> None:
+        """Forgets the validation before."""
+        self.diagnostics.reset()
+
     def on_validation_epoch_end(self) -> None:
         """Logs the rollout metrics of all origins."""
-        self.scores = self.scoreboard.summary(self.device)
+        self._sum_up()
         scores = self.scores[MODEL]
         for name, value in scores.items():
             if not math.isnan(value):
@@ -291,7 +300,15 @@ class ForecastModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Sums up the test origins."""
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        """All that a pass over origins has measured, over all processes."""
         self.scores = self.scoreboard.summary(self.device)
+        self.scores[MODEL]["diverged"] = self.diagnostics.share_diverged(self.device)
+        curves = {metric: self.scoreboard.by_lead(metric, self.device) for metric in _BY_LEAD}
+        self.curves = {metric: rows for metric, rows in curves.items() if rows}
+        self.calibration = self.diagnostics.calibration(self.device)
 
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the end of every series, given what is known after it; the paths `[B, P, H(, V)]`."""
@@ -322,3 +339,4 @@ class ForecastModule(LightningModule):
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")
 # What the best checkpoint is chosen by: the first of these that there is. Of symbols there are no errors to measure.
 _MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
+_BY_LEAD = ("mae", "crps", "coverage_80", "coverage_95", "error_rate")

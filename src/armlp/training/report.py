@@ -17,10 +17,10 @@ from rich.table import Table
 from rich.text import Text
 
 from armlp.data.summary import DataSummary
-from armlp.evaluation.backtest import BASELINE, MODEL
 from armlp.training.dashboard import Dashboard
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
+from armlp.training.verdict import verdict
 
 # By how much they tell: where the table is too wide for the terminal, the last ones are left out.
 _HEADINGS = {
@@ -57,7 +57,7 @@ class Report(Callback):
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
             print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
         if isinstance(trainer.logger, TensorBoardLogger):
-            print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.logger.log_dir)}")
+            print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.logger.root_dir)}")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of `validate`; in training the bar shows them."""
@@ -140,36 +140,3 @@ def _spelled(metric: str, value: float) -> str:
     if metric.startswith("coverage") or metric == "error_rate":
         return f"{100 * value:.0f}%"
     return f"{value:.3f}" if metric in ("skill", "owa") else f"{value:,.4g}"
-
-
-def verdict(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Whether the model is worth using, in sentences.
-
-    Args:
-        scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
-    """
-    skill = scores[MODEL]["skill"]
-    if math.isnan(skill):
-        return ["The seasonal naive makes no error here, so there is no skill to measure."]
-    if skill > 0:
-        sentences = [f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."]
-    else:
-        sentences = [
-            f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): use the seasonal "
-            "naive, or judge on more windows (--data.val_windows, --data.test_windows) before you use this model."
-        ]
-    others = {name: row["skill"] for name, row in scores.items() if name not in (MODEL, BASELINE)}
-    better = [
-        f"{name} (error {100 * (other - skill) / (1 - skill):.0f}% smaller)"
-        for name, other in others.items()
-        if other > skill
-    ]
-    if better:
-        sentences.append(f"armlp is worse than {_listed(better)}: what is simpler does better here.")
-    elif others and skill > 0:
-        sentences.append(f"It beats {_listed(list(others))} too.")
-    return sentences
-
-
-def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

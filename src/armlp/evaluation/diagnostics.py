@@ -1,0 +1,211 @@
+"""What scores do not tell of a pass over origins: calibration, paths that ran away, and which forecasts to look at."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torchmetrics import MeanMetric
+
+from armlp.data.covariates import Covariates
+from armlp.data.panel import Panel
+from armlp.data.windows import Windows, gather
+from armlp.evaluation.metrics import PITHistogram
+from armlp.model.mlp import AutoregressiveMLP
+
+# A path so many times the range of its context away from it is of no use, though every value of it is a number.
+_ABSURD = 10
+# Residuals are of so many series at most, of so many rows each, a batch of rows at a time.
+_SERIES, _ROWS, _BATCH = 16, 512, 1024
+
+
+def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
+    """Which paths are not finite, or absurdly far from what the context holds.
+
+    Args:
+        paths: `[B, P, H(, V)]`, data units.
+        windows: Which they go on from. A context that never changes has no range; its paths only need to be finite.
+        panel: Of the windows.
+
+    Returns:
+        `[B, P]` bool.
+    """
+    ends = [
+        panel.in_data_units(windows.series, torch.where(windows.observed, windows.context, far)).to(paths)
+        for far in (math.inf, -math.inf)
+    ]
+    low, high = ends[0].amin(1, keepdim=True), ends[1].amax(1, keepdim=True)  # [B, 1(, V)]
+    reach = _ABSURD * (high - low)
+    limit = torch.finfo(paths.dtype).max
+    bounded = reach.isfinite() & (reach > 0)
+    low, high = torch.where(bounded, low - reach, -limit), torch.where(bounded, high + reach, limit)
+    inside = (paths.amin(2) >= low) & (paths.amax(2) <= high)  # nan is not
+    return ~(inside.all(2) if inside.dim() == 3 else inside)
+
+
+class Exemplar(NamedTuple):
+    """A forecast to look at.
+
+    Attributes:
+        rank: `best`, `median` or `worst`.
+        of: Among how many it is.
+        error: Its mean absolute error, in units of the seasonal naive's inside the series, where there are any.
+        series: Index of its series.
+        origin: Row of its first value.
+    """
+
+    rank: str
+    of: int
+    error: float
+    series: int
+    origin: int
+
+
+class Diagnostics:
+    """Sums over one pass over origins. A process of several knows the errors of its own windows only.
+
+    Args:
+        panel: Whose origins are forecast.
+        unit: `[S(, V)]` error of the seasonal naive inside each series, data units; nan where there is none.
+        horizon: `H`.
+    """
+
+    def __init__(self, panel: Panel, unit: Tensor, horizon: int) -> None:
+        self.panel = panel
+        self.unit = unit
+        self.pit = PITHistogram(horizon, compute_with_cache=False)
+        self.diverged = MeanMetric(compute_with_cache=False)
+        self._windows: list[Tensor] = []  # [B, 4] series, origin, scaled error, error
+
+    def update(self, paths: Tensor, windows: Windows) -> None:
+        """Adds the forecasts of a batch.
+
+        Args:
+            paths: `[B, P, H(, V)]`, data units.
+            windows: Whose targets are the truth.
+        """
+        if self.panel.symbols:
+            return  # they have no scale
+        # An empty batch, the last one of a process that has fewer windows than the others, counts as an update too,
+        # so that all processes exchange their sums.
+        share = diverged(paths, windows, self.panel).double().sum() / max(1, len(paths) * paths.shape[1])
+        self.diverged.update(share.cpu(), weight=len(paths))
+        paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
+        target = self.panel.in_data_units(series, target)
+        if paths.shape[1] > 1 or not len(paths):
+            self.pit.update(paths, target, observed)
+        error = (paths.median(1).values - target).abs().double()
+        scaled, plain = (
+            torch.where(observed, part, torch.nan).flatten(1).nanmean(1)
+            for part in (error / self.unit[series][:, None], error)
+        )
+        # A forecast that is not a number is the worst of all, but one that nobody can judge is none.
+        lost = observed.flatten(1).any(1) & ~plain.isfinite()
+        scaled, plain = (torch.where(lost, math.inf, part) for part in (scaled, plain))
+        self._windows.append(torch.stack([series, origin, scaled, plain], 1))
+
+    def exemplars(self) -> list[Exemplar]:
+        """The best, the median and the worst forecast; fewer where there are fewer."""
+        if not self._windows:
+            return []
+        windows = torch.cat(self._windows)
+        error = windows[:, 2] if not windows[:, 2].isnan().all() else windows[:, 3]
+        known = (~error.isnan()).nonzero()[:, 0]
+        ranked = known[error[known].argsort(stable=True)]
+        count = len(ranked)
+        places = {"best": 0, "median": count // 2, "worst": count - 1} if count > 2 else {"best": 0, "worst": count - 1}
+        return [
+            Exemplar(rank, count, float(error[row]), int(windows[row, 0]), int(windows[row, 1]))
+            for rank, place in list(places.items())[:count]
+            for row in [ranked[place]]
+        ]
+
+    def calibration(self, device: torch.device | str = "cpu") -> Tensor | None:
+        """The histogram of the probability integral transform, `[bins]`; None where forecasts do not spread.
+
+        Args:
+            device: Where processes can exchange their sums: that of the model.
+        """
+        if not self.pit.update_called:
+            return None
+        histogram = self.pit.to(device).compute().cpu()
+        self.pit.to("cpu")
+        return None if histogram.isnan().any() else histogram
+
+    def share_diverged(self, device: torch.device | str = "cpu") -> float:
+        """The share of the paths that diverged; nan before the first."""
+        share = self.diverged.to(device).compute().item() if self.diverged.update_called else math.nan
+        self.diverged.to("cpu")
+        return share
+
+    def reset(self) -> None:
+        """Forgets all batches."""
+        self.pit.reset()
+        self.diverged.reset()
+        self._windows = []
+
+
+class Autocorrelation(NamedTuple):
+    """How what is left of the values resembles itself some steps later.
+
+    Attributes:
+        lags: `[K]` the correlation at 1 to K steps.
+        bound: What white noise stays below at 95 of 100 lags.
+    """
+
+    lags: Tensor
+    bound: float
+
+
+@torch.no_grad()
+def residual_autocorrelation(
+    network: AutoregressiveMLP, panel: Panel, series: Tensor, origins: Tensor, horizon: int
+) -> Autocorrelation | None:
+    """The autocorrelation of the errors one step ahead: none is left where the model knows all that the past tells.
+
+    Args:
+        network: The model.
+        panel: The data.
+        series: `[W]` int64, of held-out windows; the series are evenly drawn from them where they are many.
+        origins: `[W]` int64 their origins; errors are of the rows from the first to the end of the last window.
+        horizon: `H`.
+
+    Returns:
+        Its mean over the series, each of them scaled to the same mean square; None where the rows are too few.
+    """
+    ids = series.unique()
+    ids = ids[torch.linspace(0, len(ids) - 1, min(_SERIES, len(ids))).long()]
+    pieces = []
+    for one in ids:
+        own = origins[series == one]
+        last = min(int(own.max()) + horizon, int(panel.lengths[one]))
+        pieces.append(_one_step_errors(network, panel, one, torch.arange(max(int(own.min()), last - _ROWS), last)))
+    most = min(min(len(errors) for errors in pieces) // 2, _ROWS // 4)
+    count = sum(int(seen.sum()) for seen in (errors.isfinite() for errors in pieces)) // (pieces[0][0].numel() or 1)
+    if most < 3 or not count:
+        return None
+    total = torch.zeros(most + 1, dtype=torch.float64)
+    for errors in pieces:
+        seen = errors.isfinite()
+        filled = torch.where(seen, errors, 0.0)
+        filled = filled / (filled.square().sum(0) / seen.sum(0).clamp(min=1)).sqrt().clamp(min=1e-300)
+        total += torch.stack([(filled[lag:] * filled[: len(filled) - lag]).sum() for lag in range(most + 1)])
+    if not total[0] > 0:
+        return None
+    return Autocorrelation(total[1:] / total[0], 1.96 / math.sqrt(count))
+
+
+def _one_step_errors(network: AutoregressiveMLP, panel: Panel, series: Tensor, rows: Tensor) -> Tensor:
+    """What the mean of the next value misses, `[T, V]` float64 data units, nan where nothing was observed."""
+    device = next(network.parameters()).device
+    errors = []
+    for origins in rows.split(_BATCH):
+        place = series.expand(len(origins)), origins
+        windows = gather(panel, *place, network.context_length, 1, covariate_span=network.patch_length)
+        covariates = windows.covariates and Covariates(*(part.to(device) for part in windows.covariates))
+        mean = network(windows.context.to(device), windows.observed.to(device), covariates).mean[:, 0].cpu().double()
+        error = torch.where(windows.target_observed[:, 0].cpu(), windows.target[:, 0].cpu().double() - mean, torch.nan)
+        errors.append(error.reshape(len(origins), -1))
+    return torch.cat(errors)

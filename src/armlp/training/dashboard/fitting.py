@@ -1,0 +1,202 @@
+"""What a training shows: its speed and its gradients, and at the end how good its best checkpoint is."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch import Tensor
+from torch.optim import Optimizer
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.data.windows import Windows
+from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.diagnostics import Exemplar
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.dashboard.pages import add_charts, add_layout, add_lead_curves
+from armlp.training.dashboard.texts import configuration, data_report, model_card, options, versions
+from armlp.training.defaults import MONITOR, log_interval
+from armlp.training.module import ForecastModule
+from armlp.training.sampling import Sampling
+
+
+class Dashboard(Callback):
+    """Texts, a layout, windows per second, gradients, charts, and hyperparameters with the metrics of the best.
+
+    Charts take as long to draw as many steps of a small model, so they are drawn at the first, second, fourth, eighth,
+    ... validation, and at the end of the best one.
+    """
+
+    def __init__(self) -> None:
+        self._windows = 0
+        self._since = self._stopped = 0.0
+        self._validations = 0
+        self.best: dict[str, dict[str, float]] | None = None
+        self._lowest = float("inf")
+        self._curves: dict[str, dict[str, Tensor]] = {}
+        self._calibration: Tensor | None = None
+        self._exemplars: list[Exemplar] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Logs what the data are, what was chosen from them, and what it runs on."""
+        logger = _logger(trainer)
+        if logger is None:
+            return
+        assert isinstance(pl_module, ForecastModule)
+        texts = {
+            "data": data_report(pl_module),
+            "options": options(pl_module),
+            "settled": configuration(_options(trainer, pl_module)),
+            "versions": versions(pl_module),
+        }
+        for tag, text in texts.items():
+            if text:
+                logger.experiment.add_text(tag, text)
+        # Lightning writes hparams.yaml of them after this hook, and never again.
+        logger.hparams.update(_options(trainer, pl_module))
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock."""
+        self._windows, self._since = 0, time.perf_counter()
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Logs the norm of the gradient, before it is clipped."""
+        if (trainer.global_step + 1) % log_interval(trainer) == 0:
+            norms = [weight.grad.norm() for weight in pl_module.parameters() if weight.grad is not None]
+            pl_module.log("train/gradient_norm", torch.stack(norms).norm())
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, batch_idx: int
+    ) -> None:
+        """Logs how many windows a second training took in since the last time."""
+        self._windows += len(batch.series)
+        if trainer.global_step % log_interval(trainer) == 0:
+            now = time.perf_counter()
+            pl_module.log("train/windows_per_second", self._windows / (now - self._since))
+            self._windows, self._since = 0, now
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stops the clock: validation is no training."""
+        self._stopped = time.perf_counter()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Windows,
+        batch_idx: int,
+        *args: Any,
+    ) -> None:
+        """Draws a few of the validations, while the weights are still those that were validated."""
+        if trainer.state.fn != "fit" or batch_idx + 1 < sum(trainer.num_val_batches):
+            return
+        self._validations += 1
+        logger = _logger(trainer)
+        if logger is None or self._validations & (self._validations - 1):
+            return
+        assert isinstance(pl_module, ForecastModule)
+        exemplars = pl_module.diagnostics.exemplars()
+        sampling = Sampling(pl_module.hparams["val_paths"])
+        add_charts(logger.experiment, "val", trainer.global_step, pl_module, sampling, exemplars)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts the clock again, and remembers the metrics of the best validation."""
+        self._since += time.perf_counter() - self._stopped
+        assert isinstance(pl_module, ForecastModule)
+        monitored = trainer.callback_metrics[MONITOR].item()
+        logger = _logger(trainer)
+        if self.best is None and logger is not None and trainer.state.fn == "fit":
+            add_layout(logger.experiment, pl_module.scores)
+        if monitored < self._lowest:
+            self._lowest, self.best = monitored, pl_module.scores
+            self._curves, self._calibration = pl_module.curves, pl_module.calibration
+            self._exemplars = pl_module.diagnostics.exemplars()
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Shows the best validation: its charts, its errors by lead, the model card, and hyperparameters once."""
+        logger = _logger(trainer)
+        if logger is None or self.best is None:
+            return
+        assert isinstance(pl_module, ForecastModule)
+        writer, step = logger.experiment, trainer.global_step
+        add_lead_curves(writer, "val_best", self._curves)
+        with _best_weights(trainer, pl_module):
+            sampling = Sampling(pl_module.hparams["val_paths"])
+            place = writer, "val_best", step, pl_module, sampling, self._exemplars
+            add_charts(*place, self._calibration, pl_module.datamodule.val_dataloader())
+        writer.add_text("model_card", model_card(pl_module, self.best, step), step)
+        own = self.best[MODEL]
+        metrics = {f"val_best/{name}": own[name] for name in sorted(own, key=lambda name: name not in _FIRST)}
+        logger.log_hyperparams(_telling(_options(trainer, pl_module), pl_module.chosen), metrics, step=step)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What is known of the best validation so far."""
+        return {
+            "best": self.best,
+            "lowest": self._lowest,
+            "validations": self._validations,
+            "curves": self._curves,
+            "calibration": self._calibration,
+            "exemplars": [tuple(exemplar) for exemplar in self._exemplars],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restores it; older checkpoints know the scores only."""
+        self.best, self._lowest = state["best"], state["lowest"]
+        self._validations = state.get("validations", 0)
+        self._curves, self._calibration = state.get("curves", {}), state.get("calibration")
+        self._exemplars = [Exemplar(*exemplar) for exemplar in state.get("exemplars", [])]
+
+
+def _logger(trainer: Trainer) -> TensorBoardLogger | None:
+    """The logger of the process that writes."""
+    logger = trainer.logger
+    return logger if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero else None
+
+
+@contextmanager
+def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
+    """The module with the weights of the best checkpoint, if there is one; afterwards it has its own again."""
+    checkpoint = trainer.checkpoint_callback
+    path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+    own = {name: value.clone() for name, value in module.state_dict().items()}
+    training = module.training
+    module.eval()
+    if path:
+        module.load_state_dict(read_checkpoint(path)["state_dict"])
+    try:
+        yield
+    finally:
+        module.load_state_dict(own)
+        module.train(training)
+
+
+def _options(trainer: Trainer, module: ForecastModule) -> dict[str, Any]:
+    return {**module.hparams, **module.datamodule.hparams, "max_steps": trainer.max_steps}
+
+
+def _telling(settled: dict[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
+    """What tells runs apart: the main options, and those that are not as they are by default."""
+    usual = {
+        name: parameter.default
+        for kind in (ForecastModule, SeriesDataModule)
+        for name, parameter in inspect.signature(kind).parameters.items()
+    }
+    given = [name for name, value in settled.items() if name not in chosen and value != usual.get(name, value)]
+    return {name: value for name, value in settled.items() if name in {*_MAIN, *given} - _STATISTICS}
+
+
+_FIRST = ("skill", "mase", "mae", "crps", "coverage_80", "nll", "error_rate", "perplexity")
+_MAIN = {
+    "batch_size", "context_length", "head", "hidden_sizes", "horizon", "learning_rate", "max_steps", "patch_length",
+    "residual_blocks", "scaler", "seed", "source", "unroll",
+}  # fmt: skip
+_STATISTICS = {"covariate_statistics", "covariate_sizes", "trained_freq", "channels", "mask_input", "non_negative"}

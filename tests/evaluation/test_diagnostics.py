@@ -1,0 +1,145 @@
+"""Tests of the diagnostics: which paths diverged, which forecasts are shown, and what residuals resemble."""
+
+import numpy as np
+import pytest
+import torch
+
+from armlp.data.windows import gather
+from armlp.evaluation.diagnostic_charts import autocorrelation_chart, pit_chart, reliability_chart
+from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
+from armlp.model.mlp import AutoregressiveMLP
+
+HORIZON, CONTEXT = 4, 12
+
+
+def windows_of(panel, back=HORIZON):
+    series = torch.arange(len(panel))
+    return gather(panel, series, panel.lengths - back, CONTEXT, HORIZON)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_path_that_is_no_number_or_absurdly_far_has_diverged_and_no_other(make_panel, channels):
+    panel = make_panel([40, 30], channels)
+    windows = windows_of(panel)
+    paths = windows.target[:, None].repeat(1, 6, *[1] * (windows.target.dim() - 1))
+    span = float(windows.context.max() - windows.context.min())
+    wrong = {1: torch.nan, 2: torch.inf, 3: -torch.inf, 4: 1e6 * span}
+    for path, value in wrong.items():
+        paths[1, path].view(-1)[-1] = value
+    assert diverged(paths, windows, panel).tolist() == [[False] * 6, [path in wrong for path in range(6)]]
+
+
+def test_a_series_that_never_changed_may_begin_to(make_panel):
+    panel = make_panel([40])
+    panel.values.fill_(3.0)
+    windows = windows_of(panel)
+    paths = torch.tensor([[[3.0, 5.0, 1e9, 3.0], [3.0, 3.0, torch.nan, 3.0]]])
+    assert diverged(paths, windows, panel).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("series", [1, 2, 3, 8])
+def test_the_best_the_median_and_the_worst_forecast_are_shown(make_panel, series):
+    panel = make_panel([40] * series)
+    found = Diagnostics(panel, torch.ones(series, dtype=torch.float64), HORIZON)
+    windows = windows_of(panel)
+    miss = torch.randperm(series, generator=torch.Generator().manual_seed(1)) + 1.0
+    paths = (windows.target + miss[:, None])[:, None].repeat(1, 3, 1)
+    half = series // 2
+    for part in (slice(None, half), slice(half, None)):  # in two batches
+        batch = windows._replace(
+            **{name: value[part] for name, value in windows._asdict().items() if value is not None}
+        )
+        found.update(paths[part], batch)
+    shown = found.exemplars()
+    ranks = {1: ["best"], 2: ["best", "worst"]}.get(series, ["best", "median", "worst"])
+    assert [one.rank for one in shown] == ranks
+    wanted = {"best": 1, "median": series // 2 + 1, "worst": series}
+    for one in shown:
+        assert one.error == pytest.approx(wanted[one.rank], abs=1e-4)
+        assert miss[one.series] == wanted[one.rank]
+        assert one.origin == 36
+        assert one.of == series
+    found.reset()
+    assert found.exemplars() == []
+
+
+def test_a_forecast_that_diverged_is_the_worst_and_one_without_truth_is_none(make_panel):
+    panel = make_panel([40] * 4)
+    found = Diagnostics(panel, torch.ones(4, dtype=torch.float64), HORIZON)
+    windows = windows_of(panel)
+    paths = windows.target[:, None].repeat(1, 3, 1)
+    paths[2] = torch.nan
+    windows.target_observed[3] = False
+    found.update(paths, windows)
+    shown = found.exemplars()
+    assert {one.series for one in shown} == {0, 1, 2}
+    assert shown[-1].series == 2
+    assert found.share_diverged() == 0.25
+
+
+def test_without_any_unit_errors_are_those_of_the_data(make_panel):
+    panel = make_panel([40, 40])
+    found = Diagnostics(panel, torch.full((2,), torch.nan, dtype=torch.float64), HORIZON)
+    windows = windows_of(panel)
+    found.update((windows.target + torch.tensor([[5.0], [2.0]]))[:, None], windows)
+    assert [(one.series, round(one.error, 3)) for one in found.exemplars()] == [(1, 2.0), (0, 5.0)]
+    assert found.calibration() is None  # one path does not spread
+
+
+@torch.no_grad()
+def test_the_autocorrelation_is_that_of_the_errors_one_step_ahead(make_panel):
+    panel = make_panel([200, 120])
+    torch.manual_seed(0)
+    network = AutoregressiveMLP(CONTEXT, hidden_sizes=[4], residual_blocks=0, head="normal").eval()
+    origins = torch.tensor([100, 140, 60, 100])
+    found = residual_autocorrelation(network, panel, torch.tensor([0, 0, 1, 1]), origins, 20)
+    assert found is not None
+    total, rows = np.zeros(31), 0
+    for series, first in enumerate((100, 60)):
+        values = panel.series(series)[:, 0]
+        errors = []
+        for row in range(first, first + 60):
+            context = values[row - CONTEXT : row][None]
+            errors.append(float(values[row] - network(context).mean[0, 0]))
+        errors = np.array(errors) / np.sqrt(np.mean(np.square(errors)))
+        total += [np.sum(errors[lag:] * errors[: len(errors) - lag]) for lag in range(31)]
+        rows += len(errors)
+    assert np.allclose(found.lags, total[1:] / total[0], atol=1e-5)
+    assert found.bound == pytest.approx(1.96 / np.sqrt(rows))
+
+
+def test_too_few_rows_have_no_autocorrelation(make_panel):
+    network = AutoregressiveMLP(CONTEXT, hidden_sizes=[4], residual_blocks=0, head="normal").eval()
+    assert residual_autocorrelation(network, make_panel([40]), torch.tensor([0]), torch.tensor([36]), 4) is None
+
+
+def test_reliability_is_the_mass_of_the_histogram_in_the_middle():
+    histogram = torch.tensor([0.0, 1.0, 3.0, 0.0])
+    (axis,) = reliability_chart(histogram).axes
+    line = next(line for line in axis.get_lines() if line.get_label() == "armlp")
+    assert np.allclose(line.get_xdata(), [0, 0.5, 1])
+    assert np.allclose(line.get_ydata(), [0, 1, 1])
+
+
+@pytest.mark.parametrize(
+    ("histogram", "words"),
+    [
+        ([1.0] * 20, "near calibrated"),
+        ([3.0] * 2 + [0.75] * 16 + [3.0] * 2, "too narrow"),
+        ([0.0] * 2 + [1.25] * 16 + [0.0] * 2, "too wide"),
+        ([2.0] * 10 + [0.0] * 10, "too high"),
+        ([0.0] * 10 + [2.0] * 10, "too low"),
+    ],
+)
+def test_the_histogram_says_what_is_wrong_with_the_forecasts(histogram, words):
+    (axis,) = pit_chart(torch.tensor(histogram)).axes
+    assert words in axis.get_title(loc="left")
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx(histogram)
+
+
+def test_lags_that_white_noise_would_not_show_stand_out():
+    (axis,) = autocorrelation_chart(Autocorrelation(torch.tensor([0.9, 0.1, -0.7, 0.0]), 0.5)).axes
+    drawn = {
+        lines.get_label(): len(lines.get_segments()) for lines in axis.collections if hasattr(lines, "get_segments")
+    }
+    assert drawn == {"inside": 2, "outside": 2}
