@@ -14,9 +14,9 @@ from torch import Tensor
 from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
-from armlp.data.rows import TableRows
-from armlp.data.sources import open_source
-from armlp.data.wanted import Wanted, few
+from armlp.data.reading.rows import TableRows
+from armlp.data.reading.sources import open_source
+from armlp.data.reading.wanted import Wanted, few
 from armlp.errors import UserError
 
 _OPTION = "--data.known_future"
