@@ -207,7 +207,8 @@ class ForecastModule(LightningModule):
         if stage in ("fit", "validate", "test"):
             split = data.test_split if stage == "test" else data.split
             ends = split.train_ends(data.panel.lengths)
-            self.scoreboard = Scoreboard(data.panel, ends, data.horizon, data.season_length)
+            reach = split.test_reach if stage == "test" else data.horizon
+            self.scoreboard = Scoreboard(data.panel, ends, reach, data.season_length)
 
     def configure_callbacks(self) -> list[Callback]:
         """Averages the weights in training, where that is wanted."""
@@ -223,9 +224,13 @@ class ForecastModule(LightningModule):
         return self.sample(windows, self.sampling)
 
     def sample(self, windows: Windows, sampling: Sampling) -> Tensor:
-        """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch."""
+        """Sampled futures as long as the targets, or `H`: `[B, P, H(, V)]`, data units.
+
+        A series' paths do not depend on its batch.
+        """
         assert self.network is not None
-        return sampling.paths(self.network, self.datamodule.panel, windows, self.datamodule.horizon)
+        steps = windows.target.shape[1] or self.datamodule.horizon
+        return sampling.paths(self.network, self.datamodule.panel, windows, steps)
 
     def on_train_start(self) -> None:
         """Sets what has a closed form, unless the training goes on from a checkpoint."""
