@@ -280,6 +280,7 @@ class Forecaster:
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
         self._module = ForecastModule(**checkpoint["hyper_parameters"])
         self._module.load_state_dict(checkpoint["state_dict"])
+        self._module.on_load_checkpoint(checkpoint)
         self._checkpoint = checkpoint
 
     def _fitted(self) -> dict[str, Any]:

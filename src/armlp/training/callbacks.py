@@ -22,7 +22,7 @@ from armlp.errors import UserError
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
-from armlp.training.sampling import Sampling
+from armlp.training.sampling import Sampling, from_all_ranks
 
 _MOST_CHARTS = 6
 
@@ -170,7 +170,7 @@ class ForecastWriter(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
         assert isinstance(pl_module, ForecastModule)
-        parts = [part for rank in _from_all_ranks(self._parts, trainer.world_size) for part in rank]
+        parts = [part for rank in from_all_ranks(self._parts, trainer.world_size) for part in rank]
         if not trainer.is_global_zero or not parts:
             return
         panel = pl_module.datamodule.panel
@@ -193,14 +193,6 @@ class ForecastWriter(Callback):
             save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
         if not self.gathers:
             self._parts = []
-
-
-def _from_all_ranks(parts: list[_Forecasts], world_size: int) -> list[list[_Forecasts]]:
-    if world_size == 1:
-        return [parts]
-    gathered: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(gathered, parts)
-    return gathered
 
 
 def _suffixes(channels: Sequence[str]) -> list[str]:

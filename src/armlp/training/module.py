@@ -16,8 +16,14 @@ from armlp.data.datamodule import SeriesDataModule, plain
 from armlp.data.windows import TrainingLoader, Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
+from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
+from armlp.training.agreement import (
+    refuse_disagreement,
+    refuse_other_data,
+    warn_of_few_windows,
+    warn_of_other_frequency,
+)
 from armlp.training.averaging import ExponentialAverage
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval
@@ -26,7 +32,7 @@ from armlp.training.objective import one_step_nll, unrolled_objective
 from armlp.training.optimizers import make_optimizer
 from armlp.training.options import CHOSEN, NETWORK_OPTIONS, check_options
 from armlp.training.recipe import Choice, recipe
-from armlp.training.sampling import Sampling
+from armlp.training.sampling import Sampling, from_all_ranks
 from armlp.training.schedule import chain_length, learning_rate_factor
 
 
@@ -83,6 +89,8 @@ class ForecastModule(LightningModule):
             small data.
         averaging: Share of the steps over which weights are averaged for validation and the checkpoint; 0 is none.
         val_paths: Paths per origin in validation.
+        conformal: Recalibrate the paths of forecasts: `split` stretches them around their median, by lead, until the
+            intervals cover what they should at the validation origins; `off` leaves them as the network gives them.
     """
 
     network: AutoregressiveMLP | None
@@ -131,6 +139,7 @@ class ForecastModule(LightningModule):
         input_noise: float | None = None,
         averaging: float = 0.0,
         val_paths: int = 50,
+        conformal: str = "off",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -139,6 +148,8 @@ class ForecastModule(LightningModule):
             self.hparams["head"] = None
         check_options(self.hparams)
         self.sampling = Sampling()
+        self.conformal_factors: Tensor | None = None  # of the last validation, `[H, K]`
+        self._conformal_scores: list[Tensor] = []
         self.chosen: dict[str, Choice] = {}
         self.network = None
         if None not in (self.hparams[name] for name in CHOSEN):
@@ -197,6 +208,8 @@ class ForecastModule(LightningModule):
         choices = self.settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
+        elif self.hparams["conformal"] == "split":
+            warn_of_few_windows(data)
         if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             self.chosen["max_steps"] = choices["max_steps"]
             self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value
@@ -216,12 +229,17 @@ class ForecastModule(LightningModule):
         return [ExponentialAverage(self.hparams["averaging"])] if averaged else []
 
     def forward(self, windows: Windows) -> Tensor:
-        """Rolls the model forward from every window.
+        """Rolls the model forward from every window, and recalibrates the paths where that is wanted.
 
         Returns:
             `[B, P, H(, V)]`, data units.
         """
-        return self.sample(windows, self.sampling)
+        assert self.network is not None
+        paths = self.sample(windows, self.sampling)
+        if self.conformal_factors is None or self.hparams["conformal"] == "off":
+            return paths
+        paths = recalibrate(paths, self.conformal_factors)
+        return paths.clamp(min=0) if self.network.non_negative else paths
 
     def sample(self, windows: Windows, sampling: Sampling) -> Tensor:
         """Sampled futures as long as the targets, or `H`: `[B, P, H(, V)]`, data units.
@@ -266,23 +284,32 @@ class ForecastModule(LightningModule):
         return objective.loss
 
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`."""
-        return self._scored(batch, Sampling(self.hparams["val_paths"]))
+        """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`, as the network gives them."""
+        paths = self.sample(batch, Sampling(self.hparams["val_paths"]))
+        if self.hparams["conformal"] == "split" and self.trainer.state.fn == TrainerFn.FITTING:
+            truth = self.datamodule.panel.in_data_units(batch.series, batch.target).to(paths)
+            scores = conformal_scores(paths, truth, batch.target_observed.to(paths.device))
+            stride = 1 + len(self.datamodule.panel) // _CALIBRATED  # more tell nothing new, and would not fit
+            self._conformal_scores.append(scores[::stride].float().cpu())
+        return self._scored(batch, paths)
 
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
-        return self._scored(batch, self.sampling)
+        return self._scored(batch, self.forward(batch))
 
-    def _scored(self, batch: Windows, sampling: Sampling) -> Tensor:
+    def _scored(self, batch: Windows, paths: Tensor) -> Tensor:
         assert self.network is not None
-        paths = self.sample(batch, sampling)
         self.scoreboard.update(paths, batch)
         if self.network.head.has_density:
             self.scoreboard.update_likelihood(*one_step_nll(self.network, batch))
         return paths
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the rollout metrics of all origins."""
+        """Logs the rollout metrics of all origins, and settles by how much forecasts are recalibrated."""
+        if self._conformal_scores:
+            parts = from_all_ranks(self._conformal_scores, self.trainer.world_size)
+            self.conformal_factors = conformal_factors(torch.cat([scores for rank in parts for scores in rank]))
+            self._conformal_scores = []
         self.scores = self.scoreboard.summary(self.device)
         scores = self.scores[MODEL]
         for name, value in scores.items():
@@ -318,10 +345,18 @@ class ForecastModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Marks the file as ours."""
+        """Marks the file as ours, and adds what the validation of these weights has settled."""
         checkpoint["armlp_format"] = FORMAT
+        if self.conformal_factors is not None:
+            checkpoint["conformal"] = {"factors": self.conformal_factors}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores what validation has settled."""
+        self.conformal_factors = checkpoint.get("conformal", {}).get("factors")
 
 
+# Of about so many series validation tells by how much forecasts are recalibrated.
+_CALIBRATED = 1 << 14
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")
 # What the best checkpoint is chosen by: the first of these that there is. Of symbols there are no errors to measure.
 _MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
