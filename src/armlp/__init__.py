@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from armlp.data.datamodule import SeriesDataModule
     from armlp.data.panel import Panel
     from armlp.errors import UserError
+    from armlp.evaluation.backtest_summary import summarize_backtest
     from armlp.evaluation.metrics import (
         ContinuousRankedProbabilityScore,
         Coverage,
@@ -92,6 +93,7 @@ _HOMES = {
     "VariogramScore": "evaluation.metrics",
     "WeightedQuantileLoss": "evaluation.metrics",
     "rollout": "model.rollout",
+    "summarize_backtest": "evaluation.backtest_summary",
 }
 __all__ = ["__version__", *_HOMES]
 

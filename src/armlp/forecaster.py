@@ -1,10 +1,12 @@
-"""The Python face: fit, predict, sample, save and load, over the same objects as the command line."""
+"""The Python face: fit, predict, sample, backtest, save and load, over the same objects as the command line."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import tempfile
 import uuid
+import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,7 +27,7 @@ from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
-from armlp.training.report import Report
+from armlp.training.report import Report, confession
 from armlp.training.scoring import ScoringTrainer
 
 if TYPE_CHECKING:
@@ -76,8 +78,10 @@ class Forecaster:
         Raises:
             UserError: The table cannot be used; the message names what is wrong and the fix.
         """
+        return self._fit(SeriesDataModule(table, **self._given))
+
+    def _fit(self, data: SeriesDataModule) -> Forecaster:
         seed_everything(self._seed, verbose=False)
-        data = SeriesDataModule(table, **self._given)
         module = ForecastModule(**self._model)
         best, last = ModelCheckpoint(**BEST), LastCheckpoint()
         more = self._trainer.get("callbacks") or []
@@ -196,6 +200,78 @@ class Forecaster:
         progress = self._trainer.get("enable_progress_bar", True)
         return ScoringTrainer(logger=False, **self._devices()).score(self._module, data, seed=seed, progress=progress)
 
+    def backtest(
+        self,
+        table: IntoFrame | str | os.PathLike[str] | None = None,
+        windows: int = 1,
+        step: int | None = None,
+        gap: int = 0,
+        horizon: int | None = None,
+        levels: Sequence[float] = (80, 95),
+        num_paths: int = 200,
+        seed: int = 0,
+        refit: bool | int = False,
+    ) -> Any:
+        """Forecasts the end of every series from several origins, each as if nothing after it were known.
+
+        Without `refit` the model is the one that there is, and it says so if it was trained on the times that it is
+        tested on: hold them out in `fit` with `test_windows`, `test_step` and `test_gap`.
+
+        Args:
+            table: Series to test on, seen in training or not; the table of `fit` where left out.
+            windows: Origins of every series. Those that a series is too short for are left out.
+            step: How many steps they are apart; `H` where left out. Windows may overlap.
+            gap: How many steps after an origin are not known yet and do not count; `H` steps after them do.
+            horizon: `H`, any length; that of the training where left out.
+            levels: As in `predict`.
+            num_paths: As in `predict`.
+            seed: As in `predict`.
+            refit: Train anew at every so many origins (`True` for each), with the options of the training, on what lies
+                before the origin only. The forecaster itself stays as it is.
+
+        Returns:
+            A table as that of `predict`, with the columns `cutoff`, the time of the origin, and `y`, sorted by
+            `unique_id, cutoff, ds`. `armlp.summarize_backtest` sums it up.
+
+        Raises:
+            UserError: There is nothing fitted, or the table cannot be used.
+        """
+        for name, value, least in (("windows", windows, 1), ("refit", refit, 0)):
+            if value < least:
+                raise UserError(f"{name}: {value} is too small; it must be at least {least}.")
+        writer = ForecastWriter(None, levels, num_paths, seed)
+        options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
+        data = self._data_of(table, horizon, None, **options)
+        options["horizon"] = data.hparams["horizon"]
+        if not refit:
+            data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
+            self._test(data, writer)
+            if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
+                warnings.warn(sentence, stacklevel=2)
+            return writer.table
+        writer.gathers = True
+        for first in range(0, windows, int(refit)):
+            tested = min(int(refit), windows - first)
+            with tempfile.TemporaryDirectory() as folder:
+                model = self._anew(folder)
+                part = SeriesDataModule(data.source, **model._given | options | {"test_windows": tested})
+                part.later_windows = windows - first - tested
+                model._fit(part)._test(part, writer)
+        return writer.table
+
+    def _anew(self, folder: str) -> Forecaster:
+        """A forecaster of the same options that has seen nothing, and leaves its run in a folder."""
+        trainer = self._trainer | {"default_root_dir": folder, "enable_progress_bar": False}
+        trainer.pop("logger", None)
+        forecaster = Forecaster(**trainer)
+        forecaster._seed, forecaster._given, forecaster._model = self._seed, self._given, self._model
+        if self._fitted_data is None:  # loaded: what was left to the data is known only as it was settled
+            forecaster._seed = self._data["seed"]
+            forecaster._given = self._data | {"covariate_statistics": None}
+            forecaster._given.pop("source", None)
+            forecaster._model = self._fitted()["hyper_parameters"]
+        return forecaster
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
 
@@ -235,6 +311,7 @@ class Forecaster:
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
         self._module = ForecastModule(**checkpoint["hyper_parameters"])
         self._module.load_state_dict(checkpoint["state_dict"])
+        self._module.on_load_checkpoint(checkpoint)
         self._checkpoint = checkpoint
 
     def _fitted(self) -> dict[str, Any]:
@@ -243,7 +320,7 @@ class Forecaster:
         return self._checkpoint
 
     def _data_of(
-        self, table: Any, horizon: int | None = None, future: Any = None, known_future: Any = None
+        self, table: Any, horizon: int | None = None, future: Any = None, known_future: Any = None, **others: Any
     ) -> SeriesDataModule:
         self._fitted()
         if table is None and self._fitted_data is None and "source" not in self._data:
@@ -253,14 +330,21 @@ class Forecaster:
         if table is None and self._fitted_data is not None:
             options["source"] = self._fitted_data.source
         here = {"future": future, "known_future": known_future, "memory_budget": self._given.get("memory_budget")}
-        options |= {name: value for name, value in here.items() if value is not None}
+        options |= {name: value for name, value in here.items() if value is not None} | others
         return SeriesDataModule(**options)
 
     def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:
         assert self._module is not None
-        trainer = Trainer(logger=False, callbacks=[writer, *self._callbacks()], **self._devices())
-        predictions: Any = trainer.predict(self._module, datamodule=data, return_predictions=keep)
+        predictions: Any = self._tool(writer).predict(self._module, datamodule=data, return_predictions=keep)
         return predictions or []
+
+    def _test(self, data: SeriesDataModule, writer: ForecastWriter) -> None:
+        assert self._module is not None
+        self._tool(writer).test(self._module, datamodule=data, verbose=False)
+
+    def _tool(self, writer: ForecastWriter) -> Trainer:
+        """A trainer that leaves no run."""
+        return Trainer(logger=False, callbacks=[writer, *self._callbacks()], **self._devices())
 
     def _devices(self) -> dict[str, Any]:
         """The options of the Trainer that say on what it runs."""

@@ -266,6 +266,40 @@ def test_training_ends_where_validation_begins_and_validation_ends_where_the_tes
     assert test[-1] + 5 == 100
 
 
+@given(
+    LENGTHS, st.integers(1, 4), st.integers(0, 2), st.integers(1, 3), st.integers(1, 6), st.integers(0, 3),
+    st.integers(0, 2),
+)  # fmt: skip
+@properties
+def test_test_windows_end_with_the_series_and_nothing_from_their_first_origin_on_is_trained_on(
+    lengths, horizon, val, test, step, gap, later
+):
+    split = Split(horizon, val, test, step, gap, later)
+    sizes = torch.tensor(lengths)
+    windows = [
+        (series, length - gap - horizon - step * back)
+        for series, length in enumerate(lengths)
+        for back in range(test + later - 1, later - 1, -1)
+    ]
+    got = zip(*(part.tolist() for part in split.origins(sizes, "test")), strict=True)
+    assert list(got) == [(series, origin) for series, origin in windows if origin >= 1]
+    for series, end in enumerate(split.train_ends(sizes).tolist()):
+        validated = [origin for index, origin in zip(*split.origins(sizes, "val"), strict=True) if index == series]
+        first = min(origin for index, origin in windows if index == series)
+        assert all(origin + horizon <= first for origin in validated)
+        assert end == first - val * horizon
+        assert all(end <= origin for origin in validated)
+
+
+def test_targets_in_the_gap_are_as_if_not_observed(make_panel):
+    panel = make_panel([20, 30])
+    split = Split(3, 1, 2, 1, 4)
+    loader = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, split.test_reach, gap=4)
+    (batch,) = loader
+    assert batch.target_observed.int().tolist() == [[0] * 4 + [1] * 3] * 4
+    assert batch.observed.all()
+
+
 def test_series_too_short_for_an_origin_are_left_out():
     series, origins = Split(horizon=4, val_windows=2).origins(torch.tensor([4, 5, 8, 9]), "val")
     assert series.tolist() == [1, 2, 3, 3]

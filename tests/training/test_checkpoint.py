@@ -32,7 +32,7 @@ def test_a_checkpoint_is_tensors_and_plain_values_with_every_choice_made(trained
     assert {name for name, value in model.items() if value is None} <= {"block_size"}
     covariates = {f"{role}_covariates" for role in ("known", "past", "static")}
     assert {name for name, value in data.items() if value is None} <= {
-        "target_columns", "freq", "batch_size", *covariates
+        "target_columns", "freq", "batch_size", "test_step", *covariates
     }  # fmt: skip
     assert data["trained_freq"] == "h"
     assert (data["horizon"], data["season_length"], data["source"]) == (6, 24, str(trained.source))

@@ -36,7 +36,10 @@ _READER = (
     "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
     "static_covariates", "symbols",
 )  # fmt: skip
-_LEAST = {"horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0}
+_LEAST = {
+    "horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0, "test_step": 1,
+    "test_gap": 0,
+}  # fmt: skip
 
 
 def plain(value: Any) -> Any:
@@ -95,6 +98,8 @@ class SeriesDataModule(LightningDataModule):
             times are bare integers. 1 means none.
         val_windows: Origins held out for validation, each of `H` steps; 1 where left out (a week of `taylor`).
         test_windows: Origins held out for `test`, each of `H` steps, at the very end. Training never sees them.
+        test_step: How many steps apart those origins are; `H` where left out.
+        test_gap: How many steps after an origin are not known yet and do not count; `H` steps after them do.
         batch_size: Training windows per batch; from the number of windows where left out.
         seed: Of the order of training windows.
         covariate_statistics: How covariates are scaled and coded; settled in training, so leave it out.
@@ -121,6 +126,8 @@ class SeriesDataModule(LightningDataModule):
         season_length: int | None = None,
         val_windows: int | None = None,
         test_windows: int = 0,
+        test_step: int | None = None,
+        test_gap: int = 0,
         batch_size: int | None = None,
         seed: int = 0,
         covariate_statistics: dict[str, list[dict[str, Any]]] | None = None,
@@ -147,6 +154,7 @@ class SeriesDataModule(LightningDataModule):
         self.context_length = 1
         self.span = 1
         self.patch_length = 1
+        self.later_windows = 0  # test windows after those of this model, where a backtest refits
         self.trained = TrainedPart(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         self._panel: Panel | None = None
 
@@ -171,7 +179,11 @@ class SeriesDataModule(LightningDataModule):
     @property
     def split(self) -> Split:
         """What is held out of training."""
-        return Split(self.horizon, self.hparams["val_windows"], self.hparams["test_windows"])
+        return self._split(self.hparams["val_windows"], self.hparams["test_windows"])
+
+    def _split(self, val_windows: int, test_windows: int) -> Split:
+        step, gap = self.hparams["test_step"], self.hparams["test_gap"]
+        return Split(self.horizon, val_windows, test_windows, step, gap, self.later_windows)
 
     def setup(self, stage: str | None = None) -> None:
         """Reads the source once and settles what was left to the data."""
@@ -321,10 +333,9 @@ class SeriesDataModule(LightningDataModule):
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
         refuse_no_origin(self.panel, split, part, series)
-        covariate_span = -(-self.horizon // self.patch_length) * self.patch_length
-        return OriginLoader(
-            self.panel, series, origins, self.context_length, span, **self._ranks(), covariate_span=covariate_span
-        )
+        covariate_span = -(-(span or self.horizon) // self.patch_length) * self.patch_length
+        options = {"covariate_span": covariate_span, "gap": split.test_gap if part == "test" else 0, **self._ranks()}
+        return OriginLoader(self.panel, series, origins, self.context_length, span, **options)
 
     def val_dataloader(self) -> OriginLoader:
         """The validation origins."""
@@ -332,12 +343,12 @@ class SeriesDataModule(LightningDataModule):
 
     def test_dataloader(self) -> OriginLoader:
         """The test origins; told of no windows it takes one."""
-        return self._origin_loader(self.test_split, "test", self.horizon)
+        return self._origin_loader(self.test_split, "test", self.test_split.test_reach)
 
     @property
     def test_split(self) -> Split:
         """The split that `test` scores: at least one window."""
-        return Split(self.horizon, 0, self.hparams["test_windows"] or 1)
+        return self._split(0, self.hparams["test_windows"] or 1)
 
     def predict_dataloader(self) -> OriginLoader:
         """The end of every series.

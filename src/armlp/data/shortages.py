@@ -20,7 +20,7 @@ _MANY_CONSTANT = 0.5
 
 def rows_needed(split: Split) -> int:
     """How many rows a series needs to be trained on: a training part of two rows, and what is held out."""
-    return 2 + (split.val_windows + split.test_windows) * split.horizon
+    return 2 + split.held_out
 
 
 def refuse_too_short(panel: Panel, split: Split) -> None:
@@ -156,7 +156,7 @@ def refuse_no_origin(panel: Panel, split: Split, part: str, series: Tensor) -> N
     if len(series):
         return
     longest = int(panel.lengths.argmax())
-    needed = 1 + split.horizon * (1 + (split.test_windows if part == "val" else 0))
+    needed = 1 + (split.test_reach if part == "test" else split.horizon + split.test_length)
     raise UserError(
         f"No series of {panel.name} is long enough for the {part} windows: the longest, "
         f"{panel.ids[longest]!r}, has {int(panel.lengths[longest])} rows and needs {needed}; lower "

@@ -157,7 +157,7 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
         covariates={role: [column.name for column in columns] for role, columns in panel.covariate_columns.items()},
         calendar_inputs=bool(panel.calendar_cycles),
         train=_part(panel, training_windows, usable, usable * 0, ends[usable]),
-        val=_held_out(panel, split, "val", lengths - split.test_windows * split.horizon),
+        val=_held_out(panel, split, "val", lengths - split.test_length),
         test=_held_out(panel, split, "test", lengths),
     )
 

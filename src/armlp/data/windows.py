@@ -144,15 +144,45 @@ def _gather_covariates(
 
 @dataclass(frozen=True)
 class Split:
-    """Splits every series by time, from its end: `... train | val_windows x H | test_windows x H`."""
+    """Splits every series by time, from its end: `... train | val_windows x H | test part`.
+
+    Test windows may overlap or leave rows out between them; the test part goes from the first origin to the end.
+
+    Attributes:
+        horizon: `H`.
+        val_windows: Origins of validation, `H` apart.
+        test_windows: Origins of the test.
+        test_step: How far they are apart; `H` where None.
+        test_gap: Rows between an origin and the first of its `H` rows that count.
+        later_windows: Origins after those of the test, which another model is tested on.
+    """
 
     horizon: int
     val_windows: int = 1
     test_windows: int = 0
+    test_step: int | None = None
+    test_gap: int = 0
+    later_windows: int = 0
+
+    @property
+    def test_reach(self) -> int:
+        """Rows from an origin of the test to the end of its window."""
+        return self.test_gap + self.horizon
+
+    @property
+    def test_length(self) -> int:
+        """Rows of the test part; 0 where there is none."""
+        windows = self.test_windows + self.later_windows
+        return self.test_reach + (windows - 1) * (self.test_step or self.horizon) if windows else 0
+
+    @property
+    def held_out(self) -> int:
+        """Rows at the end of every series that training does not see."""
+        return self.val_windows * self.horizon + self.test_length
 
     def train_ends(self, lengths: Tensor) -> Tensor:
         """`[S]` int64 row at which training ends; below 2 where a series is too short to train on."""
-        return lengths - (self.val_windows + self.test_windows) * self.horizon
+        return lengths - self.held_out
 
     def typical_length(self, lengths: Tensor) -> int:
         """The training rows of a typical series among those that can be trained on; at least 1."""
@@ -160,7 +190,7 @@ class Split:
         return max(1, int((ends[ends >= 2] if (ends >= 2).any() else ends).float().median()))
 
     def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
-        """The origins of one held-out part, `H` apart, series by series.
+        """The origins of one held-out part, series by series.
 
         Args:
             lengths: `[S]` int64.
@@ -169,12 +199,13 @@ class Split:
         Returns:
             `[W]` series and `[W]` origins, both int64. Origins without a value before them are left out.
         """
-        count, after = {
-            "val": (self.val_windows, self.test_windows),
-            "test": (self.test_windows, 0),
-            "predict": (1, -1),
+        step = self.test_step or self.horizon
+        count, last, apart = {
+            "val": (self.val_windows, self.test_length + self.horizon, self.horizon),
+            "test": (self.test_windows, self.test_reach + self.later_windows * step, step),
+            "predict": (1, 0, 1),
         }[part]
-        steps_back = self.horizon * (after + torch.arange(count, 0, -1))
+        steps_back = last + apart * torch.arange(count - 1, -1, -1)
         origins = lengths[:, None] - steps_back
         series = torch.arange(len(lengths))[:, None].expand_as(origins)
         usable = origins >= 1
@@ -307,6 +338,7 @@ class OriginLoader:
         rank: Which of `world_size` processes this is.
         world_size: How many processes share the origins.
         covariate_span: How many steps after the origin covariates reach; `T` where left out.
+        gap: How many of the first values after the origin are left out, as if they had not been observed.
     """
 
     def __init__(
@@ -320,8 +352,10 @@ class OriginLoader:
         rank: int = 0,
         world_size: int = 1,
         covariate_span: int | None = None,
+        gap: int = 0,
     ) -> None:
         self.panel = panel
+        self.gap = gap
         self.series = series[rank::world_size]
         self.origins = origins[rank::world_size]
         self.context_length = context_length
@@ -339,4 +373,6 @@ class OriginLoader:
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
             place = self.series[part], self.origins[part]
-            yield gather(self.panel, *place, self.context_length, self.span, covariate_span=self.covariate_span)
+            windows = gather(self.panel, *place, self.context_length, self.span, covariate_span=self.covariate_span)
+            windows.target_observed[:, : self.gap] = False
+            yield windows

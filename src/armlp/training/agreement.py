@@ -12,6 +12,7 @@ from armlp.data.panel import Panel
 from armlp.data.shortages import refuse_no_counts
 from armlp.data.time_features import spell_cycles
 from armlp.errors import UserError
+from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.initial import MOST_INPUTS
@@ -37,6 +38,11 @@ def refuse_disagreement(options: Mapping[str, Any], network: AutoregressiveMLP) 
         raise UserError(f"--model.feed: {objective} scores sampled paths, which feed themselves; leave the option out.")
     if objective == "energy" and options["lead_weighting"] != "even":
         raise UserError("--model.lead_weighting: the energy score is of all leads together; leave the option out.")
+    if options["conformal"] != "off" and (network.symbols or network.head.discrete or not network.head.noise):
+        raise UserError(
+            f"--model.conformal: {options['conformal']} stretches forecasts that spread on a scale, which those of the "
+            f"head {head!r} do not; use another --model.head, or leave the option out."
+        )
     if options["ridge_init"]:
         _refuse_ridge(network)
     most = network.context_length // 2
@@ -114,6 +120,19 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
         "train anew.",
         stacklevel=3,
     )
+
+
+def warn_of_few_windows(data: SeriesDataModule) -> None:
+    """Warns of too few validation windows to recalibrate by."""
+    series, _ = data.split.origins(data.panel.lengths, "val")
+    windows = len(series) * len(data.panel.channels)
+    if windows < LEAST_WINDOWS:
+        warnings.warn(
+            f"--model.conformal: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "
+            f"intervals stay as they are; raise --data.val_windows until there are {LEAST_WINDOWS}, or leave the "
+            "option out.",
+            stacklevel=3,
+        )
 
 
 def _refuse_extremes(options: Mapping[str, Any], panel: Panel) -> None:

@@ -22,13 +22,16 @@ from armlp.errors import UserError
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
-from armlp.training.sampling import Sampling
+from armlp.training.sampling import Sampling, from_all_ranks
 
 _MOST_CHARTS = 6
 
 
 class _Forecasts(NamedTuple):
-    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H(, V)]` where wanted."""
+    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H(, V)]` where wanted.
+
+    Paths begin at the origin, columns after the gap.
+    """
 
     series: Tensor
     origin: Tensor
@@ -58,7 +61,7 @@ class ForecastWriter(Callback):
         seed: Of the paths; the same seed and series give the same paths.
         temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
         top_k: Of symbols and bins: only the so many likeliest are drawn.
-        paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`.
+        paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.
         plot: Also draw fan charts of the first series here, `.png`.
     """
 
@@ -86,6 +89,8 @@ class ForecastWriter(Callback):
         self.paths = paths
         self.plot = plot
         self.table: Any = None
+        self.gathers = False  # whether a run adds to the table of the runs before it
+        self._gap = 0
         self._parts: list[_Forecasts] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -110,7 +115,9 @@ class ForecastWriter(Callback):
         if self.plot is not None and pl_module.datamodule.panel.symbols:
             raise UserError("--forecast.plot: symbols have no scale to draw a chart on; leave it out.")
         pl_module.sampling = self.sampling
-        self._parts = []
+        self._gap = pl_module.datamodule.test_split.test_gap if stage == "test" else 0
+        if not self.gathers:
+            self._parts = []
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
@@ -148,7 +155,7 @@ class ForecastWriter(Callback):
             _Forecasts(
                 batch.series.cpu(),
                 batch.origin.cpu(),
-                {name: values.cpu() for name, values in columns.items()},
+                {name: values[:, self._gap :].cpu() for name, values in columns.items()},
                 paths.cpu() if keep else None,
             )
         )
@@ -163,7 +170,7 @@ class ForecastWriter(Callback):
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
         assert isinstance(pl_module, ForecastModule)
-        parts = [part for rank in _from_all_ranks(self._parts, trainer.world_size) for part in rank]
+        parts = [part for rank in from_all_ranks(self._parts, trainer.world_size) for part in rank]
         if not trainer.is_global_zero or not parts:
             return
         panel = pl_module.datamodule.panel
@@ -171,25 +178,21 @@ class ForecastWriter(Callback):
             name: _spelled(panel, name, torch.cat([part.columns[name] for part in parts]).flatten().numpy())
             for name in parts[0].columns
         }
-        series, times = _rows(parts, pl_module.datamodule.horizon)
-        if not with_cutoff:
+        series, times = _rows(parts, self._gap)
+        if with_cutoff:
+            # The evaluation of Nixtla cannot put metrics of one column together where some of them are float32.
+            columns = {name: part.astype(float) if part.dtype.kind == "f" else part for name, part in columns.items()}
+        else:
             del times["cutoff"]
         self.table = to_table(panel, series, times, columns)
         if self.output is not None:
             write_table(self.table, self.output)
         if self.paths is not None:
-            write_table(_path_table(panel, parts), self.paths)
+            write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
         if self.plot is not None:
             save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
-        self._parts = []
-
-
-def _from_all_ranks(parts: list[_Forecasts], world_size: int) -> list[list[_Forecasts]]:
-    if world_size == 1:
-        return [parts]
-    gathered: list[Any] = [None] * world_size
-    torch.distributed.all_gather_object(gathered, parts)
-    return gathered
+        if not self.gathers:
+            self._parts = []
 
 
 def _suffixes(channels: Sequence[str]) -> list[str]:
@@ -201,26 +204,28 @@ def _spelled(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
     return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
 
 
-def _rows(parts: Sequence[_Forecasts], horizon: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def _rows(parts: Sequence[_Forecasts], gap: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """The series, the position and the cutoff of every row, `[B * H]` each."""
+    horizon = next(iter(parts[0].columns.values())).shape[1]
     series = torch.cat([part.series for part in parts]).repeat_interleave(horizon)
     origin = torch.cat([part.origin for part in parts])
-    position = (origin[:, None] + torch.arange(horizon)).flatten()
+    position = (origin[:, None] + gap + torch.arange(horizon)).flatten()
     cutoff = (origin - 1).repeat_interleave(horizon)
     return series.numpy(), {"ds": position.numpy(), "cutoff": cutoff.numpy()}
 
 
-def _path_table(panel: Panel, parts: Sequence[_Forecasts]) -> Any:
-    """Every path as rows `unique_id, ds, path, y`; a column per channel for vector series."""
+def _path_table(panel: Panel, parts: Sequence[_Forecasts], gap: int, with_cutoff: bool) -> Any:
+    """Every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
     kept = [part.paths for part in parts if part.paths is not None]
-    paths = torch.cat(kept).transpose(1, 2)  # [B, H, P(, V)]
-    horizon, num_paths = paths.shape[1:3]
-    series, times = _rows(parts, horizon)
+    paths = torch.cat(kept)[:, :, gap:].transpose(1, 2)  # [B, H, P(, V)]
+    num_paths = paths.shape[2]
+    series, times = _rows(parts, gap)
     values = paths.reshape(len(series) * num_paths, -1).numpy()
     columns = {"path": np.tile(np.arange(num_paths), len(series))}
     for channel, suffix in enumerate(_suffixes(panel.channels)):
         columns["y" + suffix] = _spelled(panel, "y", values[:, channel])
-    return to_table(panel, series.repeat(num_paths), {"ds": times["ds"].repeat(num_paths)}, columns)
+    names = ("ds", "cutoff") if with_cutoff else ("ds",)
+    return to_table(panel, series.repeat(num_paths), {name: times[name].repeat(num_paths) for name in names}, columns)
 
 
 def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:

@@ -10,7 +10,7 @@ import torch
 
 from armlp.errors import UserError
 
-FORMAT = 2
+FORMAT = 3  # 3 knows recalibration, which 2 does without
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 

@@ -16,9 +16,15 @@ from armlp.data.datamodule import SeriesDataModule, plain
 from armlp.data.windows import TrainingLoader, Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
+from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
 from armlp.evaluation.diagnostics import Diagnostics
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
+from armlp.training.agreement import (
+    refuse_disagreement,
+    refuse_other_data,
+    warn_of_few_windows,
+    warn_of_other_frequency,
+)
 from armlp.training.averaging import ExponentialAverage
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval
@@ -27,7 +33,7 @@ from armlp.training.objective import one_step_nll, unrolled_objective
 from armlp.training.optimizers import make_optimizer
 from armlp.training.options import CHOSEN, NETWORK_OPTIONS, check_options
 from armlp.training.recipe import Choice, recipe
-from armlp.training.sampling import Sampling
+from armlp.training.sampling import Sampling, from_all_ranks
 from armlp.training.schedule import chain_length, learning_rate_factor
 
 
@@ -84,6 +90,8 @@ class ForecastModule(LightningModule):
             small data.
         averaging: Share of the steps over which weights are averaged for validation and the checkpoint; 0 is none.
         val_paths: Paths per origin in validation.
+        conformal: Recalibrate the paths of forecasts: `split` stretches them around their median, by lead, until the
+            intervals cover what they should at the validation origins; `off` leaves them as the network gives them.
     """
 
     network: AutoregressiveMLP | None
@@ -135,6 +143,7 @@ class ForecastModule(LightningModule):
         input_noise: float | None = None,
         averaging: float = 0.0,
         val_paths: int = 50,
+        conformal: str = "off",
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -143,6 +152,8 @@ class ForecastModule(LightningModule):
             self.hparams["head"] = None
         check_options(self.hparams)
         self.sampling = Sampling()
+        self.conformal_factors: Tensor | None = None  # of the last validation, `[H, K]`
+        self._conformal_scores: list[Tensor] = []
         self.chosen: dict[str, Choice] = {}
         self.network = None
         if None not in (self.hparams[name] for name in CHOSEN):
@@ -201,6 +212,8 @@ class ForecastModule(LightningModule):
         choices = self.settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
+        elif self.hparams["conformal"] == "split":
+            warn_of_few_windows(data)
         if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             self.chosen["max_steps"] = choices["max_steps"]
             self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value
@@ -211,7 +224,8 @@ class ForecastModule(LightningModule):
         if stage in ("fit", "validate", "test"):
             split = data.test_split if stage == "test" else data.split
             ends = split.train_ends(data.panel.lengths)
-            self.scoreboard = Scoreboard(data.panel, ends, data.horizon, data.season_length)
+            reach = split.test_reach if stage == "test" else data.horizon
+            self.scoreboard = Scoreboard(data.panel, ends, reach, data.season_length)
             self.diagnostics = Diagnostics(data.panel, self.scoreboard.unit, self.scoreboard.horizon)
 
     def configure_callbacks(self) -> list[Callback]:
@@ -219,18 +233,31 @@ class ForecastModule(LightningModule):
         averaged = self.hparams["averaging"] > 0 and self.trainer.state.fn == TrainerFn.FITTING
         return [ExponentialAverage(self.hparams["averaging"])] if averaged else []
 
-    def forward(self, windows: Windows) -> Tensor:
-        """Rolls the model forward from every window.
+    def forward(self, windows: Windows, given: Tensor | None = None) -> Tensor:
+        """Rolls the model forward from every window, and recalibrates the paths where that is wanted.
+
+        Args:
+            windows: The windows.
+            given: `[B, H(, V)]` what is known of the future, on the scale of the panel's store; nan elsewhere.
 
         Returns:
             `[B, P, H(, V)]`, data units.
         """
-        return self.sample(windows, self.sampling)
+        assert self.network is not None
+        paths = self.sample(windows, self.sampling, given)
+        if self.conformal_factors is None or self.hparams["conformal"] == "off":
+            return paths
+        paths = recalibrate(paths, self.conformal_factors)
+        return paths.clamp(min=0) if self.network.non_negative else paths
 
     def sample(self, windows: Windows, sampling: Sampling, given: Tensor | None = None) -> Tensor:
-        """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch."""
+        """Sampled futures as long as the targets, or `H`: `[B, P, H(, V)]`, data units.
+
+        A series' paths do not depend on its batch.
+        """
         assert self.network is not None
-        return sampling.paths(self.network, self.datamodule.panel, windows, self.datamodule.horizon, given)
+        steps = windows.target.shape[1] or self.datamodule.horizon
+        return sampling.paths(self.network, self.datamodule.panel, windows, steps, given)
 
     def on_train_start(self) -> None:
         """Sets what has a closed form, unless the training goes on from a checkpoint."""
@@ -265,16 +292,21 @@ class ForecastModule(LightningModule):
         return objective.loss
 
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`."""
-        return self._scored(batch, Sampling(self.hparams["val_paths"]))
+        """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`, as the network gives them."""
+        paths = self.sample(batch, Sampling(self.hparams["val_paths"]))
+        if self.hparams["conformal"] == "split" and self.trainer.state.fn == TrainerFn.FITTING:
+            truth = self.datamodule.panel.in_data_units(batch.series, batch.target).to(paths)
+            scores = conformal_scores(paths, truth, batch.target_observed.to(paths.device))
+            stride = 1 + len(self.datamodule.panel) // _CALIBRATED  # more tell nothing new, and would not fit
+            self._conformal_scores.append(scores[::stride].float().cpu())
+        return self._scored(batch, paths)
 
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
-        return self._scored(batch, self.sampling)
+        return self._scored(batch, self.forward(batch))
 
-    def _scored(self, batch: Windows, sampling: Sampling) -> Tensor:
+    def _scored(self, batch: Windows, paths: Tensor) -> Tensor:
         assert self.network is not None
-        paths = self.sample(batch, sampling)
         self.scoreboard.update(paths, batch)
         self.diagnostics.update(paths, batch)
         if self.network.head.has_density:
@@ -286,7 +318,11 @@ class ForecastModule(LightningModule):
         self.diagnostics.reset()
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the rollout metrics of all origins."""
+        """Logs the rollout metrics of all origins, and settles by how much forecasts are recalibrated."""
+        if self._conformal_scores:
+            parts = from_all_ranks(self._conformal_scores, self.trainer.world_size)
+            self.conformal_factors = conformal_factors(torch.cat([scores for rank in parts for scores in rank]))
+            self._conformal_scores = []
         self._sum_up()
         scores = self.scores[MODEL]
         for name, value in scores.items():
@@ -314,7 +350,7 @@ class ForecastModule(LightningModule):
         """Rolls out from the end of every series, given what is known after it; the paths `[B, P, H(, V)]`."""
         known = self.datamodule.known_values
         given = None if known is None else known.of(batch.series.cpu(), self.datamodule.horizon)
-        return self.sample(batch, self.sampling, given)
+        return self.forward(batch, given)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """An optimizer; its rate warms up and then falls like a cosine, or is constant, by steps."""
@@ -332,10 +368,18 @@ class ForecastModule(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Marks the file as ours."""
+        """Marks the file as ours, and adds what the validation of these weights has settled."""
         checkpoint["armlp_format"] = FORMAT
+        if self.conformal_factors is not None:
+            checkpoint["conformal"] = {"factors": self.conformal_factors}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restores what validation has settled."""
+        self.conformal_factors = checkpoint.get("conformal", {}).get("factors")
 
 
+# Of about so many series validation tells by how much forecasts are recalibrated.
+_CALIBRATED = 1 << 14
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")
 # What the best checkpoint is chosen by: the first of these that there is. Of symbols there are no errors to measure.
 _MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")

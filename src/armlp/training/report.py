@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import narwhals as nw
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
@@ -16,7 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
+from armlp.evaluation.backtest_summary import summarize_backtest
+from armlp.training.callbacks import ForecastWriter
 from armlp.training.dashboard import Dashboard
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
@@ -32,6 +37,7 @@ _ORDER = (
     "mae", "rmse", "smape", "mase", "rmsse", "wql", "crps", "coverage_80", "coverage_95", "error_rate", "nll",
     "perplexity", "owa", "skill",
 )  # fmt: skip
+_MOST_ROWS = 6  # of a test by lead or by series
 
 
 class Report(Callback):
@@ -71,14 +77,51 @@ class Report(Callback):
         if not trainer.is_global_zero:
             return
         data = pl_module.datamodule
-        seen = data.series_trained_on_test()
-        caution = (
-            f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this "
-            "flatters it; train with --data.test_windows to hold them out."
-        )
-        origins = len(data.test_split.origins(data.panel.lengths, "test")[0])
-        title = f"Test, {origins} x {data.horizon} steps at the end of {data.panel.name}"
-        print_scores(pl_module.scores, title, caution if seen else None)
+        split = data.test_split
+        origins = len(split.origins(data.panel.lengths, "test")[0])
+        after = f", each after a gap of {split.test_gap}," if split.test_gap else ""
+        title = f"Test, {origins} x {data.horizon} steps{after} at the end of {data.panel.name}"
+        print_scores(pl_module.scores, title, confession(data))
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
+        writer = next((callback for callback in callbacks if isinstance(callback, ForecastWriter)), None)
+        if writer is not None:
+            print_summaries(writer.table)
+
+
+def confession(data: SeriesDataModule) -> str | None:
+    """That the times of the test were trained on, in a sentence; None where they were not."""
+    seen = data.series_trained_on_test()
+    if not seen:
+        return None
+    return (
+        f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this flatters "
+        "it; train with --data.test_windows to hold them out."
+    )
+
+
+def print_summaries(backtest: Any) -> None:
+    """Prints a backtest table by lead and by series, of each some rows at most."""
+    for by in ("lead", "series"):
+        rows = nw.from_native(summarize_backtest(backtest, by)).lazy().collect().rows(named=True)
+        if len(rows) < 2:
+            continue
+        count = min(len(rows), _MOST_ROWS)
+        title, shown = f"Test by series, the worst {count} of {len(rows)} first", list(range(count))
+        if by == "lead":
+            title, shown = "Test by lead", [round(place * (len(rows) - 1) / (count - 1)) for place in range(count)]
+        table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=0)
+        for name in rows[0]:
+            heading = _HEADINGS.get(name.replace("-", "_"), name).replace("unique_id", "series")
+            table.add_column(f"{heading} ", justify="left" if name in ("unique_id", "channel") else "right")
+        for place in shown:
+            table.add_row(*(Text(f"{_cell(*cell)} ") for cell in rows[place].items()))
+        Console().print(table)
+
+
+def _cell(name: str, value: Any) -> str:
+    if name in ("unique_id", "channel", "lead"):
+        return str(value)
+    return f"{value:,}" if name == "count" else _spelled(name, value)
 
 
 def print_summary(summary: DataSummary) -> None:

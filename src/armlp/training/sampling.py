@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
+
+Part = TypeVar("Part")
 
 
 class Sampling(NamedTuple):
@@ -62,3 +65,12 @@ class Sampling(NamedTuple):
             given,
         )
         return panel.in_data_units(windows.series, paths)
+
+
+def from_all_ranks(parts: list[Part], world_size: int) -> list[list[Part]]:
+    """What every process has collected of its windows, rank by rank."""
+    if world_size == 1:
+        return [parts]
+    gathered: list[Any] = [None] * world_size
+    torch.distributed.all_gather_object(gathered, parts)
+    return gathered

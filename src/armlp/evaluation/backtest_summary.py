@@ -1,0 +1,98 @@
+"""Summaries of a backtest table: where the forecasts are good, and where they are not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+import pandas as pd
+
+from armlp.errors import UserError
+from armlp.evaluation.quantiles import SYMBOL
+
+_BY = {"lead": "lead", "series": "unique_id"}
+_NEEDED = ("unique_id", "ds", "cutoff")
+
+
+def summarize_backtest(table: Any, by: str = "series") -> Any:
+    """Sums a backtest table up by lead or by series, every observed value weighing the same.
+
+    Args:
+        table: What `Forecaster.backtest` returned or `armlp test` wrote: pandas, polars (lazy too) or pyarrow.
+        by: `series`, the worst one first, by the sMAPE, which does not depend on the units of a series; or `lead`,
+            counted from the first row of a window.
+
+    Returns:
+        The same kind of table: `lead` or `unique_id`; `channel`, of vector series; `count`, how many values were
+        observed; `mae`, `rmse` (data units), `smape` (percent, as the M4 competition defines it), and per level
+        `coverage-80`, the share inside; of symbols `error_rate` instead. A forecast that diverged is infinitely wrong.
+
+    Raises:
+        UserError: The table is no backtest table, or `by` is something else.
+    """
+    if by not in _BY:
+        raise UserError(f"by: {by!r} is not known; use one of {', '.join(_BY)}.")
+    frame = nw.from_native(table)
+    eager = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
+    rows = eager.to_pandas()
+    targets = [name for name in rows.columns if name == "y" or name.startswith("y-")]
+    if not targets or any(name not in rows.columns for name in (*_NEEDED, *(SYMBOL + name[1:] for name in targets))):
+        raise UserError(
+            f"The table has the columns {', '.join(map(str, rows.columns))}, but a backtest table has unique_id, ds, "
+            "cutoff, y and armlp: give what Forecaster.backtest returned or armlp test wrote."
+        )
+    lead = rows.groupby(["unique_id", "cutoff"], observed=True)["ds"].rank(method="first").astype(int)
+    rows = rows.assign(lead=lead)
+    parts = []
+    for target in targets:
+        scores = _scores(rows, target[1:])
+        measured = scores.groupby(rows[_BY[by]], observed=True, sort=True).sum()
+        count = measured.pop("count")
+        means = measured.div(count, axis=0)
+        if "rmse" in means:
+            means["rmse"] **= 0.5
+        part = pd.concat([count.astype(int), means], axis=1).reset_index()
+        if len(targets) > 1:
+            part.insert(1, "channel", target[2:])
+        parts.append(part)
+    found = pd.concat(parts)
+    if by == "series":
+        found = found.sort_values("smape" if "smape" in found else "error_rate", ascending=False, kind="stable")
+    elif len(targets) > 1:
+        found = found.sort_values("lead", kind="stable")
+    return _like(eager, found.reset_index(drop=True), lazy=eager is not frame)
+
+
+def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    """What every row adds to the sums; nothing where the truth was not observed."""
+    truth, forecast = rows[f"y{suffix}"], rows[f"{SYMBOL}{suffix}"]
+    observed = truth.notna()
+    scores: dict[str, Any] = {"count": observed}
+    if f"{SYMBOL}-share" in rows and "y-share" not in rows:
+        scores["error_rate"] = truth != forecast
+    else:
+        error = (truth - forecast).abs().astype(float)
+        size = truth.abs() + forecast.abs()
+        scores["mae"], scores["rmse"] = error, error**2
+        scores["smape"] = (200 * error / size).where(size != 0, 0.0)
+        diverged = observed & ~np.isfinite(forecast.astype(float))
+        scores = {name: score if name == "count" else score.mask(diverged, np.inf) for name, score in scores.items()}
+        for name in rows.columns:
+            low = f"{SYMBOL}{suffix}-lo-"
+            if name.startswith(low):
+                level = name.removeprefix(low)
+                scores[f"coverage-{level}"] = truth.between(rows[name], rows[f"{SYMBOL}{suffix}-hi-{level}"])
+    return pd.DataFrame(scores).astype(float).where(observed, 0.0)
+
+
+def _like(eager: Any, found: pd.DataFrame, lazy: bool) -> Any:
+    """A table of the same library."""
+    if eager.implementation.is_pandas():
+        return found
+    if eager.implementation.is_polars():
+        polars = nw.from_native(found, eager_only=True).to_polars()
+        return polars.lazy() if lazy else polars
+    import pyarrow as pa
+
+    return pa.Table.from_pandas(found, preserve_index=False)

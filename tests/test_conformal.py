@@ -1,0 +1,110 @@
+"""Whole-program tests of recalibrated forecasts."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from armlp import Forecaster, UserError
+from armlp.evaluation.conformal import recalibrate
+from armlp.training.checkpoint import FORMAT, read_checkpoint
+
+MakeTable = Callable[..., pd.DataFrame]
+SMALL: dict[str, Any] = {
+    "max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "hidden_sizes": [8],
+    "enable_progress_bar": False, "test_windows": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory: pytest.TempPathFactory, make_table: MakeTable) -> dict[str, Forecaster]:
+    """The same training with and without recalibration."""
+    table, folder = make_table(series=35, rows=60), str(tmp_path_factory.mktemp("both"))
+    return {
+        kind: Forecaster(6, **SMALL, conformal=kind, default_root_dir=folder).fit(table) for kind in ("off", "split")
+    }
+
+
+def test_paths_are_those_of_the_network_moved_by_what_the_checkpoint_holds(both: dict[str, Forecaster], tmp_path: Path):
+    both["split"].save(tmp_path / "model.ckpt")
+    factors = torch.load(tmp_path / "model.ckpt", weights_only=True)["conformal"]["factors"]
+    assert factors.shape[0] == 6
+    plain = torch.from_numpy(both["off"].sample(num_paths=50, horizon=9))
+    found = both["split"].sample(num_paths=50, horizon=9)
+    assert not np.allclose(found, plain)
+    np.testing.assert_array_equal(found, recalibrate(plain, factors).clamp(min=0))
+    # Tables are of the same paths, and so are sums.
+    table = both["split"].predict(levels=(80,), num_paths=50, horizon=9)
+    np.testing.assert_allclose(table["armlp-hi-80"], np.quantile(found, 0.9, axis=1).ravel(), rtol=1e-5)
+    np.testing.assert_allclose(table["armlp"], both["off"].predict(num_paths=50, horizon=9)["armlp"], rtol=1e-5)
+
+
+def test_a_file_is_enough_for_both_doors(
+    both: dict[str, Forecaster], program: Any, make_table: MakeTable, tmp_path: Path
+):
+    both["split"].save("model.ckpt")
+    make_table(series=35, rows=60).to_parquet("table.parquet")
+    command = ("predict", "--ckpt_path=model.ckpt", "--data.source=table.parquet", "--forecast.output=f.parquet")
+    for kind, options in {"split": (), "off": ("--model.conformal=off",)}.items():
+        program(*command, *options)
+        found = pd.read_parquet("f.parquet")
+        pd.testing.assert_frame_equal(found, both[kind].predict(), check_dtype=False, rtol=1e-6)
+    loaded = Forecaster.load("model.ckpt", enable_progress_bar=False)
+    table = make_table(series=35, rows=60)
+    pd.testing.assert_frame_equal(loaded.predict(table), both["split"].predict())
+    pd.testing.assert_frame_equal(loaded.backtest(table), both["split"].backtest())
+
+
+def test_a_backtest_is_recalibrated_and_keeps_its_median(both: dict[str, Forecaster]):
+    tables = {kind: forecaster.backtest() for kind, forecaster in both.items()}
+    pd.testing.assert_series_equal(tables["off"]["armlp"], tables["split"]["armlp"])
+    assert not np.allclose(tables["off"]["armlp-hi-80"], tables["split"]["armlp-hi-80"])
+
+
+def test_every_kind_of_panel_can_be_recalibrated(make_table: MakeTable, tmp_path: Path):
+    table = make_table(series=32, rows=48)
+    table = table.assign(y=table["y"] + 1e9, z=-table["y"])
+    options = {**SMALL, "target_columns": ["y", "z"], "conformal": "split", "default_root_dir": str(tmp_path)}
+    forecaster = Forecaster(4, **options).fit(table)
+    paths = forecaster.sample(num_paths=20)
+    assert paths.shape == (32, 20, 4, 2)
+    assert np.isfinite(paths).all()
+    assert (paths[..., 0] > 9e8).all()
+    assert (paths[..., 1] < 0).all()
+
+
+def test_a_checkpoint_of_the_format_before_is_read_and_not_recalibrated(both: dict[str, Forecaster], tmp_path: Path):
+    both["off"].save(tmp_path / "model.ckpt")
+    old = torch.load(tmp_path / "model.ckpt", weights_only=True) | {"armlp_format": FORMAT - 1}
+    del old["hyper_parameters"]["conformal"]
+    torch.save(old, tmp_path / "old.ckpt")
+    assert "conformal" not in read_checkpoint(tmp_path / "old.ckpt")
+    loaded = Forecaster.load(tmp_path / "old.ckpt", enable_progress_bar=False)
+    table = both["off"]._fitted_data.source
+    pd.testing.assert_frame_equal(loaded.predict(table), both["off"].predict())
+
+
+def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_table: MakeTable, tmp_path: Path):
+    options = SMALL | {"default_root_dir": str(tmp_path)}
+    with pytest.warns(UserWarning, match="--model.conformal: the table has 3 validation windows, too few"):
+        forecaster = Forecaster(6, **options, conformal="split").fit(make_table())
+    pd.testing.assert_frame_equal(forecaster.predict(), Forecaster(6, **options).fit(make_table()).predict())
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"conformal": "split", "head": "point"}, "--model.conformal: split stretches .* the head 'point' do not"),
+        ({"conformal": "split", "head": "poisson"}, "--model.conformal: split stretches .* the head 'poisson' do not"),
+        ({"conformal": "adaptive"}, "--model.conformal: 'adaptive' is not known; use one of off, split"),
+    ],
+)
+def test_what_cannot_be_recalibrated_is_refused(options: dict[str, Any], sentence: str, make_table: MakeTable):
+    table = make_table()
+    table["y"] = table["y"].round()
+    with pytest.raises(UserError, match=sentence):
+        Forecaster(6, **options, enable_progress_bar=False).fit(table)
