@@ -126,9 +126,13 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
 
 @contextmanager
 def any_letters() -> Iterator[None]:
-    """Lets figures be drawn whose names have letters that the font lacks: boxes stand for them, without a warning."""
+    """Lets figures be drawn of any names and times, without warnings that nobody can act on.
+
+    Boxes stand for letters that the font lacks, and the labels of a few spans of time are closer than they might be.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "AutoDateLocator was unable to pick")
         yield
 
 
