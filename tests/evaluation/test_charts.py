@@ -76,3 +76,12 @@ def test_intervals_are_the_quantiles_of_the_paths():
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(np.quantile(shown.paths, 0.1, axis=0).min(), abs=1e-5)
     assert heights.max() == pytest.approx(np.quantile(shown.paths, 0.9, axis=0).max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["s", "m", "h", "D", "M"])
+@pytest.mark.parametrize("steps", [2, 7, 31, 65, 66, 100, 150, 179, 700])
+def test_times_of_any_span_have_a_few_labels(unit, steps):
+    times = np.datetime64("2024-01-01", unit) + np.arange(steps + 10)
+    shown = fan()._replace(history=torch.randn(steps), history_times=times[:steps].astype("M8[us]"))
+    (axis,) = fan_charts([shown._replace(times=times[steps:].astype("M8[us]"))]).axes
+    assert 2 <= len(axis.get_xticks()) <= 8

@@ -119,7 +119,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     dress(axis, fan.title)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
-        locator = AutoDateLocator(maxticks=6)
+        locator = AutoDateLocator(minticks=3, maxticks=7)  # few enough, and every span has an interval that fits
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
