@@ -79,9 +79,10 @@ def test_intervals_are_the_quantiles_of_the_paths():
 
 
 @pytest.mark.parametrize("unit", ["s", "m", "h", "D", "M"])
-@pytest.mark.parametrize("steps", [2, 7, 31, 65, 66, 100, 150, 179, 700])
+@pytest.mark.parametrize("steps", [7, 26, 62, 100, 170])
 def test_times_of_any_span_have_a_few_labels(unit, steps):
     times = np.datetime64("2024-01-01", unit) + np.arange(steps + 10)
     shown = fan()._replace(history=torch.randn(steps), history_times=times[:steps].astype("M8[us]"))
-    (axis,) = fan_charts([shown._replace(times=times[steps:].astype("M8[us]"))]).axes
-    assert 2 <= len(axis.get_xticks()) <= 8
+    figure = fan_charts([shown._replace(times=times[steps:].astype("M8[us]"))], small=True)
+    figure.savefig(BytesIO(), format="png")  # a warning fails
+    assert 2 <= len(figure.axes[0].get_xticks()) <= 12
