@@ -76,3 +76,13 @@ def test_intervals_are_the_quantiles_of_the_paths():
     heights = band.get_paths()[0].vertices[:, 1]
     assert heights.min() == pytest.approx(np.quantile(shown.paths, 0.1, axis=0).min(), abs=1e-5)
     assert heights.max() == pytest.approx(np.quantile(shown.paths, 0.9, axis=0).max(), abs=1e-5)
+
+
+@pytest.mark.parametrize("unit", ["s", "m", "h", "D", "M"])
+@pytest.mark.parametrize("steps", [7, 26, 62, 100, 170])
+def test_times_of_any_span_have_a_few_labels(unit, steps):
+    times = np.datetime64("2024-01-01", unit) + np.arange(steps + 10)
+    shown = fan()._replace(history=torch.randn(steps), history_times=times[:steps].astype("M8[us]"))
+    figure = fan_charts([shown._replace(times=times[steps:].astype("M8[us]"))], small=True)
+    figure.savefig(BytesIO(), format="png")  # a warning fails
+    assert 2 <= len(figure.axes[0].get_xticks()) <= 12

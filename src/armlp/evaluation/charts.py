@@ -94,7 +94,7 @@ def dress(axis: Axes, title: str) -> None:
 
 
 def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.dates import HOURLY, MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFormatter
 
     paths = torch.where(fan.paths.isfinite(), fan.paths, torch.nan).double()  # what ran away has no place on the axis
     history = fan.history
@@ -119,7 +119,8 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     dress(axis, fan.title)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
-        locator = AutoDateLocator(minticks=3, maxticks=7)
+        # Times of the day are the long labels.
+        locator = AutoDateLocator(minticks=3, maxticks=dict.fromkeys((HOURLY, MINUTELY, SECONDLY), 8))
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
