@@ -27,8 +27,9 @@ FLAGS = (
 )  # fmt: skip
 RUN = "version_0"
 TEXTS = {"data", "options", "settled", "versions", "model_card", "test"}
-CHARTS = {"val/forecast"} | {
-    f"{part}/{name}" for part in ("val_best", "test") for name in ("forecast", "pit", "reliability", "residuals")
+FORECASTS = {f"forecast_{rank}" for rank in ("best", "median", "worst")}
+CHARTS = {f"val/{name}" for name in FORECASTS} | {
+    f"{part}/{name}" for part in ("val_best", "test") for name in {"leads", "pit", "reliability", "residuals"} | FORECASTS
 }
 
 
@@ -203,7 +204,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     [
         ("scalars", ["epoch", "train", "val_best"], 0),
         ("custom_scalars", ["Skill: above 0", "MAE by lead", "Coverage of the 80%", "Matches (2)"], 0),
-        ("images", ["val_best/forecast", "val_best/pit"], 3),
+        ("images", ["val_best/forecast_best", "val_best/pit"], 3),
         ("hparams", ["context_length", "quantile", RUN], 0),
         ("text", ["model_card", "An autoregressive MLP"], 0),
     ],

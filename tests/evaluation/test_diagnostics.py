@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from armlp.data.windows import gather
-from armlp.evaluation.diagnostic_charts import autocorrelation_chart, pit_chart, reliability_chart
+from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
 from armlp.model.mlp import AutoregressiveMLP
 
@@ -134,7 +134,23 @@ def test_reliability_is_the_mass_of_the_histogram_in_the_middle():
 def test_the_histogram_says_what_is_wrong_with_the_forecasts(histogram, words):
     (axis,) = pit_chart(torch.tensor(histogram)).axes
     assert words in axis.get_title(loc="left")
-    assert [bar.get_height() for bar in axis.patches] == pytest.approx(histogram)
+    assert [bar.get_height() for bar in axis.containers[0]] == pytest.approx(np.divide(histogram, np.mean(histogram)))
+
+
+def test_the_band_of_the_histogram_holds_95_of_100_bins_of_values_that_are_even_by_chance():
+    masses = torch.from_numpy(np.random.default_rng(0).multinomial(400, [1 / 20] * 20, size=200)).double()
+    (axis,) = pit_chart(masses[0]).axes
+    low, high = axis.patches[0].get_extents().transformed(axis.transData.inverted()).intervaly
+    assert ((masses > 20 * low) & (masses < 20 * high)).double().mean() == pytest.approx(0.95, abs=0.02)
+
+
+def test_errors_by_lead_are_drawn_but_for_a_baseline_that_would_flatten_them():
+    curves = {"armlp": torch.tensor([5.0, 6.0]), "Naive2": torch.tensor([1.0, 2.0]), "drift": torch.tensor([9.0, 99.0])}
+    (axis,) = lead_chart(curves, "Error").axes
+    lines = {line.get_label(): line.get_ydata() for line in axis.get_lines()}
+    assert set(lines) == {"armlp", "Naive2"}
+    assert np.allclose(lines["armlp"], [5, 6])
+    assert axis.get_ylim()[0] == 0
 
 
 def test_lags_that_white_noise_would_not_show_stand_out():

@@ -17,6 +17,10 @@ from armlp.training.dashboard import fitting
 from armlp.training.dashboard.texts import table
 
 
+FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
+CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")
+
+
 def events_of(run: Path) -> EventAccumulator:
     """Everything that a run has logged."""
     return EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0}).Reload()
@@ -54,8 +58,8 @@ def test_training_and_validation_are_shown_by_steps(events: EventAccumulator):
 
 def test_the_first_validations_and_the_best_one_are_drawn(events: EventAccumulator):
     images = {tag for tag in events.Tags()["images"] if not tag.startswith("test/")}
-    assert images == {"val/forecast", *(f"val_best/{name}" for name in ("forecast", "pit", "reliability", "residuals"))}
-    charts = events.Images("val/forecast")
+    assert images == {f"val/{name}" for name in FORECASTS} | {f"val_best/{name}" for name in CHARTS}
+    charts = events.Images("val/forecast_best")
     assert [chart.step for chart in charts] == [2, 4]
     assert charts[0].encoded_image_string != charts[1].encoded_image_string
     for tag in images:
@@ -68,8 +72,8 @@ def test_of_many_validations_a_few_are_drawn(program: Any, trained: Any):
     options = ("--trainer.max_steps=9", "--trainer.val_check_interval=1", "--early_stopping.patience=99")
     events = events_of(program.fit(trained.source, "--data.horizon=6", *options))
     assert len(events.Scalars("val/mae")) == 9
-    assert [chart.step for chart in events.Images("val/forecast")] == [1, 2, 4, 8]
-    assert [chart.step for chart in events.Images("val_best/forecast")] == [9]
+    assert [chart.step for chart in events.Images("val/forecast_best")] == [1, 2, 4, 8]
+    assert [chart.step for chart in events.Images("val_best/forecast_best")] == [9]
 
 
 def test_the_best_validation_is_drawn_with_the_weights_of_its_checkpoint(
@@ -157,7 +161,7 @@ def test_a_test_is_shown_in_the_run_of_its_checkpoint_and_replaces_an_earlier_on
     values = (value for event in EventFileLoader(str(file)).Load() for value in event.summary.value)
     tags = {value.tag for value in values}
     assert all(tag.split("/")[0] == "test" for tag in tags)
-    shown = ("mae", "skill", "coverage_80", "diverged", "forecast", "pit", "reliability", "residuals", "lead_mae/drift")
+    shown = ("mae", "skill", "coverage_80", "diverged", "lead_mae/drift", *CHARTS)
     assert {f"test/{name}" for name in shown} <= tags
     events = events_of(run)  # both files are one run
     assert {"val/mae", "test/mae"} <= set(events.Tags()["scalars"])

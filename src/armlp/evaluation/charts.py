@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
-INK, BLUE, ORANGE, GREY = "#222222", "#0072B2", "#D55E00", "#999999"
+INK, BLUE, ORANGE, GREY, GREEN, PURPLE = "#222222", "#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7"
 
-# Inches at which letters are still read where TensorBoard shows pictures in columns.
-THUMBNAIL = 5.6, 3.6
+# Inches at which letters are still read where TensorBoard shows three pictures side by side.
+THUMBNAIL = 4.2, 3.1
 
 
 class Fan(NamedTuple):
@@ -37,6 +37,7 @@ class Fan(NamedTuple):
         times: `[H]` its times.
         truth: `[H]` what happened, where it is known.
         baseline: `[H]` the seasonal naive.
+        label: What the values are.
     """
 
     title: str
@@ -46,6 +47,7 @@ class Fan(NamedTuple):
     times: np.ndarray
     truth: Tensor | None = None
     baseline: Tensor | None = None
+    label: str = ""
 
 
 def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: bool = False) -> Figure:
@@ -54,14 +56,11 @@ def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: b
     Args:
         fans: What to draw.
         levels: Coverages of the shaded intervals, in percent.
-        small: Whether it is to be read as a thumbnail: narrow, the charts below each other.
+        small: Whether it is to be read as a thumbnail.
     """
-    columns = 1 if small else min(2, len(fans))
+    columns = min(2, len(fans))
     rows = -(-len(fans) // columns)
-    if small:
-        figure = blank_figure(THUMBNAIL[0], 0.7 + (THUMBNAIL[1] - 1.2) * rows)
-    else:
-        figure = blank_figure(9 if columns == 1 else 12, 4 if columns == 1 else 3.2 * rows)
+    figure = blank_figure(*(THUMBNAIL if small else (9, 4) if columns == 1 else (12, 3.2 * rows)))
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis, fan in zip(axes, fans, strict=False):
         _draw(axis, fan, sorted(levels, reverse=True))
@@ -71,7 +70,7 @@ def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: b
     named = {label: handle for chart in shown for handle, label in zip(*chart, strict=True)}
     side_by_side = 3 if small else len(named)
     figure.legend(
-        named.values(), named.keys(), loc="outside upper right", ncols=side_by_side, frameon=False, fontsize=9
+        named.values(), named.keys(), loc="outside lower center", ncols=side_by_side, frameon=False, fontsize=9
     )
     return figure
 
@@ -81,7 +80,7 @@ def blank_figure(width: float, height: float) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=110)
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
     FigureCanvasAgg(figure)
     return figure
 
@@ -97,12 +96,12 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     from matplotlib.dates import HOURLY, MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFormatter
 
     paths = torch.where(fan.paths.isfinite(), fan.paths, torch.nan).double()  # what ran away has no place on the axis
-    history = fan.history
-    axis.plot(fan.history_times, history, color=INK, linewidth=1.2, label="history")
+    axis.plot(fan.history_times, fan.history, color="#777777", linewidth=1.2, label="history")
     if fan.truth is not None:
-        axis.plot(fan.times, fan.truth, color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), label="truth")
+        axis.plot(fan.times, fan.truth, color=INK, linewidth=1.2, label="truth", zorder=4)
     if fan.baseline is not None:
-        axis.plot(fan.times, fan.baseline, color=ORANGE, linewidth=1, linestyle=":", label="seasonal naive")
+        line = {"color": ORANGE, "linewidth": 1.2, "linestyle": (0, (4, 1.5))}
+        axis.plot(fan.times, fan.baseline, **line, label="seasonal naive", zorder=3)
     if len(paths) > 1:
         for shade, level in enumerate(levels):
             low, high = (paths.nanquantile(0.5 + side * level / 200, 0) for side in (-1, 1))
@@ -117,6 +116,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
             )
     axis.plot(fan.times, paths.nanquantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
     dress(axis, fan.title)
+    axis.set_ylabel(fan.label, fontsize=9, parse_math=False)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
         # Times of the day are the long labels.
@@ -181,4 +181,5 @@ def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_len
         times=times(origin, origin + horizon),
         truth=truth if len(truth) == horizon else None,
         baseline=baseline[..., 0] if baseline.dim() == 2 else baseline,
+        label=str(panel.channels[0]),
     )

@@ -1,48 +1,86 @@
-"""Charts of what scores do not tell: whether forecasts are calibrated, and what they left in the residuals."""
+"""Charts of what scores do not tell: errors by lead, whether forecasts are calibrated, and what residuals hold."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 from torch import Tensor
 
-from armlp.evaluation.charts import BLUE, GREY, INK, ORANGE, THUMBNAIL, blank_figure, dress
+from armlp.evaluation.charts import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, THUMBNAIL, blank_figure, dress
 from armlp.evaluation.diagnostics import Autocorrelation
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def pit_chart(histogram: Tensor) -> Figure:
+# How many times the least error a baseline may have to be drawn beside it.
+MOST_TIMES = 4
+
+
+def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
+    """The error at each lead, of the model and of the baselines; one far worse than the others would flatten them.
+
+    Args:
+        curves: By forecaster, the model first: `[H]`.
+        label: Of the error.
+    """
+    figure = blank_figure(*THUMBNAIL)
+    axis = figure.subplots()
+    means = {name: float(curve.nanmean()) for name, curve in curves.items()}
+    least = min((mean for mean in means.values() if not math.isnan(mean)), default=math.nan)
+    styles = zip((BLUE, ORANGE, GREEN, GREY, PURPLE), ("-", (0, (4, 1.5)), ":", "-.", (0, (6, 1, 1, 1))), strict=True)
+    for (name, curve), (color, line) in zip(curves.items(), styles, strict=False):
+        if line != "-" and not means[name] <= MOST_TIMES * least:
+            continue
+        leads = np.arange(1, len(curve) + 1)
+        width, marker = (1.8 if line == "-" else 1.2), ("o" if len(curve) == 1 else None)
+        axis.plot(leads, curve, color=color, linestyle=line, linewidth=width, marker=marker, label=name)
+    axis.set_xlabel("lead, steps", fontsize=9)
+    axis.set_ylim(bottom=0)
+    axis.margins(x=0.01)
+    axis.locator_params("x", integer=True)
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    dress(axis, f"{label} by lead")
+    return figure
+
+
+def pit_chart(mass: Tensor) -> Figure:
     """The histogram of the probability integral transform: flat where forecasts are calibrated.
 
     Args:
-        histogram: `[bins]` density.
+        mass: `[bins]` how many values fell into each; the band is what 95 of 100 bins would stay in by chance if they
+            were independent. The values of one window are not, so it is the least that chance does.
     """
-    bins = len(histogram)
+    bins = len(mass)
+    histogram = mass / mass.mean()
+    chance = 1.96 * math.sqrt((bins - 1) / float(mass.sum()))
     figure = blank_figure(*THUMBNAIL)
     axis = figure.subplots()
+    axis.axhspan(1 - chance, 1 + chance, color=GREY, alpha=0.35, linewidth=0, label="95% by chance", zorder=2)
     edges = np.linspace(0, 1, bins + 1)
     axis.bar(edges[:-1], histogram.numpy(), 1 / bins, align="edge", color=BLUE, edgecolor="white", linewidth=0.5)
     axis.axhline(1, color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), label="calibrated")
     axis.set_xlabel("level of the truth in the forecast", fontsize=9)
+    axis.set_ylabel("density", fontsize=9)
     axis.set_ylim(0, max(2.0, 1.2 * float(histogram.max())))
     axis.set_xlim(0, 1)
-    axis.legend(frameon=False, fontsize=9, loc="upper right")
+    axis.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
     dress(axis, f"PIT: {_shape(histogram)}")
     return figure
 
 
-def reliability_chart(histogram: Tensor) -> Figure:
+def reliability_chart(mass: Tensor) -> Figure:
     """How much of the truth central intervals hold, which follows from the same histogram.
 
     Args:
-        histogram: `[bins]` density; an even number of them, so that intervals end where bins do.
+        mass: `[bins]` how many values fell into each; an even number of bins, so that intervals end where bins do.
     """
-    middle = len(histogram) // 2
+    middle = len(mass) // 2
     nominal = np.arange(middle + 1) / middle
-    below = np.concatenate([[0], histogram.double().cumsum(0).numpy() / len(histogram)])
+    below = np.concatenate([[0], (mass.double().cumsum(0) / mass.sum()).numpy()])
     covered = np.array([below[middle + step] - below[middle - step] for step in range(middle + 1)])
     figure = blank_figure(*THUMBNAIL)
     axis = figure.subplots()
@@ -54,7 +92,7 @@ def reliability_chart(histogram: Tensor) -> Figure:
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.legend(frameon=False, fontsize=9, loc="upper left")
-    dress(axis, f"Reliability: {100 * float(np.interp(0.8, nominal, covered)):.0f}% inside the 80% interval")
+    dress(axis, f"Reliability: 80% intervals hold {100 * float(np.interp(0.8, nominal, covered)):.0f}%")
     return figure
 
 
@@ -83,14 +121,15 @@ def autocorrelation_chart(found: Autocorrelation) -> Figure:
     lags = np.arange(1, len(found.lags) + 1)
     values = found.lags.numpy()
     outside = np.abs(values) > found.bound
-    axis.axhspan(-found.bound, found.bound, color=GREY, alpha=0.25, linewidth=0, label="95% of white noise")
+    axis.axhspan(-found.bound, found.bound, color=GREY, alpha=0.25, linewidth=0, label="95% by chance")
     axis.axhline(0, color=INK, linewidth=0.8)
     for those, color, label in ((~outside, BLUE, "inside"), (outside, ORANGE, "outside")):
         if those.any():
             width = max(1.0, min(4.0, 250 / len(lags)))
             axis.vlines(lags[those], 0, values[those], color=color, linewidth=width, label=label)
     axis.set_xlabel("lag, steps", fontsize=9)
+    axis.set_ylabel("autocorrelation", fontsize=9)
     axis.set_ylim(min(-0.5, 1.1 * values.min()), max(1.0, 1.1 * values.max()))
-    axis.legend(frameon=False, fontsize=9, loc="upper right", ncols=3)
-    dress(axis, f"Errors one step ahead: autocorrelation, {outside.mean():.0%} outside")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    dress(axis, f"Errors one step ahead: {outside.mean():.0%} of lags outside")
     return figure

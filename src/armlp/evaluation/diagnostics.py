@@ -123,16 +123,18 @@ class Diagnostics:
         ]
 
     def calibration(self, device: torch.device | str = "cpu") -> Tensor | None:
-        """The histogram of the probability integral transform, `[bins]`; None where forecasts do not spread.
+        """How much truth fell into each bin of the probability integral transform, `[bins]`; None where there is none.
 
         Args:
             device: Where processes can exchange their sums: that of the model.
         """
         if not self.pit.update_called:
             return None
-        histogram = self.pit.to(device).compute().cpu()
+        pit = self.pit.to(device)
+        with pit.sync_context():
+            mass = pit.mass.sum(0).cpu()
         self.pit.to("cpu")
-        return None if histogram.isnan().any() else histogram
+        return mass if mass.sum() > 0 else None
 
     def share_diverged(self, device: torch.device | str = "cpu") -> float:
         """The share of the paths that diverged; nan before the first."""

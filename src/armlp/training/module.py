@@ -99,7 +99,7 @@ class ForecastModule(LightningModule):
     diagnostics: Diagnostics
     scores: dict[str, dict[str, float]]  # of the last validation or test, by forecaster
     curves: dict[str, dict[str, Tensor]]  # of the same, by metric and forecaster: [H] by lead
-    calibration: Tensor | None  # of the same, [bins] histogram of the probability integral transform
+    calibration: Tensor | None  # of the same, [bins] masses of the probability integral transform
     total_steps: int  # of the training
 
     def __init__(

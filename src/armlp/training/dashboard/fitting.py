@@ -131,7 +131,7 @@ class Dashboard(Callback):
         with _best_weights(trainer, pl_module):
             sampling = Sampling(pl_module.hparams["val_paths"])
             place = writer, "val_best", step, pl_module, sampling, self._exemplars
-            add_charts(*place, self._calibration, pl_module.datamodule.val_dataloader())
+            add_charts(*place, self._curves, self._calibration, pl_module.datamodule.val_dataloader())
         writer.add_text("model_card", model_card(pl_module, self.best, step), step)
         own = self.best[MODEL]
         metrics = {f"val_best/{name}": own[name] for name in sorted(own, key=lambda name: name not in _FIRST)}

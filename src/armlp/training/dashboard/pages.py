@@ -12,16 +12,25 @@ from torch import Tensor
 from armlp.data.windows import OriginLoader, gather
 from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.charts import any_letters, fan_charts, series_fan
-from armlp.evaluation.diagnostic_charts import autocorrelation_chart, pit_chart, reliability_chart
+from armlp.evaluation.diagnostic_charts import (
+    MOST_TIMES,
+    autocorrelation_chart,
+    lead_chart,
+    pit_chart,
+    reliability_chart,
+)
 from armlp.evaluation.diagnostics import Exemplar, residual_autocorrelation
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
-# How many times the least error a curve may have to be laid out beside it.
-_MOST_TIMES = 4
+# Rows of history in a chart of a short forecast.
+_FEWEST = 12
+# What a picture of the errors by lead shows: the first of these that there is.
+_ERRORS = {"mae": "Mean absolute error", "error_rate": "Share of wrong symbols"}
 
 
 def add_layout(writer: SummaryWriter, scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -35,7 +44,7 @@ def add_layout(writer: SummaryWriter, scores: Mapping[str, Mapping[str, float]])
     loss = "nll" if "nll" in known else "loss"
     error, words = ("error_rate", "Share of wrong symbols") if "error_rate" in known else ("mae", "MAE")
     least = min((row[error] for row in scores.values() if not math.isnan(row[error])), default=math.nan)
-    shown = [name for name, row in scores.items() if name == MODEL or row[error] <= _MOST_TIMES * least]
+    shown = [name for name, row in scores.items() if name == MODEL or row[error] <= MOST_TIMES * least]
     charts = {
         "Negative log-likelihood: training, validation" if loss == "nll" else "Loss": [
             f"^train/{loss}$",
@@ -75,10 +84,11 @@ def add_charts(
     module: ForecastModule,
     sampling: Sampling,
     exemplars: Sequence[Exemplar],
+    curves: Mapping[str, Mapping[str, Tensor]] | None = None,
     calibration: Tensor | None = None,
     residuals_of: OriginLoader | None = None,
 ) -> None:
-    """Draws the best, the median and the worst forecast, and where they are given, calibration and residuals.
+    """Draws the best, the median and the worst forecast, and what else is given: errors, calibration and residuals.
 
     Only these few are rolled out again; their paths are the same, whatever batch they are in.
 
@@ -89,28 +99,18 @@ def add_charts(
         module: With the weights that forecast.
         sampling: How they were sampled.
         exemplars: Which to draw.
-        calibration: `[bins]` histogram.
+        curves: By metric and forecaster, `[H]`.
+        calibration: `[bins]` masses of the probability integral transform.
         residuals_of: Whose rows to look for autocorrelation in.
     """
-    if not exemplars or module.network is None:
-        return
-    data = module.datamodule
-    horizon, panel = module.scoreboard.horizon, data.panel
-    series, origin = (torch.tensor([getattr(one, name) for one in exemplars]) for name in ("series", "origin"))
-    patch = module.network.patch_length
-    windows = gather(panel, series, origin, data.context_length, horizon, covariate_span=-(-horizon // patch) * patch)
-    paths = module.sample(module.trainer.strategy.batch_to_device(windows), sampling).cpu()
-    scaled = not module.scoreboard.unit[series].isnan().any()
-    fans = []
-    for one, forecast in zip(exemplars, paths, strict=True):
-        fan = series_fan(panel, one.series, one.origin, forecast, data.season_length, 2 * horizon)
-        error = f"MASE {one.error:.2f}" if scaled else f"MAE {one.error:.3g}"
-        fans.append(fan._replace(title=_short(f"{one.rank.capitalize()} of {one.of:,}: {error}, {fan.title}")))
-    figures = {"forecast": fan_charts(fans, small=True)}
+    figures = _forecast_charts(module, sampling, exemplars) if exemplars else {}
+    for error in [error for error in _ERRORS if curves and error in curves][:1]:
+        figures["leads"] = lead_chart(curves[error], _ERRORS[error])
     if calibration is not None:
         figures |= {"pit": pit_chart(calibration), "reliability": reliability_chart(calibration)}
-    if residuals_of is not None:
-        place = panel, residuals_of.series, residuals_of.origins, horizon
+    if residuals_of is not None and exemplars:  # of symbols there are neither
+        assert module.network is not None
+        place = module.datamodule.panel, residuals_of.series, residuals_of.origins, module.scoreboard.horizon
         if found := residual_autocorrelation(module.network, *place):
             figures["residuals"] = autocorrelation_chart(found)
     with any_letters():
@@ -118,9 +118,28 @@ def add_charts(
             writer.add_figure(f"{group}/{name}", figure, step)
 
 
+def _forecast_charts(module: ForecastModule, sampling: Sampling, exemplars: Sequence[Exemplar]) -> dict[str, Figure]:
+    """A chart of each exemplar."""
+    assert module.network is not None
+    data = module.datamodule
+    horizon, panel = module.scoreboard.horizon, data.panel
+    series, origin = (torch.tensor([getattr(one, name) for one in exemplars]) for name in ("series", "origin"))
+    patch = module.network.patch_length
+    windows = gather(panel, series, origin, data.context_length, horizon, covariate_span=-(-horizon // patch) * patch)
+    paths = module.sample(module.trainer.strategy.batch_to_device(windows), sampling).cpu()
+    scaled = not module.scoreboard.unit[series].isnan().any()
+    charts = {}
+    for one, forecast in zip(exemplars, paths, strict=True):
+        fan = series_fan(panel, one.series, one.origin, forecast, data.season_length, max(horizon, _FEWEST))
+        error = f"MASE {one.error:.2f}" if scaled else f"MAE {one.error:.3g}"
+        title = _short(f"{one.rank.capitalize()} of {one.of:,}: {error}, {fan.title}")
+        charts[f"forecast_{one.rank}"] = fan_charts([fan._replace(title=title)], small=True)
+    return charts
+
+
 def _tag(group: str, metric: str, name: str) -> str:
     return f"{group}/lead_{metric}/{name.replace(' ', '_')}"
 
 
 def _short(title: str) -> str:
-    return title if len(title) <= 60 else f"{title[:59]}…"
+    return title if len(title) <= 45 else f"{title[:44]}…"
