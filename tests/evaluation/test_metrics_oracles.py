@@ -10,6 +10,7 @@ from utilsforecast import losses
 import armlp
 from armlp.evaluation.baselines import naive_errors
 from armlp.model.distributions import Laplace, NegativeBinomial, Normal, NormalMixture, Poisson, StudentT
+from armlp.model.ensemble import Pool
 
 SERIES, PATHS, HORIZON, SEASON = 4, 40, 6, 3
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
@@ -138,6 +139,29 @@ def test_the_closed_form_crps_of_a_mixture_is_the_integral(truth):
     assert metric.compute().item() == pytest.approx(expected, rel=1e-6)
 
 
+@pytest.mark.parametrize("truth", [0.0, 3.0, 40.0, 1000.0])
+@pytest.mark.parametrize("excess", [None, 0.01, 0.04, 0.5, 3.0, 60.0])
+@pytest.mark.parametrize("mean", [0.1, 3.0, 700.0])
+def test_the_closed_form_crps_of_counts_is_the_sum(mean, excess, truth):
+    rate = torch.full((1, 1), mean).double()
+    if excess is None:
+        distribution, oracle = Poisson(rate), stats.poisson(mean)
+    else:
+        successes = (mean / excess) ** 2
+        distribution = NegativeBinomial(rate, torch.full_like(rate, excess))
+        oracle = stats.nbinom(successes, successes / (successes + mean))
+    metric = armlp.ContinuousRankedProbabilityScore(1)
+    metric.update(distribution, torch.tensor([[truth]]).double())
+    counts = np.arange(oracle.ppf(1 - 1e-12) + truth + 100)
+    assert metric.compute().item() == pytest.approx(((oracle.cdf(counts) - (counts >= truth)) ** 2).sum(), rel=1e-6)
+
+
+def test_a_pool_of_members_has_no_crps_in_closed_form():
+    metric = armlp.ContinuousRankedProbabilityScore(1)
+    with pytest.raises(TypeError, match="Pool has no CRPS in closed form: give sampled paths"):
+        metric.update(Pool(Normal(torch.zeros(2, 1), torch.ones(2, 1)), 2), torch.zeros(1, 1))
+
+
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_log_score_coverage_and_pit_of_a_distribution_are_those_of_scipy(name):
     make, parameters, oracle = DISTRIBUTIONS[name]
@@ -203,7 +227,13 @@ def test_closed_form_scores_are_those_of_scoringrules(rules):
         (StudentT(*student), rules.crps_t, rules.logs_t, (5, 1, 2)),
         (distribution, rules.crps_mixnorm, rules.logs_mixnorm, (loc, scale, np.array(weights))),
     ]
-    for distribution, crps, logs, parameters in cases:
+    counts, excess = torch.full((1, 1), 3.0).double(), torch.full((1, 1), 1.5).double()
+    of_counts = [
+        (Poisson(counts), rules.crps_poisson, rules.logs_poisson, (3.0,)),
+        (NegativeBinomial(counts, excess), rules.crps_negbinom, rules.logs_negbinom, (4.0, 4 / 7)),
+    ]
+    for distribution, crps, logs, parameters in [*cases, *of_counts]:
+        truth = np.array([[0.0, 2.0, 11.0]]) if distribution.discrete else truth
         metrics = {armlp.ContinuousRankedProbabilityScore(3): crps, armlp.LogScore(3): logs}
         for metric, oracle in metrics.items():
             metric.update(distribution, torch.from_numpy(truth))

@@ -16,7 +16,6 @@ from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard import fitting
 from armlp.training.dashboard.texts import table
 
-
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
 CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")
 

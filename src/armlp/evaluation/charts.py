@@ -100,8 +100,8 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     if fan.truth is not None:
         axis.plot(fan.times, fan.truth, color=INK, linewidth=1.2, label="truth", zorder=4)
     if fan.baseline is not None:
-        line = {"color": ORANGE, "linewidth": 1.2, "linestyle": (0, (4, 1.5))}
-        axis.plot(fan.times, fan.baseline, **line, label="seasonal naive", zorder=3)
+        (line,) = axis.plot(fan.times, fan.baseline, color=ORANGE, linewidth=1.2, label="seasonal naive", zorder=3)
+        line.set_linestyle((0, (4, 1.5)))
     if len(paths) > 1:
         for shade, level in enumerate(levels):
             low, high = (paths.nanquantile(0.5 + side * level / 200, 0) for side in (-1, 1))

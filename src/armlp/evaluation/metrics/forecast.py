@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from armlp.evaluation.metrics.counts import counts_crps
 from armlp.evaluation.metrics.scores import ranked_crps
-from armlp.model.distributions import Predictive
+from armlp.model.distributions import NegativeBinomial, Poisson, Predictive
 
 
 class Forecast(ABC):
@@ -109,7 +110,15 @@ class ClosedForm(Forecast):
         return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
 
     def crps(self, truth: Tensor) -> Tensor:
-        """`[B, H(, V)]`, data units, of the distributions that have it."""
+        """`[B, H(, V)]`, data units.
+
+        Raises:
+            TypeError: The distribution has none in closed form, as a pool of members.
+        """
+        if isinstance(self.distribution, (Poisson, NegativeBinomial)):
+            return counts_crps(self.distribution, truth)
+        if not hasattr(self.distribution, "crps"):
+            raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)
 
     def log_prob(self, truth: Tensor) -> Tensor:

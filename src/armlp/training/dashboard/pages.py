@@ -104,7 +104,8 @@ def add_charts(
         residuals_of: Whose rows to look for autocorrelation in.
     """
     figures = _forecast_charts(module, sampling, exemplars) if exemplars else {}
-    for error in [error for error in _ERRORS if curves and error in curves][:1]:
+    if curves:
+        error = next(name for name in _ERRORS if name in curves)
         figures["leads"] = lead_chart(curves[error], _ERRORS[error])
     if calibration is not None:
         figures |= {"pit": pit_chart(calibration), "reliability": reliability_chart(calibration)}
