@@ -170,6 +170,28 @@ def test_a_loaded_forecaster_refits_too(fitted: Forecaster, make_table: MakeTabl
     assert len(found) == 3 * 2 * 6
 
 
+@pytest.mark.parametrize("refit", [0, 2])
+def test_the_scores_of_a_backtest_are_those_of_its_whole_table(
+    refit: int, make_table: MakeTable, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    forecaster = Forecaster(6, **{**SMALL, "enable_progress_bar": True}, default_root_dir=str(tmp_path))
+    forecaster.fit(make_table(rows=90))
+    assert set(forecaster.scores) == {"armlp", "seasonal naive", "Naive2", "drift", "ridge AR"}
+    capsys.readouterr()
+    found = forecaster.backtest(windows=3, refit=refit)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert ("Test, 9 x 6 steps, trained anew for every 2 origins" in printed) == bool(refit)
+    assert "seasonal naive" in printed
+    error = (found["y"] - found["armlp"]).abs()
+    within = found["y"].between(found["armlp-lo-80"], found["armlp-hi-80"])
+    assert forecaster.scores["armlp"]["mae"] == pytest.approx(error.mean(), rel=1e-5)
+    assert forecaster.scores["armlp"]["coverage_80"] == pytest.approx(within.mean())
+    naive = forecaster.scores["seasonal naive"]
+    assert naive["skill"] == 0
+    values = make_table(rows=90).sort_values(["unique_id", "ds"])["y"].to_numpy().reshape(3, 90)
+    assert naive["mae"] == pytest.approx(np.abs(values[:, 72:] - values[:, 48:66]).mean(), rel=1e-5)
+
+
 def test_times_that_were_trained_on_are_owned_up_to(fitted: Forecaster, make_table: MakeTable, tmp_path: Path):
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
@@ -195,6 +217,20 @@ def test_both_doors_backtest_alike(program: Any, trained: Any):
     paths = pd.read_csv("p.csv", parse_dates=["ds", "cutoff"])
     middle = paths.groupby(TIMES)["y"].median().reset_index(drop=True)
     np.testing.assert_allclose(middle, found["armlp"], rtol=1e-5)
+
+
+def test_both_doors_refit_alike(program: Any, trained: Any):
+    before = {path: path.stat().st_mtime_ns for path in trained.run.rglob("*")}
+    options = ("--data.test_windows=3", "--forecast.output=b.parquet", "--trainer.max_steps=4", "--refit=2")
+    printed = program("test", "--ckpt_path", trained.best, *options)
+    assert "x 6 steps, trained anew for every 2 origins" in printed
+    assert "backtest table: b.parquet" in printed
+    assert {path: path.stat().st_mtime_ns for path in trained.run.rglob("*")} == before
+    assert not Path("lightning_logs").exists()
+    loaded = Forecaster.load(trained.best, enable_progress_bar=False, max_steps=4)
+    theirs = loaded.backtest(trained.table, windows=3, refit=2)
+    pd.testing.assert_frame_equal(pd.read_parquet("b.parquet"), theirs, check_dtype=False)
+    assert "--refit: -1 is too small" in program.refuses("test", "--ckpt_path", trained.best, "--refit=-1")
 
 
 @pytest.mark.parametrize(

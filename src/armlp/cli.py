@@ -25,6 +25,7 @@ from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, 
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
+from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
 from armlp.training.scoring import ScoringTrainer
 
@@ -71,6 +72,14 @@ class ArmlpCLI(LightningCLI):
             parser.set_defaults({f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()})
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the report says it
+        if subcommand == "test":
+            parser.add_argument(
+                "--refit",
+                type=int,
+                default=0,
+                help="Train anew at every so many origins, with the options of the checkpoint, on what lies before "
+                "them only, instead of testing the checkpoint; --trainer has the options of these trainings.",
+            )
         if subcommand in _TABLES:
             parser.add_lightning_class_args(ForecastWriter, "forecast")
         return parser
@@ -143,6 +152,20 @@ class ArmlpCLI(LightningCLI):
         self.datamodule.refuse_untrainable()
         self.model.settle(self.datamodule)
         prepare_run(self.trainer)
+
+    def test(self, **options: Any) -> None:
+        """Tests the checkpoint, or models that are trained anew on the way."""
+        config = self.config.test
+        if not config.refit:
+            self.trainer.test(**options)
+            return
+        if config.refit < 0:
+            raise UserError(f"--refit: {config.refit} is too small; it must be at least 0.")
+        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it later
+        writer = next(callback for callback in callbacks if isinstance(callback, ForecastWriter))
+        data = {**self.datamodule.hparams, "covariate_statistics": None}
+        data["test_windows"] = max(1, data["test_windows"])
+        backtest_refitting(data.pop("source"), data, self.model.hparams, vars(config.trainer), writer, config.refit)
 
     def after_test(self) -> None:
         """Says where the table is."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import os
-import tempfile
 import uuid
 import warnings
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
+from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report, confession
 from armlp.training.scoring import ScoringTrainer
 
@@ -47,6 +47,10 @@ class Forecaster:
             (`context_length`, `head`, `learning_rate`, ...) or Lightning's `Trainer` (`max_steps`, `accelerator`,
             `default_root_dir`, ...) by its name. What is left out is chosen from the data.
 
+    Attributes:
+        scores: Of the model and of the baselines, by forecaster and metric: those of the best validation after `fit`,
+            those of all origins after `backtest`.
+
     Raises:
         UserError: An option is unknown or out of its range; the message names it.
     """
@@ -65,6 +69,7 @@ class Forecaster:
         self._module: ForecastModule | None = None
         self._fitted_data: SeriesDataModule | None = None
         self._checkpoint: dict[str, Any] | None = None
+        self.scores: dict[str, dict[str, float]] = {}
 
     def fit(self, table: IntoFrame | str | os.PathLike[str]) -> Forecaster:
         """Trains on a table, and keeps the best checkpoint of its validation.
@@ -89,7 +94,7 @@ class Forecaster:
         options["callbacks"] = [
             *([best, last] if options.get("enable_checkpointing", True) else []),
             EarlyStopping(**EARLY_STOPPING),
-            Dashboard(),
+            dashboard := Dashboard(),
             *self._callbacks(),
             *([more] if isinstance(more, Callback) else more),
         ]
@@ -100,7 +105,7 @@ class Forecaster:
         trainer.fit(module, datamodule=data)
         path = best.best_model_path or last.best_model_path
         self._restore(read_checkpoint(path) if path else trainer._checkpoint_connector.dump_checkpoint())
-        self._fitted_data = data
+        self._fitted_data, self.scores = data, dashboard.best or {}
         return self
 
     def predict(
@@ -245,32 +250,20 @@ class Forecaster:
         options["horizon"] = data.hparams["horizon"]
         if not refit:
             data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
-            self._test(data, writer)
+            self._tool(writer).test(self._module, datamodule=data, verbose=False)
+            assert self._module is not None
+            self.scores = self._module.scores
             if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
-        writer.gathers = True
-        for first in range(0, windows, int(refit)):
-            tested = min(int(refit), windows - first)
-            with tempfile.TemporaryDirectory() as folder:
-                model = self._anew(folder)
-                part = SeriesDataModule(data.source, **model._given | options | {"test_windows": tested})
-                part.later_windows = windows - first - tested
-                model._fit(part)._test(part, writer)
-        return writer.table
-
-    def _anew(self, folder: str) -> Forecaster:
-        """A forecaster of the same options that has seen nothing, and leaves its run in a folder."""
-        trainer = self._trainer | {"default_root_dir": folder, "enable_progress_bar": False}
-        trainer.pop("logger", None)
-        forecaster = Forecaster(**trainer)
-        forecaster._seed, forecaster._given, forecaster._model = self._seed, self._given, self._model
+        given, model = self._given, self._model
         if self._fitted_data is None:  # loaded: what was left to the data is known only as it was settled
-            forecaster._seed = self._data["seed"]
-            forecaster._given = self._data | {"covariate_statistics": None}
-            forecaster._given.pop("source", None)
-            forecaster._model = self._fitted()["hyper_parameters"]
-        return forecaster
+            given = {name: value for name, value in self._data.items() if name != "source"}
+            given["covariate_statistics"] = None
+            model = self._fitted()["hyper_parameters"]
+        place = data.source, given | options, model, self._trainer, writer, int(refit), bool(self._callbacks())
+        self.scores = backtest_refitting(*place)
+        return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
@@ -337,10 +330,6 @@ class Forecaster:
         assert self._module is not None
         predictions: Any = self._tool(writer).predict(self._module, datamodule=data, return_predictions=keep)
         return predictions or []
-
-    def _test(self, data: SeriesDataModule, writer: ForecastWriter) -> None:
-        assert self._module is not None
-        self._tool(writer).test(self._module, datamodule=data, verbose=False)
 
     def _tool(self, writer: ForecastWriter) -> Trainer:
         """A trainer that leaves no run."""

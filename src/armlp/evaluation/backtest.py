@@ -118,6 +118,16 @@ class Scoreboard:
         mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # the metric would leave out what diverged
         self.likelihood.update(value=mean.cpu(), weight=count.cpu())
 
+    def join(self, other: Scoreboard) -> None:
+        """Adds the forecasts that another board has judged, such as those of an earlier model from earlier origins."""
+        for name, board in self.boards.items():
+            for metric, score in board.items():
+                for state, value in other.boards[name][metric].metric_state.items():
+                    setattr(score, state, getattr(score, state) + value)
+        likelihood = cast(MeanMetric, other.likelihood["nll"])
+        if likelihood.update_called:
+            self.likelihood.update(value=likelihood.mean_value / likelihood.weight, weight=likelihood.weight)
+
     def summary(self, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
         """Every metric of the model and of the baselines, with their skill and their OWA.
 
