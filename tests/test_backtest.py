@@ -186,6 +186,9 @@ def test_the_scores_of_a_backtest_are_those_of_its_whole_table(
     within = found["y"].between(found["armlp-lo-80"], found["armlp-hi-80"])
     assert forecaster.scores["armlp"]["mae"] == pytest.approx(error.mean(), rel=1e-5)
     assert forecaster.scores["armlp"]["coverage_80"] == pytest.approx(within.mean())
+    low, high = found["armlp-lo-80"], found["armlp-hi-80"]
+    width = high - low + 10 * ((low - found["y"]).clip(lower=0) + (found["y"] - high).clip(lower=0))
+    assert forecaster.scores["armlp"]["interval_80"] == pytest.approx(width.mean(), rel=1e-5)
     naive = forecaster.scores["seasonal naive"]
     assert naive["skill"] == 0
     values = make_table(rows=90).sort_values(["unique_id", "ds"])["y"].to_numpy().reshape(3, 90)

@@ -91,9 +91,10 @@ def test_skill_beside_a_perfect_baseline_is_not_a_number(make_panel):
     assert math.isnan(scored(panel, baseline_of(panel)).summary()[MODEL]["skill"])
 
 
-def test_the_baseline_has_no_coverage_and_the_model_has(panel):
+def test_the_baseline_has_no_intervals_and_the_model_has(panel):
     summary = scored(panel, baseline_of(panel)).summary()
-    assert {"coverage_80", "coverage_95"} == set(summary[MODEL]) - set(summary[BASELINE])
+    own = {f"{name}_{level}" for name in ("coverage", "interval") for level in (80, 95)}
+    assert own == set(summary[MODEL]) - set(summary[BASELINE])
 
 
 def test_scores_do_not_depend_on_the_batches(panel):

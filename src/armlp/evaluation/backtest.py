@@ -16,6 +16,7 @@ from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
     ErrorRate,
+    IntervalScore,
     LeadMetric,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
@@ -76,7 +77,11 @@ class Scoreboard:
             "wql": WeightedQuantileLoss(horizon, **options),
             "crps": ContinuousRankedProbabilityScore(horizon, **options),
             "scaled_crps": ScaledCRPS(horizon, **options),
-        }, {"coverage_80": Coverage(horizon, 80, **options), "coverage_95": Coverage(horizon, 95, **options)}
+        }, {
+            f"{name}_{level}": metric(horizon, level, **options)
+            for name, metric in {"coverage": Coverage, "interval": IntervalScore}.items()
+            for level in (80, 95)
+        }
 
     def update(self, paths: Tensor, windows: Windows) -> None:
         """Adds the forecasts of a batch.

@@ -43,7 +43,7 @@ class EnergyScore(LeadMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """The score of the window over the root of its number of values: as large as that of one of them."""
         paths = _paths(self, forecast)
-        at_once = max(1, _AT_ONCE // (paths.shape[1] * paths[0].numel()))
+        at_once = max(1, _AT_ONCE // paths.shape[1] ** 2)
         parts = (part.split(at_once) for part in (paths, truth, ~truth.isnan()))
         return torch.cat([energy_score(*part) for part in zip(*parts, strict=True)])
 

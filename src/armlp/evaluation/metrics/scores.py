@@ -49,7 +49,9 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
     count = paths.shape[1]
     errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
     accuracy = _norm(errors).mean(1)
-    spread = _norm(errors[:, :, None] - errors[:, None]).sum((1, 2)) / (2 * count * (count - 1))
+    size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
+    apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")  # which would cancel
+    spread = (apart * size).sum((1, 2)) / (2 * count * (count - 1))
     score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
     return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
