@@ -184,6 +184,8 @@ class Forecaster:
     def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
         """Scores every row by what was expected one step before it, given the truth until then: finds anomalies.
 
+        Expected is what the network itself says: `conformal` recalibrates forecasts by lead, and scores of rows not.
+
         Rows that are needed as context are not scored: the first `L` of a series, or the first half of one that is
         shorter than `2 L`. Nor are those without a value.
 
