@@ -170,6 +170,23 @@ def test_the_reference_itself_has_skill_zero_and_owa_one():
         assert metric.by_lead().tolist() == [expected] * HORIZON
 
 
+@pytest.mark.parametrize(
+    "make",
+    [lambda *series: armlp.Skill(armlp.MeanAbsoluteError(HORIZON, *series)),
+     lambda *series: armlp.OverallWeightedAverage(HORIZON, *series)],
+)  # fmt: skip
+def test_skill_and_owa_of_a_series_are_those_of_its_windows_alone(make):
+    paths, truth, observed = random_batch()
+    batch = paths, torch.ones(6, 1, HORIZON).double(), truth, observed, torch.full((6, 1), 2.0)
+    series = torch.tensor([0, 1, 0, 1, 0, 1])
+    whole = make(2)
+    whole.update(*batch, series=series)
+    for one in (0, 1):
+        alone = make()
+        alone.update(*(part[series == one] for part in batch))
+        assert whole.by_series()[one].item() == pytest.approx(alone.compute().item())
+
+
 PLAIN = (
     armlp.ContinuousRankedProbabilityScore, armlp.EnergyScore, armlp.ErrorRate, armlp.MeanAbsoluteError,
     armlp.MeanAbsoluteScaledError, armlp.PITHistogram, armlp.PinballLoss, armlp.RootMeanSquaredError,

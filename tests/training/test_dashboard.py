@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -13,7 +14,7 @@ from tensorboard.plugins.custom_scalar import layout_pb2
 
 import armlp
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.dashboard import fitting
+from armlp.training.dashboard import fitting, pages
 from armlp.training.dashboard.texts import table
 
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
@@ -167,6 +168,23 @@ def test_a_test_is_shown_in_the_run_of_its_checkpoint_and_replaces_an_earlier_on
     curve = [event.value for event in events.Scalars("test/lead_mae/armlp")]
     assert len(curve) == 6
     assert sum(curve) / 6 == pytest.approx(events.Scalars("test/mae")[0].value, rel=1e-5)
+
+
+def test_a_picture_of_a_test_shows_what_its_table_says(program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch):
+    shown, draw = [], pages.fan_charts
+    monkeypatch.setattr(pages, "fan_charts", lambda fans, **options: shown.extend(fans) or draw(fans, **options))
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
+    shown.clear()
+    # Forecasts are not always what the network says: they may be recalibrated.
+    forward = "forward", lambda self, windows: 2 * self.sample(windows, self.sampling)
+    monkeypatch.setattr(armlp.ForecastModule, *forward)
+    program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+    table = pd.read_parquet(run / "backtest.parquet").set_index(["unique_id", "ds"])
+    assert len(shown) == 3
+    for fan in shown:
+        rows = table.loc[[(fan.title.split(", ")[1], time) for time in fan.times]]
+        for column, level in {"armlp": 0.5, "armlp-lo-80": 0.1, "armlp-hi-95": 0.975}.items():
+            assert fan.paths.quantile(level, 0).tolist() == pytest.approx(rows[column].tolist(), rel=1e-5)
 
 
 def test_a_checkpoint_away_from_its_run_makes_none(program: Any, trained: Any, tmp_path: Path):

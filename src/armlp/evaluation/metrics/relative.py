@@ -36,12 +36,13 @@ class _Relative(WrapperMetric):
         truth: Tensor,
         observed: Tensor | None = None,
         unit: Tensor | None = None,
+        series: Tensor | None = None,
     ) -> None:
         """Adds a batch, as every metric; `reference` is the other forecast of the same truth."""
         for metrics, judged in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
             for metric in metrics:
                 assert isinstance(metric, Metric)
-                metric.update(judged, truth, observed, unit)
+                metric.update(judged, truth, observed, unit, series)
 
     def _ratios(self, reading: str) -> Tensor:
         pairs = zip(self.ours, self.theirs, strict=True)
@@ -80,6 +81,10 @@ class Skill(_Relative):
         """`[H]` the skill at each lead."""
         return 1 - self._ratios("by_lead")[0]
 
+    def by_series(self) -> Tensor:
+        """`[S]` the skill in each series; of a metric made with `num_series`."""
+        return 1 - self._ratios("by_series")[0]
+
 
 class OverallWeightedAverage(_Relative):
     """OWA, what the M4 competition ranked by: the mean of sMAPE and MASE relative to those of Naive2.
@@ -89,12 +94,14 @@ class OverallWeightedAverage(_Relative):
 
     Args:
         horizon: `H`.
+        num_series: `S`, where it is wanted by series too.
     """
 
     higher_is_better = False
 
-    def __init__(self, horizon: int, **options: Any) -> None:
-        super().__init__(SymmetricMAPE(horizon), MeanAbsoluteScaledError(horizon), **options)
+    def __init__(self, horizon: int, num_series: int = 0, **options: Any) -> None:
+        parts = SymmetricMAPE(horizon, num_series), MeanAbsoluteScaledError(horizon, num_series)
+        super().__init__(*parts, **options)
 
     def compute(self) -> Tensor:
         """Below 1 the forecast is better than the reference."""
@@ -103,3 +110,7 @@ class OverallWeightedAverage(_Relative):
     def by_lead(self) -> Tensor:
         """`[H]` the same at each lead."""
         return self._ratios("by_lead").mean(0)
+
+    def by_series(self) -> Tensor:
+        """`[S]` the same in each series; of a metric made with `num_series`."""
+        return self._ratios("by_series").mean(0)

@@ -6,6 +6,7 @@ import inspect
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -104,8 +105,8 @@ class Dashboard(Callback):
             return
         assert isinstance(pl_module, ForecastModule)
         exemplars = pl_module.diagnostics.exemplars()
-        sampling = Sampling(pl_module.hparams["val_paths"])
-        add_charts(logger.experiment, "val", trainer.global_step, pl_module, sampling, exemplars)
+        forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
+        add_charts(logger.experiment, "val", trainer.global_step, pl_module, forecast, exemplars)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again, and remembers the metrics of the best validation."""
@@ -129,8 +130,8 @@ class Dashboard(Callback):
         writer, step = logger.experiment, trainer.global_step
         add_lead_curves(writer, "val_best", self._curves)
         with _best_weights(trainer, pl_module):
-            sampling = Sampling(pl_module.hparams["val_paths"])
-            place = writer, "val_best", step, pl_module, sampling, self._exemplars
+            forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
+            place = writer, "val_best", step, pl_module, forecast, self._exemplars
             add_charts(*place, self._curves, self._calibration, pl_module.datamodule.val_dataloader())
         writer.add_text("model_card", model_card(pl_module, self.best, step), step)
         own = self.best[MODEL]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from armlp.data.windows import OriginLoader, gather
+from armlp.data.windows import OriginLoader, Windows, gather
 from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.charts import any_letters, fan_charts, series_fan
 from armlp.evaluation.diagnostic_charts import (
@@ -21,7 +21,6 @@ from armlp.evaluation.diagnostic_charts import (
 )
 from armlp.evaluation.diagnostics import Exemplar, residual_autocorrelation
 from armlp.training.module import ForecastModule
-from armlp.training.sampling import Sampling
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -82,7 +81,7 @@ def add_charts(
     group: str,
     step: int,
     module: ForecastModule,
-    sampling: Sampling,
+    forecast: Callable[[Windows], Tensor],
     exemplars: Sequence[Exemplar],
     curves: Mapping[str, Mapping[str, Tensor]] | None = None,
     calibration: Tensor | None = None,
@@ -97,13 +96,13 @@ def add_charts(
         group: Of the tags.
         step: Of the training.
         module: With the weights that forecast.
-        sampling: How they were sampled.
+        forecast: From windows to paths `[B, P, H(, V)]`, data units, as those were that were scored.
         exemplars: Which to draw.
         curves: By metric and forecaster, `[H]`.
         calibration: `[bins]` masses of the probability integral transform.
         residuals_of: Whose rows to look for autocorrelation in.
     """
-    figures = _forecast_charts(module, sampling, exemplars) if exemplars else {}
+    figures = _forecast_charts(module, forecast, exemplars) if exemplars else {}
     if curves:
         error = next(name for name in _ERRORS if name in curves)
         figures["leads"] = lead_chart(curves[error], _ERRORS[error])
@@ -119,7 +118,9 @@ def add_charts(
             writer.add_figure(f"{group}/{name}", figure, step)
 
 
-def _forecast_charts(module: ForecastModule, sampling: Sampling, exemplars: Sequence[Exemplar]) -> dict[str, Figure]:
+def _forecast_charts(
+    module: ForecastModule, forecast: Callable[[Windows], Tensor], exemplars: Sequence[Exemplar]
+) -> dict[str, Figure]:
     """A chart of each exemplar."""
     assert module.network is not None
     data = module.datamodule
@@ -127,11 +128,11 @@ def _forecast_charts(module: ForecastModule, sampling: Sampling, exemplars: Sequ
     series, origin = (torch.tensor([getattr(one, name) for one in exemplars]) for name in ("series", "origin"))
     patch = module.network.patch_length
     windows = gather(panel, series, origin, data.context_length, horizon, covariate_span=-(-horizon // patch) * patch)
-    paths = module.sample(module.trainer.strategy.batch_to_device(windows), sampling).cpu()
+    paths = forecast(module.trainer.strategy.batch_to_device(windows)).cpu()
     scaled = not module.scoreboard.unit[series].isnan().any()
     charts = {}
-    for one, forecast in zip(exemplars, paths, strict=True):
-        fan = series_fan(panel, one.series, one.origin, forecast, data.season_length, max(horizon, _FEWEST))
+    for one, own in zip(exemplars, paths, strict=True):
+        fan = series_fan(panel, one.series, one.origin, own, data.season_length, max(horizon, _FEWEST))
         error = f"MASE {one.error:.2f}" if scaled else f"MAE {one.error:.3g}"
         title = _short(f"{one.rank.capitalize()} of {one.of:,}: {error}, {fan.title}")
         charts[f"forecast_{one.rank}"] = fan_charts([fan._replace(title=title)], small=True)
