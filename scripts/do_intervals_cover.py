@@ -88,7 +88,9 @@ def series_of(entry: catalog.Entry) -> pd.DataFrame:
 def covered(table: pd.DataFrame) -> dict[int, float]:
     """The share of observed values in the intervals, by level."""
     table = table[table["y"].notna()]
-    return {level: table["y"].between(table[f"armlp-lo-{level}"], table[f"armlp-hi-{level}"]).mean() for level in LEVELS}
+    return {
+        level: table["y"].between(table[f"armlp-lo-{level}"], table[f"armlp-hi-{level}"]).mean() for level in LEVELS
+    }
 
 
 def spelled(table: pd.DataFrame) -> str:
