@@ -5,7 +5,7 @@
 Every data set is fitted once per seed with `Forecaster(horizon=H, season_length=m)` and nothing else, and its last
 windows are forecast without recalibration, with `split`, and with `adaptive`. `inner` holds out the end of the training
 part, which is what one may choose by; `official` is the official test part, one window, to be looked at last.
-Printed is the share of values in the 80% / 95% intervals, in all and, of several windows, in the later half of them,
+Printed is the share of values in the 80%/95% intervals, in all and by origin (of more than 8: in their later half),
 then the mean distance from 80 and 95 over the data sets.
 """
 
@@ -94,10 +94,16 @@ def covered(table: pd.DataFrame) -> dict[int, float]:
 
 
 def spelled(table: pd.DataFrame) -> str:
-    """Coverage in all, and of the later half of the origins of each series."""
-    rank = table.groupby("unique_id")["cutoff"].rank("dense", pct=True)
-    parts = [table] if (rank == 1).all() else [table, table[rank > 0.5]]
-    return ", later ".join(" / ".join(f"{100 * share:.1f}" for share in covered(part).values()) for part in parts)
+    """Coverage in all; then of each of a few origins, or of the later half of many."""
+    rank = table.groupby("unique_id")["cutoff"].rank("dense").astype(int)
+    said = _percent(table)
+    if 1 < rank.max() <= 8:
+        return f"{said} (by origin {', '.join(_percent(part) for _, part in table.groupby(rank))})"
+    return said if rank.max() == 1 else f"{said} (later half {_percent(table[rank > rank.max() / 2])})"
+
+
+def _percent(table: pd.DataFrame) -> str:
+    return "/".join(f"{100 * share:.1f}" for share in covered(table).values())
 
 
 if __name__ == "__main__":
