@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from armlp import Forecaster, UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.training.checkpoint import FORMAT, read_checkpoint
+from armlp.training.stream import Stream
 
 MakeTable = Callable[..., pd.DataFrame]
 SMALL: dict[str, Any] = {
@@ -100,7 +102,7 @@ def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_t
     [
         ({"conformal": "split", "head": "point"}, "--model.conformal: split stretches .* the head 'point' do not"),
         ({"conformal": "split", "head": "poisson"}, "--model.conformal: split stretches .* the head 'poisson' do not"),
-        ({"conformal": "adaptive"}, "--model.conformal: 'adaptive' is not known; use one of off, split"),
+        ({"conformal": "online"}, "--model.conformal: 'online' is not known; use one of off, split, adaptive"),
     ],
 )
 def test_what_cannot_be_recalibrated_is_refused(options: dict[str, Any], sentence: str, make_table: MakeTable):
@@ -108,3 +110,91 @@ def test_what_cannot_be_recalibrated_is_refused(options: dict[str, Any], sentenc
     table["y"] = table["y"].round()
     with pytest.raises(UserError, match=sentence):
         Forecaster(6, **options, enable_progress_bar=False).fit(table)
+
+
+STREAM: dict[str, Any] = {**SMALL, "test_windows": 3, "conformal": "adaptive"}
+
+
+@pytest.fixture(scope="module")
+def stream(tmp_path_factory: pytest.TempPathFactory, make_table: MakeTable) -> tuple[pd.DataFrame, Forecaster]:
+    """A training that follows streams, and its table, of which it has not seen the last three windows."""
+    table = make_table(series=35, rows=72)
+    return table, Forecaster(6, **STREAM, default_root_dir=str(tmp_path_factory.mktemp("stream"))).fit(table)
+
+
+def columns(table: pd.DataFrame) -> np.ndarray:
+    return table.filter(like="armlp").to_numpy()
+
+
+def test_an_adaptive_forecast_is_that_of_a_backtest_and_knows_nothing_later(
+    stream: tuple[pd.DataFrame, Forecaster], tmp_path: Path
+):
+    table, forecaster = stream
+    found = forecaster.backtest(windows=3)
+    assert found.equals(forecaster.backtest(windows=3)), "a test leaves nothing behind"
+    for window, (cutoff, part) in enumerate(found.groupby("cutoff")):
+        # What comes after the cutoff is not there at all, is something else, and is in a file of the model alone.
+        until = table[table["ds"] <= cutoff]
+        np.testing.assert_allclose(columns(forecaster.predict(until)), columns(part), rtol=1e-5)
+        changed = table.assign(y=table["y"].where(table["ds"] <= cutoff, 1e3))
+        again = forecaster.backtest(changed, windows=3)
+        np.testing.assert_array_equal(
+            columns(again[again["cutoff"] <= cutoff]), columns(found[found["cutoff"] <= cutoff])
+        )
+        if window < 2:
+            assert not np.allclose(columns(again[again["cutoff"] > cutoff]), columns(found[found["cutoff"] > cutoff]))
+    forecaster.save(tmp_path / "model.ckpt")
+    assert torch.load(tmp_path / "model.ckpt", weights_only=True)["conformal"]["factors"].shape[0] == 6
+    loaded = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False)
+    pd.testing.assert_frame_equal(loaded.backtest(table, windows=3), found)
+
+
+def test_adaptive_starts_as_split_and_then_leaves_it(
+    stream: tuple[pd.DataFrame, Forecaster], program: Any, tmp_path: Path
+):
+    table, forecaster = stream
+    forecaster.save("model.ckpt")
+    table.to_parquet("table.parquet")
+    command = ("test", "--ckpt_path=model.ckpt", "--data.source=table.parquet", "--forecast.output=b.parquet")
+    tables = {}
+    for kind in ("split", "adaptive"):
+        program(*command, f"--model.conformal={kind}")
+        tables[kind] = pd.read_parquet("b.parquet")
+    pd.testing.assert_frame_equal(tables["adaptive"], forecaster.backtest(windows=3), check_dtype=False, rtol=1e-5)
+    first = tables["split"]["cutoff"] == tables["split"]["cutoff"].min()
+    np.testing.assert_allclose(columns(tables["split"][first]), columns(tables["adaptive"][first]), rtol=1e-5)
+    assert not np.allclose(columns(tables["split"][~first]), columns(tables["adaptive"][~first]))
+    np.testing.assert_allclose(tables["split"]["armlp"], tables["adaptive"]["armlp"], rtol=1e-5)
+
+
+def test_series_that_end_at_different_times_and_were_never_seen_are_followed_too(
+    stream: tuple[pd.DataFrame, Forecaster], make_table: MakeTable
+):
+    _, forecaster = stream
+    table = make_table(series=4, rows=400, first=90)
+    table = table[(table["unique_id"] != "s91") | (table["ds"] < "2024-01-10")]
+    start = forecaster._fitted()["conformal"]["factors"]
+    wide = forecaster.predict(table.assign(y=table["y"] + 20 * (table["ds"].dt.hour % 2)))
+    assert len(wide) == 24
+    assert np.isfinite(columns(wide)).all()
+    assert len(forecaster.sample(table, num_paths=7, horizon=9)) == 4
+    assert torch.equal(forecaster._fitted()["conformal"]["factors"], start)
+    backtest = forecaster.backtest(table, windows=4, step=2, gap=1)
+    assert len(backtest) == 4 * 4 * 6
+
+
+def test_adaptive_begins_with_the_network_s_own_intervals_where_validation_is_too_small(
+    make_table: MakeTable, tmp_path: Path
+):
+    table, options = make_table(rows=90), SMALL | {"default_root_dir": str(tmp_path)}
+    with pytest.warns(UserWarning, match="too few to recalibrate by, so intervals start as they are"):
+        forecaster = Forecaster(6, **options, conformal="adaptive").fit(table)
+    plain = Forecaster(6, **options).fit(table)
+    pd.testing.assert_frame_equal(forecaster.backtest(), plain.backtest())
+    assert not np.allclose(columns(forecaster.predict()), columns(plain.predict())), "the test window came after"
+
+
+def test_adaptive_refuses_several_processes():
+    module: Any = SimpleNamespace(trainer=SimpleNamespace(world_size=2))
+    with pytest.raises(UserError, match=r"--model.conformal: adaptive takes .* 2 processes cannot share"):
+        Stream(module, "test")

@@ -251,7 +251,6 @@ class Forecaster:
         data = self._data_of(table, horizon, None, **options)
         options["horizon"] = data.hparams["horizon"]
         if not refit:
-            data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
             self._tool(writer).test(self._module, datamodule=data, verbose=False)
             assert self._module is not None
             self.scores = self._module.scores
@@ -326,7 +325,9 @@ class Forecaster:
             options["source"] = self._fitted_data.source
         here = {"future": future, "known_future": known_future, "memory_budget": self._given.get("memory_budget")}
         options |= {name: value for name, value in here.items() if value is not None} | others
-        return SeriesDataModule(**options)
+        data = SeriesDataModule(**options)
+        data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
+        return data
 
     def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:
         assert self._module is not None

@@ -217,3 +217,26 @@ def test_processes_share_the_windows_and_the_origins(make_table: MakeTable):
     assert (loader.rank, loader.world_size) == (1, 2)
     (batch,) = data.predict_dataloader()
     assert batch.series.tolist() == [1]
+
+
+@pytest.mark.parametrize("freq", ["h", "MS", 1])
+def test_newer_origins_follow_what_training_saw_in_the_order_of_time(freq: str | int, make_table: MakeTable):
+    table = make_table(series=2, rows=70, freq=freq)
+    trained = SeriesDataModule(table.groupby("unique_id").head(40), horizon=4, batch_size=8)
+    trained.shape_windows(8, 4)
+    trained.train_dataloader()
+    # The second series has lost its beginning, and the third is not known.
+    table = pd.concat([table.iloc[:70], table.iloc[90:], make_table(rows=300, freq=freq, series=3).iloc[-300:]])
+    data = SeriesDataModule(table, horizon=4, freq=freq, test_windows=2)
+    data.shape_windows(8, 4)
+    data.load_state_dict(trained.state_dict())
+    ends = {"predict": 0, "test": 8}
+    for part, held_out in ends.items():
+        loader = data.newer_dataloader(part)
+        times = data.times(loader.series, loader.origins)
+        assert (times.diff() >= 0).all()
+        found = [loader.origins[loader.series == series].tolist() for series in range(3)]
+        assert found[0] == list(range(40, 70 - held_out, 4))
+        assert found[1] == list(range(20, 50 - held_out, 4))
+        latest = list(range(8, 300 - held_out, 4))[-datamodule._MOST_NEWER :]
+        assert found[2] == latest

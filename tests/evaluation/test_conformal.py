@@ -29,7 +29,7 @@ def coverage(paths: torch.Tensor, truth: torch.Tensor, level: float) -> float:
 @pytest.mark.parametrize("num_paths", [50, 200])
 def test_afterwards_intervals_of_windows_not_seen_cover_at_levels_not_fitted(spread: float, num_paths: int):
     paths, truth = forecasts(500, spread, num_paths)
-    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)))
+    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)), 500)
     assert factors is not None
     later, found = forecasts(2000, spread, seed=1)
     for level in (0.8, 0.95):
@@ -42,7 +42,7 @@ def test_each_lead_has_factors_of_its_own():
     paths[:, :, 2] = truth.mean() + 0.3 * (paths[:, :, 2] - truth.mean())  # the same for every window: it has to move
     middle = paths.median(1, keepdim=True).values
     paths[:, :, 0] = middle[:, :, 0] + 0.5 * (paths[:, :, 0] - middle[:, :, 0])
-    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)))
+    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)), 500)
     np.testing.assert_allclose(factors[0], 2.0, rtol=0.2)
     np.testing.assert_allclose(factors[1], 1.0, rtol=0.2)
 
@@ -112,15 +112,15 @@ def test_too_few_windows_tell_nothing():
     paths, truth = forecasts(LEAST_WINDOWS, 0.5)
     observed = torch.ones_like(truth, dtype=torch.bool)
     scores = conformal_scores(paths, truth, observed)
-    assert conformal_factors(scores) is not None
-    assert conformal_factors(scores[1:]) is None
+    assert conformal_factors(scores, 1) is not None
+    assert conformal_factors(scores[1:], 1) is None
     observed[0] = False
-    assert conformal_factors(conformal_scores(paths, truth, observed)) is None
+    assert conformal_factors(conformal_scores(paths, truth, observed), 1) is None
 
 
 def test_a_forecast_without_spread_neither_moves_nor_breaks_the_factors():
     paths, truth = forecasts(60, 1.0)
     paths[:5] = paths[:5, :1]
-    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)))
+    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)), 500)
     assert torch.isfinite(factors).all()
     torch.testing.assert_close(recalibrate(paths, factors)[:5], paths[:5])

@@ -53,6 +53,10 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, (list, tuple, np.ndarray)) else value
 
 
+# So many origins of a series tell how intervals have covered of late.
+_MOST_NEWER = 50
+
+
 class TrainedPart(NamedTuple):
     """What a checkpoint has seen, in training or validation.
 
@@ -155,6 +159,7 @@ class SeriesDataModule(LightningDataModule):
         self.span = 1
         self.patch_length = 1
         self.later_windows = 0  # test windows after those of this model, where a backtest refits
+        self.tests_in_time = False  # whether test origins come in the order of time, not series by series
         self.trained = TrainedPart(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
         self._panel: Panel | None = None
 
@@ -333,9 +338,22 @@ class SeriesDataModule(LightningDataModule):
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
         refuse_no_origin(self.panel, split, part, series)
+        if part == "test" and self.tests_in_time:
+            series, origins = self._in_time(series, origins)
+        return self._loader(series, origins, span, split.test_gap if part == "test" else 0)
+
+    def _in_time(self, series: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
+        order = self.times(series, origins).argsort(stable=True)
+        return series[order], origins[order]
+
+    def _loader(self, series: Tensor, origins: Tensor, span: int, gap: int = 0) -> OriginLoader:
         covariate_span = -(-(span or self.horizon) // self.patch_length) * self.patch_length
-        options = {"covariate_span": covariate_span, "gap": split.test_gap if part == "test" else 0, **self._ranks()}
+        options = {"covariate_span": covariate_span, "gap": gap, **self._ranks()}
         return OriginLoader(self.panel, series, origins, self.context_length, span, **options)
+
+    def times(self, series: Tensor, rows: Tensor) -> Tensor:
+        """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""
+        return torch.from_numpy(self.panel.calendar.shift(self.panel.starts[series.cpu().numpy()], rows.cpu().numpy()))
 
     def val_dataloader(self) -> OriginLoader:
         """The validation origins."""
@@ -367,13 +385,39 @@ class SeriesDataModule(LightningDataModule):
 
     def series_trained_on_test(self) -> int:
         """How many series have test rows that the checkpoint has seen in training or validation."""
-        if not len(self.trained.keys):
-            return 0
-        panel = self.panel
-        place = torch.searchsorted(self.trained.keys, panel.keys).clamp(max=len(self.trained.keys) - 1)
-        known = self.trained.keys[place] == panel.keys
-        first = self._row_times(self.test_split.train_ends(panel.lengths).clamp(min=0))
-        return int((known & (torch.from_numpy(first) <= self.trained.until[place])).sum())
+        known, until = self._trained_until()
+        first = self._row_times(self.test_split.train_ends(self.panel.lengths).clamp(min=0))
+        return int((known & (torch.from_numpy(first) <= until)).sum())
+
+    def _trained_until(self) -> tuple[Tensor, Tensor]:
+        """Which series the checkpoint has seen, `[S]` bool, and until when, `[S]` int64 (of the others anything)."""
+        keys, until = self.trained
+        if not len(keys):
+            return torch.zeros(len(self.panel), dtype=torch.bool), torch.zeros(len(self.panel), dtype=torch.int64)
+        place = torch.searchsorted(keys, self.panel.keys).clamp(max=len(keys) - 1)
+        return keys[place] == self.panel.keys, until[place]
+
+    def newer_dataloader(self, part: str) -> OriginLoader:
+        """Origins `H` apart in rows that the checkpoint has not seen, in the order of time, 50 of a series at most.
+
+        Args:
+            part: `test` for those before its first origin, `predict` for all.
+        """
+        panel, horizon = self.panel, self.horizon
+        ends = self.test_split.train_ends(panel.lengths) if part == "test" else panel.lengths
+        known, until = self._trained_until()
+        # The row after the last one seen; none is new where that is not on the calendar of the series.
+        starts = torch.from_numpy(panel.starts)
+        place = torch.from_numpy(panel.calendar.positions(panel.starts, until.numpy()).astype(np.int64)) + 1
+        place = torch.where(place > 0, place, ends)
+        whole = torch.minimum(ends // 2, torch.tensor(self.context_length)).clamp(min=1)  # with a context to speak of
+        first = torch.where(known & (until >= starts), place, whole)
+        counts = torch.div(ends - first + horizon - 1, horizon, rounding_mode="floor").clamp(min=0)
+        first = first + (counts - _MOST_NEWER).clamp(min=0) * horizon
+        counts = counts.clamp(max=_MOST_NEWER)
+        series = torch.arange(len(panel)).repeat_interleave(counts)
+        number = torch.arange(len(series)) - (counts.cumsum(0) - counts)[series]
+        return self._loader(*self._in_time(series, first[series] + horizon * number), horizon)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What training has seen, so that a later test can tell."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # Central coverages at which the distance from the median is measured; those of other levels lie between.
-_LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
 # From so many windows on there is something to go by.
 LEAST_WINDOWS = 30
 # Neighbouring leads are taken together until there are as many scores.
@@ -30,7 +30,7 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     Returns:
         `[B(* V), H, K]`, one score for each of `K` levels; nan where the truth was not observed or a path diverged.
     """
-    levels = torch.tensor(_LEVELS, dtype=paths.dtype, device=paths.device)
+    levels = torch.tensor(LEVELS, dtype=paths.dtype, device=paths.device)
     ranked = paths.sort(1).values
     median = _at(ranked, torch.full_like(levels[:1], 0.5))[..., 0]
     low, high = (_at(ranked, (1 + side * levels) / 2) for side in (-1, 1))
@@ -51,14 +51,17 @@ def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
     return (lower + share * (upper - lower)).movedim(1, -1)
 
 
-def conformal_factors(scores: Tensor) -> Tensor | None:
+def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
     """By what the distance from the median has to be multiplied, so that every interval covers.
 
     It is the level's quantile of the scores of a lead and of its neighbours, with the correction for their finite
-    number, which counts windows only: the leads of one window go astray together.
+    number, which counts windows only: the leads of one window go astray together. Series go astray together too, so
+    however many there are, what `n` origins say is half chance where `n` is 1: the logarithm of a factor is shrunk to
+    `n / (n + 1)` of itself, as if one more origin had found nothing to correct.
 
     Args:
         scores: `[N, H, K]` of `N` windows.
+        origins: Of each series.
 
     Returns:
         `[H, K]`, at least 1/4 and at most 4; None where there are fewer than 30 windows, too few to tell.
@@ -67,7 +70,7 @@ def conformal_factors(scores: Tensor) -> Tensor | None:
     windows = int(seen.any(1).sum())
     if windows < LEAST_WINDOWS:
         return None
-    wanted = (torch.tensor(_LEVELS, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
+    wanted = (torch.tensor(LEVELS, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
     horizon = scores.shape[1]
     counts = seen.sum(0)
     factors = []
@@ -79,7 +82,8 @@ def conformal_factors(scores: Tensor) -> Tensor | None:
         pooled = scores[:, near][seen[:, near]].double().sort(0).values
         place = ((wanted * len(pooled)).ceil().long() - 1).clamp(0, len(pooled) - 1)
         factors.append(pooled.gather(0, place.to(pooled.device)[None])[0])
-    return torch.stack(factors).clamp(1 / _MOST, _MOST).float()
+    found = torch.stack(factors).clamp(1 / _MOST, _MOST)
+    return found.pow(origins / (origins + 1)).float()
 
 
 def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
@@ -113,7 +117,7 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
 
 def _interpolated(factors: Tensor, level: Tensor) -> Tensor:
     """Factors `[H, P]` at `level [P]`, linear between those that there are and constant beyond."""
-    known = torch.tensor(_LEVELS, dtype=level.dtype, device=level.device)
+    known = torch.tensor(LEVELS, dtype=level.dtype, device=level.device)
     upper = torch.searchsorted(known, level).clamp(1, len(known) - 1)
     share = ((level - known[upper - 1]) / (known[upper] - known[upper - 1])).clamp(0, 1)
     return torch.lerp(factors[:, upper - 1], factors[:, upper], share)

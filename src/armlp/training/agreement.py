@@ -122,15 +122,15 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
     )
 
 
-def warn_of_few_windows(data: SeriesDataModule) -> None:
+def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
     """Warns of too few validation windows to recalibrate by."""
     series, _ = data.split.origins(data.panel.lengths, "val")
     windows = len(series) * len(data.panel.channels)
     if windows < LEAST_WINDOWS:
         warnings.warn(
             f"--model.conformal: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "
-            f"intervals stay as they are; raise --data.val_windows until there are {LEAST_WINDOWS}, or leave the "
-            "option out.",
+            f"intervals {'start' if conformal == 'adaptive' else 'stay'} as they are; raise --data.val_windows until "
+            f"there are {LEAST_WINDOWS}, or leave the option out.",
             stacklevel=3,
         )
 

@@ -35,6 +35,7 @@ from armlp.training.options import CHOSEN, NETWORK_OPTIONS, check_options
 from armlp.training.recipe import Choice, recipe
 from armlp.training.sampling import Sampling, from_all_ranks
 from armlp.training.schedule import chain_length, learning_rate_factor
+from armlp.training.stream import Stream
 
 
 class ForecastModule(LightningModule):
@@ -91,7 +92,9 @@ class ForecastModule(LightningModule):
         averaging: Share of the steps over which weights are averaged for validation and the checkpoint; 0 is none.
         val_paths: Paths per origin in validation.
         conformal: Recalibrate the paths of forecasts: `split` stretches them around their median, by lead, until the
-            intervals cover what they should at the validation origins; `off` leaves them as the network gives them.
+            intervals cover what they should at the validation origins; `adaptive` starts there and follows a stream:
+            at every origin of a test, and before a forecast of a table that goes on past the training, it takes in what
+            has become known since, and nothing later; `off` leaves them as the network gives them.
     """
 
     network: AutoregressiveMLP | None
@@ -154,6 +157,7 @@ class ForecastModule(LightningModule):
         self.sampling = Sampling()
         self.conformal_factors: Tensor | None = None  # of the last validation, `[H, K]`
         self._conformal_scores: list[Tensor] = []
+        self._stream: Stream | None = None  # of the test or the forecast that goes on
         self.chosen: dict[str, Choice] = {}
         self.network = None
         if None not in (self.hparams[name] for name in CHOSEN):
@@ -212,8 +216,10 @@ class ForecastModule(LightningModule):
         choices = self.settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
-        elif self.hparams["conformal"] == "split":
-            warn_of_few_windows(data)
+        elif self.hparams["conformal"] != "off":
+            warn_of_few_windows(data, self.hparams["conformal"])
+        self._stream = None
+        data.tests_in_time = self.hparams["conformal"] == "adaptive"
         if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
             self.chosen["max_steps"] = choices["max_steps"]
             self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value
@@ -245,9 +251,13 @@ class ForecastModule(LightningModule):
         """
         assert self.network is not None
         paths = self.sample(windows, self.sampling, given)
-        if self.conformal_factors is None or self.hparams["conformal"] == "off":
+        factors = self.conformal_factors if self._stream is None else self._stream.factors
+        if factors is None or self.hparams["conformal"] == "off":
             return paths
-        paths = recalibrate(paths, self.conformal_factors)
+        return self._within_bounds(recalibrate(paths, factors))
+
+    def _within_bounds(self, paths: Tensor) -> Tensor:
+        assert self.network is not None
         return paths.clamp(min=0) if self.network.non_negative else paths
 
     def sample(self, windows: Windows, sampling: Sampling, given: Tensor | None = None) -> Tensor:
@@ -294,7 +304,7 @@ class ForecastModule(LightningModule):
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`, as the network gives them."""
         paths = self.sample(batch, Sampling(self.hparams["val_paths"]))
-        if self.hparams["conformal"] == "split" and self.trainer.state.fn == TrainerFn.FITTING:
+        if self.hparams["conformal"] != "off" and self.trainer.state.fn == TrainerFn.FITTING:
             truth = self.datamodule.panel.in_data_units(batch.series, batch.target).to(paths)
             scores = conformal_scores(paths, truth, batch.target_observed.to(paths.device))
             stride = 1 + len(self.datamodule.panel) // _CALIBRATED  # more tell nothing new, and would not fit
@@ -303,7 +313,20 @@ class ForecastModule(LightningModule):
 
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
-        return self._scored(batch, self.forward(batch))
+        if self._stream is None:
+            return self._scored(batch, self.forward(batch))
+        paths = self._stream.recalibrate(batch, self.sample(batch, self.sampling))
+        return self._scored(batch, self._within_bounds(paths))
+
+    def on_test_epoch_start(self) -> None:
+        """Brings a stream to where the test begins."""
+        if self.hparams["conformal"] == "adaptive":
+            self._stream = Stream(self, "test")
+
+    def on_predict_epoch_start(self) -> None:
+        """Brings a stream to the end of the table."""
+        if self.hparams["conformal"] == "adaptive":
+            self._stream = Stream(self, "predict")
 
     def _scored(self, batch: Windows, paths: Tensor) -> Tensor:
         assert self.network is not None
@@ -321,7 +344,8 @@ class ForecastModule(LightningModule):
         """Logs the rollout metrics of all origins, and settles by how much forecasts are recalibrated."""
         if self._conformal_scores:
             parts = from_all_ranks(self._conformal_scores, self.trainer.world_size)
-            self.conformal_factors = conformal_factors(torch.cat([scores for rank in parts for scores in rank]))
+            found = torch.cat([part for rank in parts for part in rank])
+            self.conformal_factors = conformal_factors(found, self.datamodule.split.val_windows)
             self._conformal_scores = []
         self._sum_up()
         scores = self.scores[MODEL]

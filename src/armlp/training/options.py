@@ -28,7 +28,7 @@ _CHOICES = {
     "lead_weighting": LEAD_WEIGHTS,
     "schedule": SCHEDULES,
     "optimizer": OPTIMIZERS,
-    "conformal": ("off", "split"),
+    "conformal": ("off", "split", "adaptive"),
 }
 _LEAST = {
     "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
