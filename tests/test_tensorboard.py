@@ -27,9 +27,7 @@ FLAGS = (
 )  # fmt: skip
 RUN = "version_0"
 TEXTS = {"data", "options", "settled", "versions", "model_card", "test"}
-CHARTS = {"val/forecast"} | {
-    f"{part}/{name}" for part in ("val_best", "test") for name in ("forecast", "pit", "reliability", "residuals")
-}
+CHARTS = {f"{part}/{name}" for part in ("val_best", "test") for name in ("forecast", "pit", "reliability", "residuals")}
 
 
 @pytest.fixture(scope="module")
