@@ -28,10 +28,10 @@ class _Signal(ModuleType):
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Lets large libraries be imported in two thirds of the time (scripts/LOG.md), and leaves them as they are.
+    """Lets large libraries be imported in about three quarters of the time, and leaves them as they are.
 
-    Modules make no garbage, and looking for it takes a fifth of the time, so nobody looks. Another fifth is the import
-    of `scipy.signal`, which torchmetrics wants only to give it a function `hamming` that it no longer has.
+    Modules make no garbage, and looking for it takes long, so nobody looks (scripts/LOG.md). So does the import of
+    `scipy.signal`, which torchmetrics wants only to give it a function `hamming` that it no longer has.
     """
     collecting, stand_in = gc.isenabled(), _Signal(_SIGNAL)
     gc.disable()
