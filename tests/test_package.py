@@ -3,10 +3,13 @@
 import subprocess
 import sys
 from importlib import resources
+from typing import Any
 
 import pytest
 
 import armlp
+from armlp.__main__ import COMMANDS
+from armlp.cli import ArmlpCLI
 
 
 def run(*command: str) -> str:
@@ -20,6 +23,59 @@ def test_the_import_is_quick_because_it_imports_none_of_the_large_libraries():
     heavy = ("torch", "lightning", "pandas", "matplotlib", "pyarrow", "numpy")
     program = f"import armlp, sys; print([name for name in {heavy} if name in sys.modules])"
     assert run("-c", program) == "[]\n"
+
+
+def imported(program: str, *arguments: object) -> set[str]:
+    """The modules that a program has imported when it ends."""
+    program = f"import atexit, sys; atexit.register(lambda: print('MODULES', *sys.modules)); {program}"
+    return set(run("-c", program, *map(str, arguments)).rpartition("MODULES ")[2].split())
+
+
+def test_what_the_program_says_of_itself_takes_none_of_the_large_libraries():
+    for option in ("--help", "-h", "--version"):
+        modules = imported("from armlp.__main__ import main; main()", option)
+        assert not {"torch", "lightning", "numpy", "pandas", "jsonargparse", "armlp.cli"} & modules
+        assert len([name for name in modules if name.startswith("armlp")]) <= 3
+
+
+def test_the_help_lists_every_command():
+    printed = run("-m", "armlp", "--help")
+    assert set(COMMANDS) == set(ArmlpCLI.subcommands())
+    for name, what in COMMANDS.items():
+        assert f"  {name} " in printed
+        assert f" {what}\n" in printed
+
+
+def test_a_forecast_imports_what_it_uses(trained: Any, tmp_path: Any):
+    command = ("predict", "--ckpt_path", trained.best, "--forecast.output", tmp_path / "forecast.csv")
+    modules = imported("from armlp.__main__ import main; main()", *command)
+    assert {"torch", "lightning", "armlp.cli"} <= modules
+    unused = ("tensorboard", "torch.utils.tensorboard", "polars", "scipy.signal", "scipy.stats")
+    assert [name for name in unused if name in modules] == []
+
+
+def test_python_forecasts_without_the_command_line():
+    modules = imported("import armlp; armlp.Forecaster()")
+    unused = ("armlp.cli", "jsonargparse", "tensorboard", "polars", "scipy.signal", "scipy.stats")
+    assert [name for name in unused if name in modules] == []
+
+
+def test_a_library_that_was_put_off_is_whole_when_it_is_wanted():
+    program = """
+import armlp, gc, sys
+assert gc.isenabled()
+armlp.Forecaster
+assert gc.isenabled()
+import scipy, torchmetrics
+assert scipy.signal.get_window("hann", 4).shape == (4,)
+assert sys.modules["scipy.signal"] is scipy.signal
+gc.disable()
+armlp.Panel
+assert not gc.isenabled()
+"""
+    run("-c", program)
+    inside = "from scipy import signal; from scipy.signal import get_window; get_window('hann', 4); signal.windows"
+    run("-c", f"from armlp.loading import quick_imports\nwith quick_imports():\n    {inside}; import scipy.signal")
 
 
 def test_every_public_name_is_there():

@@ -28,7 +28,7 @@ FLAGS = (
 RUN = "version_0"
 TEXTS = {"data", "options", "settled", "versions", "model_card", "test"}
 FORECASTS = {f"forecast_{rank}" for rank in ("best", "median", "worst")}
-CHARTS = {f"val/{name}" for name in FORECASTS} | {
+CHARTS = {
     f"{part}/{name}"
     for part in ("val_best", "test")
     for name in {"leads", "pit", "reliability", "residuals"} | FORECASTS

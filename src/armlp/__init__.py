@@ -4,6 +4,8 @@ import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from armlp.loading import quick_imports
+
 __version__ = "0.1.0"
 
 # Threads of torch that wait for each other by spinning make small networks many times slower where other programs want
@@ -99,9 +101,10 @@ __all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'armlp' has no attribute {name!r}")
+    with quick_imports():
         return getattr(import_module(f"armlp.{_HOMES[name]}"), name)
-    raise AttributeError(f"module 'armlp' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -41,6 +41,7 @@ class ArmlpCLI(LightningCLI):
     """
 
     def __init__(self, args: ArgsType = None) -> None:
+        self._asked = args[0] if isinstance(args, list) and args and args[0] in self.subcommands() else None
         super().__init__(
             ForecastModule,
             SeriesDataModule,
@@ -61,6 +62,8 @@ class ArmlpCLI(LightningCLI):
         return {**LightningCLI.subcommands(), "score": {"model", "datamodule"}}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        if self._asked not in (None, subcommand):
+            return self.init_parser(**kwargs)  # to add the options of commands that nobody asked for takes a while
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.link_arguments("seed_everything", "data.seed")
         if subcommand == "fit":

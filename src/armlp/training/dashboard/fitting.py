@@ -31,14 +31,16 @@ from armlp.training.sampling import Sampling
 class Dashboard(Callback):
     """Texts, a layout, windows per second, gradients, charts, and hyperparameters with the metrics of the best.
 
-    Charts take as long to draw as many steps of a small model, so they are drawn at the first, second, fourth, eighth,
-    ... validation, and at the end of the best one.
+    Charts take as long to draw as many steps of a small model, so they are drawn at validations that are some time
+    apart, and at the end of the best one.
     """
+
+    seconds_between_charts = 20.0
 
     def __init__(self) -> None:
         self._windows = 0
         self._since = self._stopped = 0.0
-        self._validations = 0
+        self._drawn = 0.0
         self.best: dict[str, dict[str, float]] | None = None
         self._lowest = float("inf")
         self._curves: dict[str, dict[str, Tensor]] = {}
@@ -66,6 +68,7 @@ class Dashboard(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock."""
         self._windows, self._since = 0, time.perf_counter()
+        self._drawn = self._since
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Logs the norm of the gradient, before it is clipped."""
@@ -96,17 +99,17 @@ class Dashboard(Callback):
         batch_idx: int,
         *args: Any,
     ) -> None:
-        """Draws a few of the validations, while the weights are still those that were validated."""
+        """Draws the validation if that was long ago, while the weights are still those that were validated."""
         if trainer.state.fn != "fit" or batch_idx + 1 < sum(trainer.num_val_batches):
             return
-        self._validations += 1
         logger = _logger(trainer)
-        if logger is None or self._validations & (self._validations - 1):
+        if logger is None or time.perf_counter() - self._drawn < self.seconds_between_charts:
             return
         assert isinstance(pl_module, ForecastModule)
         exemplars = pl_module.diagnostics.exemplars()
         forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
         add_charts(logger.experiment, "val", trainer.global_step, pl_module, forecast, exemplars)
+        self._drawn = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts the clock again, and remembers the metrics of the best validation."""
@@ -143,7 +146,6 @@ class Dashboard(Callback):
         return {
             "best": self.best,
             "lowest": self._lowest,
-            "validations": self._validations,
             "curves": self._curves,
             "calibration": self._calibration,
             "exemplars": [tuple(exemplar) for exemplar in self._exemplars],
@@ -152,7 +154,6 @@ class Dashboard(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores it; older checkpoints know the scores only."""
         self.best, self._lowest = state["best"], state["lowest"]
-        self._validations = state.get("validations", 0)
         self._curves, self._calibration = state.get("curves", {}), state.get("calibration")
         self._exemplars = [Exemplar(*exemplar) for exemplar in state.get("exemplars", [])]
 
