@@ -58,7 +58,7 @@ class ArmlpCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's commands and ours, with the arguments that are no options."""
-        return {**LightningCLI.subcommands(), **dict.fromkeys(("score", "export"), {"model", "datamodule"})}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in _FILES}}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)

@@ -70,7 +70,10 @@ def write_onnx(
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
         if value < 1:
             raise UserError(f"--{name}: {value} is too small; it must be at least 1.")
-    check_levels(levels)
+    try:
+        check_levels(levels)
+    except UserError as error:  # here the option has another name
+        raise UserError(str(error).replace("--forecast.", "--")) from error
     prepare_output(path, (".onnx",))
     assert module.network is not None
     # Always on the processor and in float32, whatever it was trained on.

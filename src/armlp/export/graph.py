@@ -151,9 +151,15 @@ def _parted(body: Any, varying: Sequence[str]) -> tuple[list[Any], list[Any]]:
     """The nodes of a loop's body that change from step to step, and those that come out alike at each."""
     inside, nodes, shared = set(varying), [], []
     for node in body.node:
-        if inside.isdisjoint(node.input):
+        if inside.isdisjoint(_used(node)):
             shared.append(node)
         else:
             inside.update(node.output)
             nodes.append(node)
     return nodes, shared
+
+
+def _used(node: Any) -> set[str]:
+    """The values that a node takes, those of its subgraphs too."""
+    graphs = (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
+    return {*node.input, *(name for graph in graphs for inner in graph.node for name in _used(inner))}

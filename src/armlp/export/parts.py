@@ -44,7 +44,8 @@ class Opening(nn.Module):
         seasonal = network.scaler == "seasonal" and 1 < network.season_length <= network.context_length // 2
         self.carried = ["window", *(["seen"] if network.inputs.mask else []), *(["shift"] if seasonal else [])]
         self.carried += [role for role in ("known", "past") if role in roles]
-        self.fixed = [*([] if seasonal else ["shift"]), "scale", "magnitude", *(["static"] if "static" in roles else [])]
+        self.fixed = [*([] if seasonal else ["shift"]), "scale", "magnitude"]
+        self.fixed += ["static"] if "static" in roles else []
         self.stepped = ["noise", *(f"{role}_next" for role in ("known", "calendar") if role in roles)]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
