@@ -58,9 +58,8 @@ class Counts(Predictive):
     def icdf(self, value: Tensor) -> Tensor:
         """The least count `[...]` whose distribution function reaches `value [...]`, with the gradient of the mean."""
         if torch.compiler.is_compiling():  # into a graph, which cannot hold scipy
-            shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-            double = type(self)(self.rate.double(), *(part.double() for part in self.more))
-            return traced_least_count(value.double().expand(shape), double).to(self.rate)
+            wide, *doubles = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
+            return traced_least_count(wide, type(self)(*doubles)).to(self.rate)
         level, *parts = np.broadcast_arrays(*_arrays(value, self.rate, *self.more))
         level, *parts = (part.ravel() for part in (level, *parts))
         counts = least_count(level, self._probability, self._recursion(*parts), *parts)

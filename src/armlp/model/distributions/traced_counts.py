@@ -63,10 +63,9 @@ def traced_least_count(level: Tensor, counts: Counts) -> Tensor:
 
     Args:
         level: `[...]` in (0, 1), float64.
-        counts: Of float64.
+        counts: Of float64, and of the same shape.
     """
-    mean = counts.rate.expand(level.shape)
-    excess = counts.more[0].expand(level.shape) if counts.more else None
+    mean, excess = counts.rate, counts.more[0] if counts.more else None
     spread = counts.variance.sqrt()
     goal = torch.special.ndtri(level)
 
@@ -91,8 +90,7 @@ def traced_least_count(level: Tensor, counts: Counts) -> Tensor:
 
     start = (mean + spread * goal).round().clamp(min=0)
     nothing = torch.full_like(mean, torch.nan)
-    slope = spread.expand(level.shape).clone()
-    begun = (torch.full_like(mean, -1.0), torch.full_like(mean, torch.inf), start, nothing, nothing.clone(), slope)
+    begun = (torch.full_like(mean, -1.0), torch.full_like(mean, torch.inf), start, nothing, nothing.clone(), spread)
     low, high, *_ = _repeated(unsettled, search, (*begun, torch.ones((), dtype=mean.dtype)))
     return torch.where(mean.isfinite(), torch.where(high.isinf(), low, high), torch.nan)
 
