@@ -1,4 +1,4 @@
-"""How fast is an export? One series, one path: microseconds a step of the loop in torch, of `rollout` and of ONNX.
+"""How fast is an export? One series, one path: microseconds a step of loops in torch, of `rollout`, of ONNX.
 
     python scripts/how_fast_is_an_export.py [--repeats 15] [--horizon 480]
 
@@ -64,9 +64,8 @@ def main() -> None:
     for option, default in {"repeats": 15, "horizon": 480}.items():
         arguments.add_argument(f"--{option}", type=int, default=default)
     options = arguments.parse_args()
-    table = Table(
-        "model", "torch loop, us a step", "rollout", "ONNX", "rollout / loop", "ONNX / loop", "ONNX / rollout"
-    )
+    ratios = ("rollout / loop", "ONNX / loop", "ONNX / rollout", "ONNX / bare loop")
+    table = Table("model", "torch loop, us", "rollout", "ONNX", "bare loop", *ratios)
     for name, model in MODELS.items():
         ways = ways_of(model, options.horizon)
         times: dict[str, list[float]] = {way: [] for way in ways}
@@ -75,9 +74,10 @@ def main() -> None:
                 begin = time.perf_counter()
                 run()
                 times[way].append(1e6 * (time.perf_counter() - begin) / options.horizon)
-        loop, ours, exported = (statistics.median(found) for found in times.values())
-        ratios = (ours / loop, exported / loop, exported / ours)
-        table.add_row(name, f"{loop:.1f}", f"{ours:.1f}", f"{exported:.1f}", *(f"{ratio:.2f}" for ratio in ratios))
+        loop, ours, exported, bare = (statistics.median(found) for found in times.values())
+        shares = (ours / loop, exported / loop, exported / ours, exported / bare)
+        figures = (f"{found:.1f}" for found in (loop, ours, exported, bare))
+        table.add_row(name, *figures, *(f"{share:.2f}" for share in shares))
     Console(width=140).print(table)
 
 
@@ -106,6 +106,7 @@ def ways_of(options: dict[str, object], horizon: int) -> dict[str, Callable[[], 
         "ONNX": lambda: torch.from_numpy(session.run(["paths"], arrays)[0]),
     }
     first, *others = (run() for run in ways.values())
+    ways["bare loop"] = lambda: bare_loop(network, context, horizon)  # its numbers are others
     for other in others:
         torch.testing.assert_close(other.flatten(), first.flatten(), rtol=1e-3, atol=1e-3)
     return ways
@@ -121,6 +122,16 @@ def textbook_loop(network: AutoregressiveMLP, context: torch.Tensor, noise: torc
         distribution = network.conditional(window[:, -network.context_length :], observed, scaling, step=step)
         window = torch.cat([window, distribution.draw(noise[:, 0, step : step + 1])], dim=1)
     return window[:, network.context_length :]
+
+
+@torch.inference_mode()
+def bare_loop(network: AutoregressiveMLP, context: torch.Tensor, horizon: int) -> torch.Tensor:
+    """The layers and nothing else: no scaler, skips or distribution."""
+    assert network.layers is not None
+    window = torch.nn.functional.pad(context, (0, network.inputs.width - network.context_length))
+    for _ in range(horizon):
+        window = torch.cat([window[:, 1:], network.layers(window)[:, :1]], dim=1)
+    return window
 
 
 if __name__ == "__main__":
