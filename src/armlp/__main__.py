@@ -14,6 +14,7 @@ COMMANDS = {
     "test": "backtest a checkpoint on the end of a table, beside baselines",
     "predict": "forecast beyond the end of every series of a table",
     "score": "score every row of a table by how much it was to be expected",
+    "export": "write whole forecasts as one ONNX file, for programs without torch",
 }
 
 

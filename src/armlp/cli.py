@@ -18,6 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import armlp
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
+from armlp.export.trainer import ExportingTrainer
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard, TestDashboard
@@ -27,14 +28,14 @@ from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
-from armlp.training.scoring import ScoringTrainer
 
 _PRESETS = resources.files("armlp") / "presets"
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
+_FILES = {"score": "scores.parquet", "export": "model.onnx"}
 
 
 class ArmlpCLI(LightningCLI):
-    """`armlp fit | validate | test | predict | score`.
+    """`armlp fit | validate | test | predict | score | export`.
 
     What a checkpoint knows becomes the default of the options, so that `predict --ckpt_path CKPT` needs no other,
     and what is said on the command line wins.
@@ -45,7 +46,7 @@ class ArmlpCLI(LightningCLI):
         super().__init__(
             ForecastModule,
             SeriesDataModule,
-            trainer_class=ScoringTrainer,
+            trainer_class=ExportingTrainer,
             args=args,
             trainer_defaults=TRAINER | {"callbacks": [StepBar(), Report()]},
             seed_everything_default=0,
@@ -59,7 +60,7 @@ class ArmlpCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's commands and ours, with the arguments that are no options."""
-        return {**LightningCLI.subcommands(), "score": {"model", "datamodule"}}
+        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in _FILES}}
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._asked not in (None, subcommand):
@@ -102,7 +103,7 @@ class ArmlpCLI(LightningCLI):
         command = self.config.subcommand
         if path is None and command != "fit":
             raise UserError(f"--ckpt_path is needed: armlp {command} uses the .ckpt file that `armlp fit` wrote.")
-        if self.config[command]["data"]["source"] is None:
+        if self.config[command]["data"]["source"] is None and command != "export":
             raise UserError(f"--data.source is needed: {path} was trained on a table in memory.")
         if self.config[command].ckpt_path != path:
             raise UserError("ckpt_path stands in a configuration file; give it on the command line, as --ckpt_path.")
@@ -122,8 +123,8 @@ class ArmlpCLI(LightningCLI):
         config = self.config[self.subcommand]
         if self.subcommand in _TABLES and config.forecast.output is None:
             config.forecast.output = str(run_folder(config.ckpt_path) / _TABLES[self.subcommand])
-        if self.subcommand == "score" and config.output is None:
-            config.output = str(run_folder(config.ckpt_path) / "scores.parquet")
+        if self.subcommand in _FILES and config.output is None:
+            config.output = str(run_folder(config.ckpt_path) / _FILES[self.subcommand])
         if self.subcommand == "predict":
             config.return_predictions = False  # the writer keeps what is needed of them
 
@@ -178,6 +179,10 @@ class ArmlpCLI(LightningCLI):
     def after_score(self) -> None:
         """Says where the table is."""
         print(f"score table: {self.config.score.output}")
+
+    def after_export(self) -> None:
+        """Says where the file is."""
+        print(f"exported rollout: {self.config.export.output}")
 
     def after_predict(self) -> None:
         """Says where the forecast is."""

@@ -284,6 +284,36 @@ class Forecaster:
         finally:
             unfinished.unlink(missing_ok=True)
 
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        horizon: int | None = None,
+        num_paths: int = 200,
+        levels: Sequence[float] = (80, 95),
+    ) -> None:
+        """Writes one ONNX file that holds the whole rollout, to forecast without torch and without armlp.
+
+        Series, paths and steps may be any number when the file is used.
+
+        Args:
+            path: The file, `.onnx`.
+            horizon: `H` that its metadata recommend; that of the training where left out.
+            num_paths: `P` that they recommend.
+            levels: Central coverages of the intervals, in percent.
+
+        Raises:
+            UserError: There is nothing fitted, the file cannot be written, what writes ONNX is not installed, or ONNX
+                cannot hold the model.
+        """
+        from armlp.export import write_onnx
+
+        checkpoint = self._fitted()
+        # Another module, because this one may lie on another device.
+        module = ForecastModule(**checkpoint["hyper_parameters"])
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+        write_onnx(module, checkpoint["datamodule_hyper_parameters"], path, horizon, num_paths, levels)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Forecaster:
         """Reads what `save` or `armlp fit` wrote. No code of the file is run.

@@ -168,7 +168,7 @@ class ColumnScaling:
             return raw
         scaled = (raw - self.mean) / self.std
         missing = raw.isnan()
-        if missing.any():
+        if torch.compiler.is_compiling() or missing.any():  # an exported graph takes the way that always is right
             scaled = _filled_forward(scaled, missing)
         for place, codes in self.codes.items():
             scaled[..., place] = codes[raw[..., place].nan_to_num(-1.0).long()]

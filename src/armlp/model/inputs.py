@@ -122,7 +122,7 @@ class Inputs(nn.Module):
         """Codes `[B, T(, V)]` as vectors `[B, T(, V), width]`; every member has a table of its own."""
         codes = codes.long()
         if self.members > 1:
-            member = torch.arange(self.members, device=codes.device).repeat_interleave(len(codes) // self.members)
+            member = torch.arange(self.members, device=codes.device).repeat_interleave(codes.shape[0] // self.members)
             codes = codes + size * member.view(-1, *[1] * (codes.dim() - 1))
         return embedding(codes)
 

@@ -255,7 +255,7 @@ class AutoregressiveMLP(nn.Module):
         """What the head makes a distribution of, `[B, U(, V), outputs]`, network units; arguments as above."""
         network_window = scaling.to_network(window, step)
         if self.layers is None:
-            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
+            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(window.shape[0] // self.members, 0)
         else:
             raw = self.layers(self.inputs(network_window, observed, scaling, covariates, step))
         raw = raw.unflatten(1, (self.patch_length, *window.shape[2:], self.head.outputs))

@@ -128,7 +128,7 @@ def _seasonal_means(kept: Tensor, observed: Tensor, season_length: int, mean: Te
     A step of the season that was never observed has the mean of all.
     """
     phase = torch.arange(kept.shape[1], device=kept.device) % season_length
-    shape = (len(kept), season_length, *kept.shape[2:])
+    shape = (kept.shape[0], season_length, *kept.shape[2:])
     total = kept.new_zeros(shape).index_add_(1, phase, kept)
     count = kept.new_zeros(shape).index_add_(1, phase, observed.to(kept.dtype))
     means = torch.where(count > 0, total / count.clamp(min=1), mean)

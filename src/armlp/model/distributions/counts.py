@@ -13,6 +13,7 @@ from torch import Tensor
 
 from armlp.model.distributions.inversion import Array, Recursion, least_count
 from armlp.model.distributions.predictive import Predictive
+from armlp.model.distributions.traced_counts import traced_least_count
 
 
 class Counts(Predictive):
@@ -56,6 +57,9 @@ class Counts(Predictive):
 
     def icdf(self, value: Tensor) -> Tensor:
         """The least count `[...]` whose distribution function reaches `value [...]`, with the gradient of the mean."""
+        if torch.compiler.is_compiling():  # into a graph, which cannot hold scipy
+            wide, *doubles = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
+            return traced_least_count(wide, type(self)(*doubles)).to(self.rate)
         level, *parts = np.broadcast_arrays(*_arrays(value, self.rate, *self.more))
         level, *parts = (part.ravel() for part in (level, *parts))
         counts = least_count(level, self._probability, self._recursion(*parts), *parts)
