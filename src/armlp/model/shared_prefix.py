@@ -40,6 +40,7 @@ class SharedPrefix:
     ) -> None:
         self.model, self.steps, self.sharpness = model, steps, sharpness
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
+        self.has_skips = model.linear_skip is not None or model.season_ago is not None
         members = range(model.members)
         self.stacks = None if model.layers is None else [Stack(model, member, dtype) for member in members]
 
@@ -49,21 +50,21 @@ class SharedPrefix:
         Path `p` is of member `p % E`, and there are as many of each.
         """
         scaling = self.model.scale(origins.context, origins.observed)
-        hidden, location = self._prefix(origins, scaling)
+        prefix = self._prefix(origins, scaling)
         paths = origins.context.new_empty(noise.shape[:-1])
         for member in range(self.model.members):
             mine = slice(member, None, self.model.members)
-            own = self._recursion(
-                member, origins, scaling, None if hidden is None else hidden[member], location[member], noise[:, mine]
-            )
+            hidden, location = (None if part is None else part[member] for part in prefix)
+            own = self._recursion(member, origins, scaling, hidden, location, noise[:, mine])
             paths[:, mine] = self._in_data_units(own, origins, scaling)
         return paths
 
-    def _prefix(self, origins: Origins, scaling: Scaling) -> tuple[Tensor | None, Tensor]:
+    def _prefix(self, origins: Origins, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
         """What the paths of a series have in common at every step.
 
         Returns:
-            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, B, U, V]`, network units.
+            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, B, U, V]`, network units; None of what
+            the network does not have.
         """
         model, members = self.model, self.model.members
         scaling = scaling.tile(members)
@@ -78,16 +79,24 @@ class SharedPrefix:
                 inputs = model.inputs.ahead(windows, observed, scaling, covariates, steps)
                 shares = model.layers[0](inputs.flatten(0, 1))
                 hidden.append(shares.unflatten(0, (members, -1, len(steps))))
-            skip = windows.new_zeros(*windows.shape[:2], model.patch_length, context.shape[2])
-            if model.linear_skip is not None:
-                skip += model.linear_skip(windows.flatten(2).flatten(0, 1)).view_as(skip)
-            if model.season_ago is not None:
-                skip += windows[:, :, model.season_ago]
-            skips.append(skip.unflatten(0, (members, -1)))
-        return (torch.cat(hidden, 2).transpose(1, 2) if hidden else None), torch.cat(skips, 2).transpose(1, 2)
+            if self.has_skips:
+                skip = windows.new_zeros(*windows.shape[:2], model.patch_length, context.shape[2])
+                if model.linear_skip is not None:
+                    skip += model.linear_skip(windows.flatten(2).flatten(0, 1)).view_as(skip)
+                if model.season_ago is not None:
+                    skip += windows[:, :, model.season_ago]
+                skips.append(skip.unflatten(0, (members, -1)))
+        first, location = (torch.cat(part, 2).transpose(1, 2) if part else None for part in (hidden, skips))
+        return first, location
 
     def _recursion(
-        self, member: int, origins: Origins, scaling: Scaling, hidden: Tensor | None, location: Tensor, noise: Tensor
+        self,
+        member: int,
+        origins: Origins,
+        scaling: Scaling,
+        hidden: Tensor | None,
+        location: Tensor | None,
+        noise: Tensor,
     ) -> Tensor:
         """The paths of one member, `[B, P, T, V]`, network units."""
         model, head, patch = self.model, self.model.head, self.model.patch_length
@@ -95,7 +104,7 @@ class SharedPrefix:
         shift, scale = scaling.shift_at(model.context_length, span)[:, None], scaling.scale[:, None]
         lowest = self._lowest(origins, scaling)
         told = None if origins.given is None else ((origins.given[:, None] - shift) / scale).clamp(-REACH, REACH)
-        own = location.new_empty(series, paths, span, channels)
+        own = origins.context.new_empty(series, paths, span, channels)
         stack = None if self.stacks is None else self.stacks[member]
         if stack is not None:
             assert hidden is not None
@@ -108,7 +117,7 @@ class SharedPrefix:
             else:
                 raw = stack(hidden[call], step)
             raw = raw.unflatten(-1, (patch, channels, head.outputs))
-            if not model.symbols:
+            if location is not None:
                 self._add_skips(member, raw[..., 0], location[call], own, step)
             if self.sharpness is None and head.affine:
                 value = head.draw(raw, noise[:, :, now])
@@ -136,7 +145,12 @@ class SharedPrefix:
             own: `[B, P, T, V]` what was generated, up to `step`.
             step: At which the patch begins.
         """
-        model, length, patch = self.model, self.model.context_length, self.model.patch_length
+        model, length, patch, season = (
+            self.model,
+            self.model.context_length,
+            self.model.patch_length,
+            self.model.season_length,
+        )
         raw += common[:, None]
         if step and model.linear_skip is not None:
             weight, _ = member_of(model.linear_skip, member)
@@ -145,14 +159,10 @@ class SharedPrefix:
             share = torch.mm(weight[:, (length - step + first) * channels :], seen.T)
             raw += share.view(patch, channels, *own.shape[:2]).permute(2, 3, 0, 1)
         if step and model.season_ago is not None:
-            for place in range(0, patch, model.season_length):  # a patch may hold several seasons, which are alike
-                late = max(0, model.season_length - step)
-                ago = slice(
-                    step - model.season_length + late,
-                    step - model.season_length + min(patch - place, model.season_length),
-                )
-                if ago.start < ago.stop:
-                    raw[:, :, place + late : place + late + ago.stop - ago.start] += own[:, :, ago]
+            late = max(0, season - step)  # the values before were a season ago in the context
+            for first in range(0, patch - late, season):  # a patch may hold several seasons, which are alike
+                count = min(patch - first, season) - late
+                raw[:, :, first + late : first + late + count] += own[:, :, step - season + late :][:, :, :count]
 
     def _lowest(self, origins: Origins, scaling: Scaling) -> Tensor | None:
         """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""
