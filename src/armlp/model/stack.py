@@ -147,7 +147,7 @@ class _Block:
         inner = torch.mm(hidden, self.centred.T, out=self.inner(hidden))
         torch.addcmul(self.bias, inner, spread.rsqrt().to(inner), out=inner)
         weight, bias = self.wide
-        return hidden.addmm_(self.activate(inner), weight.T).add_(bias)
+        return torch.addmm(hidden, self.activate(inner), weight.T, out=hidden).add_(bias)
 
     @staticmethod
     def exact(hidden: Tensor) -> torch.dtype:
