@@ -26,6 +26,16 @@ def layer_norm(members: int, width: int) -> nn.Module:
     return nn.LayerNorm(width) if members == 1 else StackedLayerNorm(members, width)
 
 
+def member_of(layer: nn.Module, member: int) -> tuple[Tensor, Tensor]:
+    """Weight and bias of one member in a layer of `linear` or `layer_norm`."""
+    weight, bias = (parameter.detach() for parameter in layer.parameters())
+    if isinstance(layer, StackedLinear):
+        return weight[member], bias[member]
+    if isinstance(layer, StackedLayerNorm):
+        return weight[member, 0], bias[member, 0]
+    return weight, bias
+
+
 class StackedLinear(nn.Module):
     """Linear layers side by side, one batched matrix product.
 
@@ -59,10 +69,11 @@ class StackedLayerNorm(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(members, 1, width))
         self.bias = nn.Parameter(torch.zeros(members, 1, width))
+        self.eps = 1e-5  # as in nn.LayerNorm
 
     def forward(self, values: Tensor) -> Tensor:
         """`[E * B, width]` normalised."""
-        grouped = nn.functional.layer_norm(values, values.shape[-1:]).unflatten(0, (len(self.weight), -1))
+        grouped = nn.functional.layer_norm(values, values.shape[-1:], eps=self.eps).unflatten(0, (len(self.weight), -1))
         return torch.addcmul(self.bias, grouped, self.weight).flatten(0, 1)
 
 

@@ -42,7 +42,8 @@ class Inputs(nn.Module):
     ) -> None:
         super().__init__()
         self.context_length, self.patch_length = context_length, patch_length
-        self.mask, self.level, self.symbols, self.members = mask, level, symbols, members
+        self.channels, self.symbols, self.members = channels, symbols, members
+        self.mask, self.level = mask, level
         self.sizes = {role: list(covariate_sizes.get(role, [])) for role in ROLES}
         self.symbol_embedding = self._embedding(symbols) if symbols else None
         self.embeddings = nn.ModuleDict(
@@ -55,7 +56,7 @@ class Inputs(nn.Module):
         )
         steps = {"known": context_length + patch_length, "past": context_length, "calendar": 1, "static": 1}
         columns = {role: sum(embedding_width(size) for size in sizes) for role, sizes in self.sizes.items()}
-        self.width = channels * (context_length * (embedding_width(symbols) + mask) + level)
+        self.width = context_length * (self.value_width + channels * mask) + channels * level
         self.width += sum(steps[role] * columns[role] for role in ROLES)
 
     def _embedding(self, size: int) -> nn.Embedding:
@@ -84,19 +85,62 @@ class Inputs(nn.Module):
             covariates: Of the window at the origin and all patches after it.
             step: How many steps after the origin the patch begins.
         """
-        if self.symbol_embedding is not None:
-            values = self._embedded(self.symbol_embedding, network_window, self.symbols)
-        else:
-            values = network_window
-        inputs = [values.flatten(1)]
+        inputs = [self.values(network_window).flatten(1)]
         if self.mask:
-            inputs.append(observed.flatten(1).to(values.dtype))
+            inputs.append(observed.flatten(1).to(network_window.dtype))
         if self.level:
             inputs.append((scaling.scale / scaling.magnitude).log().flatten(1))
         if self.has_covariates:
             assert covariates is not None, "the model was trained with covariates, and needs them"
             inputs += self._covariates(covariates, step)
         return torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
+
+    def ahead(
+        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Tensor
+    ) -> Tensor:
+        """What `forward` returns at each of `steps [K]`, but for the values after the origin, `[B, K, width]`.
+
+        Args:
+            windows: `[B, K, L, ...]` of `values` at the origin; what comes after it has no share yet.
+            observed: `[B, L, V]` bool.
+            scaling: Of the context at the origin.
+            covariates: Of the window at the origin and all patches after it.
+            steps: Counted from the origin, ascending.
+        """
+        inputs = [windows.flatten(2)]
+        if self.mask:
+            inputs.append(self.windows(observed.to(windows.dtype), steps, after=1).flatten(2))
+        if self.level:
+            level = (scaling.scale / scaling.magnitude).log().flatten(1)
+            inputs.append(level[:, None].expand(-1, len(steps), -1))
+        if self.has_covariates:
+            assert covariates is not None, "the model was trained with covariates, and needs them"
+            beside = [torch.cat(self._covariates(covariates, step), 1) for step in steps.tolist()]
+            inputs.append(torch.stack(beside, 1))
+        return torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0]
+
+    def windows(self, values: Tensor, steps: Tensor, after: float = 0) -> Tensor:
+        """The windows that begin at `steps [K]`, `[B, K, L, ...]`, of `values [B, L, ...]` and `after` behind them."""
+        filled = values.new_full((len(values), int(steps[-1]), *values.shape[2:]), after)
+        windows = torch.cat([values, filled], 1).unfold(1, self.context_length, 1)
+        return windows.index_select(1, steps).movedim(-1, 2)
+
+    @property
+    def value_width(self) -> int:
+        """How many inputs there are of one step's values."""
+        return self.channels * embedding_width(self.symbols)
+
+    def symbol_table(self, member: int) -> Tensor | None:
+        """The vectors of the symbols, `[A, width]`; None where values are numbers."""
+        if self.symbol_embedding is None:
+            return None
+        return self.symbol_embedding.weight.detach().unflatten(0, (self.members, -1))[member]
+
+    def values(self, values: Tensor) -> Tensor:
+        """Numbers as they are, codes of symbols as vectors."""
+        if self.symbol_embedding is None:
+            return values
+        return self._embedded(self.symbol_embedding, values, self.symbols)
 
     def _covariates(self, covariates: Covariates, step: int) -> list[Tensor]:
         length, patch = self.context_length, self.patch_length

@@ -173,6 +173,7 @@ class AutoregressiveMLP(nn.Module):
             members,
         )
         outputs = patch_length * channels
+        self.widest = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)  # of all layers
         self.layers: nn.Sequential | None = None
         if hidden_sizes:
             layers: list[nn.Module] = []

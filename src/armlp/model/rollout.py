@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,9 +12,12 @@ from armlp.data.covariates import Covariates
 from armlp.errors import UserError
 from armlp.model.distributions import open_interval
 from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.reference import Origins, Reference
+from armlp.model.shared_prefix import SharedPrefix
 
-# A block of this many paths keeps the windows and the hidden layers of one step in the processor's cache.
-_PATHS_PER_BLOCK = 1024
+# A block of paths whose widest layer has so many numbers keeps it in the second-level cache; a graphics processor is
+# the faster the more it gets at once.
+_CACHED = {"cpu": 1 << 18, "cuda": 1 << 26}
 
 
 def path_noise(
@@ -53,6 +58,8 @@ def rollout(
     top_k: int | None = None,
     zero: Tensor | None = None,
     given: Tensor | None = None,
+    precision: torch.dtype | None = None,
+    reference: bool = False,
 ) -> Tensor:
     """Sampled futures of every context.
 
@@ -73,6 +80,8 @@ def rollout(
         top_k: Of symbols and bins: only the so many likeliest are drawn.
         zero: `[B, 1(, V)]` what a non-negative model cuts forecasts off at, where contexts lack a level; 0 if left out.
         given: `[B, H(, V)]` values that every path has, data units; nan where it draws its own.
+        precision: Of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
+        reference: Take the plain loop, the oracle of tests, which gives the same numbers far more slowly.
 
     Returns:
         `[B, P, H(, V)]`, data units.
@@ -89,93 +98,55 @@ def rollout(
             "left, and mark the padding in observed."
         )
     observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
-    context, observed = context[:, -model.context_length :], observed[:, -model.context_length :]
+    zero = context.new_zeros(()).expand_as(context[:, :1]) if zero is None else zero
     if noise is None:
         shape = (len(context), num_paths, horizon, *context.shape[2:], model.head.noise)
         noise = open_interval(torch.rand(shape, device=context.device))
+    channels = context.shape[2:]
+    if not channels:
+        context, observed, zero, noise = context[..., None], observed[..., None], zero[..., None], noise.unsqueeze(3)
+        given = None if given is None else given[..., None]
+    length = model.context_length
+    origins = Origins(context[:, -length:], observed[:, -length:], covariates, zero, given)
     # As many paths of every member; paths without noise differ between members only.
     distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
-    noise = F.pad(noise[:, :distinct], (0, 0) * (noise.dim() - 2) + (0, max(0, distinct - num_paths)), value=0.5)
+    noise = F.pad(noise[:, :distinct], (0, 0, 0, 0, 0, 0, 0, max(0, distinct - num_paths)), value=0.5)
     sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
-    zero = context.new_zeros(()).expand_as(context[:, :1]) if zero is None else zero
-    block = max(1, _PATHS_PER_BLOCK // distinct)
-    # Series whose patches end alike go together, so that a series' paths do not depend on its batch.
-    groups = [torch.arange(len(context), device=context.device)]
-    if given is not None and model.patch_length > 1 and len(context):
-        turns = _turns(given)
-        groups = [(turns == alike).all(1).nonzero()[:, 0] for alike in turns.unique(dim=0)]
-    paths = torch.cat(
-        [
-            _roll(
-                model,
-                context[rows],
-                observed[rows],
-                noise[rows],
-                horizon,
-                None if covariates is None else covariates.rows(rows),
-                sharpness,
-                zero[rows],
-                None if given is None else given[rows],
-            )
-            for group in groups
-            for rows in group.split(block)
-        ]
-    )
-    if len(groups) > 1:
-        paths = paths[torch.cat(groups).argsort()]
+    most = max(1, _CACHED.get(context.device.type, _CACHED["cuda"]) // model.widest)
+    paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
+    for group, steps in _groups(model, origins, horizon):
+        engine = Reference(model, steps, sharpness) if reference else SharedPrefix(model, steps, sharpness, precision)
+        beyond = (0, 0, 0, 0, 0, engine.span - horizon)
+        for rows in _blocks(group, max(1, most // (distinct // model.members))):
+            block = origins.rows(rows).reaching(engine.span)
+            for first in range(0, distinct, most * model.members):
+                some = rows, slice(first, first + most * model.members)
+                paths[some] = engine.roll(block, F.pad(noise[some], beyond, value=0.5))[:, :, :horizon]
+    paths = paths if channels else paths[..., 0]
     if num_paths <= distinct:
         return paths[:, :num_paths]
     return paths[:, torch.arange(num_paths, device=paths.device) % distinct]
 
 
-def _roll(
-    model: AutoregressiveMLP,
-    context: Tensor,
-    observed: Tensor,
-    noise: Tensor,
-    horizon: int,
-    covariates: Covariates | None,
-    sharpness: tuple[float, int | None] | None,
-    zero: Tensor,
-    given: Tensor | None,
-) -> Tensor:
-    """The reference: every step sees the last `L` values of its own path, scaled as the context was."""
-    series, members, length, patch = len(context), model.members, model.context_length, model.patch_length
-    paths = noise.shape[1] // members
-    # The last patch may reach past the horizon.
-    steps = -(-horizon // patch) * patch if given is None else horizon + patch - 1
-    channels = context.shape[2:]
-    noise = F.pad(noise, (0, 0) * (1 + len(channels)) + (0, steps - horizon), value=0.5)
-    # Rows go by member, series, path; a path's member is its number modulo the number of members.
-    noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
-    scaling = model.scale(context, observed).repeat(paths).tile(members)
-    future = context.new_zeros(series, steps, *channels)
-    turns = [] if given is None else _turns(given).any(0).nonzero()[:, 0].tolist()
-    if given is not None:
-        given = torch.cat([given.to(future), torch.full_like(future[:, horizon:], torch.nan)], 1)
-        given = torch.cat([given.repeat_interleave(paths, 0)] * members)
-    values, seen = torch.cat([context, future], 1), torch.cat([observed, torch.ones_like(future, dtype=torch.bool)], 1)
-    values, seen, zero = (torch.cat([part.repeat_interleave(paths, 0)] * members) for part in (values, seen, zero))
-    if covariates is not None:
-        covariates = covariates.reaching(length + steps).repeat(paths).tile(members)
-    step = 0
-    while step < horizon:
-        window = slice(step, step + length)
-        distribution = model.conditional(values[:, window], seen[:, window], scaling, covariates, step)
-        if sharpness is not None:
-            distribution = distribution.sharpened(*sharpness)
-        drawn = distribution.draw(noise[:, step : step + patch])
-        drawn = drawn.clamp(min=zero) if model.non_negative else drawn
-        if given is not None:
-            told = given[:, step : step + patch]
-            drawn = torch.where(told.isnan(), drawn, told)
-        values[:, step + length : step + length + patch] = drawn
-        # What is left of a patch after a known value is drawn anew, given that value.
-        step = min([step + patch, *(turn for turn in turns if turn > step)])
-    return values[:, length : length + horizon].unflatten(0, (members, series, paths)).movedim(0, 2).flatten(1, 2)
+def _groups(model: AutoregressiveMLP, origins: Origins, horizon: int) -> Iterator[tuple[slice | Tensor, list[int]]]:
+    """Series whose patches begin alike, and the steps at which they do: a series' paths do not depend on its batch."""
+    patch, given = model.patch_length, origins.given
+    if given is None or patch == 1 or not len(given):
+        yield slice(0, len(origins.context)), list(range(0, horizon, patch))
+        return
+    told = ~given.isnan()
+    turns = F.pad(told.any(2)[:, :-1], (1, 0)) & ~told.all(2)  # where a path goes on by itself after a known value
+    for alike in turns.unique(dim=0):
+        ends = alike.nonzero()[:, 0].tolist()
+        steps = [0]
+        while (step := min([steps[-1] + patch, *(end for end in ends if end > steps[-1])])) < horizon:
+            steps.append(step)
+        yield (turns == alike).all(1).nonzero()[:, 0], steps
 
 
-def _turns(given: Tensor) -> Tensor:
-    """`[B, H]` bool, the steps at which a path goes on by itself after a known value."""
-    told = ~given.isnan().flatten(2) if given.dim() > 2 else ~given.isnan()[..., None]
-    return F.pad(told.any(2)[:, :-1], (1, 0)) & ~told.all(2)
+def _blocks(group: slice | Tensor, size: int) -> Iterator[slice | Tensor]:
+    """The group in parts; slices, where it is one, because they copy nothing."""
+    if isinstance(group, Tensor):
+        yield from group.split(size)
+    else:
+        yield from (slice(first, min(first + size, group.stop)) for first in range(0, group.stop, size))

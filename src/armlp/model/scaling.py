@@ -16,7 +16,7 @@ _CONSTANT = 1e-2
 # The smallest scale: from a few orders below on, reciprocals leave float32.
 _LEAST = 1e-32
 # How many scales away from its window's a value counts at most, so that float32 holds the square of an error.
-_REACH = 1e9
+REACH = 1e9
 # A normal distribution's quartiles lie this many standard deviations apart.
 _QUARTILES = 1.349
 
@@ -52,11 +52,11 @@ class Scaling(NamedTuple):
             values: `[B, T(, V)]`, data units.
             step: Where they begin, counted from the first value of the context.
         """
-        return ((values - self.shift_at(step, values.shape[1])) / self.scale).clamp(-_REACH, _REACH)
+        return ((values - self.shift_at(step, values.shape[1])) / self.scale).clamp(-REACH, REACH)
 
     def within_reach(self, values: Tensor, step: int = 0) -> Tensor:
         """The values themselves, data units, those out of reach of network units cut off; arguments as above."""
-        shift, reach = self.shift_at(step, values.shape[1]), _REACH * self.scale
+        shift, reach = self.shift_at(step, values.shape[1]), REACH * self.scale
         return values.clamp(shift - reach, shift + reach)
 
     def repeat(self, num_paths: int) -> Scaling:

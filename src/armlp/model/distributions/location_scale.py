@@ -52,8 +52,13 @@ class StudentT(Predictive, torch.distributions.StudentT):
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Values `[...]` for uniform noise `[..., 2]`, differentiable in the parameters."""
-        radius = (self.df * torch.expm1(-2 / self.df * uniform[..., 0].log())).sqrt()
-        return self.loc + self.scale * radius * torch.cos(2 * math.pi * uniform[..., 1])
+        return self.loc + self.scale * self.standard(self.df, uniform)
+
+    @staticmethod
+    def standard(df: Tensor, uniform: Tensor) -> Tensor:
+        """Values `[...]` of location 0 and scale 1 for uniform noise `[..., 2]`."""
+        radius = (df * torch.expm1(-2 / df * uniform[..., 0].log())).sqrt()
+        return radius * torch.cos(2 * math.pi * uniform[..., 1])
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of at most `value [...]`, data units, without gradient."""

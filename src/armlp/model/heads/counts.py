@@ -13,6 +13,7 @@ class PoissonHead(Head):
     """The rate of a Poisson distribution."""
 
     discrete = True
+    affine = False
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """The raw output is the rate in network units, bent so that the rate in data units is above 0."""

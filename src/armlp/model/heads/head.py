@@ -23,6 +23,7 @@ class Head(nn.Module, ABC):
         noise: How many uniform numbers a drawn value needs.
         has_density: Whether the distribution has a likelihood.
         discrete: Whether its values are integers.
+        affine: Whether its law only moves and stretches with shift and scale, so that it can be drawn in network units.
         loss_in_units: Whether the loss has the units of the data; otherwise it is a likelihood.
     """
 
@@ -30,6 +31,7 @@ class Head(nn.Module, ABC):
     noise: int = 1
     has_density: bool = True
     discrete: bool = False
+    affine: bool = True
     loss_in_units: bool = False
 
     @abstractmethod
@@ -41,6 +43,16 @@ class Head(nn.Module, ABC):
             shift: Broadcasts against the values, data units.
             scale: Broadcasts against the values, data units per network unit.
         """
+
+    def draw(self, raw: Tensor, uniform: Tensor) -> Tensor:
+        """Values in network units of a head that is `affine`, what `forward` and `draw` with shift 0 and scale 1 give.
+
+        Args:
+            raw: `[..., U(, V), outputs]`; expands to the noise.
+            uniform: `[..., U(, V), noise]` in (0, 1).
+        """
+        raw = raw.expand(*uniform.shape[:-1], -1)
+        return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(uniform)
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """What training minimises, per value `[...]`: here the negative log-likelihood of data units.

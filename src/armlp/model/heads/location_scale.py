@@ -41,6 +41,11 @@ class StudentTHead(Head):
         location, spread, tail = raw.unbind(-1)
         return StudentT(2 + positive(tail + 4), shift + scale * location, scale * positive(spread), validate_args=False)
 
+    def draw(self, raw: Tensor, uniform: Tensor) -> Tensor:
+        """As in every head, without the parts of a Student's t that only its likelihood needs."""
+        location, spread, tail = raw.unbind(-1)
+        return location + positive(spread) * StudentT.standard(2 + positive(tail + 4), uniform)
+
 
 class MultivariateNormalHead(NormalHead):
     """Means and full covariance of V channels; of a single one, the normal head.

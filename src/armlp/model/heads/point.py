@@ -37,6 +37,10 @@ class PointHead(Head):
         """All mass on `shift + scale * raw`."""
         return Point(shift + scale * raw[..., 0])
 
+    def draw(self, raw: Tensor, uniform: Tensor) -> Tensor:
+        """The raw output, whatever the noise."""
+        return raw[..., 0]
+
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """The point loss of errors in multiples of `unit`."""
         return self._LOSSES[self.point_loss](distribution.mean / unit, value / unit, reduction="none")

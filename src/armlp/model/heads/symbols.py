@@ -16,6 +16,7 @@ class SymbolsHead(Head):
     """
 
     discrete = True
+    affine = False
 
     def __init__(self, symbols: int = 0) -> None:
         super().__init__()

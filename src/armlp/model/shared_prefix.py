@@ -1,0 +1,186 @@
+"""The fast rollout: what all paths of a series have in common is computed once, for every step ahead.
+
+Scaling is fixed at the origin and everything before the first nonlinearity is linear in the window. So the first layer
+is the sum of two shares: that of the history, its mask and the covariates, the *prefix*, which is one matrix product
+for all steps of a series, and that of what the path itself has generated, which grows with the step. Before the first
+value is drawn all paths are alike, and the network is called once per series.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from armlp.model.ensemble import member_of
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.reference import Origins
+from armlp.model.scaling import REACH, Scaling
+from armlp.model.stack import Stack
+
+# So many numbers of the inputs of all steps are laid out at a time.
+_PREFIX_AT_ONCE = 1 << 22
+
+
+class SharedPrefix:
+    """Rolls blocks of series forward; the numbers are those of the reference.
+
+    Args:
+        model: In evaluation mode.
+        steps: At which the network is called, counted from the origin, ascending from 0.
+        sharpness: Temperature and `top_k` of separate choices.
+        dtype: Of the products between layers; that of their weights where left out. Locations stay exact.
+    """
+
+    def __init__(
+        self,
+        model: AutoregressiveMLP,
+        steps: list[int],
+        sharpness: tuple[float, int | None] | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        self.model, self.steps, self.sharpness = model, steps, sharpness
+        self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
+        self.has_skips = model.linear_skip is not None or model.season_ago is not None
+        members = range(model.members)
+        self.stacks = None if model.layers is None else [Stack(model, member, dtype) for member in members]
+
+    def roll(self, origins: Origins, noise: Tensor) -> Tensor:
+        """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
+
+        Path `p` is of member `p % E`, and there are as many of each.
+        """
+        scaling = self.model.scale(origins.context, origins.observed)
+        prefix = self._prefix(origins, scaling)
+        paths = origins.context.new_empty(noise.shape[:-1])
+        for member in range(self.model.members):
+            mine = slice(member, None, self.model.members)
+            hidden, location = (None if part is None else part[member] for part in prefix)
+            own = self._recursion(member, origins, scaling, hidden, location, noise[:, mine])
+            paths[:, mine] = self._in_data_units(own, origins, scaling)
+        return paths
+
+    def _prefix(self, origins: Origins, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
+        """What the paths of a series have in common at every step.
+
+        Returns:
+            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, B, U, V]`, network units; None of what
+            the network does not have.
+        """
+        model, members = self.model, self.model.members
+        scaling = scaling.tile(members)
+        context, observed = (torch.cat([part] * members) for part in (origins.context, origins.observed))
+        covariates = None if origins.covariates is None else origins.covariates.tile(members)
+        values = model.inputs.values(scaling.to_network(context))
+        hidden, skips = [], []
+        at_once = max(1, _PREFIX_AT_ONCE // (len(values) * max(model.inputs.width, values[0].numel())))
+        for steps in torch.tensor(self.steps, device=values.device).split(at_once):
+            windows = model.inputs.windows(values, steps)
+            if model.layers is not None:
+                inputs = model.inputs.ahead(windows, observed, scaling, covariates, steps)
+                shares = model.layers[0](inputs.flatten(0, 1))
+                hidden.append(shares.unflatten(0, (members, -1, len(steps))))
+            if self.has_skips:
+                skip = windows.new_zeros(*windows.shape[:2], model.patch_length, context.shape[2])
+                if model.linear_skip is not None:
+                    skip += model.linear_skip(windows.flatten(2).flatten(0, 1)).view_as(skip)
+                if model.season_ago is not None:
+                    skip += windows[:, :, model.season_ago]
+                skips.append(skip.unflatten(0, (members, -1)))
+        first, location = (torch.cat(part, 2).transpose(1, 2) if part else None for part in (hidden, skips))
+        return first, location
+
+    def _recursion(
+        self,
+        member: int,
+        origins: Origins,
+        scaling: Scaling,
+        hidden: Tensor | None,
+        location: Tensor | None,
+        noise: Tensor,
+    ) -> Tensor:
+        """The paths of one member, `[B, P, T, V]`, network units."""
+        model, head, patch = self.model, self.model.head, self.model.patch_length
+        series, paths, span, channels = noise.shape[:4]
+        shift, scale = scaling.shift_at(model.context_length, span)[:, None], scaling.scale[:, None]
+        lowest = self._lowest(origins, scaling)
+        told = None if origins.given is None else ((origins.given[:, None] - shift) / scale).clamp(-REACH, REACH)
+        own = origins.context.new_empty(series, paths, span, channels)
+        stack = None if self.stacks is None else self.stacks[member]
+        if stack is not None:
+            assert hidden is not None
+            stack.begin(own)
+            hidden = hidden.to(stack.dtype)
+        for call, step in enumerate(self.steps):
+            now = slice(step, step + patch)
+            if stack is None or hidden is None:
+                raw = model.bias.view(model.members, 1, 1, -1)[member].expand(series, paths if step else 1, -1).clone()
+            else:
+                raw = stack(hidden[call], step)
+            raw = raw.unflatten(-1, (patch, channels, head.outputs))
+            if location is not None:
+                self._add_skips(member, raw[..., 0], location[call], own, step)
+            if self.sharpness is None and head.affine:
+                value = head.draw(raw, noise[:, :, now])
+            else:
+                moved = shift if shift.shape[2] == 1 else shift[:, :, now]
+                law = head(raw.expand(-1, paths, -1, -1, -1), moved, scale)
+                law = law if self.sharpness is None else law.sharpened(*self.sharpness)
+                value = (law.draw(noise[:, :, now]) - moved) / scale
+            if lowest is not None:
+                value = torch.maximum(value, lowest[:, :, now])
+            if told is not None:
+                value = torch.where(told[:, :, now].isnan(), value, told[:, :, now])
+            torch.clamp(value, -REACH, REACH, out=own[:, :, now])
+            if stack is not None:
+                stack.remember(now)
+        return own
+
+    def _add_skips(self, member: int, raw: Tensor, common: Tensor, own: Tensor, step: int) -> None:
+        """Adds what the skips say to the locations `raw [B, P or 1, U, V]`, network units.
+
+        Args:
+            member: Whose weights.
+            raw: What the layers say; changed in place.
+            common: `[B, U, V]` of what the paths have in common.
+            own: `[B, P, T, V]` what was generated, up to `step`.
+            step: At which the patch begins.
+        """
+        model, length, patch, season = (
+            self.model,
+            self.model.context_length,
+            self.model.patch_length,
+            self.model.season_length,
+        )
+        raw += common[:, None]
+        if step and model.linear_skip is not None:
+            weight, _ = member_of(model.linear_skip, member)
+            first, channels = max(0, step - length), own.shape[3]
+            seen = own.view(-1, own[0, 0].numel())[:, first * channels : step * channels]
+            share = torch.mm(weight[:, (length - step + first) * channels :], seen.T)
+            raw += share.view(patch, channels, *own.shape[:2]).permute(2, 3, 0, 1)
+        if step and model.season_ago is not None:
+            late = max(0, season - step)  # the values before were a season ago in the context
+            for first in range(0, patch - late, season):  # a patch may hold several seasons, which are alike
+                count = min(patch - first, season) - late
+                raw[:, :, first + late : first + late + count] += own[:, :, step - season + late :][:, :, :count]
+
+    def _lowest(self, origins: Origins, scaling: Scaling) -> Tensor | None:
+        """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""
+        if not self.model.non_negative:
+            return None
+        shift = scaling.shift_at(self.model.context_length, self.span)
+        lowest = ((origins.zero - shift) / scaling.scale).clamp(min=-REACH)
+        return lowest.expand(-1, self.span, -1)[:, None]
+
+    def _in_data_units(self, own: Tensor, origins: Origins, scaling: Scaling) -> Tensor:
+        """The paths `[B, P, T, V]` in data units, without rounding where a value is known exactly."""
+        values = scaling.shift_at(self.model.context_length, self.span)[:, None] + scaling.scale[:, None] * own
+        if self.model.head.discrete:
+            values = values.round()
+        lowest = self._lowest(origins, scaling)
+        if lowest is not None:
+            values = torch.where(own <= lowest, origins.zero[:, None].to(values), values)
+        if origins.given is not None:
+            given = origins.given[:, None].to(values)
+            values = torch.where(given.isnan(), values, given)
+        return values
