@@ -157,8 +157,10 @@ def unrolled_objective(
     def by_window(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), 1).unflatten(0, (members, len(windows.context), paths))
 
-    leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
-    lead = torch.cat([leads[link] for link in sorted(judged)])
+    lead: Tensor | slice = slice(None)
+    if len(judged) < len(targets):
+        leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
+        lead = torch.cat([leads[link] for link in sorted(judged)])
     scored = model.head.scored(windows.target_observed[:, lead])
     counted = scored if objective == "head" else windows.target_observed
     if objective == "head":
@@ -169,10 +171,11 @@ def unrolled_objective(
             for future in by_window(draws) / unit[:, None]
         ]
         loss = torch.stack(scores).mean(0)
-    weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
-    weights = weights.view(-1, *[1] * (loss.dim() - 2))
+    if lead_weighting != "even":
+        weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
+        loss = weights.view(-1, *[1] * (loss.dim() - 2)) * loss
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
-    return Objective(_mean(weights * loss, counted), nll)
+    return Objective(_mean(loss, counted), nll)
 
 
 def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:

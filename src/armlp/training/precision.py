@@ -49,8 +49,8 @@ def refuse_precision(trainer: Trainer) -> None:
     device = trainer.strategy.root_device
     if precision not in _KNOWN:
         raise UserError(
-            f"--trainer.precision: {precision} keeps values and likelihoods in too few bits as well; use bf16-mixed, in "
-            "which the network alone computes in 16."
+            f"--trainer.precision: {precision} keeps values and likelihoods in too few bits as well; use bf16-mixed, "
+            "in which the network alone computes in 16."
         )
     if precision == "64-true" and device.type == "mps":
         raise UserError(f"--trainer.precision: {device.type} has no 64-bit numbers; use {_FLOAT32}, or another device.")
@@ -58,8 +58,8 @@ def refuse_precision(trainer: Trainer) -> None:
         found = torch.cuda.get_device_capability(device)
         if found < _BFLOAT16:
             raise UserError(
-                f"--trainer.precision: bf16-mixed needs a GPU of compute capability {_spelled(_BFLOAT16)} or higher, but "
-                f"{torch.cuda.get_device_name(device)} has {_spelled(found)}; use 16-mixed or {_FLOAT32}."
+                f"--trainer.precision: bf16-mixed needs a GPU of compute capability {_spelled(_BFLOAT16)} or higher, "
+                f"but {torch.cuda.get_device_name(device)} has {_spelled(found)}; use 16-mixed or {_FLOAT32}."
             )
 
 
