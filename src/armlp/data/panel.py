@@ -161,7 +161,7 @@ class Panel:
         """Whether windows carry covariates or features of the calendar."""
         return bool(self.calendar_cycles) or any(self.covariate_columns.values())
 
-    def blocks(self, most: int = 1 << 20) -> Iterator[slice]:
+    def blocks(self, most: int = 1 << 17) -> Iterator[slice]:
         """Cuts the store into slices of rows, so that a pass over it takes bounded memory.
 
         Every row is in one slice, in order; a slice may begin and end in the midst of a series. Of a memory-mapped

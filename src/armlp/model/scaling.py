@@ -84,45 +84,44 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor, season_length: 
         observed: `[B, L(, V)]` bool.
         season_length: Of the seasonal scaler; one longer than half the context is taken for none.
     """
+    # As numbers, which multiply several times faster than truths choose; and bytes become numbers faster too.
+    weight = observed.view(torch.uint8).to(context.dtype)
     # Within a gap longer than the context all there is to go by is what it was filled with.
-    observed = observed | ~observed.any(1, keepdim=True)
-    kept = torch.where(observed, context, 0.0)
-    magnitude = _mean(kept.abs(), observed)
+    weight = weight + (weight.sum(1, keepdim=True) == 0)
+    kept = torch.where(weight > 0, context, 0.0)
+    count = weight.sum(1, keepdim=True)
+    magnitude = kept.abs().sum(1, keepdim=True) / count
     magnitude = torch.where(magnitude > 0, magnitude.clamp(min=_LEAST), 1.0)
     if scaler == "none":
         return Scaling(torch.zeros_like(magnitude), torch.ones_like(magnitude), magnitude)
     if scaler == "mean_abs":
         return Scaling(torch.zeros_like(magnitude), magnitude, magnitude)
-    shift = mean = _mean(kept, observed)
+    shift = mean = kept.sum(1, keepdim=True) / count
     # In units of the magnitude, so that the squares of very large and very small values stay in float32.
-    deviation = torch.where(observed, (context - mean) / magnitude, 0.0)
-    spread = _mean(deviation.square(), observed).sqrt()
+    spread = ((weight * ((kept - mean) / magnitude)).square().sum(1, keepdim=True) / count).sqrt()
     if scaler == "seasonal" and 1 < season_length <= context.shape[1] // 2:
-        shift, along = _seasonal_means(kept, observed, season_length, mean)
-        left = _mean(torch.where(observed, (context - along) / magnitude, 0.0).square(), observed).sqrt()
+        shift, along = _seasonal_means(kept, weight, season_length, mean)
+        left = ((weight * ((kept - along) / magnitude)).square().sum(1, keepdim=True) / count).sqrt()
         spread = torch.where(left > _ROUNDING, left, spread)  # a season may repeat itself exactly
     if scaler == "last":
-        place = torch.where(observed, torch.arange(context.shape[1], device=context.device).view(_column(context)), -1)
+        place = torch.where(
+            weight > 0, torch.arange(context.shape[1], device=context.device).view(_column(context)), -1
+        )
         shift = context.gather(1, place.argmax(1, keepdim=True))
     elif scaler == "robust":
         quarters = torch.tensor([0.25, 0.5, 0.75], dtype=context.dtype, device=context.device)
-        low, shift, high = torch.where(observed, context, torch.nan).nanquantile(quarters, dim=1, keepdim=True)
+        low, shift, high = torch.where(weight > 0, context, torch.nan).nanquantile(quarters, dim=1, keepdim=True)
         distance = (high - low) / magnitude / _QUARTILES
         spread = torch.where(distance > _ROUNDING, distance, spread)  # half of the values or more may be alike
     scale = magnitude * torch.where(spread > _ROUNDING, spread, _CONSTANT)
     return Scaling(shift, scale.clamp(min=_LEAST), magnitude)
 
 
-def _mean(values: Tensor, observed: Tensor) -> Tensor:
-    """Mean over the observed values, which are 0 elsewhere, `[B, 1(, V)]`."""
-    return values.sum(1, keepdim=True) / observed.sum(1, keepdim=True)
-
-
 def _column(context: Tensor) -> tuple[int, ...]:
     return (1, -1) + (1,) * (context.dim() - 2)
 
 
-def _seasonal_means(kept: Tensor, observed: Tensor, season_length: int, mean: Tensor) -> tuple[Tensor, Tensor]:
+def _seasonal_means(kept: Tensor, weight: Tensor, season_length: int, mean: Tensor) -> tuple[Tensor, Tensor]:
     """Mean of each step of the season, `[B, M(, V)]`, and the same laid along the context, `[B, L(, V)]`.
 
     A step of the season that was never observed has the mean of all.
@@ -130,6 +129,6 @@ def _seasonal_means(kept: Tensor, observed: Tensor, season_length: int, mean: Te
     phase = torch.arange(kept.shape[1], device=kept.device) % season_length
     shape = (kept.shape[0], season_length, *kept.shape[2:])
     total = kept.new_zeros(shape).index_add_(1, phase, kept)
-    count = kept.new_zeros(shape).index_add_(1, phase, observed.to(kept.dtype))
+    count = kept.new_zeros(shape).index_add_(1, phase, weight)
     means = torch.where(count > 0, total / count.clamp(min=1), mean)
     return means, means[:, phase]

@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
 from armlp.training.checkpoint import run_folder
+from armlp.training.precision import refuse_precision
 
 # The CRPS of the validation rollouts, so that intervals count as well as the median.
 MONITOR = "val/monitor"
@@ -51,11 +52,12 @@ def run_logger(root: str | os.PathLike[str] | None, resumed: str | None = None) 
 
 
 def prepare_run(trainer: Trainer) -> None:
-    """Refuses a folder in which no run can be made.
+    """Refuses a precision in which nothing can be trained, and a folder in which no run can be made.
 
     Raises:
-        UserError: Naming the folder.
+        UserError: Naming the precision, or the folder.
     """
+    refuse_precision(trainer)
     folder = trainer.logger.root_dir if isinstance(trainer.logger, TensorBoardLogger) else trainer.default_root_dir
     prepare_output(Path(folder) / ".run", ("",))
 

@@ -8,9 +8,12 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
 
 from armlp.data.datamodule import SeriesDataModule, plain
 from armlp.data.windows import TrainingLoader, Windows
@@ -32,6 +35,7 @@ from armlp.training.initial import start_from_data
 from armlp.training.objective import one_step_nll, unrolled_objective
 from armlp.training.optimizers import make_optimizer
 from armlp.training.options import CHOSEN, NETWORK_OPTIONS, check_options
+from armlp.training.precision import refuse_precision, without_autocast
 from armlp.training.recipe import Choice, recipe
 from armlp.training.sampling import Sampling, from_all_ranks
 from armlp.training.schedule import chain_length, learning_rate_factor
@@ -212,6 +216,7 @@ class ForecastModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Settles the model on the data, and how long it trains."""
+        refuse_precision(self.trainer)
         data = self.datamodule
         choices = self.settle(data)
         if stage != "fit":
@@ -284,6 +289,7 @@ class ForecastModule(LightningModule):
         if self.device.type == "cuda":
             torch.cuda.manual_seed(seed)
 
+    @without_autocast
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """The objective of one batch."""
         assert self.network is not None
@@ -291,8 +297,9 @@ class ForecastModule(LightningModule):
         unroll, growth = self.hparams["unroll"], self.hparams["unroll_growth"]
         chain = chain_length(self.global_step, self.total_steps, unroll, growth)
         options = {name: self.hparams[name] for name in _OBJECTIVE}
+        options |= {"with_nll": logged, "precision": self.trainer.precision_plugin.forward_context}
         windows = batch.shortened(chain * self.network.patch_length)
-        objective = unrolled_objective(self.network, windows, **options, with_nll=logged)
+        objective = unrolled_objective(self.network, windows, **options)
         if logged:
             self.log("train/loss", objective.loss, prog_bar=True)
             self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
@@ -301,6 +308,7 @@ class ForecastModule(LightningModule):
                 self.log("train/nll", objective.nll)
         return objective.loss
 
+    @without_autocast
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`, as the network gives them."""
         paths = self.sample(batch, Sampling(self.hparams["val_paths"]))
@@ -311,6 +319,7 @@ class ForecastModule(LightningModule):
             self._conformal_scores.append(scores[::stride].float().cpu())
         return self._scored(batch, paths)
 
+    @without_autocast
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
         if self._stream is None:
@@ -370,6 +379,7 @@ class ForecastModule(LightningModule):
         self.curves = {metric: rows for metric, rows in curves.items() if rows}
         self.calibration = self.diagnostics.calibration(self.device)
 
+    @without_autocast
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the end of every series, given what is known after it; the paths `[B, P, H(, V)]`."""
         known = self.datamodule.known_values
@@ -380,7 +390,9 @@ class ForecastModule(LightningModule):
         """An optimizer; its rate warms up and then falls like a cosine, or is constant, by steps."""
         assert self.network is not None
         rates = self.hparams["learning_rate"], self.hparams["weight_decay"]
-        optimizer = make_optimizer(self.hparams["optimizer"], self.network, *rates)
+        # A fused optimizer would take the scale off 16-bit gradients itself, after they are clipped.
+        fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
+        optimizer = make_optimizer(self.hparams["optimizer"], self.network, *rates, fused=fused)
         steps = self.trainer.max_steps
         if steps == -1:
             steps = (self.trainer.max_epochs or 1) * len(self.datamodule.train_dataloader())
@@ -390,6 +402,14 @@ class ForecastModule(LightningModule):
             optimizer, lambda step: learning_rate_factor(schedule, step, steps, warmup)
         )
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips under bf16-mixed too, where nothing stands against it, but Lightning refuses fused optimizers."""
+        if gradient_clip_val:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Marks the file as ours, and adds what the validation of these weights has settled."""

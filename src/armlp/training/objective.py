@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -76,6 +77,7 @@ def unrolled_objective(
     objective: str = "head",
     gradient: str | int = "full",
     lead_weighting: str = "even",
+    precision: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Objective:
     """The loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
@@ -99,6 +101,8 @@ def unrolled_objective(
             input as it is (the pushforward trick of Brandstetter et al. (2022), Message Passing Neural PDE Solvers,
             https://arxiv.org/abs/2202.03376); or through chains of so many patches, cut off from each other.
         lead_weighting: One of `LEAD_WEIGHTS`.
+        precision: Makes the context in which the network computes, such as autocast; everything else, distributions
+            and losses among it, has the precision of the windows.
 
     Returns:
         Means over the observed values of the batch.
@@ -107,13 +111,13 @@ def unrolled_objective(
 
     def rows(part: Tensor) -> Tensor:
         """A row for every member and path of each window."""
-        return torch.cat([part.repeat_interleave(paths, 0)] * members)
+        return part if paths == members == 1 else torch.cat([part.repeat_interleave(paths, 0)] * members)
 
     at_origin = model.scale(windows.context, windows.observed)
     size = _size(model, at_origin)
     unit = loss_unit(at_origin, loss_units) / size
     at_origin = Scaling(*(part / size for part in at_origin))
-    scaling = at_origin.repeat(paths).tile(members)
+    scaling = Scaling(*map(rows, at_origin))
     covariates = None if windows.covariates is None else windows.covariates.repeat(paths).tile(members)
     window, observed = rows(windows.context / size), rows(windows.observed)
     if input_noise > 0 and not model.symbols:
@@ -129,7 +133,11 @@ def unrolled_objective(
         is_last = link + 1 == len(targets)
         patch, seen = target, told[link]
         if link in judged:
-            distribution = model.conditional(window, observed, scaling, covariates, link * model.patch_length)
+            step = link * model.patch_length
+            with precision():
+                raw = model.raw(window, observed, scaling, covariates, step)
+            shift = scaling.shift_at(step + model.context_length, model.patch_length)
+            distribution = model.head(raw.to(window.dtype), shift, scaling.scale)
             if with_nll and model.head.has_density:
                 likelihoods.append(distribution.log_prob(target).detach() - rows(size.log()))
             if objective == "head":
@@ -149,8 +157,10 @@ def unrolled_objective(
     def by_window(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), 1).unflatten(0, (members, len(windows.context), paths))
 
-    leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
-    lead = torch.cat([leads[link] for link in sorted(judged)])
+    lead: Tensor | slice = slice(None)
+    if len(judged) < len(targets):
+        leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
+        lead = torch.cat([leads[link] for link in sorted(judged)])
     scored = model.head.scored(windows.target_observed[:, lead])
     counted = scored if objective == "head" else windows.target_observed
     if objective == "head":
@@ -161,10 +171,11 @@ def unrolled_objective(
             for future in by_window(draws) / unit[:, None]
         ]
         loss = torch.stack(scores).mean(0)
-    weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
-    weights = weights.view(-1, *[1] * (loss.dim() - 2))
+    if lead_weighting != "even":
+        weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
+        loss = weights.view(-1, *[1] * (loss.dim() - 2)) * loss
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
-    return Objective(_mean(weights * loss, counted), nll)
+    return Objective(_mean(loss, counted), nll)
 
 
 def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:

@@ -15,7 +15,9 @@ from armlp.model.mlp import AutoregressiveMLP
 OPTIMIZERS = ("adamw", "adam", "muon")
 
 
-def make_optimizer(name: str, network: AutoregressiveMLP, learning_rate: float, weight_decay: float) -> Optimizer:
+def make_optimizer(
+    name: str, network: AutoregressiveMLP, learning_rate: float, weight_decay: float, fused: bool = False
+) -> Optimizer:
     """The optimizer of a name for all parameters of a network.
 
     Args:
@@ -23,6 +25,7 @@ def make_optimizer(name: str, network: AutoregressiveMLP, learning_rate: float, 
         network: To train.
         learning_rate: The highest one; that of Adam suits all three.
         weight_decay: Share of the weights that a step at a learning rate of 1 would take away.
+        fused: Step all parameters of AdamW and Adam in one pass, where their device can.
 
     Raises:
         UserError: Muon cannot be had.
@@ -30,7 +33,7 @@ def make_optimizer(name: str, network: AutoregressiveMLP, learning_rate: float, 
     if name == "muon":
         return Muon(network, learning_rate, weight_decay)
     kind = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[name]
-    return kind(network.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    return kind(network.parameters(), lr=learning_rate, weight_decay=weight_decay, fused=fused)
 
 
 class Muon(Optimizer):

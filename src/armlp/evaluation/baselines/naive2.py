@@ -11,7 +11,7 @@ from armlp.data.panel import Panel
 # The critical value of a normal variable at 90%, two-sided.
 _CRITICAL = 1.645
 # So many values are decomposed at a time, over several series.
-_AT_ONCE = 1 << 22
+_AT_ONCE = 1 << 18
 
 
 class Naive2:

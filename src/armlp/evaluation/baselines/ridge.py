@@ -13,7 +13,7 @@ from armlp.evaluation.baselines.naive import last_season
 _MOST_WINDOWS = 100_000
 _MOST_INPUTS = 512
 _MOST_PRODUCTS = 4e9
-_AT_ONCE = 1 << 21
+_AT_ONCE = 1 << 18
 _PENALTIES = torch.logspace(-6, 3, 10, dtype=torch.float64)
 
 
