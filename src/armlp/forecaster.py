@@ -119,6 +119,8 @@ class Forecaster:
         top_k: int | None = None,
         future: IntoFrame | str | os.PathLike[str] | None = None,
         known_future: IntoFrame | str | os.PathLike[str] | None = None,
+        precision: str = "32-true",
+        memory: str | int = "1GB",
     ) -> Any:
         """Forecasts beyond the end of every series.
 
@@ -134,6 +136,9 @@ class Forecaster:
             known_future: What if: a table of ids, times and targets in the horizon, as many or few as are known. Every
                 path has these values, and what comes later is drawn given them; what comes earlier does not change. No
                 other argument ever takes a target after the end of a series as known.
+            precision: Of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they are
+                large, and coarser.
+            memory: What paths may take while they are made; series are forecast so many at a time.
 
         Returns:
             The same kind of table as came in, with the columns `unique_id, ds, armlp` (the median) and per level
@@ -142,7 +147,7 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k)
+        writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k, precision, memory)
         self._roll(self._data_of(table, horizon, future, known_future), writer, keep=False)
         return writer.table
 
@@ -156,6 +161,8 @@ class Forecaster:
         top_k: int | None = None,
         future: IntoFrame | str | os.PathLike[str] | None = None,
         known_future: IntoFrame | str | os.PathLike[str] | None = None,
+        precision: str = "32-true",
+        memory: str | int = "1GB",
     ) -> np.ndarray:
         """Sampled futures of every series, in the order of their ids.
 
@@ -168,6 +175,8 @@ class Forecaster:
             top_k: As in `predict`.
             future: As in `predict`.
             known_future: As in `predict`.
+            precision: As in `predict`.
+            memory: As in `predict`; what is returned comes on top.
 
         Returns:
             `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units; of symbols, the symbols.
@@ -176,7 +185,7 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k)
+        writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
         paths = torch.cat(self._roll(data, writer, keep=True)).cpu().numpy()
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
@@ -218,6 +227,8 @@ class Forecaster:
         num_paths: int = 200,
         seed: int = 0,
         refit: bool | int = False,
+        precision: str = "32-true",
+        memory: str | int = "1GB",
     ) -> Any:
         """Forecasts the end of every series from several origins, each as if nothing after it were known.
 
@@ -235,6 +246,8 @@ class Forecaster:
             seed: As in `predict`.
             refit: Train anew at every so many origins (`True` for each), with the options of the training, on what lies
                 before the origin only. The forecaster itself stays as it is.
+            precision: As in `predict`.
+            memory: As in `predict`.
 
         Returns:
             A table as that of `predict`, with the columns `cutoff`, the time of the origin, and `y`, sorted by
@@ -246,7 +259,7 @@ class Forecaster:
         for name, value, least in (("windows", windows, 1), ("refit", refit, 0)):
             if value < least:
                 raise UserError(f"{name}: {value} is too small; it must be at least {least}.")
-        writer = ForecastWriter(None, levels, num_paths, seed)
+        writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
         data = self._data_of(table, horizon, None, **options)
         options["horizon"] = data.hparams["horizon"]

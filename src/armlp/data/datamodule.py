@@ -158,6 +158,7 @@ class SeriesDataModule(LightningDataModule):
         self.context_length = 1
         self.span = 1
         self.patch_length = 1
+        self.origins_at_once = 256  # in a batch of forecasts
         self.later_windows = 0  # test windows after those of this model, where a backtest refits
         self.tests_in_time = False  # whether test origins come in the order of time, not series by series
         self.trained = TrainedPart(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
@@ -349,7 +350,7 @@ class SeriesDataModule(LightningDataModule):
     def _loader(self, series: Tensor, origins: Tensor, span: int, gap: int = 0) -> OriginLoader:
         covariate_span = -(-(span or self.horizon) // self.patch_length) * self.patch_length
         options = {"covariate_span": covariate_span, "gap": gap, **self._ranks()}
-        return OriginLoader(self.panel, series, origins, self.context_length, span, **options)
+        return OriginLoader(self.panel, series, origins, self.context_length, span, self.origins_at_once, **options)
 
     def times(self, series: Tensor, rows: Tensor) -> Tensor:
         """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""

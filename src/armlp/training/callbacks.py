@@ -16,13 +16,14 @@ from torch import Tensor
 from armlp.data.answers import to_table
 from armlp.data.outputs import prepare_output, write_table
 from armlp.data.panel import Panel
+from armlp.data.reading.memory import parse_bytes
 from armlp.data.symbols import spell_symbols
 from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
-from armlp.training.sampling import Sampling, from_all_ranks
+from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
 
 _MOST_CHARTS = 6
 
@@ -61,6 +62,9 @@ class ForecastWriter(Callback):
         seed: Of the paths; the same seed and series give the same paths.
         temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
         top_k: Of symbols and bins: only the so many likeliest are drawn.
+        precision: Of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they are large,
+            and coarser.
+        memory: What paths may take, such as `1GB`; series are forecast so many at a time.
         paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.
         plot: Also draw fan charts of the first series here, `.png`.
     """
@@ -73,6 +77,8 @@ class ForecastWriter(Callback):
         seed: int = 0,
         temperature: float = 1.0,
         top_k: int | None = None,
+        precision: str = "32-true",
+        memory: str | int = "1GB",
         paths: str | None = None,
         plot: str | None = None,
     ) -> None:
@@ -85,7 +91,10 @@ class ForecastWriter(Callback):
             raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
         self.output = output
         self.levels = levels
-        self.sampling = Sampling(num_paths, seed, temperature, top_k)
+        if precision not in PRECISIONS:
+            raise UserError(f"--forecast.precision: {precision} is none of {', '.join(PRECISIONS)}.")
+        room = parse_bytes(memory, "--forecast.memory")
+        self.sampling = Sampling(num_paths, seed, temperature, top_k, precision, room)
         self.paths = paths
         self.plot = plot
         self.table: Any = None

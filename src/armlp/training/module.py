@@ -232,10 +232,13 @@ class ForecastModule(LightningModule):
             # Steps are the measure of training, so validation goes by steps too: ten times in all.
             self.trainer.check_val_every_n_epoch = None
             self.trainer.val_check_interval = max(1, self.trainer.max_steps // 10)
-        if stage in ("fit", "validate", "test"):
+        reach = data.test_split.test_reach if stage == "test" else data.horizon
+        sampling = self.sampling if stage in ("test", "predict") else Sampling(self.hparams["val_paths"])
+        assert self.network is not None
+        data.origins_at_once = sampling.series_at_once(self.network, reach)
+        if stage != "predict":
             split = data.test_split if stage == "test" else data.split
             ends = split.train_ends(data.panel.lengths)
-            reach = split.test_reach if stage == "test" else data.horizon
             self.scoreboard = Scoreboard(data.panel, ends, reach, data.season_length)
             self.diagnostics = Diagnostics(data.panel, self.scoreboard.unit, self.scoreboard.horizon)
 

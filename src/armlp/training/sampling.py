@@ -9,10 +9,17 @@ from torch import Tensor
 
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
+from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 
 Part = TypeVar("Part")
+
+# In what the products inside the network are computed; None is what its weights are.
+PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
+# What a value of a path takes until its quantiles are known, at most.
+_BYTES, _BYTES_OF_NOISE = 32, 8
+_MOST_SERIES = 256
 
 
 class Sampling(NamedTuple):
@@ -23,12 +30,31 @@ class Sampling(NamedTuple):
         seed: Of the paths.
         temperature: Of symbols and bins.
         top_k: Of symbols and bins.
+        precision: A key of `PRECISIONS`.
+        memory: Bytes that paths, their noise and what is made of them may take; the network and the panel come on top.
     """
 
     num_paths: int = 200
     seed: int = 0
     temperature: float = 1.0
     top_k: int | None = None
+    precision: str = "32-true"
+    memory: int = 10**9
+
+    def series_at_once(self, network: AutoregressiveMLP, steps: int) -> int:
+        """How many series may be rolled out together.
+
+        Raises:
+            UserError: Not even one.
+        """
+        each = self.num_paths * steps * network.channels * (_BYTES + _BYTES_OF_NOISE * network.head.noise)
+        if each > self.memory:
+            raise UserError(
+                f"--forecast.memory: {self.memory / 10**6:.0f} MB is too small for the {self.num_paths} paths of "
+                f"{steps} steps of one series; {-(-each // 10**6)}MB is the smallest that works, or draw fewer paths "
+                "(--forecast.num_paths)."
+            )
+        return min(_MOST_SERIES, self.memory // each)
 
     def paths(
         self,
@@ -63,6 +89,7 @@ class Sampling(NamedTuple):
             self.top_k,
             None if levels is None else -levels[windows.series.cpu()].view(-1, 1, *context.shape[2:]).to(context),
             given,
+            PRECISIONS[self.precision],
         )
         return panel.in_data_units(windows.series, paths)
 

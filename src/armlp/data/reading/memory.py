@@ -15,7 +15,7 @@ _TIMES = 3
 _TRAINING = 256 << 20
 
 
-def parse_bytes(text: str | int) -> int:
+def parse_bytes(text: str | int, option: str = "--data.memory_budget") -> int:
     """A number of bytes, such as `2GB`, `500 MiB` or 4000000000.
 
     Raises:
@@ -23,7 +23,7 @@ def parse_bytes(text: str | int) -> int:
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
     if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise UserError(f"--data.memory_budget: {text!r} is no amount of memory; give one such as 2GB or 500MB.")
+        raise UserError(f"{option}: {text!r} is no amount of memory; give one such as 2GB or 500MB.")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

@@ -1,0 +1,90 @@
+"""Tests of how forecasts are drawn: within what memory, and how precisely."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from armlp import Forecaster, UserError
+from armlp.data.windows import OriginLoader
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.sampling import Sampling
+
+SMALL: dict[str, Any] = {"max_steps": 4, "hidden_sizes": [32], "enable_progress_bar": False, "logger": False}
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., pd.DataFrame]) -> Forecaster:
+    folder = str(tmp_path_factory.mktemp("fitted"))
+    return Forecaster(horizon=6, **SMALL, default_root_dir=folder).fit(make_table())
+
+
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    sizes: list[int] = []
+    everything = OriginLoader.__iter__
+
+    def counted(self: OriginLoader) -> Any:
+        for windows in everything(self):
+            sizes.append(len(windows.series))
+            yield windows
+
+    monkeypatch.setattr(OriginLoader, "__iter__", counted)
+    return sizes
+
+
+def test_little_memory_means_few_series_at_once_and_the_same_forecast(
+    fitted: Forecaster, monkeypatch: pytest.MonkeyPatch
+):
+    sizes = batches(monkeypatch)
+    plenty = fitted.predict(num_paths=1000)
+    assert sizes == [3]
+    little = fitted.predict(num_paths=1000, memory="500kB")
+    assert sizes == [3, 2, 1]
+    pd.testing.assert_frame_equal(plenty, little, rtol=1e-5)
+
+
+def test_the_smallest_memory_that_works_is_told_and_works(fitted: Forecaster):
+    with pytest.raises(UserError, match=r"--forecast\.memory: 1 MB .* 10000 paths of 6 steps .* 3MB is the smallest"):
+        fitted.predict(num_paths=10_000, memory="1MB")
+    assert len(fitted.predict(num_paths=10_000, memory="3MB")) == 18
+
+
+def test_backtests_keep_within_it_too(fitted: Forecaster, monkeypatch: pytest.MonkeyPatch):
+    sizes = batches(monkeypatch)
+    with pytest.warns(UserWarning, match="Caution"):
+        fitted.backtest(windows=2, num_paths=1000, memory="500kB")
+    assert max(sizes) == 2
+    assert sum(sizes) == 6
+
+
+@pytest.mark.parametrize("memory", ["0", "much", "-1GB"])
+def test_memory_that_is_no_amount_is_refused(fitted: Forecaster, memory: str):
+    with pytest.raises(UserError, match=rf"--forecast\.memory: '{re.escape(memory)}' is no amount of memory"):
+        fitted.predict(memory=memory)
+
+
+def test_twice_the_paths_or_steps_or_channels_are_half_the_series():
+    sampling = Sampling(num_paths=100, memory=10**6)
+
+    def at_once(sampling: Sampling, steps: int, channels: int = 1) -> int:
+        return sampling.series_at_once(AutoregressiveMLP(5, channels=channels), steps)
+
+    half = at_once(sampling, 10) // 2
+    others = at_once(sampling, 20), at_once(sampling, 10, 2), at_once(sampling._replace(num_paths=200), 10)
+    assert others == (half, half, half)
+
+
+def test_coarser_products_give_nearly_the_same_forecast(fitted: Forecaster):
+    exact, coarse = (fitted.sample(num_paths=50, precision=precision) for precision in ("32-true", "bf16-mixed"))
+    assert coarse.dtype == np.float32
+    assert not np.array_equal(exact, coarse)
+    assert np.abs(exact - coarse).max() < 0.05 * exact.std()
+
+
+def test_a_precision_that_there_is_not_is_refused(fitted: Forecaster, tmp_path: Path):
+    with pytest.raises(UserError, match=r"--forecast\.precision: 16-true is none of 32-true, bf16-mixed"):
+        fitted.predict(precision="16-true")
