@@ -11,7 +11,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from armlp.model.ensemble import member_of
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.reference import Origins
 from armlp.model.scaling import REACH, Scaling
@@ -40,9 +39,9 @@ class SharedPrefix:
     ) -> None:
         self.model, self.steps, self.sharpness = model, steps, sharpness
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
-        self.has_skips = model.linear_skip is not None or model.season_ago is not None
-        members = range(model.members)
-        self.stacks = None if model.layers is None else [Stack(model, member, dtype) for member in members]
+        self.stacks = [Stack(model, member, dtype) for member in range(model.members)]
+        skips = [stack.skip for stack in self.stacks if stack.skip is not None]
+        self.skips = tuple(map(torch.stack, zip(*skips, strict=True))) if skips else None
 
     def roll(self, origins: Origins, noise: Tensor) -> Tensor:
         """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
@@ -63,7 +62,7 @@ class SharedPrefix:
         """What the paths of a series have in common at every step.
 
         Returns:
-            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, B, U, V]`, network units; None of what
+            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, U, V, B]`, network units; None of what
             the network does not have.
         """
         model, members = self.model, self.model.members
@@ -79,15 +78,14 @@ class SharedPrefix:
                 inputs = model.inputs.ahead(windows, observed, scaling, covariates, steps)
                 shares = model.layers[0](inputs.flatten(0, 1))
                 hidden.append(shares.unflatten(0, (members, -1, len(steps))))
-            if self.has_skips:
-                skip = windows.new_zeros(*windows.shape[:2], model.patch_length, context.shape[2])
-                if model.linear_skip is not None:
-                    skip += model.linear_skip(windows.flatten(2).flatten(0, 1)).view_as(skip)
-                if model.season_ago is not None:
-                    skip += windows[:, :, model.season_ago]
-                skips.append(skip.unflatten(0, (members, -1)))
-        first, location = (torch.cat(part, 2).transpose(1, 2) if part else None for part in (hidden, skips))
-        return first, location
+            if self.skips is not None:
+                weight, bias = self.skips
+                skips.append(bias[:, None, None] + windows.flatten(2).unflatten(0, (members, -1)) @ weight.mT[:, None])
+        first = torch.cat(hidden, 2).transpose(1, 2) if hidden else None
+        if not skips:
+            return first, None
+        patch = (model.patch_length, context.shape[2])
+        return first, torch.cat(skips, 2).permute(0, 2, 3, 1).unflatten(2, patch).contiguous()
 
     def _recursion(
         self,
@@ -105,21 +103,15 @@ class SharedPrefix:
         lowest = self._lowest(origins, scaling)
         told = None if origins.given is None else ((origins.given[:, None] - shift) / scale).clamp(-REACH, REACH)
         own = origins.context.new_empty(series, paths, span, channels)
-        stack = None if self.stacks is None else self.stacks[member]
-        if stack is not None:
-            assert hidden is not None
-            stack.begin(own)
-            hidden = hidden.to(stack.dtype)
+        stack = self.stacks[member]
+        stack.begin(own)
+        in_network_units = self.sharpness is None and head.affine
+        if in_network_units:
+            noise = head.prepared(noise)
         for call, step in enumerate(self.steps):
             now = slice(step, step + patch)
-            if stack is None or hidden is None:
-                raw = model.bias.view(model.members, 1, 1, -1)[member].expand(series, paths if step else 1, -1).clone()
-            else:
-                raw = stack(hidden[call], step)
-            raw = raw.unflatten(-1, (patch, channels, head.outputs))
-            if location is not None:
-                self._add_skips(member, raw[..., 0], location[call], own, step)
-            if self.sharpness is None and head.affine:
+            raw = stack(None if hidden is None else hidden[call], None if location is None else location[call], step)
+            if in_network_units:
                 value = head.draw(raw, noise[:, :, now])
             else:
                 moved = shift if shift.shape[2] == 1 else shift[:, :, now]
@@ -131,38 +123,8 @@ class SharedPrefix:
             if told is not None:
                 value = torch.where(told[:, :, now].isnan(), value, told[:, :, now])
             torch.clamp(value, -REACH, REACH, out=own[:, :, now])
-            if stack is not None:
-                stack.remember(now)
+            stack.remember(now)
         return own
-
-    def _add_skips(self, member: int, raw: Tensor, common: Tensor, own: Tensor, step: int) -> None:
-        """Adds what the skips say to the locations `raw [B, P or 1, U, V]`, network units.
-
-        Args:
-            member: Whose weights.
-            raw: What the layers say; changed in place.
-            common: `[B, U, V]` of what the paths have in common.
-            own: `[B, P, T, V]` what was generated, up to `step`.
-            step: At which the patch begins.
-        """
-        model, length, patch, season = (
-            self.model,
-            self.model.context_length,
-            self.model.patch_length,
-            self.model.season_length,
-        )
-        raw += common[:, None]
-        if step and model.linear_skip is not None:
-            weight, _ = member_of(model.linear_skip, member)
-            first, channels = max(0, step - length), own.shape[3]
-            seen = own.view(-1, own[0, 0].numel())[:, first * channels : step * channels]
-            share = torch.mm(weight[:, (length - step + first) * channels :], seen.T)
-            raw += share.view(patch, channels, *own.shape[:2]).permute(2, 3, 0, 1)
-        if step and model.season_ago is not None:
-            late = max(0, season - step)  # the values before were a season ago in the context
-            for first in range(0, patch - late, season):  # a patch may hold several seasons, which are alike
-                count = min(patch - first, season) - late
-                raw[:, :, first + late : first + late + count] += own[:, :, step - season + late :][:, :, :count]
 
     def _lowest(self, origins: Origins, scaling: Scaling) -> Tensor | None:
         """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""

@@ -22,74 +22,115 @@ _IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 
 
 class Stack:
-    """The layers of one member of an `AutoregressiveMLP`, dropout off.
+    """The layers and the skips of one member of an `AutoregressiveMLP`, dropout off.
 
     Args:
         model: The network.
         member: Which of its members.
-        dtype: Of the products; that of the weights where left out.
+        dtype: Of the products between layers; that of the weights where left out.
+
+    Attributes:
+        skip: Weight `[U * V, L * V]` and bias of the linear map of a window that both skips together are; None where
+            there are none.
     """
 
     def __init__(self, model: AutoregressiveMLP, member: int, dtype: torch.dtype | None = None) -> None:
-        assert model.layers is not None
-        first, *rest = model.layers
-        weight, _ = member_of(first, member)
-        self.dtype = dtype or weight.dtype
-        self.context_length, self.width = model.context_length, model.inputs.value_width
+        self.model, self.member = model, member
+        self.width = model.inputs.value_width  # of one step
         self.embedding = model.inputs.symbol_table(member)
-        self.first = weight[:, : self.context_length * self.width].to(self.dtype)
+        self.skip = _skip(model, member)
+        if model.layers is None:
+            self.bias = model.bias.detach().view(model.members, -1)[member]
+            return
+        first, *between, last = model.layers
+        weight, _ = member_of(first, member)
+        self.first = weight[:, : model.context_length * self.width]
         self.hidden = _Memory(len(weight))
-        self.layers = [_layer(layer, member, self.dtype) for layer in rest[:-1]]
-        weight, bias = member_of(rest[-1], member)
-        self.last = weight.to(self.dtype), bias.to(self.dtype)[:, None]
+        self.dtype = dtype or weight.dtype
+        self.layers = [_layer(layer, member, self.dtype) for layer in between]
+        self.last = [part.to(self.dtype) for part in member_of(last, member)]
 
     def begin(self, own: Tensor) -> None:
         """Looks at paths `own [B, P, T, V]`, network units, that will be generated patch by patch."""
         self.own, self.paths = own, own.shape[1]
-        rows, steps = own[..., 0, 0].numel(), own.shape[2]
-        plain = self.embedding is None and own.dtype == self.dtype
-        self.seen = own.view(rows, -1) if plain else own.new_empty(rows, steps * self.width, dtype=self.dtype)
+        self.values = self.seen = own.view(own[..., 0, 0].numel(), -1)
+        if self.embedding is not None:
+            self.seen = own.new_empty(len(self.values), own.shape[2] * self.width)
 
     def remember(self, now: slice) -> None:
         """Takes in the steps that were generated now."""
-        patch = self.own[:, :, now]
         if self.embedding is not None:
-            patch = F.embedding(patch.long(), self.embedding)
-        elif self.seen.dtype == self.own.dtype:
-            return
-        self.seen[:, now.start * self.width : now.stop * self.width] = patch.reshape(len(self.seen), -1)
+            vectors = F.embedding(self.own[:, :, now].long(), self.embedding)
+            self.seen[:, now.start * self.width : now.stop * self.width] = vectors.reshape(len(self.seen), -1)
 
-    def __call__(self, prefix: Tensor, step: int) -> Tensor:
-        """What the last layer says at `step`.
+    def __call__(self, hidden: Tensor | None, location: Tensor | None, step: int) -> Tensor:
+        """What the head makes a distribution of at `step`.
 
         Args:
-            prefix: `[B, hidden]` share of the first layer that the paths of a series have in common.
+            hidden: `[B, hidden]` share of the first layer that the paths of a series have in common.
+            location: `[U, V, B]` share of the skips that they have in common.
             step: Steps before it are generated.
 
         Returns:
-            `[B, P, outputs]`, or `[B, 1, outputs]` before anything is generated, in the type of the paths. The values
-            of each output lie side by side.
+            `[B, P, U, V, outputs]`, or `P = 1` before anything is generated, network units; the values of each output
+            lie side by side.
         """
-        if step == 0:
-            hidden = self.hidden(prefix)
-            hidden.copy_(prefix)
+        model, series = self.model, self.own.shape[0]
+        start = max(0, step - model.context_length)  # of what is generated and still in the window
+        late = model.context_length - step + start  # where it begins in the window
+        if hidden is None:
+            raw = self.bias[:, None].repeat(1, len(self.values) if step else series)
         else:
-            start = max(0, step - self.context_length)
+            raw = self._through_layers(hidden, start, late, step)
+        raw = raw.view(model.patch_length, self.own.shape[3], model.head.outputs, series, -1)
+        if location is not None:
+            raw[:, :, 0] += location[..., None]
+        if step and self.skip is not None:
+            channels = self.own.shape[3]
+            share = torch.mm(self.skip[0][:, late * channels :], self.values[:, start * channels : step * channels].T)
+            raw[:, :, 0] += share.view(model.patch_length, channels, series, -1)
+        return raw.permute(3, 4, 0, 1, 2)
+
+    def _through_layers(self, common: Tensor, start: int, late: int, step: int) -> Tensor:
+        """`[outputs of the last layer, rows]`."""
+        if step == 0:
+            hidden = self.hidden(common)
+            hidden.copy_(common)
+        else:
             seen = self.seen[:, start * self.width : step * self.width]
-            weight = self.first[:, (self.context_length - step + start) * self.width :].T
+            weight = self.first[:, late * self.width :].T
             hidden = self.hidden(seen)
             if self.paths >= _FEW_PATHS:
-                by_series = (part.unflatten(0, (-1, self.paths)) for part in (seen, hidden))
-                seen, out = by_series
-                torch.baddbmm(prefix[:, None], seen, weight.expand(len(seen), -1, -1), out=out)
+                seen, out = (part.unflatten(0, (-1, self.paths)) for part in (seen, hidden))
+                torch.baddbmm(common[:, None], seen, weight.expand(len(seen), -1, -1), out=out)
             else:
-                common = prefix.repeat_interleave(self.paths, 0) if self.paths > 1 else prefix
+                common = common.repeat_interleave(self.paths, 0) if self.paths > 1 else common
                 torch.addmm(common, seen, weight, out=hidden)
-        for layer in self.layers:
+        hidden = self.layers[0](hidden).to(self.dtype)  # an activation
+        for layer in self.layers[1:]:
             hidden = layer(hidden)
         weight, bias = self.last
-        raw = torch.addmm(bias, weight, hidden.T).to(self.own.dtype)
-        return raw.view(len(raw), len(prefix), -1).permute(1, 2, 0)
+        return torch.addmm(bias[:, None], weight, hidden.T).to(self.own.dtype)
+
+
+def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None:
+    """What the linear skip makes of a window, and a 1 at each value that the seasonal skip takes."""
+    if model.linear_skip is None and model.season_ago is None:
+        return None
+    patch, length, channels = model.patch_length, model.context_length, model.channels
+    like = next(model.parameters())
+    weight, bias = like.new_zeros(patch * channels, length * channels), like.new_zeros(patch * channels)
+    if model.linear_skip is not None:
+        weight, bias = member_of(model.linear_skip, member)
+    if model.season_ago is not None:
+        weight = weight.clone().view(patch, channels, length, channels)
+        steps, ago, channel = (
+            torch.arange(patch)[:, None],
+            torch.tensor(model.season_ago)[:, None],
+            torch.arange(channels),
+        )
+        weight[steps, channel, ago, channel] += 1
+    return weight.reshape(patch * channels, -1), bias
 
 
 class _Memory:

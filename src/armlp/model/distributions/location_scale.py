@@ -52,13 +52,19 @@ class StudentT(Predictive, torch.distributions.StudentT):
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Values `[...]` for uniform noise `[..., 2]`, differentiable in the parameters."""
-        return self.loc + self.scale * self.standard(self.df, uniform)
+        return self.loc + self.scale * self.standard(self.df, self.polar(uniform))
 
     @staticmethod
-    def standard(df: Tensor, uniform: Tensor) -> Tensor:
-        """Values `[...]` of location 0 and scale 1 for uniform noise `[..., 2]`."""
-        radius = (df * torch.expm1(-2 / df * uniform[..., 0].log())).sqrt()
-        return radius * torch.cos(2 * math.pi * uniform[..., 1])
+    def polar(uniform: Tensor) -> Tensor:
+        """What `standard` needs of uniform noise `[..., 2]`."""
+        radius, angle = uniform.unbind(-1)
+        return torch.stack([-2 * radius.log(), torch.cos(2 * math.pi * angle)], -1)
+
+    @staticmethod
+    def standard(df: Tensor, polar: Tensor) -> Tensor:
+        """Values `[...]` of location 0 and scale 1, for noise `[..., 2]` from `polar`."""
+        radius, cosine = polar.unbind(-1)
+        return (df * torch.expm1(radius / df)).sqrt() * cosine
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of at most `value [...]`, data units, without gradient."""

@@ -44,15 +44,19 @@ class Head(nn.Module, ABC):
             scale: Broadcasts against the values, data units per network unit.
         """
 
-    def draw(self, raw: Tensor, uniform: Tensor) -> Tensor:
+    def prepared(self, uniform: Tensor) -> Tensor:
+        """What `draw` needs of noise `[..., noise]`, for many values at once."""
+        return uniform
+
+    def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
         """Values in network units of a head that is `affine`, what `forward` and `draw` with shift 0 and scale 1 give.
 
         Args:
             raw: `[..., U(, V), outputs]`; expands to the noise.
-            uniform: `[..., U(, V), noise]` in (0, 1).
+            noise: `[..., U(, V), noise]` from `prepared`.
         """
-        raw = raw.expand(*uniform.shape[:-1], -1)
-        return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(uniform)
+        raw = raw.expand(*noise.shape[:-1], -1)
+        return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(noise)
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """What training minimises, per value `[...]`: here the negative log-likelihood of data units.

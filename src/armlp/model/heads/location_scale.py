@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from armlp.model.distributions import Laplace, MultivariateNormal, Normal, Predictive, StudentT
@@ -41,10 +42,14 @@ class StudentTHead(Head):
         location, spread, tail = raw.unbind(-1)
         return StudentT(2 + positive(tail + 4), shift + scale * location, scale * positive(spread), validate_args=False)
 
-    def draw(self, raw: Tensor, uniform: Tensor) -> Tensor:
+    def prepared(self, uniform: Tensor) -> Tensor:
+        """The parts of the draw that do not hang on the degrees of freedom."""
+        return StudentT.polar(uniform)
+
+    def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
         """As in every head, without the parts of a Student's t that only its likelihood needs."""
         location, spread, tail = raw.unbind(-1)
-        return location + positive(spread) * StudentT.standard(2 + positive(tail + 4), uniform)
+        return torch.addcmul(location, positive(spread), StudentT.standard(2 + positive(tail + 4), noise))
 
 
 class MultivariateNormalHead(NormalHead):

@@ -37,7 +37,7 @@ class PointHead(Head):
         """All mass on `shift + scale * raw`."""
         return Point(shift + scale * raw[..., 0])
 
-    def draw(self, raw: Tensor, uniform: Tensor) -> Tensor:
+    def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
         """The raw output, whatever the noise."""
         return raw[..., 0]
 
