@@ -84,8 +84,7 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor, season_length: 
         observed: `[B, L(, V)]` bool.
         season_length: Of the seasonal scaler; one longer than half the context is taken for none.
     """
-    # As numbers, which multiply several times faster than truths choose; and bytes become numbers faster too.
-    weight = observed.view(torch.uint8).to(context.dtype)
+    weight = observed.to(context.dtype)  # numbers multiply several times faster than truths choose
     # Within a gap longer than the context all there is to go by is what it was filled with.
     weight = weight + (weight.sum(1, keepdim=True) == 0)
     kept = torch.where(weight > 0, context, 0.0)
