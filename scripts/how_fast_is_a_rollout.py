@@ -17,7 +17,7 @@ On one core, weights random (the time of a step does not depend on them), 414 se
     blocks     the same loop on memory allocated once, in blocks that the cache holds: `rollout(reference=True)`
     floor      the same additions and multiplications as `torch.mm` of the same shapes, in blocks, and nothing else:
                what the paths of a series have in common, what each has drawn so far, the layers
-    square     the rate of `torch.mm` of large square matrices
+    square     the rate of `torch.mm` of large square matrices of the same type
 
 The same random numbers are given to all, and all forecasts agree. Ways take turns, slow ones fewer; medians are told,
 of the seconds of the processor in this process. After a figure stands what is to be reached.
@@ -41,8 +41,9 @@ from side_by_side import seconds, textbook_loop
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from armlp.model.distributions import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval, rollout
+from armlp.model.rollout import rollout
 
 SERIES, PATHS, HORIZON = 414, 100, 48
 PLAIN = {"context_length": 336, "head": "student_t", "season_length": 24}
@@ -205,60 +206,41 @@ def default(repeats: int) -> list[Table]:
     return compared({name: Problem(options) for name, options in DEFAULT.items()}, repeats, {"of floor": 1 / 1.4})
 
 
-def compared(
-    problems: Mapping[str, Problem],
-    repeats: int,
-    wanted: Mapping[str, float],
-    wanted_of_half: Mapping[str, float] | None = None,
-) -> list[Table]:
+def compared(problems: Mapping[str, Problem], repeats: int, *goals: Mapping[str, float]) -> list[Table]:
     """Rates and ratios of every network, and where the time goes.
 
     Args:
         problems: By name.
         repeats: Turns.
-        wanted: By heading.
-        wanted_of_half: The same of products in bfloat16, if they are tried.
+        goals: What is to be reached by heading; a second one of products in bfloat16, if they are tried.
     """
-    headings = ("path-steps / s", "loop", "blocks", "/ loop", "/ blocks", "of floor", "floor / square")
-    rates, parts = Table("million a second", *headings), {}
-    side = torch.randn(2048, 2048)
+    rates = Table("million a second", "path-steps / s", "loop", "blocks", *RATIOS, "floor / square")
+    shares = Table("seconds", "whole", "floor", *PARTS, "rest, between")
     for name, problem in problems.items():
         few = Problem(problem.options, 3)
         for other in (few.rollout(reference=True), few.loop()):
             torch.testing.assert_close(few.rollout(), other, rtol=1e-3, atol=1e-3)
-        work, half = floor(problem), floor(problem, torch.bfloat16)
+        kinds = {name: torch.float32, f"{name}, bf16": torch.bfloat16}
+        kinds = dict(list(kinds.items())[: len(goals)])
         ways: dict[str, Callable[[], object]] = {
-            "rollout": problem.rollout,
             "loop": problem.loop,
             "blocks": lambda problem=problem: problem.rollout(reference=True),
-            "floor": work,
-            "square": lambda: torch.mm(side, side),
         }
-        if wanted_of_half is not None:
-            ways["bf16"] = lambda problem=problem: problem.rollout(precision=torch.bfloat16)
-            ways["bf16 floor"] = half
+        for kind, dtype in kinds.items():
+            ways[kind] = lambda problem=problem, dtype=dtype: problem.rollout(precision=dtype)
+            ways[f"{kind}, floor"] = floor(problem, dtype)
+            side = torch.randn(2048, 2048).to(dtype)
+            ways[f"{kind}, square"] = lambda side=side: torch.mm(side, side)
         found = seconds(name, ways, repeats)
-        for kind, of, goals in (("rollout", "floor", wanted), ("bf16", "bf16 floor", wanted_of_half)):
-            if goals is None:
-                continue
-            rate = (problem.path_steps / found[way] / 1e6 for way in (kind, "loop", "blocks"))
-            ratios = {
-                "/ loop": found["loop"] / found[kind],
-                "/ blocks": found["blocks"] / found[kind],
-                "of floor": found[of] / found[kind],
-            }
-            square = multiplications(problem) / found[of] * found["square"] / 2048**3
-            cells = (
-                f"{ratio:.2f}" + (f" ({goals[heading]:.2g})" if heading in goals else "")
-                for heading, ratio in ratios.items()
-            )
-            label = name if kind == "rollout" else f"{name}, bf16"
-            rates.add_row(label, *(f"{one:.2f}" for one in rate), *cells, f"{square:.2f}")
-            parts[label] = {"whole": found[kind], "floor": found[of]} | Breakdown.of(ways[kind])
-    shares = Table("seconds", *PARTS, "rest and between")
-    for label, part in parts.items():
-        known = [part.get(group, 0.0) for group in PARTS]
-        shares.add_row(label, *(f"{value:.2f}" for value in (*known, part["whole"] - sum(known[2:]))))
+        for kind, goal in zip(kinds, goals, strict=True):
+            whole, least, square = (found[way] for way in (kind, f"{kind}, floor", f"{kind}, square"))
+            rate = (f"{problem.path_steps / value / 1e6:.2f}" for value in (whole, found["loop"], found["blocks"]))
+            ratios = dict(zip(RATIOS, (found["loop"] / whole, found["blocks"] / whole, least / whole), strict=True))
+            cells = (f"{ratio:.2f}" + (f" ({goal[of]:.2g})" if of in goal else "") for of, ratio in ratios.items())
+            rates.add_row(kind, *rate, *cells, f"{multiplications(problem) / least * square / 2048**3:.2f}")
+            groups = Breakdown.of(ways[kind])
+            parts = [groups.get(group, 0.0) for group in PARTS]
+            shares.add_row(kind, *(f"{value:.2f}" for value in (whole, least, *parts, whole - sum(parts))))
     return [rates, shares]
 
 
@@ -319,7 +301,8 @@ def growth(repeats: int) -> list[Table]:
     return [table]
 
 
-PARTS = ("whole", "floor", *Breakdown.NAMES, "head, drawing", "skips")
+RATIOS = ("/ loop", "/ blocks", "of floor")
+PARTS = (*Breakdown.NAMES, "head, drawing", "skips")
 PICTURE = Path(__file__).parent / "pictures" / "rollout_growth.png"
 ROWS = {"plain": plain, "deep": deep, "default": default, "one": one, "growth": growth}
 

@@ -20,8 +20,9 @@ from rich.table import Table
 from side_by_side import seconds, textbook_loop
 
 from armlp.export import write_onnx
+from armlp.model.distributions import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval, rollout
+from armlp.model.rollout import rollout
 from armlp.training.module import ForecastModule
 
 TEXTBOOK = {"linear_skip": False, "seasonal_skip": False, "level_input": False, "scaler": "none", "activation": "relu"}

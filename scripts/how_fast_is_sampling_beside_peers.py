@@ -5,13 +5,14 @@
     armlp sample      Forecaster.sample(), the default recipe: paths as an array
     armlp predict     Forecaster.predict(): the table of the median and of two intervals
     GluonTS           DeepAR, predictor.predict(): its paths
-    neuralforecast    DeepAR and a recursive GRU, both of Student's t: NeuralForecast.predict(), its table; both feed back
-                      means, so that they roll out one path, however many values they draw from each step's distribution
+    neuralforecast    DeepAR and a recursive GRU, both of Student's t: NeuralForecast.predict(), its table. Both feed
+                      back means: they roll out one path, however many values they draw from the law of each step
 
 Every model is trained for ten steps, which do not change what a forecast costs, and then forecasts on one core what
 follows the training part. Peers run in interpreters of their own; what is not installed is left out, which is said.
-All take turns, but what takes longer than a minute has one turn. A rate is points times the paths that are rolled
-out, by the median of the seconds of the processor. The file is read from the folder ARMLP_DATA if it is there, and downloaded otherwise.
+All take turns, but what has taken a minute in all has no more. A rate is points times the paths that are rolled out,
+by the median of the seconds of the processor. The file is read from the folder ARMLP_DATA if it is there, and
+downloaded otherwise.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from torch import Tensor
 from armlp.model.mlp import AutoregressiveMLP
 
 # Of the processor. What has taken them in all takes no further turn.
-ENOUGH = 12
+ENOUGH = 8
 
 
 def seconds(name: str, ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
