@@ -9,9 +9,7 @@ Weights are random: the time of a step does not depend on them.
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,10 +17,12 @@ import onnxruntime
 import torch
 from rich.console import Console
 from rich.table import Table
+from side_by_side import seconds, textbook_loop
 
 from armlp.export import write_onnx
+from armlp.model.distributions import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval, rollout
+from armlp.model.rollout import rollout
 from armlp.training.module import ForecastModule
 
 TEXTBOOK = {"linear_skip": False, "seasonal_skip": False, "level_input": False, "scaler": "none", "activation": "relu"}
@@ -64,21 +64,21 @@ def main() -> None:
     for option, default in {"repeats": 15, "horizon": 480}.items():
         arguments.add_argument(f"--{option}", type=int, default=default)
     options = arguments.parse_args()
+    torch.set_num_threads(1)
+    Console(width=140).print(one_series(options.repeats, options.horizon))
+
+
+def one_series(repeats: int, horizon: int = 480) -> Table:
+    """A row per model."""
     ratios = ("rollout / loop", "ONNX / loop", "ONNX / rollout", "ONNX / bare loop")
-    table = Table("model", "torch loop, us", "rollout", "ONNX", "bare loop", *ratios)
+    table = Table("one series, one path", "torch loop, us a step", "rollout", "ONNX", "bare loop", *ratios)
     for name, model in MODELS.items():
-        ways = ways_of(model, options.horizon)
-        times: dict[str, list[float]] = {way: [] for way in ways}
-        for _ in range(options.repeats):
-            for way, run in ways.items():
-                begin = time.perf_counter()
-                run()
-                times[way].append(1e6 * (time.perf_counter() - begin) / options.horizon)
-        loop, ours, exported, bare = (statistics.median(found) for found in times.values())
+        found = seconds(name, ways_of(model, horizon), repeats)
+        loop, ours, exported, bare = (1e6 * value / horizon for value in found.values())
         shares = (ours / loop, exported / loop, exported / ours, exported / bare)
-        figures = (f"{found:.1f}" for found in (loop, ours, exported, bare))
+        figures = (f"{value:.1f}" for value in (loop, ours, exported, bare))
         table.add_row(name, *figures, *(f"{share:.2f}" for share in shares))
-    Console(width=140).print(table)
+    return table
 
 
 def ways_of(options: dict[str, object], horizon: int) -> dict[str, Callable[[], object]]:
@@ -110,18 +110,6 @@ def ways_of(options: dict[str, object], horizon: int) -> dict[str, Callable[[], 
     for other in others:
         torch.testing.assert_close(other.flatten(), first.flatten(), rtol=1e-3, atol=1e-3)
     return ways
-
-
-@torch.inference_mode()
-def textbook_loop(network: AutoregressiveMLP, context: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """What one writes without a library: the window grown with `torch.cat`, the network called on its end."""
-    scaling = network.scale(context, torch.ones_like(context, dtype=torch.bool))
-    observed = torch.ones_like(context, dtype=torch.bool)
-    window = context
-    for step in range(noise.shape[2]):
-        distribution = network.conditional(window[:, -network.context_length :], observed, scaling, step=step)
-        window = torch.cat([window, distribution.draw(noise[:, 0, step : step + 1])], dim=1)
-    return window[:, network.context_length :]
 
 
 @torch.inference_mode()
