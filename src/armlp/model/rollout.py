@@ -15,9 +15,9 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.reference import Origins, Reference
 from armlp.model.shared_prefix import SharedPrefix
 
-# A block of paths whose widest layer has so many numbers keeps it in the second-level cache; a graphics processor is
-# the faster the more it gets at once.
-_CACHED = {"cpu": 1 << 18, "cuda": 1 << 26}
+# A block of paths has so many numbers in its widest layer: few enough for a processor's cache, and enough to be worth the
+# call (scripts/LOG.md); a graphics processor is the faster the more it gets at once.
+_CACHED = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def path_noise(
