@@ -15,7 +15,7 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.reference import Origins, Reference
 from armlp.model.shared_prefix import SharedPrefix
 
-# A block of paths has so many numbers in its widest layer: few enough for a processor's cache, and enough to be worth the
+# A block of paths has so many numbers in its widest layer: few enough for a processor's cache, enough to be worth the
 # call (scripts/LOG.md); a graphics processor is the faster the more it gets at once.
 _CACHED = {"cpu": 1 << 19, "cuda": 1 << 26}
 
