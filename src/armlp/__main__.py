@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 
 import armlp
@@ -28,7 +27,6 @@ def main() -> None:
     else:
         with quick_imports():
             from armlp import cli
-        gc.freeze()  # what was imported stays, so nobody need ever look at it again, not even in the end
         cli.main()
 
 

@@ -42,7 +42,5 @@ def quick_imports() -> Iterator[None]:
         if sys.modules.get(_SIGNAL) is stand_in:
             del sys.modules[_SIGNAL]
         if collecting:
-            if not gc.get_freeze_count():
-                gc.freeze()
-                gc.unfreeze()  # to where what is old lies, so that nobody looks at it soon either
+            gc.freeze()  # modules stay, so nobody need ever look at them, which takes longest when a program ends
             gc.enable()
