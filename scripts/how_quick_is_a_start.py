@@ -1,6 +1,7 @@
 """How quick is a start? From nothing to the first forecast of AirPassengers, each time in a new process.
 
     python scripts/how_quick_is_a_start.py [PROGRAM ...] [--repeats 5] [--peers_python PATH] [--gluonts_python PATH]
+        [--statsforecast_python PATH]
 
 Every program reads the same file of 144 months, trains if it has to, and prints a forecast of 12 more:
 
@@ -9,14 +10,16 @@ Every program reads the same file of 144 months, trains if it has to, and prints
     armlp fit, armlp predict    two commands, two processes
     armlp --help                no forecast: what it costs to ask
     import                      no forecast: Lightning, imported as it is
-    quick import                the same within `armlp.loading.quick_imports`
+    import without gc           the same without looking for garbage
+    quick import                the same within `armlp.loading.quick_imports`, which also puts `scipy.signal` off
     textbook                    `import torch`, and a small MLP that takes as many steps as armlp does, then rolled out
     neuralforecast              the first example of its README: NBEATS, 100 steps
     gluonts                     the first example of its README: DeepAR, 5 epochs of 50 steps
     statsforecast               AutoETS, which has nothing to do with neural networks
 
 The peers' interpreters are options, because they can seldom share an environment with others; the default is the one
-that runs this script. What is not installed is left out, which is said.
+that runs this script. What is not installed is left out, which is said. Every program runs once before it is timed, so
+that files are compiled and known to the system.
 
 All run unless some are named by how their names begin. They take turns; medians are told. `to the forecast` ends when
 it is printed, `whole` when the last process has ended; CPU seconds are those of the processes, with all their threads,
@@ -47,12 +50,12 @@ import armlp; {READ}
 forecaster = armlp.Forecaster(horizon=12, enable_progress_bar=False).fit(table)
 print("forecast", forecaster.predict()["armlp"].tolist())
 """
-IMPORT = "import lightning.pytorch; print('forecast of none')"
+IMPORT = "import lightning.pytorch; print('forecast []')"
 QUICK_IMPORT = """
 from armlp.loading import quick_imports
 with quick_imports():
     import lightning.pytorch
-print("forecast of none")
+print("forecast []")
 """
 TEXTBOOK = """
 import csv, torch
@@ -113,18 +116,21 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("programs", nargs="*", default=[""], metavar="PROGRAM", help="of the list above")
     arguments.add_argument("--repeats", type=int, default=5, help="of every program")
-    arguments.add_argument("--peers_python", default=sys.executable, help="has neuralforecast and statsforecast")
+    arguments.add_argument("--peers_python", default=sys.executable, help="has neuralforecast")
     arguments.add_argument("--gluonts_python", default=sys.executable, help="has gluonts[torch]")
+    arguments.add_argument("--statsforecast_python", default=sys.executable, help="has statsforecast")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         subprocess.run([sys.executable, "-c", SOURCE], check=True)
         measured: dict[str, list[Cost]] = {}
         found = {name: run for name, run in programs(given).items() if name.startswith(tuple(given.programs))}
-        for repeat in range(given.repeats):
+        for repeat in range(given.repeats + 1):
             for name, commands in found.items():
-                measured.setdefault(name, []).append(cost(commands))
-                print(repeat, name, *(f"{value:.3g}" for value in measured[name][-1]), file=sys.stderr, flush=True)
+                costs = cost(commands)
+                if repeat:
+                    measured.setdefault(name, []).append(costs)
+                print(repeat, name, *(f"{value:.3g}" for value in costs), file=sys.stderr, flush=True)
     table = Table("", "to the forecast, s", "whole, s", "CPU, s", "peak, MB", title="Cold start")
     for name, costs in measured.items():
         forecast, whole, cpu, peak = map(statistics.median, zip(*costs, strict=True))
@@ -151,13 +157,14 @@ def programs(given: argparse.Namespace) -> dict[str, list[list[str]]]:
         "armlp fit, armlp predict": [["rm", "-rf", "now"], *both],
         "armlp --help": [[*ours, "--help"]],
         "import": [[sys.executable, "-c", IMPORT]],
+        "import without gc": [[sys.executable, "-c", f"import gc; gc.disable(); {IMPORT}"]],
         "quick import": [[sys.executable, "-c", QUICK_IMPORT]],
         f"textbook, {steps} steps": [[sys.executable, "-c", TEXTBOOK.replace("{steps}", steps)]],
     }
     peers = {
         "neuralforecast": (given.peers_python, NEURALFORECAST),
         "gluonts": (given.gluonts_python, GLUONTS),
-        "statsforecast": (given.peers_python, STATSFORECAST),
+        "statsforecast": (given.statsforecast_python, STATSFORECAST),
     }
     for name, (python, program) in peers.items():
         look = f"from importlib.metadata import version; print(version({name!r}))"
@@ -171,17 +178,17 @@ def programs(given: argparse.Namespace) -> dict[str, list[list[str]]]:
 
 def cost(commands: list[list[str]]) -> Cost:
     """What commands take that follow each other."""
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # whose files are compiled anew at every start
     begin, forecast, cpu, peak = time.perf_counter(), None, 0.0, 0.0
     for command in commands:
         with (
             open("said.txt", "w+") as said,
-            subprocess.Popen(
-                command, stdout=subprocess.PIPE, stderr=said, text=True, env=os.environ | {"PYTHONUNBUFFERED": "1"}
-            ) as process,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as process,
         ):
             assert process.stdout is not None
             for line in process.stdout:
-                if line.startswith("forecast"):
+                if "forecast [" in line:  # a progress bar may stand before it
                     forecast = time.perf_counter() - begin
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)

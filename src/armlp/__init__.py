@@ -104,7 +104,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'armlp' has no attribute {name!r}")
     with quick_imports():
-        return getattr(import_module(f"armlp.{_HOMES[name]}"), name)
+        found = globals()[name] = getattr(import_module(f"armlp.{_HOMES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

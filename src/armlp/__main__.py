@@ -28,7 +28,7 @@ def main() -> None:
     else:
         with quick_imports():
             from armlp import cli
-        gc.freeze()  # what was imported stays, so nobody need ever look at it again
+        gc.freeze()  # modules stay, so nobody need ever look at them, which takes longest when a program ends
         cli.main()
 
 

@@ -28,7 +28,7 @@ class _Signal(ModuleType):
 
 @contextmanager
 def quick_imports() -> Iterator[None]:
-    """Lets large libraries be imported in about three quarters of the time, and leaves them as they are.
+    """Lets large libraries be imported in about two thirds of the time, and leaves them as they are.
 
     Modules make no garbage, and looking for it takes long, so nobody looks (scripts/LOG.md). So does the import of
     `scipy.signal`, which torchmetrics wants only to give it a function `hamming` that it no longer has.

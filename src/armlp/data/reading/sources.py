@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,9 +85,9 @@ def _open_memory(table: Any, name: str) -> Source:
     import narwhals as nw
     import pandas as pd
     import pyarrow as pa
-    import pyarrow.dataset as ds
 
-    if isinstance(table, ds.Dataset):
+    datasets = sys.modules.get("pyarrow.dataset")  # takes long to import, and whoever has a dataset has done it
+    if datasets is not None and isinstance(table, datasets.Dataset):
         return _open_dataset(table)
     if isinstance(table, pd.DataFrame):
         table = _flat(table)

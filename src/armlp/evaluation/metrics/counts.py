@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import scipy
 import torch
-from scipy import special
 from torch import Tensor
 
 from armlp.model.distributions import NegativeBinomial, Poisson, Predictive
@@ -30,7 +30,7 @@ def counts_crps(distribution: Poisson | NegativeBinomial, value: Tensor) -> Tens
     """
     mean, variance, value = (part.detach().double().cpu() for part in (distribution.mean, distribution.variance, value))
     twice = 2 * variance.numpy()
-    even, odd = special.ive(0, twice), special.ive(1, twice)
+    even, odd = scipy.special.ive(0, twice), scipy.special.ive(1, twice)
     if isinstance(distribution, Poisson):
         law: Predictive = Poisson(mean)
         weighted, spread = law, torch.as_tensor(even + odd)
@@ -42,7 +42,7 @@ def counts_crps(distribution: Poisson | NegativeBinomial, value: Tensor) -> Tens
         law, weighted = NegativeBinomial(mean, excess), NegativeBinomial(more, more / (1 + successes).sqrt())
         few, part = successes.clamp(max=_MANY).numpy(), successes.clamp(min=_MANY).numpy()
         ratio = 4 * variance.numpy() / few
-        exact = special.hyp2f1(1 - few, 0.5, 2, ratio / (1 + ratio)) / (1 + ratio) ** 0.5
+        exact = scipy.special.hyp2f1(1 - few, 0.5, 2, ratio / (1 + ratio)) / (1 + ratio) ** 0.5
         near = even + odd - variance.numpy() / part * (even - odd)
         spread = torch.where(successes < _MANY, torch.as_tensor(exact), torch.as_tensor(near))
     below, less = 2 * law.cdf(value) - 1, 2 * weighted.cdf(value - 1) - 1

@@ -7,8 +7,8 @@ from abc import abstractmethod
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
-from scipy import special
 from torch import Tensor
 
 from armlp.model.distributions.inversion import Array, Recursion, least_count
@@ -87,7 +87,7 @@ class Poisson(Counts):
 
     @staticmethod
     def _probability(count: Array, mean: Array, *more: Array) -> Any:
-        return special.gammaincc(count + 1, mean)
+        return scipy.special.gammaincc(count + 1, mean)
 
     @staticmethod
     def _recursion(mean: Array, *more: Array) -> Recursion:
@@ -130,7 +130,7 @@ class NegativeBinomial(Counts):
         success, failure = successes / (successes + mean), mean / (successes + mean)
         rare = success < failure
         first, second = np.where(rare, successes, count + 1), np.where(rare, count + 1, successes)
-        part = special.betainc(first, second, np.minimum(success, failure))
+        part = scipy.special.betainc(first, second, np.minimum(success, failure))
         return np.where(rare, part, 1 - part)
 
     @staticmethod

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
+import scipy
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -83,7 +83,7 @@ def _search(
     Every count tried narrows the bracket `low < count <= high`, so that the last two prove the answer.
     """
     low, high = np.full_like(level, -1), np.full_like(level, np.inf)
-    goal = special.ndtri(level)
+    goal = scipy.special.ndtri(level)
     index, step = np.arange(len(level)), 1
     # The quantile of a distribution near the normal, by the first terms of Cornish and Fisher's expansion.
     probe = (mean + spread * (goal + skewness * (goal**2 - 1) / 6)).round().clip(0)
@@ -91,7 +91,7 @@ def _search(
     last = place = np.full_like(level, np.nan)  # of the count tried before
     while index.size:
         reached = probability(probe, *(part[index] for part in parts))
-        before, place = place, special.ndtri(reached)
+        before, place = place, scipy.special.ndtri(reached)
         enough = reached >= level[index]
         high[index[enough]] = probe[enough]
         low[index[~enough]] = probe[~enough]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import scipy
 import torch
-from scipy import special
 from torch import Tensor
 
 from armlp.model.distributions.predictive import Predictive
@@ -68,11 +68,11 @@ class StudentT(Predictive, torch.distributions.StudentT):
 
     def cdf(self, value: Tensor) -> Tensor:
         """Probability of at most `value [...]`, data units, without gradient."""
-        return self._by_scipy(special.stdtr, (value - self.loc) / self.scale)
+        return self._by_scipy(scipy.special.stdtr, (value - self.loc) / self.scale)
 
     def icdf(self, value: Tensor) -> Tensor:
         """Quantiles `[...]` at levels `value [...]`, data units, with gradient in location and scale only."""
-        return self.loc + self.scale * self._by_scipy(special.stdtrit, value)
+        return self.loc + self.scale * self._by_scipy(scipy.special.stdtrit, value)
 
     def crps(self, value: Tensor) -> Tensor:
         """The continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
