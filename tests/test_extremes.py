@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.seasonality import find_season
-from armlp.data.windows import OriginLoader, Split, TrainingLoader
+from armlp.data.windows import Split
 from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP

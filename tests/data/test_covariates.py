@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from armlp.data.calendar import Calendar
 from armlp.data.covariate_scaling import CovariateScaling
 from armlp.data.covariates import CovariateColumn, Covariates
+from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.tables import read_panel
 from armlp.data.time_features import time_features
-from armlp.data.windows import OriginLoader, TrainingLoader, gather
+from armlp.data.windows import gather
 from armlp.errors import UserError
 from armlp.evaluation.baselines import naive_error, seasonal_naive
 from armlp.model.mlp import AutoregressiveMLP

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data import windows
+from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.residency import Residency
-from armlp.data.windows import TrainingLoader
 from armlp.evaluation.baselines import seasonal_naive
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)

@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data import shuffling, windows
-from armlp.data.windows import OriginLoader, Split, TrainingLoader, gather
+from armlp.data.loaders import OriginLoader, TrainingLoader
+from armlp.data.windows import Split, gather
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
 properties = settings(max_examples=40, deadline=None)

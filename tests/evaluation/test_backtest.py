@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from armlp.data.windows import OriginLoader, Split
+from armlp.data.loaders import OriginLoader
+from armlp.data.windows import Split
 from armlp.evaluation.backtest import BASELINE, DRIFT, MODEL, NAIVE2, RIDGE, Scoreboard
 from armlp.evaluation.baselines import drift, naive_error, seasonal_naive
 

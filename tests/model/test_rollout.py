@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from armlp.data.covariates import Covariates
-from armlp.data.windows import OriginLoader, gather
+from armlp.data.loaders import OriginLoader
+from armlp.data.windows import gather
 from armlp.errors import UserError
 from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP

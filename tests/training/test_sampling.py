@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from armlp import Forecaster, UserError
-from armlp.data.windows import OriginLoader
+from armlp.data.loaders import OriginLoader
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.sampling import Sampling
 

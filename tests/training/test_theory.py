@@ -17,7 +17,8 @@ from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.generated import markov_entropy
-from armlp.data.windows import TrainingLoader, Windows
+from armlp.data.loaders import TrainingLoader
+from armlp.data.windows import Windows
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.training.defaults import TRAINER

@@ -15,6 +15,7 @@ from torch import Tensor
 from armlp.data import catalog
 from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
 from armlp.data.known_future import KnownFuture, read_known_future
+from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
 from armlp.data.shortages import (
@@ -28,7 +29,7 @@ from armlp.data.shortages import (
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
 from armlp.data.time_features import feature_cycles, repeated_cycles
-from armlp.data.windows import OriginLoader, Split, TrainingLoader
+from armlp.data.windows import Split
 from armlp.errors import UserError
 
 # The options that read the table.

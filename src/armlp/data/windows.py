@@ -1,4 +1,4 @@
-"""Window arithmetic: which windows a panel has, splits by time, and the loaders that gather them.
+"""Window arithmetic: which windows a panel has, and splits by time.
 
 A window is two integers, its series and its origin: the row, counted from the series' start, of the first
 value after the context. Nothing is stored per window; a batch is one gather from the panel's flat store.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,13 +16,7 @@ from torch import Tensor
 
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
-from armlp.data.shuffling import shuffled
 from armlp.data.time_features import time_features
-
-# About so many values are gathered at a time, in as many batches as that is: more would fall out of the cache.
-_AT_ONCE = 1 << 20
-# Where series differ much in length, a search in them all is faster than to go on from the first that it can be.
-_MOST_BEYOND = 3
 
 
 class Windows(NamedTuple):
@@ -210,169 +203,3 @@ class Split:
         series = torch.arange(len(lengths))[:, None].expand_as(origins)
         usable = origins >= 1
         return series[usable], origins[usable]
-
-
-class TrainingLoader:
-    """Shuffled batches of all training windows, epoch after epoch, on the device where the panel lies.
-
-    A window's origin lies where a full context fits, or in the later half of a series that is too short for that, and
-    its context is padded. Where a series is shorter than two spans, targets reach past its end, masked. The order
-    follows from `(seed, epoch)`, so the number of batches drawn is the whole state: a resumed loader goes on with the
-    very next batch.
-
-    Args:
-        panel: The flat store.
-        ends: `[S]` int64 row at which each series' training part ends.
-        context_length: `L`.
-        span: `T`, values after the context that training scores.
-        batch_size: Most windows in a batch; batches of an epoch differ by one window at most.
-        seed: Of the order.
-        rank: Which of `world_size` processes this is; each takes its stride of the same order.
-        world_size: How many processes share an epoch.
-    """
-
-    def __init__(
-        self,
-        panel: Panel,
-        ends: Tensor,
-        context_length: int,
-        span: int,
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.panel = panel
-        self.context_length = context_length
-        self.span = span
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.batches_drawn = 0
-        self.ends = ends
-        last = torch.maximum(ends - span, ends // 2)
-        self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
-        counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
-        self.window_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        # By the leading digits of a window's number, the first series that it can be of: most are of that or the next.
-        self._digits = max(0, (self.num_windows // (2 * len(counts))).bit_length() - 1)
-        leading = torch.arange((self.num_windows >> self._digits) + 2, device=counts.device)
-        self._guide = self._search(leading << self._digits).clamp(max=len(counts) - 1)
-        self._most_beyond = int(self._guide.diff().max())
-
-    @property
-    def num_windows(self) -> int:
-        """Windows in an epoch, over all processes."""
-        return int(self.window_offsets[-1])
-
-    def __len__(self) -> int:
-        """Batches in an epoch of this process."""
-        return -(-(self.num_windows // self.world_size) // self.batch_size)
-
-    def window(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The series and the origin of windows by their number, each `[B]` int64."""
-        if self._most_beyond > _MOST_BEYOND:
-            series = self._search(index)
-        else:
-            series = self._guide[index >> self._digits]
-            for _ in range(self._most_beyond):
-                series = series + (self.window_offsets[series + 1] <= index)
-        return series, self.first_origins[series] + index - self.window_offsets[series]
-
-    def _search(self, index: Tensor) -> Tensor:
-        """The series of windows by their number."""
-        return torch.searchsorted(self.window_offsets, index, right=True) - 1
-
-    def sample(self, count: int, span: int) -> Windows:
-        """At most `count` windows from anywhere in training, the same in every process.
-
-        Args:
-            count: Most windows.
-            span: `T`, values after the context.
-        """
-        series, origin = self.drawn(count)
-        return gather(self.panel, series, origin, self.context_length, span, self.ends[series])
-
-    def drawn(self, count: int) -> tuple[Tensor, Tensor]:
-        """The series and the origins of those windows, each `[B]` int64."""
-        order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
-        return self.window(order.to(self.window_offsets.device))
-
-    def __iter__(self) -> Iterator[Windows]:
-        """Goes on from `batches_drawn` to the end of that epoch."""
-        batches, windows = len(self), self.num_windows // self.world_size
-        epoch, drawn = divmod(self.batches_drawn, batches)
-        order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
-        values = self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]
-        at_once = max(1, _AT_ONCE // values)
-        for batch in range(drawn, batches, at_once):
-            numbers = range(batch, min(batch + at_once, batches) + 1)
-            edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
-            place = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
-            series, origin = self.window(order[place].to(self.window_offsets.device))
-            found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
-            for part in found.split([last - first for first, last in pairwise(edges)]):
-                self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
-                yield part
-
-    def state_dict(self) -> dict[str, Any]:
-        """The whole state: one integer."""
-        return {"batches_drawn": self.batches_drawn}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on after the batches that the saved loader had drawn."""
-        self.batches_drawn = state["batches_drawn"]
-
-
-class OriginLoader:
-    """Windows at given origins, in order: what validation, test and predict roll out from.
-
-    Args:
-        panel: The flat store.
-        series: `[W]` int64.
-        origins: `[W]` int64.
-        context_length: `L`.
-        span: `T`, values after the origin to compare with; 0 where there are none.
-        batch_size: Windows in a batch.
-        rank: Which of `world_size` processes this is.
-        world_size: How many processes share the origins.
-        covariate_span: How many steps after the origin covariates reach; `T` where left out.
-        gap: How many of the first values after the origin are left out, as if they had not been observed.
-    """
-
-    def __init__(
-        self,
-        panel: Panel,
-        series: Tensor,
-        origins: Tensor,
-        context_length: int,
-        span: int,
-        batch_size: int = 256,
-        rank: int = 0,
-        world_size: int = 1,
-        covariate_span: int | None = None,
-        gap: int = 0,
-    ) -> None:
-        self.panel = panel
-        self.gap = gap
-        self.series = series[rank::world_size]
-        self.origins = origins[rank::world_size]
-        self.context_length = context_length
-        self.span = span
-        self.batch_size = batch_size
-        self.covariate_span = covariate_span
-        self.num_batches = -(-len(series[::world_size]) // batch_size)
-
-    def __len__(self) -> int:
-        """The number of batches, the same on all processes: one with fewer origins ends with an empty batch."""
-        return self.num_batches
-
-    def __iter__(self) -> Iterator[Windows]:
-        """From the first origin to the last."""
-        for batch in range(len(self)):
-            part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            place = self.series[part], self.origins[part]
-            windows = gather(self.panel, *place, self.context_length, self.span, covariate_span=self.covariate_span)
-            windows.target_observed[:, : self.gap] = False
-            yield windows

@@ -10,9 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from armlp.data.answers import to_table
+from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.symbols import spell_symbols
-from armlp.data.windows import TrainingLoader, Windows, gather
+from armlp.data.windows import Windows, gather
 from armlp.errors import UserError
 from armlp.model.distributions import Predictive
 from armlp.model.ensemble import Pool

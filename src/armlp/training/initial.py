@@ -6,7 +6,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor, nn
 
-from armlp.data.windows import TrainingLoader
+from armlp.data.loaders import TrainingLoader
 from armlp.evaluation.baselines.ridge import ridge_path
 from armlp.model.ensemble import StackedLinear
 from armlp.model.heads import CategoricalHead

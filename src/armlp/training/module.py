@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from armlp.data.datamodule import SeriesDataModule, plain
-from armlp.data.windows import TrainingLoader, Windows
+from armlp.data.loaders import TrainingLoader
+from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate

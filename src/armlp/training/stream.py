@@ -8,7 +8,8 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
-from armlp.data.windows import OriginLoader, Windows
+from armlp.data.loaders import OriginLoader
+from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.adaptive import AdaptiveFactors
 

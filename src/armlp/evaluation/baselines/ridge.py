@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.windows import TrainingLoader, gather
+from armlp.data.windows import gather
 from armlp.evaluation.baselines.naive import last_season
 
 # A fit on at most so many windows of so many inputs, and of so many multiplications in all, takes about a second.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from armlp.data.windows import OriginLoader, Windows, gather
+from armlp.data.loaders import OriginLoader
+from armlp.data.windows import Windows, gather
 from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.charts import any_letters, fan_charts, series_fan
 from armlp.evaluation.diagnostic_charts import (
