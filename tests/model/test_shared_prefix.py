@@ -124,6 +124,18 @@ def test_sharpened_choices_are_those_of_the_plain_loop(head, sharpness):
     assert torch.allclose(rollout(*arguments), rollout(*arguments, reference=True), rtol=1e-12)
 
 
+@pytest.mark.parametrize("head", ["point", "poisson"])
+def test_paths_that_run_away_run_as_far_as_those_of_the_plain_loop(head):
+    model = network(0, torch.float64, head=head, hidden_sizes=[6], scaler="none", linear_skip=False)
+    with torch.no_grad():
+        for parameter in model.layers.parameters():
+            parameter *= 30
+    context, observed, noise, _ = origins(model, 3, 60, 2, 0, torch.float64, 0.0)
+    one, other = (rollout(model, context, 60, 2, observed, noise, reference=reference) for reference in (False, True))
+    assert other.abs().max() > 1e9  # what the network is shown ends there
+    assert torch.allclose(one, other, rtol=1e-9)
+
+
 @pytest.mark.parametrize("members", [1, 2])
 @pytest.mark.parametrize("blocks", [0, 2])
 def test_a_path_multiplies_what_it_has_generated_and_nothing_else(members, blocks):

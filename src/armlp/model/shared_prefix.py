@@ -54,8 +54,8 @@ class SharedPrefix:
         for member in range(self.model.members):
             mine = slice(member, None, self.model.members)
             hidden, location = (None if part is None else part[member] for part in prefix)
-            own = self._recursion(member, origins, scaling, hidden, location, noise[:, mine])
-            paths[:, mine] = self._in_data_units(own, origins, scaling)
+            drawn = self._recursion(member, origins, scaling, hidden, location, noise[:, mine])
+            paths[:, mine] = self._in_data_units(drawn, origins, scaling)
         return paths
 
     def _prefix(self, origins: Origins, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
@@ -101,8 +101,10 @@ class SharedPrefix:
         series, paths, span, channels = noise.shape[:4]
         shift, scale = scaling.shift_at(model.context_length, span)[:, None], scaling.scale[:, None]
         lowest = self._lowest(origins, scaling)
-        told = None if origins.given is None else ((origins.given[:, None] - shift) / scale).clamp(-REACH, REACH)
-        own = origins.context.new_empty(series, paths, span, channels)
+        told = None if origins.given is None else (origins.given[:, None] - shift) / scale
+        drawn, own = origins.context.new_empty(
+            2, series, paths, span, channels
+        )  # the same, but for what is out of reach
         stack = self.stacks[member]
         stack.begin(own)
         in_network_units = self.sharpness is None and head.affine
@@ -122,26 +124,27 @@ class SharedPrefix:
                 value = torch.maximum(value, lowest[:, :, now])
             if told is not None:
                 value = torch.where(told[:, :, now].isnan(), value, told[:, :, now])
-            torch.clamp(value, -REACH, REACH, out=own[:, :, now])
+            drawn[:, :, now] = value
+            torch.clamp(drawn[:, :, now], -REACH, REACH, out=own[:, :, now])
             stack.remember(now)
-        return own
+        return drawn
 
     def _lowest(self, origins: Origins, scaling: Scaling) -> Tensor | None:
         """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""
         if not self.model.non_negative:
             return None
         shift = scaling.shift_at(self.model.context_length, self.span)
-        lowest = ((origins.zero - shift) / scaling.scale).clamp(min=-REACH)
+        lowest = (origins.zero - shift) / scaling.scale
         return lowest.expand(-1, self.span, -1)[:, None]
 
-    def _in_data_units(self, own: Tensor, origins: Origins, scaling: Scaling) -> Tensor:
+    def _in_data_units(self, drawn: Tensor, origins: Origins, scaling: Scaling) -> Tensor:
         """The paths `[B, P, T, V]` in data units, without rounding where a value is known exactly."""
-        values = scaling.shift_at(self.model.context_length, self.span)[:, None] + scaling.scale[:, None] * own
+        values = scaling.shift_at(self.model.context_length, self.span)[:, None] + scaling.scale[:, None] * drawn
         if self.model.head.discrete:
             values = values.round()
         lowest = self._lowest(origins, scaling)
         if lowest is not None:
-            values = torch.where(own <= lowest, origins.zero[:, None].to(values), values)
+            values = torch.where(drawn <= lowest, origins.zero[:, None].to(values), values)
         if origins.given is not None:
             given = origins.given[:, None].to(values)
             values = torch.where(given.isnan(), values, given)
