@@ -11,7 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data import windows
+from armlp.data import loaders
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.residency import Residency
@@ -126,7 +126,7 @@ def resident(start):
 def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(
     make_panel, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(windows, "_AT_ONCE", 1)  # a batch at a time
+    monkeypatch.setattr(loaders, "_AT_ONCE", 1)  # a batch at a time
     rows, length, budget = 4 << 20, 1 << 10, 8 << 20
     np.arange(rows, dtype=np.float32).tofile(tmp_path / "values")
     with (tmp_path / "values").open("rb") as file:
