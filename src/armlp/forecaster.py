@@ -321,10 +321,7 @@ class Forecaster:
         from armlp.export import write_onnx
 
         checkpoint = self._fitted()
-        # Another module, because this one may lie on another device.
-        module = ForecastModule(**checkpoint["hyper_parameters"])
-        module.load_state_dict(checkpoint["state_dict"])
-        module.on_load_checkpoint(checkpoint)
+        module = _module_of(checkpoint)  # another one, because this may lie on another device
         write_onnx(module, checkpoint["datamodule_hyper_parameters"], path, horizon, num_paths, levels)
 
     @classmethod
@@ -346,10 +343,7 @@ class Forecaster:
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
-        self._module = ForecastModule(**checkpoint["hyper_parameters"])
-        self._module.load_state_dict(checkpoint["state_dict"])
-        self._module.on_load_checkpoint(checkpoint)
-        self._checkpoint = checkpoint
+        self._module, self._checkpoint = _module_of(checkpoint), checkpoint
 
     def _fitted(self) -> dict[str, Any]:
         if self._checkpoint is None:
@@ -388,6 +382,13 @@ class Forecaster:
 
     def _callbacks(self) -> list[Callback]:
         return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
+
+
+def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
+    module = ForecastModule(**checkpoint["hyper_parameters"])
+    module.load_state_dict(checkpoint["state_dict"])
+    module.on_load_checkpoint(checkpoint)
+    return module
 
 
 def _names(kind: type) -> list[str]:

@@ -29,7 +29,7 @@ from armlp.data.shortages import (
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
 from armlp.data.time_features import feature_cycles, repeated_cycles
-from armlp.data.windows import Split
+from armlp.data.windows import Split, origins_between
 from armlp.errors import UserError
 
 # The options that read the table.
@@ -414,12 +414,7 @@ class SeriesDataModule(LightningDataModule):
         place = torch.where(place > 0, place, ends)
         whole = torch.minimum(ends // 2, torch.tensor(self.context_length)).clamp(min=1)  # with a context to speak of
         first = torch.where(known & (until >= starts), place, whole)
-        counts = torch.div(ends - first + horizon - 1, horizon, rounding_mode="floor").clamp(min=0)
-        first = first + (counts - _MOST_NEWER).clamp(min=0) * horizon
-        counts = counts.clamp(max=_MOST_NEWER)
-        series = torch.arange(len(panel)).repeat_interleave(counts)
-        number = torch.arange(len(series)) - (counts.cumsum(0) - counts)[series]
-        return self._loader(*self._in_time(series, first[series] + horizon * number), horizon)
+        return self._loader(*self._in_time(*origins_between(first, ends, horizon, _MOST_NEWER)), horizon)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What training has seen, so that a later test can tell."""

@@ -203,3 +203,23 @@ class Split:
         series = torch.arange(len(lengths))[:, None].expand_as(origins)
         usable = origins >= 1
         return series[usable], origins[usable]
+
+
+def origins_between(first: Tensor, ends: Tensor, apart: int, most: int) -> tuple[Tensor, Tensor]:
+    """Origins that are `apart` steps apart, of each series the last `most` of them.
+
+    Args:
+        first: `[S]` int64 row of the first one.
+        ends: `[S]` int64 row that they lie before.
+        apart: In steps.
+        most: Of a series.
+
+    Returns:
+        The series and the row of every origin, `[W]` int64 each, series by series.
+    """
+    counts = torch.div(ends - first + apart - 1, apart, rounding_mode="floor").clamp(min=0)
+    first = first + (counts - most).clamp(min=0) * apart
+    counts = counts.clamp(max=most)
+    series = torch.arange(len(first)).repeat_interleave(counts)
+    number = torch.arange(len(series)) - (counts.cumsum(0) - counts)[series]
+    return series, first[series] + apart * number

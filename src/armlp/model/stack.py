@@ -35,7 +35,7 @@ class Stack:
     """
 
     def __init__(self, model: AutoregressiveMLP, member: int, dtype: torch.dtype | None = None) -> None:
-        self.model, self.member = model, member
+        self.model = model
         self.width = model.inputs.value_width  # of one step
         self.embedding = model.inputs.symbol_table(member)
         self.skip = _skip(model, member)
