@@ -370,3 +370,16 @@ def test_with_a_computed_order_a_resumed_loader_goes_on_with_the_very_next_batch
     resumed = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5)
     resumed.load_state_dict({"batches_drawn": drawn})
     assert all(same(one, other) for one, other in zip(resumed, whole[drawn:], strict=True))
+
+
+@given(
+    firsts=st.lists(st.integers(0, 20), min_size=1, max_size=6),
+    reach=st.integers(-5, 30),
+    apart=st.integers(1, 7),
+    most=st.integers(1, 4),
+)
+def test_origins_between_are_the_last_of_a_count_from_the_first(firsts: list[int], reach: int, apart: int, most: int):
+    first = torch.tensor(firsts)
+    series, origins = windows.origins_between(first, first + reach, apart, most)
+    wanted = [(row, at) for row, start in enumerate(firsts) for at in [*range(start, start + reach, apart)][-most:]]
+    assert list(zip(series.tolist(), origins.tolist(), strict=True)) == wanted

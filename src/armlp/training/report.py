@@ -25,7 +25,7 @@ from armlp.training.callbacks import ForecastWriter
 from armlp.training.dashboard import Dashboard
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
-from armlp.training.verdict import verdict
+from armlp.training.verdict import spelled, verdict
 
 # By how much they tell: where the table is too wide for the terminal, the last ones are left out.
 _HEADINGS = {
@@ -121,7 +121,7 @@ def print_summaries(backtest: Any) -> None:
 def _cell(name: str, value: Any) -> str:
     if name in ("unique_id", "channel", "lead"):
         return str(value)
-    return f"{value:,}" if name == "count" else _spelled(name, value)
+    return f"{value:,}" if name == "count" else spelled(name, value)
 
 
 def print_summary(summary: DataSummary) -> None:
@@ -169,17 +169,9 @@ def _score_table(scores: Mapping[str, Mapping[str, float]], shown: Sequence[str]
         values = [row.get(name, math.nan) for row in scores.values()]
         rivals = [value for value in values if not math.isnan(value)]
         marked = len(set(rivals)) > 1 and not name.startswith("coverage")
-        best = _spelled(name, (max if name == "skill" else min)(rivals)) if marked else None
-        texts = [_spelled(name, value) for value in values]
+        best = spelled(name, (max if name == "skill" else min)(rivals)) if marked else None
+        texts = [spelled(name, value) for value in values]
         columns.append([Text(f"{text}*", "bold") if text == best else f"{text} " for text in texts])
     for forecaster, *cells in zip(scores, *columns, strict=True):
         table.add_row(forecaster, *cells)
     return table
-
-
-def _spelled(metric: str, value: float) -> str:
-    if math.isnan(value):
-        return ""
-    if metric.startswith("coverage") or metric == "error_rate":
-        return f"{100 * value:.0f}%"
-    return f"{value:.3f}" if metric in ("skill", "owa") else f"{value:,.4g}"

@@ -39,3 +39,12 @@ def verdict(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def spelled(metric: str, value: float) -> str:
+    """A score as tables show it; nothing where there is none."""
+    if math.isnan(value):
+        return ""
+    if metric.startswith("coverage") or metric == "error_rate":
+        return f"{100 * value:.0f}%"
+    return f"{value:.3f}" if metric in ("skill", "owa") else f"{value:,.4g}"

@@ -12,7 +12,7 @@ import armlp
 from armlp.evaluation.backtest import MODEL
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import explained
-from armlp.training.verdict import verdict
+from armlp.training.verdict import spelled, verdict
 
 _SCORES = {
     "skill": "skill", "mase": "MASE", "mae": "MAE", "rmse": "RMSE", "smape": "sMAPE", "crps": "CRPS",
@@ -56,7 +56,7 @@ def versions(module: ForecastModule) -> str:
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Scores of the model beside those of the baselines."""
     shown = [name for name in _SCORES if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
-    rows = [[name, *(_spelled(metric, row.get(metric, math.nan)) for metric in shown)] for name, row in scores.items()]
+    rows = [[name, *(spelled(metric, row.get(metric, math.nan)) for metric in shown)] for name, row in scores.items()]
     return table(["forecaster", *(_SCORES[name] for name in shown)], rows)
 
 
@@ -119,14 +119,6 @@ def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -
         "future to behave alike."
     )
     return limits
-
-
-def _spelled(metric: str, value: float) -> str:
-    if math.isnan(value):
-        return ""
-    if metric.startswith("coverage") or metric == "error_rate":
-        return f"{100 * value:.0f}%"
-    return f"{value:.3f}" if metric == "skill" else f"{value:,.4g}"
 
 
 def _short(value: Any) -> str:
