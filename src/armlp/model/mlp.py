@@ -12,7 +12,7 @@ from armlp.errors import UserError
 from armlp.model.ensemble import Pool, layer_norm, linear
 from armlp.model.heads import Predictive, make_head
 from armlp.model.inputs import Inputs
-from armlp.model.scaling import SCALERS, Scaling, scale_window
+from armlp.model.scaling import GLOBAL, SCALERS, Scaling, scale_window
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -71,7 +71,8 @@ class AutoregressiveMLP(nn.Module):
         components: Of the mixture head.
         bins: Of the categorical head.
         symbols: Size of the alphabet where the values are symbols, 0 where they are numbers.
-        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` or `seasonal`.
+        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` or `seasonal` of each window, or `global`: by the mean and
+            the standard deviation of each channel in training, for series that share their level and spread.
         level_input: Tell the network how large the window's spread is beside its level (log of their ratio), which
             scaling took away.
         mask_input: Tell the network which values of the context were observed.
@@ -115,7 +116,7 @@ class AutoregressiveMLP(nn.Module):
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
         super().__init__()
-        _check_choice("scaler", scaler, SCALERS)
+        _check_choice("scaler", scaler, (*SCALERS, GLOBAL))
         _check_choice("activation", activation, ACTIVATIONS)
         for name, value, least in (
             ("context_length", context_length, 1),
@@ -158,6 +159,10 @@ class AutoregressiveMLP(nn.Module):
         )
         # Symbols have neither a scale nor a location to add to.
         self.scaler = "none" if symbols else scaler
+        if self.scaler == GLOBAL:
+            shape = (1, 1, channels) if channels > 1 else (1, 1)
+            self.register_buffer("level", torch.zeros(shape))  # data units, as is the spread
+            self.register_buffer("spread", torch.ones(shape))
         # The value one season before each value of the patch; the latest such value where it is within the patch.
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
@@ -167,7 +172,7 @@ class AutoregressiveMLP(nn.Module):
             patch_length,
             channels,
             mask_input,
-            level_input and self.scaler != "none",
+            level_input and self.scaler not in ("none", GLOBAL),
             symbols,
             covariate_sizes or {},
             members,
@@ -221,6 +226,9 @@ class AutoregressiveMLP(nn.Module):
 
     def scale(self, context: Tensor, observed: Tensor) -> Scaling:
         """The scaling of a context at its origin, which holds for the whole forecast."""
+        if self.scaler == GLOBAL:
+            unscaled = scale_window("none", context, observed)
+            return unscaled._replace(shift=unscaled.shift + self.level, scale=unscaled.scale * self.spread)
         return scale_window(self.scaler, context, observed, self.season_length)
 
     def conditional(

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 
 SCALERS = ("none", "mean_abs", "standard", "last", "robust", "seasonal")
+# Not of a window: one map for all, of what training has seen.
+GLOBAL = "global"
 
 # A spread below this share of the level is rounding noise of float32, not variation.
 _ROUNDING = 1e-5
