@@ -34,7 +34,7 @@ FACTORS = torch.linspace(0.5, 2, 44).view(4, 11)
 # Every head, scaler and kind of input comes up, in few files, because each takes seconds to write.
 MODELS = {
     "point, members": dict(head="point", members=2, patch_length=2, scaler="mean_abs"),
-    "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="none"),
+    "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="global"),
     "normal, members, covariates": dict(head="normal", members=3, covariate_sizes=SIZES, linear_skip=False),
     "student_t, all inputs": dict(head="student_t", patch_length=3, mask_input=True, covariate_sizes=SIZES),
     "laplace, vectors": dict(head="laplace", channels=2, patch_length=2, scaler="last", mask_input=True),

@@ -17,7 +17,7 @@ from armlp.errors import UserError
 from armlp.model.heads import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import open_interval, path_noise, rollout
-from armlp.model.scaling import SCALERS, scale_window
+from armlp.model.scaling import GLOBAL, SCALERS, scale_window
 
 LENGTH = 8
 SEASON = 3
@@ -34,6 +34,9 @@ def random_model(seed=0, length=LENGTH, **options):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
+        if model.scaler == GLOBAL:
+            model.level += 9
+            model.spread += torch.rand(model.spread.shape)
     return model.double().eval()
 
 
@@ -69,7 +72,7 @@ def naive_rollout(model, context, observed, horizon, noise, covariates=None):
     series = []
     for row in range(len(context)):
         one = slice(row, row + 1)
-        scaling = scale_window(model.scaler, context[one], observed[one], model.season_length)
+        scaling = model.scale(context[one], observed[one])
         beside = None if covariates is None else Covariates(*(part[one] for part in covariates))
         paths = []
         for path in range(noise.shape[1]):
@@ -94,7 +97,7 @@ def naive_rollout(model, context, observed, horizon, noise, covariates=None):
 @given(
     patch=st.sampled_from([1, 3, 5]),
     channels=st.sampled_from([1, 2]),
-    scaler=st.sampled_from(SCALERS),
+    scaler=st.sampled_from([*SCALERS, GLOBAL]),
     horizon=st.integers(1, 13),
     hidden=st.booleans(),
     known=st.booleans(),

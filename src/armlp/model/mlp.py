@@ -71,8 +71,8 @@ class AutoregressiveMLP(nn.Module):
         components: Of the mixture head.
         bins: Of the categorical head.
         symbols: Size of the alphabet where the values are symbols, 0 where they are numbers.
-        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` or `seasonal` of each window, or `global`: by the mean and
-            the standard deviation of each channel in training, for series that share their level and spread.
+        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` or `seasonal` of each window, or `global`: by the
+            mean and the standard deviation of each channel in training, for series that share their level and spread.
         level_input: Tell the network how large the window's spread is beside its level (log of their ratio), which
             scaling took away.
         mask_input: Tell the network which values of the context were observed.
@@ -88,6 +88,9 @@ class AutoregressiveMLP(nn.Module):
     Raises:
         UserError: An option is out of its range; the message names it.
     """
+
+    level: Tensor  # of the global scaler, data units, as is the spread
+    spread: Tensor
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class AutoregressiveMLP(nn.Module):
         self.scaler = "none" if symbols else scaler
         if self.scaler == GLOBAL:
             shape = (1, 1, channels) if channels > 1 else (1, 1)
-            self.register_buffer("level", torch.zeros(shape))  # data units, as is the spread
+            self.register_buffer("level", torch.zeros(shape))
             self.register_buffer("spread", torch.ones(shape))
         # The value one season before each value of the patch; the latest such value where it is within the patch.
         self.season_ago: list[int] | None = None

@@ -67,8 +67,8 @@ class ForecastModule(LightningModule):
         bins: Of the categorical head.
         symbols: Size of the alphabet where the values are symbols, 0 for numbers; the data's where left out.
         scaler: `none`, `mean_abs`, `standard`, `last`, `robust` (median and quartiles) or `seasonal` of each window, or
-            `global`: by the mean and the standard deviation of each channel in training, for series that share their level
-            and spread.
+            `global`: by the mean and the standard deviation of each channel in training, for series that share their
+            level and spread.
         level_input: Tell the network how large the window's spread is beside its level.
         mask_input: Tell the network which values of the context were observed.
         linear_skip: Add a linear map of the whole context to the location.
