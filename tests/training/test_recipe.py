@@ -15,7 +15,7 @@ from armlp.data.windows import Split
 from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
-from armlp.training.options import NETWORK_OPTIONS
+from armlp.training.options import NETWORK_OPTIONS, OPTIMIZATION
 from armlp.training.recipe import Choice, _training_values
 from armlp.training.recipe import recipe as recipe_of
 
@@ -56,7 +56,7 @@ def test_every_choice_fits_the_data(
     assert 1 <= patch <= horizon
     assert choices["unroll"].value >= 1
     assert choices["max_steps"].value >= 100
-    unsaid = {"symbols", "covariate_sizes", "calendar_inputs"}  # there are none
+    unsaid = {"symbols", "covariate_sizes", "calendar_inputs", *OPTIMIZATION}  # there are none, or the usual ones
     assert {name for name, choice in choices.items() if not choice.why} == unsaid
 
 

@@ -35,7 +35,7 @@ from armlp.training.defaults import MONITOR, log_interval
 from armlp.training.initial import start_from_data
 from armlp.training.objective import one_step_nll, unrolled_objective
 from armlp.training.optimizers import make_optimizer
-from armlp.training.options import CHOSEN, NETWORK_OPTIONS, check_options
+from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options
 from armlp.training.precision import refuse_precision, without_autocast
 from armlp.training.recipe import Choice, recipe
 from armlp.training.sampling import Sampling, from_all_ranks
@@ -141,13 +141,13 @@ class ForecastModule(LightningModule):
         members: int = 1,
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
         objective: str = "head",
-        loss_units: str = "relative",
+        loss_units: str | None = None,
         feed: str | None = None,
         gradient: int | str = "full",
         lead_weighting: str = "even",
-        optimizer: str = "adamw",
-        learning_rate: float = 2e-3,
-        weight_decay: float = 1e-2,
+        optimizer: str | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
         schedule: str = "cosine",
         warmup: float = 0.1,
         input_noise: float | None = None,
@@ -167,7 +167,7 @@ class ForecastModule(LightningModule):
         self._stream: Stream | None = None  # of the test or the forecast that goes on
         self.chosen: dict[str, Choice] = {}
         self.network = None
-        if None not in (self.hparams[name] for name in CHOSEN):
+        if None not in (self.hparams[name] for name in CHOSEN if name not in OPTIMIZATION):
             self._build()
 
     def _build(self) -> None:
@@ -200,14 +200,14 @@ class ForecastModule(LightningModule):
         if self.hparams["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
             data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
         choices = recipe(data, self.hparams["patch_length"])
-        if self.network is None:
+        if missing := [name for name in CHOSEN if self.hparams[name] is None]:
             if self.hparams["hidden_sizes"] == []:
                 choices["residual_blocks"] = Choice(0, "no layer before them")
             if self.hparams["objective"] != "head" and self.hparams["unroll"] is None:
                 choices["unroll"] = Choice(1, "the objective samples its own patches")
             if self.hparams["objective"] != "head" or self.hparams["unroll"] is not None:
                 choices["feed"] = Choice("sample", "its own output")
-            self.chosen = {name: choices[name] for name in CHOSEN if self.hparams[name] is None}
+            self.chosen = {name: choices[name] for name in missing}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
             self.chosen["calendar_inputs"] = choices["calendar_inputs"]
         refuse_other_data(self.hparams, data, choices)

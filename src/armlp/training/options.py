@@ -15,10 +15,14 @@ from armlp.training.schedule import SCHEDULES
 # What of the options shapes the network itself.
 NETWORK_OPTIONS = tuple(inspect.signature(AutoregressiveMLP).parameters)
 
+# What of them only says how it is trained, so that it can be built without.
+OPTIMIZATION = ("loss_units", "optimizer", "learning_rate", "weight_decay")
+
 # What is settled from the data where it is left out.
 CHOSEN = (
     "context_length", "patch_length", "unroll", "feed", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
     "mask_input", "input_noise", "non_negative", "season_length", "channels", "symbols", "covariate_sizes",
+    *OPTIMIZATION,
 )  # fmt: skip
 
 _CHOICES = {

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.determinism import is_deterministic
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
 # Below this many values a typical series is too short to learn a chain of forecasts from.
 _SHORT = 400
+# From here on a season has parts, which a patch need not hold all of.
+_LONG_SEASON = 24
 # Counts up to here are few enough that their steps matter.
 _SMALL_COUNT = 10
 
@@ -64,8 +67,11 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         size = size._replace(input_noise=0.0)
     chain = 1 if panel.symbols else -(-horizon // (patch_length or patch.value))
     values = _training_values(panel, split)
+    head, scaler = _head(panel, values), Choice("standard", "series of any level and spread")
+    if panel.symbols:
+        scaler = Choice("none", "")
     whole = panel.fully_observed and int(ends.min()) >= context.value
-    return {
+    choices = {
         "context_length": context,
         "patch_length": patch,
         "unroll": Choice(chain, "patches to the horizon"),
@@ -74,10 +80,14 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "residual_blocks": Choice(size.blocks, why),
         "dropout": Choice(size.dropout, why),
         "input_noise": Choice(size.input_noise, why),
-        "head": _head(panel, values),
-        "scaler": Choice("none", "") if panel.symbols else Choice("standard", "series of any level and spread"),
+        "head": head,
+        "scaler": scaler,
         "mask_input": Choice(not whole, "nothing is missing" if whole else "values are missing or padded"),
         "non_negative": _non_negative(panel, values),
+        "loss_units": Choice("relative", ""),
+        "optimizer": Choice("adamw", ""),
+        "learning_rate": Choice(2e-3, ""),
+        "weight_decay": Choice(1e-2, ""),
         "max_steps": Choice(size.steps, why),
         "season_length": Choice(season_length, "the data's"),
         "channels": Choice(panel.values.shape[1], "the data's"),
@@ -85,6 +95,32 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "covariate_sizes": _covariate_sizes(data),
         "calendar_inputs": _calendar_inputs(data, typical),
     }
+    return choices | _of_an_equation(panel, ends) if typical >= _SHORT else choices
+
+
+def _of_an_equation(panel: Panel, ends: Tensor) -> dict[str, Choice]:
+    """What differs where a series is the solution of an equation: nothing is noise, so that exactness is everything."""
+    if not is_deterministic(panel, ends):
+        return {}
+    why = "without noise: every step follows from those before"
+    chosen = {
+        # The state itself needs no memory; what is only a part of it, or comes with a delay, does.
+        "context_length": 2 if panel.values.shape[1] > 1 else 32,
+        "patch_length": 1,
+        "unroll": 1,
+        "hidden_sizes": [128],
+        "residual_blocks": 2,
+        "dropout": 0.0,
+        "input_noise": 0.0,
+        "head": "point",
+        "scaler": "global",
+        "loss_units": "network",
+        "optimizer": "muon",
+        "learning_rate": 5e-3,
+        "weight_decay": 0.0,
+        "max_steps": 5000,
+    }
+    return {name: Choice(value, why) for name, value in chosen.items()}
 
 
 def _covariate_sizes(data: SeriesDataModule) -> Choice:
@@ -168,11 +204,13 @@ def _context(typical: int, horizon: int, season_length: int) -> Choice:
 
 
 def _patch(typical: int, horizon: int, season_length: int) -> Choice:
-    """Short series have too little to learn a chain from: all at once. Long ones go a season, or a step, at a time."""
+    """Short series have too little to learn a chain from: all at once. Long ones go so far as a season helps, or a step."""
     if typical < _SHORT:
         return Choice(horizon, "short series: the horizon at once")
     if season_length > 1:
-        return Choice(min(horizon, season_length), "a season at a time, at most the horizon")
+        half = season_length >= _LONG_SEASON
+        steps, what = (season_length // 2, "half a season") if half else (season_length, "a season")
+        return Choice(min(horizon, steps), f"{what} at a time, at most the horizon")
     return Choice(1, "long series without a season: the classic one-step model")
 
 
@@ -189,9 +227,9 @@ class _Size(NamedTuple):
 def _size(typical: int, rows: int) -> _Size:
     """From a handful of values to millions; scripts/LOG.md has the experiments behind the steps."""
     if typical < 20:
-        return _Size(64, 0, 0.0, 0.1, 150)
+        return _Size(64, 1, 0.3, 0.1, 150)
     if rows < 20_000:
-        return _Size(64, 0, 0.0, 0.1, 600)
+        return _Size(64, 1, 0.3, 0.1, 600)
     if typical < _SHORT:
         return _Size(128, 1, 0.2, 0.0, 600)
-    return _Size(256, 2, 0.1, 0.0, 2000)
+    return _Size(256, 2, 0.1, 0.0, 1500)
