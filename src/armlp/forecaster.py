@@ -69,6 +69,7 @@ class Forecaster:
     ) -> None:
         quiet()
         usual = read_preset(preset)
+        usual["data"].pop("source", None)  # the table is what is fitted
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         self._data = self._given = usual["data"] | own | taken(SeriesDataModule, options)
         self._model = usual["model"] | taken(ForecastModule, options)

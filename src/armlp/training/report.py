@@ -97,9 +97,10 @@ def confession(data: SeriesDataModule, part: str = "test") -> str | None:
     seen = data.series_seen(part)
     if not seen:
         return None
+    fix = "to hold them out" if part == "test" else "and judge it by armlp test"
     return (
         f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this flatters "
-        "it; train with --data.test_windows to hold them out."
+        f"it; train with --data.test_windows {fix}."
     )
 
 
