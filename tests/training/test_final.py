@@ -94,7 +94,9 @@ def test_the_final_training_is_the_first_one_on_the_longer_part_up_to_the_best_s
     data = SeriesDataModule(longer, **options)
     module = ForecastModule(**found["hyper_parameters"])
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-    Trainer(**TRAINER | quiet, max_steps=OPTIONS["max_steps"], callbacks=[StopAt(steps)]).fit(module, datamodule=data)
+    trainer = Trainer(**TRAINER | quiet, max_steps=OPTIONS["max_steps"], callbacks=[StopAt(steps)])
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == steps
     assert same(module.state_dict(), found["state_dict"])
 
 

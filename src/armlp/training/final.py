@@ -78,12 +78,17 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
         again = bare_trainer(trainer, max_steps=module.total_steps, **options)
         again.fit(anew, datamodule=data.twin(val_windows=0))
     weights = {name: value.cpu() for name, value in anew.state_dict().items()}
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        warnings.warn(
+            f"--model.refit: the final training did not end in finite weights, so {path} stays as validation has "
+            "chosen it; train with a lower --model.learning_rate.",
+            stacklevel=2,
+        )
+        return
     write_checkpoint(checkpoint | {"state_dict": weights, "refit": {"steps": steps}}, path)
     if any(isinstance(callback, Report) for callback in all_callbacks(trainer)):
-        print(
-            f"{os.path.basename(path)} was then trained anew on the validation rows too, for {steps} "
-            "steps; the scores above are of before."
-        )
+        name = os.path.basename(path)
+        print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
 
 
 class _StopAfter(Callback):
@@ -94,4 +99,5 @@ class _StopAfter(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Looks at the clock."""
-        trainer.should_stop = trainer.global_step >= self.steps
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True

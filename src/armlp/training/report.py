@@ -148,7 +148,7 @@ def print_trials(trials: Sequence[Trial]) -> None:
     for trial in trials:
         differing = ", ".join(f"{name} {value}" for name, value in trial.options.items())
         found = [spelled(name, trial.scores.get(name, math.nan)) for name in scores]
-        row = (trial.name, differing or "what is below", *found, f"{trial.seconds:.1f}")
+        row = (trial.name, differing or "what the data suggest", *found, f"{trial.seconds:.1f}")
         table.add_row(*map(Text, row), style="bold" if trial is best else None)
     Console().print(table)
 
