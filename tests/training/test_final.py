@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training import refitting, trials
+from armlp.training import final, refitting, trials
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import BEST, TRAINER
 from armlp.training.final import settle_refit
@@ -110,6 +110,20 @@ def test_all_but_the_weights_of_the_best_checkpoint_stays(fitted: Any, make_tabl
     for part in ("global_step", "epoch", "loops", "lr_schedulers", "datamodule_hyper_parameters"):
         assert found[part] == first[part]
     assert found["hyper_parameters"] == first["hyper_parameters"] | {"refit": True}
+
+
+def test_a_final_training_that_diverges_is_not_kept(
+    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+):
+    def spoil(self: Any, trainer: Trainer, module: ForecastModule, *args: Any) -> None:
+        for weight in module.parameters():
+            weight.data.fill_(np.nan)
+
+    monkeypatch.setattr(final._StopAfter, "on_train_batch_end", spoil)
+    with pytest.warns(UserWarning, match=r"--model\.refit: .*best\.ckpt stays as validation has chosen it"):
+        found = fitted(make_table())
+    assert "refit" not in found
+    assert all(value.isfinite().all() for value in found["state_dict"].values())
 
 
 def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(

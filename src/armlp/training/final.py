@@ -34,8 +34,7 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
     Raises:
         UserError: It is wanted where several processes train, or where there will be no best checkpoint.
     """
-    monitored = [one for one in all_callbacks(trainer) if isinstance(one, ModelCheckpoint) and one.monitor]
-    possible = bool(monitored) and trainer.limit_val_batches != 0 and trainer.world_size == 1
+    possible = _best(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
     if module.hparams["refit"] and not possible:
         raise UserError(
             "--model.refit: a final training takes one process, and the best checkpoint of a validation; leave the "
@@ -62,10 +61,10 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
         module: That it has trained.
         data: On which.
     """
-    best = trainer.checkpoint_callback
-    path = best.best_model_path if isinstance(best, ModelCheckpoint) else ""
-    if not module.hparams["refit"] or not path:
+    best = _best(trainer)
+    if not module.hparams["refit"] or best is None or not best.best_model_path:
         return
+    path = best.best_model_path
     checkpoint = read_checkpoint(path)
     steps: int = checkpoint["global_step"]
     shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
@@ -89,6 +88,11 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
     if any(isinstance(callback, Report) for callback in all_callbacks(trainer)):
         name = os.path.basename(path)
         print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
+
+
+def _best(trainer: Trainer) -> ModelCheckpoint | None:
+    """The callback that keeps the best checkpoint."""
+    return next((one for one in all_callbacks(trainer) if isinstance(one, ModelCheckpoint) and one.monitor), None)
 
 
 class _StopAfter(Callback):
