@@ -5,8 +5,6 @@ from __future__ import annotations
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib import resources
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
@@ -19,18 +17,22 @@ import armlp
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.export.trainer import ExportingTrainer
+from armlp.presets import preset_path
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet, run_logger
+from armlp.training.final import train_anew
+from armlp.training.fitting import before_fit
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
 
-_PRESETS = resources.files("armlp") / "presets"
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
+# What a resumed training may have otherwise.
+_FREE = ("val_paths", "trials", "refit")
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}
 
 
@@ -152,10 +154,12 @@ class ArmlpCLI(LightningCLI):
         return super()._instantiate_trainer(config, [one for one in callbacks if not isinstance(one, kinds)])
 
     def before_fit(self) -> None:
-        """Lets a mistake show before the run folder is made."""
-        self.datamodule.refuse_untrainable()
-        self.model.settle(self.datamodule)
-        prepare_run(self.trainer)
+        """Lets a mistake show before the run folder is made, and settles everything."""
+        before_fit(self.trainer, self.model, self.datamodule, self.config.fit.ckpt_path)
+
+    def after_fit(self) -> None:
+        """Trains once more, on the validation part too, where that is settled."""
+        train_anew(self.trainer, self.model, self.datamodule)
 
     def test(self, **options: Any) -> None:
         """Tests the checkpoint, or models that are trained anew on the way."""
@@ -169,7 +173,9 @@ class ArmlpCLI(LightningCLI):
         writer = next(callback for callback in callbacks if isinstance(callback, ForecastWriter))
         data = {**self.datamodule.hparams, "covariate_statistics": None}
         data["test_windows"] = max(1, data["test_windows"])
-        backtest_refitting(data.pop("source"), data, self.model.hparams, vars(config.trainer), writer, config.refit)
+        self.model.on_load_checkpoint(read_checkpoint(config.ckpt_path))
+        place = data.pop("source"), data, self.model.hparams, vars(config.trainer), writer, config.refit
+        backtest_refitting(*place, preferred=self.model.preferred)
 
     def after_test(self) -> None:
         """Says where the table is."""
@@ -203,7 +209,7 @@ def _keep_as_trained(model: Namespace, trained: Mapping[str, Any], command: str,
     for name, value in trained.items():
         if model[name] in (None, "auto"):
             model[name] = value
-        if model[name] != value and (name in NETWORK_OPTIONS or (command == "fit" and name != "val_paths")):
+        if model[name] != value and (name in NETWORK_OPTIONS or (command == "fit" and name not in _FREE)):
             raise UserError(
                 f"--model.{name}: {model[name]} was given, but {path} was trained with {value}; "
                 "leave the option out, or train anew without --ckpt_path."
@@ -233,24 +239,14 @@ def _with_presets(args: Sequence[str]) -> list[str]:
     """The same arguments with the name of a preset replaced by its file."""
     options = ("--config", "-c")
     return [
-        f"{option}={_preset(value)}"
+        f"{option}={preset_path(value)}"
         if option in options and sign
-        else _preset(argument)
+        else str(preset_path(argument))
         if index and args[index - 1] in options
         else argument
         for index, argument in enumerate(args)
         for option, sign, value in [argument.partition("=")]
     ]
-
-
-def _preset(name: str) -> str:
-    """The file of a preset; a file's own name as it is."""
-    if Path(name).exists():
-        return name
-    names = sorted(path.name.removesuffix(".yaml") for path in _PRESETS.iterdir() if path.name.endswith(".yaml"))
-    if name in names:
-        return str(_PRESETS / f"{name}.yaml")
-    raise UserError(f"--config: {name} is neither a file nor a preset; the presets are {', '.join(names)}.")
 
 
 def main(args: Sequence[str] | None = None) -> None:

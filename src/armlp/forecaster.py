@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import os
-import uuid
 import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +18,13 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.outputs import prepare_output
 from armlp.data.symbols import spell_symbols
 from armlp.errors import UserError
+from armlp.presets import read_preset
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, prepare_run, quiet, run_logger
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet, run_logger
+from armlp.training.final import train_anew
+from armlp.training.fitting import before_fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
@@ -43,26 +44,39 @@ class Forecaster:
     Args:
         horizon: `H`; from the frequency of the table where left out.
         seed: Of the weights, the batches and everything else that is drawn in training.
+        preset: Options by a name (`fast`, `default`, `best`, `textbook`, `symbols`), or a YAML file of them; those
+            that are given beside it win.
         **options: Any option of `SeriesDataModule` (`freq`, `season_length`, `val_windows`, ...), `ForecastModule`
             (`context_length`, `head`, `learning_rate`, ...) or Lightning's `Trainer` (`max_steps`, `accelerator`,
             `default_root_dir`, ...) by its name. What is left out is chosen from the data.
 
     Attributes:
-        scores: Of the model and of the baselines, by forecaster and metric: those of the best validation after `fit`,
-            those of all origins after `backtest`.
+        scores: Of the model and of the baselines, by forecaster and metric: those of the best validation after `fit`
+            (before it was trained anew on the validation rows, where `refit` says so), those of all origins after
+            `backtest`.
 
     Raises:
         UserError: An option is unknown or out of its range; the message names it.
     """
 
-    def __init__(self, horizon: int | None = None, *, seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self,
+        horizon: int | None = None,
+        *,
+        seed: int = 0,
+        preset: str | os.PathLike[str] | None = None,
+        **options: Any,
+    ) -> None:
         quiet()
-        self._data = self._given = {"horizon": horizon, "seed": seed} | taken(SeriesDataModule, options)
-        self._model = taken(ForecastModule, options)
-        self._trainer = TRAINER | taken(Trainer, options)
+        usual = read_preset(preset)
+        usual["data"].pop("source", None)  # the table is what is fitted
+        own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
+        self._data = self._given = usual["data"] | own | taken(SeriesDataModule, options)
+        self._model = usual["model"] | taken(ForecastModule, options)
+        self._trainer = TRAINER | usual["trainer"] | taken(Trainer, options)
         if options:
             name = next(iter(options))
-            known = [*_names(SeriesDataModule), *_names(ForecastModule), *_names(Trainer)]
+            known = ["preset", *_names(SeriesDataModule), *_names(ForecastModule), *_names(Trainer)]
             close = get_close_matches(name, known, n=1)
             raise UserError(f"{name} is not an option of Forecaster{f'; did you mean {close[0]}' if close else ''}.")
         self._seed = seed
@@ -99,10 +113,9 @@ class Forecaster:
             *([more] if isinstance(more, Callback) else more),
         ]
         trainer = Trainer(**options)
-        data.refuse_untrainable()
-        module.settle(data)  # mistakes show before a run folder is made
-        prepare_run(trainer)
+        before_fit(trainer, module, data)
         trainer.fit(module, datamodule=data)
+        train_anew(trainer, module, data)
         path = best.best_model_path or last.best_model_path
         self._restore(read_checkpoint(path) if path else trainer._checkpoint_connector.dump_checkpoint())
         self._fitted_data, self.scores = data, dashboard.best or {}
@@ -261,22 +274,22 @@ class Forecaster:
                 raise UserError(f"{name}: {value} is too small; it must be at least {least}.")
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
-        data = self._data_of(table, horizon, None, **options)
+        data, module = self._data_of(table, horizon, None, **options), self._module
+        assert module is not None
         options["horizon"] = data.hparams["horizon"]
         if not refit:
-            self._tool(writer).test(self._module, datamodule=data, verbose=False)
-            assert self._module is not None
-            self.scores = self._module.scores
+            self._tool(writer).test(module, datamodule=data, verbose=False)
+            self.scores = module.scores
             if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
-        given, model = self._given, self._model
+        given, model = self._given, self._model | {"refit": module.hparams["refit"]}
         if self._fitted_data is None:  # loaded: what was left to the data is known only as it was settled
             given = {name: value for name, value in self._data.items() if name != "source"}
             given["covariate_statistics"] = None
-            model = self._fitted()["hyper_parameters"]
-        place = data.source, given | options, model, self._trainer, writer, int(refit), bool(self._callbacks())
-        self.scores = backtest_refitting(*place)
+            model = dict(module.hparams)
+        place = data.source, given | options, model, self._trainer, writer, int(refit)
+        self.scores = backtest_refitting(*place, preferred=module.preferred, printed=bool(self._callbacks()))
         return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -285,17 +298,8 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the file cannot be written.
         """
-        path = Path(path)
         prepare_output(path, (".ckpt",))
-        # In the same folder, because a file can only be renamed in one step within its file system.
-        unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        try:
-            torch.save(self._fitted(), unfinished)
-            os.replace(unfinished, path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
-        finally:
-            unfinished.unlink(missing_ok=True)
+        write_checkpoint(self._fitted(), path)
 
     def export(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -172,6 +173,18 @@ class SeriesDataModule(LightningDataModule):
             self.setup()
         assert self._panel is not None
         return self._panel
+
+    def twin(self, **options: Any) -> SeriesDataModule:
+        """The same data, read once, of which a training can settle what it needs and leave no trace here.
+
+        Args:
+            **options: What is different there, as it is settled: `val_windows` 0 trains on the validation part too.
+        """
+        self.setup()
+        twin = copy(self)
+        twin._hparams = copy(self.hparams)
+        twin.hparams.update(options)
+        return twin
 
     @property
     def horizon(self) -> int:
@@ -385,10 +398,11 @@ class SeriesDataModule(LightningDataModule):
         refuse_unknown_future(panel, self.horizon, never_missing)
         return self._origin_loader(self.split, "predict", 0)
 
-    def series_trained_on_test(self) -> int:
-        """How many series have test rows that the checkpoint has seen in training or validation."""
+    def series_seen(self, part: str) -> int:
+        """How many series have rows in a part, `val` or `test`, that the checkpoint has seen, validation included."""
         known, until = self._trained_until()
-        first = self._row_times(self.test_split.train_ends(self.panel.lengths).clamp(min=0))
+        split = self.split if part == "val" else self.test_split
+        first = self._row_times(split.train_ends(self.panel.lengths).clamp(min=0))
         return int((known & (torch.from_numpy(first) <= until)).sum())
 
     def _trained_until(self) -> tuple[Tensor, Tensor]:

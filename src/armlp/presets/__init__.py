@@ -1,1 +1,59 @@
 """Configurations by name: only what differs from the defaults."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from armlp.errors import UserError
+
+_FOLDER = resources.files("armlp") / "presets"
+_SECTIONS = ("data", "model", "trainer")
+
+
+def preset_path(name: str | os.PathLike[str]) -> Path:
+    """The file of a preset.
+
+    Args:
+        name: Of a preset, or a file.
+
+    Raises:
+        UserError: It is neither.
+    """
+    if Path(name).exists():
+        return Path(name)
+    names = sorted(path.name.removesuffix(".yaml") for path in _FOLDER.iterdir() if path.name.endswith(".yaml"))
+    if name in names:
+        return Path(str(_FOLDER / f"{name}.yaml"))
+    raise UserError(f"--config: {name} is neither a file nor a preset; the presets are {', '.join(names)}.")
+
+
+def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:
+    """The options of a preset.
+
+    Args:
+        name: Of a preset, or a file; None has no options.
+
+    Returns:
+        Options of the data, the model and the Trainer, by section.
+
+    Raises:
+        UserError: It is neither, or holds something else.
+    """
+    if name is None:
+        return {section: {} for section in _SECTIONS}
+    import yaml  # at its first use: the import takes a while
+
+    try:
+        found: Any = yaml.safe_load(preset_path(name).read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"preset: {name} cannot be read as YAML; give a preset's name, or a file like one.") from error
+    wrong = sorted(set(found) - set(_SECTIONS)) if isinstance(found, dict) else [type(found).__name__]
+    if wrong or not all(isinstance(part, dict) for part in found.values()):
+        what = wrong[0] if wrong else "a section without options"
+        raise UserError(
+            f"preset: {name} holds {what}, but a preset has options below {', '.join(_SECTIONS)}; leave the rest out."
+        )
+    return {section: dict(found.get(section, {})) for section in _SECTIONS}

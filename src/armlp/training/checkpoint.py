@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,28 @@ def _upgrade(checkpoint: dict[str, Any]) -> None:
     } | checkpoint["hyper_parameters"]
     data = checkpoint["datamodule_hyper_parameters"]
     checkpoint["datamodule_hyper_parameters"] = {"calendar_inputs": False} | data
+
+
+def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+    """Writes a checkpoint, whole or not at all.
+
+    Args:
+        checkpoint: What `read_checkpoint` gave, and perhaps more.
+        path: The file; an old one is replaced.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    path = Path(path)
+    # In the same folder, because a file can only be renamed in one step within its file system.
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        torch.save(dict(checkpoint), unfinished)
+        os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
 
 
 def run_folder(path: str | os.PathLike[str]) -> Path:

@@ -8,7 +8,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
@@ -62,6 +63,33 @@ def prepare_run(trainer: Trainer) -> None:
     prepare_output(Path(folder) / ".run", ("",))
 
 
+def bare_trainer(like: Trainer, **options: Any) -> Trainer:
+    """A trainer on the same device that trains in the same way, and leaves neither a run nor a checkpoint.
+
+    Args:
+        like: Of one process.
+        **options: Of the Trainer.
+    """
+    device = like.strategy.root_device
+    same = {name: getattr(like, name) for name in _SAME}
+    quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    where = {"accelerator": like.accelerator, "devices": 1 if device.type == "cpu" else [device.index]}
+    return Trainer(**TRAINER | same | quietly | where | options)
+
+
+def says_how_long(trainer: Trainer) -> bool:
+    """Whether a trainer that has not begun was told how long to train, or on how much."""
+    limit = trainer.limit_train_batches
+    timed = any(isinstance(callback, Timer) for callback in all_callbacks(trainer))
+    return timed or {trainer.max_steps, trainer.max_epochs} != {-1} or isinstance(limit, int) or limit < 1
+
+
+def all_callbacks(trainer: Trainer) -> list[Callback]:
+    """The callbacks of a trainer."""
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
+    return callbacks
+
+
 def log_interval(trainer: Trainer) -> int:
     """How many steps lie between two logged ones."""
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by a connector
@@ -76,6 +104,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+_SAME = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder
     "The dirpath has changed from",  # a run that goes on from a saved model has a folder of its own

@@ -30,6 +30,7 @@ from armlp.training.agreement import (
     warn_of_other_frequency,
 )
 from armlp.training.averaging import ExponentialAverage
+from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval
 from armlp.training.initial import start_from_data
@@ -102,6 +103,11 @@ class ForecastModule(LightningModule):
             intervals cover what they should at the validation origins; `adaptive` starts there and follows a stream:
             at every origin of a test, and before a forecast of a table that goes on past the training, it takes in what
             has become known since, and nothing later; `off` leaves them as the network gives them.
+        trials: How many other settings `fit` tries on the validation origins before it trains with the best; 0 tries
+            none. Where left out, as many as the data are worth, and none where the Trainer is told how long to train.
+        refit: After the training, train anew on the validation part too, for as many steps as the best checkpoint had,
+            and keep those weights in it; scores and recalibration stay those of before. Where left out, yes where
+            validation holds a tenth of what training has, unless the Trainer is told how long to train.
     """
 
     network: AutoregressiveMLP | None
@@ -154,6 +160,8 @@ class ForecastModule(LightningModule):
         averaging: float = 0.0,
         val_paths: int = 50,
         conformal: str = "off",
+        trials: int | None = None,
+        refit: bool | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -166,6 +174,9 @@ class ForecastModule(LightningModule):
         self._conformal_scores: list[Tensor] = []
         self._stream: Stream | None = None  # of the test or the forecast that goes on
         self.chosen: dict[str, Choice] = {}
+        self.tried: list[Trial] = []  # before this training
+        self.preferred: dict[str, Choice] = {}  # to what the recipe says, as trials have shown
+        self.refit_steps: int | None = None  # of a checkpoint that was trained on validation too
         self.network = None
         if None not in (self.hparams[name] for name in CHOSEN if name not in OPTIMIZATION):
             self._build()
@@ -188,6 +199,11 @@ class ForecastModule(LightningModule):
             raise UserError("ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule).")
         return datamodule
 
+    def prefer(self, choices: Mapping[str, Choice]) -> None:
+        """Takes options as if they had been given, and `max_steps` where the Trainer is not told how long to train."""
+        self.preferred = dict(choices)
+        self.hparams.update({name: choice.value for name, choice in choices.items() if name in self.hparams})
+
     def settle(self, data: SeriesDataModule) -> dict[str, Choice]:
         """Settles what was left to the data, builds the network, and tells the data module its window.
 
@@ -199,7 +215,7 @@ class ForecastModule(LightningModule):
         sizes = self.hparams["covariate_sizes"]
         if self.hparams["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
             data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
-        choices = recipe(data, self.hparams["patch_length"])
+        choices = recipe(data, self.hparams["patch_length"]) | self.preferred
         if missing := [name for name in CHOSEN if self.hparams[name] is None]:
             if self.hparams["hidden_sizes"] == []:
                 choices["residual_blocks"] = Choice(0, "no layer before them")
@@ -209,6 +225,7 @@ class ForecastModule(LightningModule):
                 choices["feed"] = Choice("sample", "its own output")
             self.chosen = {name: choices[name] for name in missing}
             self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
+            self.chosen |= {name: choice for name, choice in self.preferred.items() if name in self.hparams}
             self.chosen["calendar_inputs"] = choices["calendar_inputs"]
         refuse_other_data(self.hparams, data, choices)
         if self.network is None:
@@ -422,10 +439,14 @@ class ForecastModule(LightningModule):
         checkpoint["armlp_format"] = FORMAT
         if self.conformal_factors is not None:
             checkpoint["conformal"] = {"factors": self.conformal_factors}
+        if self.preferred:
+            checkpoint["preferred"] = {name: list(choice) for name, choice in self.preferred.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores what validation has settled."""
         self.conformal_factors = checkpoint.get("conformal", {}).get("factors")
+        self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
+        self.refit_steps = checkpoint.get("refit", {}).get("steps")
 
 
 # Of about so many series validation tells by how much forecasts are recalibrated.

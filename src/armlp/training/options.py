@@ -36,7 +36,7 @@ _CHOICES = {
 }
 _LEAST = {
     "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
-    "input_noise": 0, "averaging": 0,
+    "input_noise": 0, "averaging": 0, "trials": 0,
 }  # fmt: skip
 
 

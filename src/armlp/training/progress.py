@@ -13,10 +13,16 @@ from armlp.training.defaults import log_interval
 
 
 class StepBar(ProgressBar):
-    """One bar a stage, counted in steps over the whole training, refreshed seldom."""
+    """One bar a stage, counted in steps over the whole training, refreshed seldom.
 
-    def __init__(self) -> None:
+    Args:
+        training: What a training is called.
+        steps: How many it will take, where that is not what the Trainer says.
+    """
+
+    def __init__(self, training: str = "training", steps: int | None = None) -> None:
         super().__init__()
+        self.training, self.steps = training, steps
         self.bar: tqdm[Any] | None = None
         self.enabled = True
 
@@ -42,7 +48,7 @@ class StepBar(ProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar where a resumed run stands."""
         steps = trainer.max_steps if trainer.max_steps != -1 else trainer.estimated_stepping_batches
-        self._open("training", steps)
+        self._open(self.training, self.steps or steps)
         if self.bar is not None:
             self.bar.update(trainer.global_step)
 

@@ -15,7 +15,7 @@ from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
 # Below this many values a typical series is too short to learn a chain of forecasts from.
-_SHORT = 400
+SHORT = 400
 # From here on a season has parts, which a patch need not hold all of.
 _LONG_SEASON = 24
 # Counts up to here are few enough that their steps matter.
@@ -95,7 +95,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "covariate_sizes": _covariate_sizes(data),
         "calendar_inputs": _calendar_inputs(data, typical),
     }
-    return choices | _of_an_equation(panel, ends) if typical >= _SHORT else choices
+    return choices | _of_an_equation(panel, ends) if typical >= SHORT else choices
 
 
 def _of_an_equation(panel: Panel, ends: Tensor) -> dict[str, Choice]:
@@ -205,7 +205,7 @@ def _context(typical: int, horizon: int, season_length: int) -> Choice:
 
 def _patch(typical: int, horizon: int, season_length: int) -> Choice:
     """Short series have too little to learn a chain from: all at once. Long ones go so far as a season helps, or a step."""
-    if typical < _SHORT:
+    if typical < SHORT:
         return Choice(horizon, "short series: the horizon at once")
     if season_length > 1:
         half = season_length >= _LONG_SEASON
@@ -230,6 +230,6 @@ def _size(typical: int, rows: int) -> _Size:
         return _Size(64, 1, 0.3, 0.1, 150)
     if rows < 20_000:
         return _Size(64, 1, 0.3, 0.1, 600)
-    if typical < _SHORT:
+    if typical < SHORT:
         return _Size(128, 1, 0.2, 0.0, 600)
     return _Size(256, 2, 0.1, 0.0, 1500)

@@ -13,7 +13,10 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import BEST, EARLY_STOPPING
+from armlp.training.final import train_anew
+from armlp.training.fitting import before_fit
 from armlp.training.module import ForecastModule
+from armlp.training.recipe import Choice
 from armlp.training.report import print_scores, print_summaries
 
 
@@ -24,6 +27,7 @@ def backtest_refitting(
     trainer: Mapping[str, Any],
     writer: ForecastWriter,
     refit: int,
+    preferred: Mapping[str, Choice],
     printed: bool = True,
 ) -> dict[str, dict[str, float]]:
     """Trains at every so many origins on what lies before them only, and tests from these.
@@ -35,6 +39,7 @@ def backtest_refitting(
         trainer: Options of the Trainer, of training and test. It leaves no run.
         writer: Which collects the table.
         refit: How many origins are tested by one model.
+        preferred: What the trials of an earlier training have settled; there are no others.
         printed: Whether the report of a test follows.
 
     Returns:
@@ -51,7 +56,7 @@ def backtest_refitting(
         part.later_windows = windows - first - tested
         with tempfile.TemporaryDirectory() as folder:
             options = {**trainer, "logger": False, "default_root_dir": folder, "enable_progress_bar": False}
-            module = _trained(part, model, options)
+            module = _trained(part, model, options, preferred)
             own = {name: value for name, value in options.items() if name not in ("callbacks", "enable_checkpointing")}
             Trainer(**own, enable_checkpointing=False, callbacks=[writer]).test(module, datamodule=part, verbose=False)
         if board is not None:
@@ -66,13 +71,18 @@ def backtest_refitting(
     return scores
 
 
-def _trained(data: SeriesDataModule, model: Mapping[str, Any], trainer: Mapping[str, Any]) -> ForecastModule:
+def _trained(
+    data: SeriesDataModule, model: Mapping[str, Any], options: Mapping[str, Any], preferred: Mapping[str, Choice]
+) -> ForecastModule:
     """The best of a training, as `fit` would have it."""
     seed_everything(data.seed, verbose=False)
-    module, best = ForecastModule(**model), ModelCheckpoint(**BEST)
-    options = {**trainer, "enable_checkpointing": True, "callbacks": [best, EarlyStopping(**EARLY_STOPPING)]}
-    data.refuse_untrainable()
-    Trainer(**options).fit(module, datamodule=data)
+    module, best = ForecastModule(**{**model, "trials": 0}), ModelCheckpoint(**BEST)
+    module.prefer(preferred)
+    callbacks = [best, EarlyStopping(**EARLY_STOPPING)]
+    trainer = Trainer(**{**options, "enable_checkpointing": True, "callbacks": callbacks})
+    before_fit(trainer, module, data)
+    trainer.fit(module, datamodule=data)
+    train_anew(trainer, module, data)
     checkpoint = read_checkpoint(best.best_model_path)
     module.load_state_dict(checkpoint["state_dict"])
     module.on_load_checkpoint(checkpoint)

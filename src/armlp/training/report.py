@@ -22,6 +22,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.training.callbacks import ForecastWriter
+from armlp.training.candidates import Trial
 from armlp.training.dashboard import Dashboard
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
@@ -49,6 +50,8 @@ class Report(Callback):
         if not trainer.is_global_zero:
             return
         print_summary(pl_module.datamodule.summary())
+        if pl_module.tried:
+            print_trials(pl_module.tried)
         if pl_module.chosen:
             print_choices(pl_module.chosen)
 
@@ -69,7 +72,8 @@ class Report(Callback):
         """Prints the scores of `validate`; in training the bar shows them."""
         assert isinstance(pl_module, ForecastModule)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
-            print_scores(pl_module.scores, "Validation")
+            seen = confession(pl_module.datamodule, "val") if pl_module.refit_steps else None
+            print_scores(pl_module.scores, "Validation", seen)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of the test origins, and says whether training has seen them."""
@@ -88,14 +92,15 @@ class Report(Callback):
             print_summaries(writer.table)
 
 
-def confession(data: SeriesDataModule) -> str | None:
-    """That the times of the test were trained on, in a sentence; None where they were not."""
-    seen = data.series_trained_on_test()
+def confession(data: SeriesDataModule, part: str = "test") -> str | None:
+    """That the times of a part, `test` or `val`, were trained on, in a sentence; None where they were not."""
+    seen = data.series_seen(part)
     if not seen:
         return None
+    fix = "to hold them out" if part == "test" else "and judge it by armlp test"
     return (
         f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this flatters "
-        "it; train with --data.test_windows to hold them out."
+        f"it; train with --data.test_windows {fix}."
     )
 
 
@@ -129,6 +134,22 @@ def print_summary(summary: DataSummary) -> None:
     table = Table(title=escape(f"The data: {summary.name}"), title_justify="left", show_header=False)
     for row in summary.rows().items():
         table.add_row(*map(Text, row))  # the names of a user are no markup
+    Console().print(table)
+
+
+def print_trials(trials: Sequence[Trial]) -> None:
+    """Prints what was tried on the validation origins before training, and how good it was, the best marked."""
+    scores = [name for name in ("skill", "scaled_crps", "error_rate") if any(name in trial.scores for trial in trials)]
+    headings = [{"scaled_crps": "scaled CRPS"}.get(name, _HEADINGS.get(name, name)) for name in scores]
+    table = Table("tried", "with", title="Tried on validation", title_justify="left")
+    for heading in (*headings, "seconds"):
+        table.add_column(heading, justify="right")
+    best = min(trials, key=lambda trial: trial.monitored)
+    for trial in trials:
+        differing = ", ".join(f"{name} {value}" for name, value in trial.options.items())
+        found = [spelled(name, trial.scores.get(name, math.nan)) for name in scores]
+        row = (trial.name, differing or "what the data suggest", *found, f"{trial.seconds:.1f}")
+        table.add_row(*map(Text, row), style="bold" if trial is best else None)
     Console().print(table)
 
 

@@ -166,14 +166,18 @@ def _logger(trainer: Trainer) -> TensorBoardLogger | None:
 
 @contextmanager
 def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
-    """The module with the weights of the best checkpoint, if there is one; afterwards it has its own again."""
+    """The module with the weights of the best checkpoint, if there is one; afterwards it has its own again.
+
+    Those that an earlier run has trained on the validation rows too would flatter, and are left out.
+    """
     checkpoint = trainer.checkpoint_callback
     path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
     own = {name: value.clone() for name, value in module.state_dict().items()}
     training = module.training
     module.eval()
-    if path:
-        module.load_state_dict(read_checkpoint(path)["state_dict"])
+    best = read_checkpoint(path) if path else {"refit": {}}
+    if "refit" not in best:
+        module.load_state_dict(best["state_dict"])
     try:
         yield
     finally:

@@ -1,0 +1,107 @@
+"""The final training: on the validation part too, for as long as validation has shown to be best."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
+from armlp.training.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.defaults import all_callbacks, bare_trainer, says_how_long
+from armlp.training.module import ForecastModule
+from armlp.training.progress import StepBar
+from armlp.training.recipe import Choice
+from armlp.training.report import Report
+
+# Validation rows are worth another training from here on, as a share of the training rows.
+_WORTH = 0.1
+
+
+def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+    """Settles whether a final training follows, where that was left out.
+
+    Args:
+        trainer: That has not begun.
+        module: Settled.
+        data: The data.
+
+    Raises:
+        UserError: It is wanted where several processes train, or where there will be no best checkpoint.
+    """
+    possible = _best(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
+    if module.hparams["refit"] and not possible:
+        raise UserError(
+            "--model.refit: a final training takes one process, and the best checkpoint of a validation; leave the "
+            "option out, or say --trainer.devices 1 and leave --trainer.enable_checkpointing and "
+            "--trainer.limit_val_batches as they are."
+        )
+    if module.hparams["refit"] is None:
+        split = data.split
+        rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
+        wanted = possible and not says_how_long(trainer) and rows >= _WORTH * typical
+        module.hparams["refit"] = wanted
+        if wanted:
+            module.chosen["refit"] = Choice(True, f"validation has {rows} rows of a series, training {typical:,}")
+
+
+def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+    """Trains once more where that is settled, and puts the weights into the best checkpoint.
+
+    The network starts from the same seed and the learning rate follows the same schedule, up to the step of the best
+    checkpoint, in which all but the weights stays as it is. A killed training leaves it as it was.
+
+    Args:
+        trainer: That has trained.
+        module: That it has trained.
+        data: On which.
+    """
+    best = _best(trainer)
+    if not module.hparams["refit"] or best is None or not best.best_model_path:
+        return
+    path = best.best_model_path
+    checkpoint = read_checkpoint(path)
+    steps: int = checkpoint["global_step"]
+    shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
+    bar = [StepBar("training on validation too", steps)] if shown else []
+    with isolate_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the training has said what there is to say
+        seed_everything(data.seed, verbose=False)
+        anew = ForecastModule(**checkpoint["hyper_parameters"])
+        options = {"limit_val_batches": 0, "callbacks": [_StopAfter(steps), *bar], "enable_progress_bar": bool(bar)}
+        again = bare_trainer(trainer, max_steps=module.total_steps, **options)
+        again.fit(anew, datamodule=data.twin(val_windows=0))
+    weights = {name: value.cpu() for name, value in anew.state_dict().items()}
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        warnings.warn(
+            f"--model.refit: the final training did not end in finite weights, so {path} stays as validation has "
+            "chosen it; train with a lower --model.learning_rate.",
+            stacklevel=2,
+        )
+        return
+    write_checkpoint(checkpoint | {"state_dict": weights, "refit": {"steps": steps}}, path)
+    if any(isinstance(callback, Report) for callback in all_callbacks(trainer)):
+        name = os.path.basename(path)
+        print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
+
+
+def _best(trainer: Trainer) -> ModelCheckpoint | None:
+    """The callback that keeps the best checkpoint."""
+    return next((one for one in all_callbacks(trainer) if isinstance(one, ModelCheckpoint) and one.monitor), None)
+
+
+class _StopAfter(Callback):
+    """Ends a training early, whatever its schedule."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
+        """Looks at the clock."""
+        if trainer.global_step >= self.steps:
+            trainer.should_stop = True

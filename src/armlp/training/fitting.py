@@ -1,0 +1,51 @@
+"""Fitting: what both doors do before Lightning's `fit`; `final.train_anew` is what they do after it."""
+
+from __future__ import annotations
+
+import os
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.defaults import prepare_run
+from armlp.training.final import settle_refit
+from armlp.training.module import ForecastModule
+from armlp.training.trials import try_candidates
+
+
+def before_fit(
+    trainer: Trainer,
+    module: ForecastModule,
+    data: SeriesDataModule,
+    resumed: str | os.PathLike[str] | None = None,
+) -> None:
+    """Lets mistakes show before a run folder is made, and settles everything, by trials too.
+
+    Args:
+        trainer: That will train.
+        module: As it was given.
+        data: The data.
+        resumed: The checkpoint that the training goes on from.
+
+    Raises:
+        UserError: Nothing can be trained; the message names what is wrong and the fix.
+    """
+    data.refuse_untrainable()
+    if resumed is not None:
+        checkpoint = read_checkpoint(resumed)
+        if "refit" in checkpoint:
+            raise UserError(
+                f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go "
+                "on from there; give the last.ckpt beside it."
+            )
+        module.on_load_checkpoint(checkpoint)
+    with isolate_rng():
+        ForecastModule(**module.hparams).settle(data.twin())
+    prepare_run(trainer)
+    if resumed is None:
+        try_candidates(trainer, module, data)
+    module.settle(data)
+    settle_refit(trainer, module, data)

@@ -1,0 +1,120 @@
+"""Trials: cheap alternatives to what the recipe chose, each trained and judged by the validation origins."""
+
+from __future__ import annotations
+
+import inspect
+import time
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities.seed import isolate_rng
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
+from armlp.evaluation.backtest import MODEL
+from armlp.training.candidates import RECIPE, Trial, candidates, trial_steps
+from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
+from armlp.training.module import ForecastModule
+from armlp.training.progress import StepBar
+from armlp.training.recipe import Choice
+
+_USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
+
+
+def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+    """Trains candidates on the training part, and has the module prefer the best on the validation origins.
+
+    The recipe's own choice is one of them. Nothing else changes: neither the data, nor what is drawn at random after.
+
+    Args:
+        trainer: That will train the module.
+        module: As it was given, not settled yet.
+        data: The data.
+
+    Raises:
+        UserError: Trials are wanted where several processes train, or the module cannot be trained on the data.
+    """
+    if not _wanted(trainer, module):
+        return
+    given = {name: value for name, value in module.hparams.items() if value != _USUAL[name]}
+    entries = _entries(trainer, given, data, module.hparams["trials"])
+    if len(entries) == 1:
+        return
+    module.tried = [
+        _trial(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
+        for place, entry in enumerate(entries, start=1)
+    ]
+    best = min(module.tried, key=lambda trial: trial.monitored)
+    why = f"best of {len(entries)} tried on validation"
+    module.prefer({name: Choice(value, why) for name, value in best.options.items()})
+
+
+def _wanted(trainer: Trainer, module: ForecastModule) -> bool:
+    """Whether there are to be trials, and can be."""
+    number = module.hparams["trials"]
+    if number and trainer.world_size > 1:
+        raise UserError(
+            f"--model.trials: {trainer.world_size} processes cannot share trials; say --trainer.devices 1, or leave "
+            "the option out."
+        )
+    if number is None:
+        number = not (says_how_long(trainer) or trainer.world_size > 1)
+    return bool(number) and trainer.limit_val_batches != 0 and module.network is None
+
+
+def _entries(trainer: Trainer, given: Mapping[str, Any], data: SeriesDataModule, most: int | None) -> list[Trial]:
+    """The recipe's own choice, and the candidates that the user has left open and that can be trained on the data."""
+    with isolate_rng():
+        recipe = ForecastModule(**given)
+        choices = recipe.settle(data.twin())
+    settled = {**recipe.hparams, "max_steps": choices["max_steps"].value}
+    entries = [Trial(RECIPE, {})]
+    for name, options in candidates(data, choices).items():
+        differing = {option: value for option, value in options.items() if value != settled[option]}
+        if says_how_long(trainer):
+            differing.pop("max_steps", None)
+        if differing and not differing.keys() & given.keys() and _can_be_trained({**given, **differing}, data):
+            entries.append(Trial(name, differing))
+    return entries if most is None else entries[: 1 + most]
+
+
+def _can_be_trained(options: Mapping[str, Any], data: SeriesDataModule) -> bool:
+    """Whether options agree with each other and with the data."""
+    with isolate_rng():
+        try:
+            _module(options).settle(data.twin())
+        except UserError:
+            return False
+        else:
+            return True
+
+
+def _module(options: Mapping[str, Any]) -> ForecastModule:
+    """Of options that may have the steps of the training among them."""
+    module = ForecastModule(**{name: value for name, value in options.items() if name != "max_steps"})
+    module.preferred = {"max_steps": Choice(options["max_steps"], "")} if "max_steps" in options else {}
+    return module
+
+
+def _trial(trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: SeriesDataModule, bar: StepBar) -> Trial:
+    """The same entry with its scores; those of forecasts that are not finite are none."""
+    begin, twin = time.perf_counter(), data.twin()
+    limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
+    training: dict[str, Any] = {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
+    if any(isinstance(callback, StepBar) for callback in all_callbacks(trainer)):
+        training |= {"callbacks": [bar], "enable_progress_bar": True}
+    with isolate_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the training itself says what there is to say
+        module = _module({**given, **entry.options})
+        try:
+            if not says_how_long(trainer):
+                training["max_steps"] = min(trial_steps(data), module.settle(twin)["max_steps"].value)
+            bare_trainer(trainer, **limits | training | {"limit_val_batches": 0}).fit(module, datamodule=twin)
+            judge = bare_trainer(trainer, **limits)
+            judge.validate(module, datamodule=twin, verbose=False)
+            entry = entry._replace(scores=module.scores[MODEL], monitored=judge.callback_metrics[MONITOR].item())
+        except UserError:
+            pass  # not finite, or too short for it: no scores
+    return entry._replace(seconds=time.perf_counter() - begin)

@@ -1,0 +1,222 @@
+"""Tests of the final training: on validation rows too, never on those of the test, and otherwise as the first one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from armlp import Forecaster, UserError
+from armlp.data.datamodule import SeriesDataModule
+from armlp.training import final, refitting, trials
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.defaults import BEST, TRAINER
+from armlp.training.final import settle_refit
+from armlp.training.module import ForecastModule
+
+MakeTable = Callable[..., pd.DataFrame]
+Weights = dict[str, torch.Tensor]
+OPTIONS: dict[str, Any] = {
+    "horizon": 6, "test_windows": 1, "max_steps": 9, "val_check_interval": 3, "check_val_every_n_epoch": None,
+    "hidden_sizes": [8], "residual_blocks": 1, "dropout": 0.2, "input_noise": 0.1, "mask_input": True,
+    "patch_length": 3, "unroll": 2, "averaging": 0.5, "batch_size": 40, "learning_rate": 0.05,
+}  # fmt: skip
+ARGUMENTS = ["--data.source=table.parquet", "--data.horizon=6", "--data.test_windows=1", "--data.batch_size=40"] + [
+    f"--{'trainer' if name in ('max_steps', 'val_check_interval', 'check_val_every_n_epoch') else 'model'}.{name}="
+    f"{'null' if value is None else value}"
+    for name, value in OPTIONS.items()
+    if name not in ("horizon", "test_windows", "batch_size")
+]
+CHECKPOINTS = Path("checkpoints")
+
+
+@pytest.fixture
+def fitted(tmp_path: Path) -> Callable[..., dict[str, Any]]:
+    """A maker of best checkpoints."""
+
+    def fit(table: pd.DataFrame, **options: Any) -> dict[str, Any]:
+        place = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+        return Forecaster(**OPTIONS | place | {"refit": True} | options).fit(table)._fitted()
+
+    return fit
+
+
+def same(ours: Weights, theirs: Weights) -> bool:
+    """To the last bit."""
+    return all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def changed(table: pd.DataFrame, rows: slice, value: float) -> pd.DataFrame:
+    """The table with some rows of each series, counted from its end, replaced."""
+    table = table.copy()
+    for _, part in table.groupby("unique_id"):
+        table.loc[part.index[rows], "y"] = value
+    return table
+
+
+def test_validation_rows_are_trained_on_and_those_of_the_test_never(fitted: Any, make_table: MakeTable):
+    test, validation = slice(-6, None), slice(-12, -6)
+    whole = fitted(make_table())["state_dict"]
+    for poison in (1e6, np.nan):
+        assert same(whole, fitted(changed(make_table(), test, poison))["state_dict"])
+    assert not same(whole, fitted(changed(make_table(), validation, 11.0))["state_dict"])
+    first = fitted(make_table(), refit=False)["state_dict"]
+    assert not same(whole, first)
+
+
+class StopAt(Callback):
+    """Ends a training by hand."""
+
+    def __init__(self, step: int) -> None:
+        self.step = step
+
+    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
+        trainer.should_stop = trainer.global_step == self.step
+
+
+def test_the_final_training_is_the_first_one_on_the_longer_part_up_to_the_best_step(
+    fitted: Any, make_table: MakeTable, tmp_path: Path
+):
+    found = fitted(make_table())
+    steps = found["refit"]["steps"]
+    assert steps == found["global_step"] < OPTIONS["max_steps"]
+    # Another validation part after the first one, so that this one is trained on.
+    table = make_table(rows=96)
+    later = table.groupby("unique_id").tail(6).assign(ds=lambda rows: rows["ds"] + pd.Timedelta("6h"), y=77.0)
+    longer = pd.concat([table, later]).sort_values(["unique_id", "ds"])
+    seed_everything(0, verbose=False)
+    options = {name: OPTIONS[name] for name in ("horizon", "test_windows", "batch_size")}
+    data = SeriesDataModule(longer, **options)
+    module = ForecastModule(**found["hyper_parameters"])
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    trainer = Trainer(**TRAINER | quiet, max_steps=OPTIONS["max_steps"], callbacks=[StopAt(steps)])
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == steps
+    assert same(module.state_dict(), found["state_dict"])
+
+
+def test_all_but_the_weights_of_the_best_checkpoint_stays(fitted: Any, make_table: MakeTable):
+    table = make_table(series=40)  # enough to recalibrate by
+    first, found = fitted(table, refit=False, conformal="split"), fitted(table, conformal="split")
+    assert found.keys() == first.keys() | {"refit"}
+    assert torch.equal(found["conformal"]["factors"], first["conformal"]["factors"])
+    assert same(found["SeriesDataModule"], first["SeriesDataModule"])
+    assert same(found["current_model_state"], first["current_model_state"])
+    for part in ("global_step", "epoch", "loops", "lr_schedulers", "datamodule_hyper_parameters"):
+        assert found[part] == first[part]
+    assert found["hyper_parameters"] == first["hyper_parameters"] | {"refit": True}
+
+
+def test_a_final_training_that_diverges_is_not_kept(
+    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+):
+    def spoil(self: Any, trainer: Trainer, module: ForecastModule, *args: Any) -> None:
+        for weight in module.parameters():
+            weight.data.fill_(np.nan)
+
+    monkeypatch.setattr(final._StopAfter, "on_train_batch_end", spoil)
+    with pytest.warns(UserWarning, match=r"--model\.refit: .*best\.ckpt stays as validation has chosen it"):
+        found = fitted(make_table())
+    assert "refit" not in found
+    assert all(value.isfinite().all() for value in found["state_dict"].values())
+
+
+def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(
+    program: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    make_table().to_parquet("table.parquet")
+    fit = ["fit", *ARGUMENTS, "--model.refit=true", "--trainer.logger=false"]
+    step = ForecastModule.training_step
+
+    def stumble(module: ForecastModule, *args: Any) -> Any:
+        if module.trainer.limit_val_batches == 0 and module.global_step == 2:
+            raise RuntimeError("the power went")
+        return step(module, *args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ForecastModule, "training_step", stumble)
+        with pytest.raises(RuntimeError, match="the power went"):
+            program(*fit)
+    assert "refit" not in read_checkpoint(CHECKPOINTS / "best.ckpt")
+    assert sorted(path.name for path in CHECKPOINTS.iterdir()) == ["best.ckpt", "last.ckpt"]
+    ends = []
+    for _ in range(2):
+        printed = program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt")
+        assert "best.ckpt was then trained anew on the validation rows too" in printed
+        ends.append(read_checkpoint(CHECKPOINTS / "best.ckpt"))
+    assert same(ends[0]["state_dict"], ends[1]["state_dict"])
+    assert "refit" not in read_checkpoint(CHECKPOINTS / "last.ckpt")
+    # The other door trains the same.
+    options = {"refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path / "other"}
+    other = Forecaster(**OPTIONS | options).fit("table.parquet")
+    assert same(other._fitted()["state_dict"], ends[0]["state_dict"])
+    assert "give the last.ckpt" in program.refuses(*fit, "--ckpt_path", CHECKPOINTS / "best.ckpt")
+    # A validation of it is no longer fair, a test is.
+    best = CHECKPOINTS / "best.ckpt"
+    assert "trained on these times in 3 of 3 series" in program("validate", "--ckpt_path", best)
+    assert "trained on these times" not in program("test", "--ckpt_path", best)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "wanted"),
+    [
+        (66, {}, True),  # 6 of validation beside 60 of training
+        (67, {}, False),
+        (66, {"max_steps": 3}, False),
+        (66, {"max_epochs": 3}, False),
+        (66, {"limit_val_batches": 0}, False),
+        (66, {"callbacks": []}, False),
+    ],
+)
+def test_much_validation_is_trained_on_unless_the_length_of_the_training_was_given(
+    rows: int, options: dict[str, Any], wanted: bool, make_table: MakeTable
+):
+    module, data = ForecastModule(), SeriesDataModule(make_table(rows=rows), horizon=6)
+    module.settle(data)
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    usual = {"callbacks": [ModelCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
+    settle_refit(Trainer(**TRAINER | quiet | usual | options), module, data)
+    assert module.hparams["refit"] is wanted
+    assert ("refit" in module.chosen) is wanted
+
+
+def test_what_was_given_is_settled(make_table: MakeTable):
+    data = SeriesDataModule(make_table(rows=66), horizon=6)
+    for given in (True, False):
+        module = ForecastModule(refit=given)
+        settle_refit(Trainer(logger=False, callbacks=[ModelCheckpoint(**BEST)], max_steps=3), module, data)
+        assert module.hparams["refit"] is given
+    with pytest.raises(UserError, match=r"--model\.refit: .*--trainer\.enable_checkpointing"):
+        settle_refit(Trainer(logger=False, enable_checkpointing=False), ForecastModule(refit=True), data)
+
+
+def test_the_trainings_of_a_backtest_are_final_too_but_try_nothing(
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    options = {"trials": 2, "refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    small = {"max_steps": 2, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    monkeypatch.setattr(trials, "candidates", lambda data, choices: {"small": {"hidden_sizes": [3]}})
+    trial = trials._trial
+    monkeypatch.setattr(trials, "_trial", lambda *args: trial(*args)._replace(monitored=float(args[2].name != "small")))
+    forecaster = Forecaster(horizon=6, **options | small).fit(make_table())
+    loaded = tmp_path / "model.ckpt"
+    forecaster.save(loaded)
+    trained: list[ForecastModule] = []
+    anew = refitting.train_anew
+
+    def remember(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+        trained.append(module)
+        anew(trainer, module, data)
+
+    monkeypatch.setattr(refitting, "train_anew", remember)
+    monkeypatch.setattr(trials, "_trial", None)
+    quietly = {"enable_progress_bar": False, "default_root_dir": str(tmp_path), **small}
+    for one in (forecaster, Forecaster.load(loaded, **quietly)):
+        one.backtest(make_table(), windows=2, refit=True)
+    assert len(trained) == 4
+    assert {(*module.hparams["hidden_sizes"], module.hparams["refit"]) for module in trained} == {(3, True)}
