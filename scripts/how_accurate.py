@@ -155,10 +155,11 @@ def machine() -> str:
 
 
 def commit() -> str:
-    """The state of the repository, if it is one."""
-    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--exclude=*"]
-    run = subprocess.run(command, capture_output=True, text=True)
-    return "" if run.returncode else f" {run.stdout.strip()}"
+    """The state of the package's repository, if it is in one."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    run = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], capture_output=True).returncode
+    return "" if run.returncode else f" {run.stdout.strip()}{'+' if changed else ''}"
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ POINTS, STARTS, APART, LIMIT, REACH = 10_000, 40, 250, 0.4, 15
 LONGEST = 1000  # rows of a context; more than any model looks at
 MODELS = ("armlp-direct", "nvar", "nvar-chosen")
 PATCH = 100  # of the direct model, and the horizon that all are trained for
+PATHS = 20  # sampled futures that a forecast is the median of; of a point head all are the same
 
 
 @dataclass(frozen=True)
@@ -206,7 +207,7 @@ def network(states: np.ndarray, model: str, seed: int) -> Forecaster:
         forecaster = armlp.Forecaster(PATCH, seed=seed, target_columns=channels, **options).fit(table(states[None]))
 
     def forecast(contexts: np.ndarray, horizon: int) -> np.ndarray:
-        paths = forecaster.sample(table(contexts), horizon, num_paths=100)
+        paths = forecaster.sample(table(contexts), horizon, num_paths=PATHS)
         return np.median(paths, 1).reshape(len(contexts), horizon, -1)
 
     return forecast
