@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from how_accurate import DEFAULT, long_table
+from accuracy.benchmarks import COMPETITIONS, long_table
 
 from armlp import Forecaster
 from armlp.data import catalog
@@ -32,7 +32,7 @@ LEVELS = (80, 95)
 def main() -> None:
     """Prints one row per data set and seed."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("names", nargs="*", default=DEFAULT, metavar="DATA SET")
+    arguments.add_argument("names", nargs="*", default=COMPETITIONS, metavar="DATA SET")
     arguments.add_argument("--part", choices=("inner", "official"), default="inner")
     arguments.add_argument("--windows", type=int, default=1)
     arguments.add_argument("--step", type=int)

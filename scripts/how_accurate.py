@@ -1,96 +1,165 @@
-"""How accurate are the defaults? Trains, forecasts and scores on the official splits of named data sets.
+"""How accurate are the defaults, beside baselines and other libraries? The standard test parts, scored alike.
 
-    python scripts/how_accurate.py [--seeds 3] [DATA SET ...]
+    python scripts/how_accurate.py [DATA SET ...] [MODEL ...] [--seeds 3] [--peers_python PATH] [--gluonts_python PATH]
+                                   [--stats_python PATH] [--limit 600] [--again] [--table]
 
-Every data set is fitted with `Forecaster(horizon=H, season_length=m)` and nothing else, on its training part, and
-scored once on its official test part: sMAPE and MASE of the median as the M4 competition defines them, and coverage of
-the intervals, beside the seasonal naive. Data sets that must be downloaded are read from the folder ARMLP_DATA if they
+Each model is fitted on the training part of each data set with the same settings on all, and its forecasts of the
+official test part are scored once: `scripts/accuracy/scores.py` says how. Every result is a row of
+`scripts/results/how_accurate.csv`, and the table `scripts/results/how_accurate.md` is written from all of them. Rows
+that are there are not run again (`--again` does), so a run can be continued; `--table` runs nothing. With neither data
+sets nor models named it runs all of them: hours.
+
+Peers run in interpreters of their own, each stopped after `--limit` seconds; what is not installed is left out, which
+is said. Seconds are those of one core. Data sets that must be downloaded are read from the folder ARMLP_DATA if they
 are there.
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
-import time
+import datetime
+import os
+import platform
+import subprocess
+import sys
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
-import narwhals as nw
-import numpy as np
-import pandas as pd
-from rich.console import Console
-from rich.table import Table
+os.environ["OMP_NUM_THREADS"] = "1"
 
-from armlp import Forecaster
-from armlp.data import catalog
+import torch
+from accuracy import chaos, results, table
+from accuracy.benchmarks import load, names
+from accuracy.forecasters import Baselines, Forecast, LeftOutError, installed, ours, peer
+from accuracy.scores import owa, scores
 
-DEFAULT = ["m4-hourly", *(name for name in catalog.names() if name.startswith(("m3-", "tourism-")))]
+import armlp
+from armlp.training.defaults import quiet
+
+BASELINES = ("seasonal-naive", "naive2", "ridge-ar")
+OURS = ("armlp-fast", "armlp-default", "armlp-best")
+LIBRARIES = {
+    "statsforecast": ("AutoETS", "AutoTheta", "AutoARIMA"),
+    "gluonts": ("SimpleFeedForward", "DeepAR"),
+    "neuralforecast": ("MLP", "NHITS", "NBEATS", "DeepAR"),
+}
+PEERS = {f"{library}-{model}": library for library, models in LIBRARIES.items() for model in models}
+# One model per horizon: those alone that are known for it.
+OF_ETT = (*BASELINES, *OURS, "neuralforecast-MLP", "neuralforecast-NHITS")
+OF_CHAOS = (*OURS, *chaos.MODELS)
+MODELS = (*BASELINES, *OURS, *PEERS, *chaos.MODELS)
+SEEDLESS = (*BASELINES, *(name for name, library in PEERS.items() if library == "statsforecast"), "nvar", "nvar-chosen")
 
 
 def main() -> None:
-    """Prints one row per data set and seed."""
+    """Runs what is not there yet, and writes the table."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("names", nargs="*", default=DEFAULT, metavar="DATA SET")
-    arguments.add_argument("--seeds", type=int, default=1)
-    options = arguments.parse_args()
-    table = Table(title="Official test parts, defaults only", title_justify="left")
-    for heading in ("data", "model", "seed", "sMAPE", "MASE", "in 80%", "in 95%", "fit s", "predict s"):
-        table.add_column(heading, justify="left" if heading in ("data", "model") else "right")
-    for name in options.names:
-        for row in rows(name, options.seeds):
-            table.add_row(name, *row)
-            print(name, *row, flush=True)
-    Console(width=110).print(table)
+    known = (*names(), *chaos.SYSTEMS)
+    arguments.add_argument("names", nargs="*", metavar="DATA SET or MODEL", help=f"{known}; {MODELS}")
+    arguments.add_argument("--seeds", type=int, default=3, help="of models that draw anything; 0, 1, ...")
+    arguments.add_argument("--peers_python", default=sys.executable, help="has neuralforecast")
+    arguments.add_argument("--gluonts_python", default=sys.executable, help="has gluonts[torch]")
+    arguments.add_argument("--stats_python", default=sys.executable, help="has statsforecast")
+    arguments.add_argument("--limit", type=float, default=600, help="seconds for a fit and forecast of a peer")
+    arguments.add_argument("--again", action="store_true", help="run also what there are results of")
+    arguments.add_argument("--table", action="store_true", help="write the table only")
+    given = arguments.parse_args()
+    if unknown := set(given.names) - {*known, *MODELS}:
+        arguments.error(
+            f"{', '.join(unknown)}: neither a data set ({', '.join(known)}) nor a model ({', '.join(MODELS)})"
+        )
+    quiet()
+    torch.set_num_threads(1)
+    data_sets = [name for name in known if name in given.names] or list(known)
+    models = [name for name in MODELS if name in given.names] or list(MODELS)
+    if not given.table:
+        for seed in range(given.seeds):
+            for data_set in data_sets:
+                for model in models:
+                    run(data_set, model, seed, given)
+    table.write()
 
 
-def rows(name: str, seeds: int) -> list[tuple[str, ...]]:
-    """The rows of one data set: the seasonal naive, then a model per seed."""
-    entry = catalog.get(name)
-    assert entry.load_test is not None, f"{name} has no official test part"
-    train, test = long_table(entry.load()), long_table(entry.load_test())
-    season = entry.options.season_length or 1
-    naive = train.groupby("unique_id", sort=False, group_keys=False)["y"].apply(
-        lambda y: pd.Series(np.resize(y.to_numpy()[-season:], int(entry.options.horizon or 0)))
-    )
-    baseline = test.sort_values(["unique_id", "ds"]).assign(armlp=naive.to_numpy())
-    found = [("seasonal naive", "", *scores(train, baseline, season), "", "", "", "")]
-    for seed in range(seeds):
-        with tempfile.TemporaryDirectory() as folder:
-            begin = time.perf_counter()
-            forecaster = Forecaster(
-                entry.options.horizon,
-                seed=seed,
-                season_length=season,
-                default_root_dir=folder,
-                enable_progress_bar=False,
-            ).fit(train)
-            fitted = time.perf_counter()
-            forecast = test.merge(forecaster.predict(), on=["unique_id", "ds"], validate="one_to_one")
-            done = time.perf_counter()
-        assert len(forecast) == len(test)
-        covered = [
-            f"{100 * forecast['y'].between(forecast[f'armlp-lo-{level}'], forecast[f'armlp-hi-{level}']).mean():.0f}%"
-            for level in (80, 95)
-        ]
-        seconds = (f"{fitted - begin:.0f}", f"{done - fitted:.1f}")
-        found.append(("armlp", str(seed), *scores(train, forecast, season), *covered, *seconds))
-    return found
+def run(data_set: str, model: str, seed: int, given: argparse.Namespace) -> None:
+    """One result, if it is to be had and not there."""
+    chaotic, ett = data_set in chaos.SYSTEMS, data_set.startswith("etth1-")
+    suited = OF_CHAOS if chaotic else OF_ETT if ett else (*BASELINES, *OURS, *PEERS)
+    if model not in suited or (seed and model in SEEDLESS):
+        return
+    key = {"data": data_set, "model": model, "seed": str(seed)}
+    if not given.again and any(key.items() <= row.items() for row in results.read()):
+        return
+    version: str | None = f"armlp {armlp.__version__}{commit()}"
+    if model in PEERS:
+        library = PEERS[model]
+        version = installed(python_of(library, given), library)
+        if version is None:
+            print(f"{library} is not installed for {python_of(library, given)}: {model} is left out.", flush=True)
+            return
+        version = f"{library} {version}"
+    key |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": str(version)}
+    try:
+        for found in chaos.results(data_set, model, seed) if chaotic else scored(data_set, model, seed, given):
+            results.put(key | {name: spelled(name, value) for name, value in found.items()})
+            print(*(value for value in (key | found).values()), flush=True)
+    except LeftOutError as reason:
+        results.put(key | {"note": str(reason)})
+        print(*key.values(), reason, flush=True)
 
 
-def long_table(source: object) -> pd.DataFrame:
-    """A catalog table, or the file of one, as pandas, sorted."""
-    table = pd.read_parquet(source) if isinstance(source, (str, bytes)) or hasattr(source, "__fspath__") else source
-    return nw.from_native(table, eager_only=True).to_pandas().sort_values(["unique_id", "ds"], ignore_index=True)
+def scored(data_set: str, model: str, seed: int, given: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The scores of one model on one data set; of ours on all horizons of ETTh1."""
+    benchmark = load(data_set)
+    forecasts: Iterator[Forecast]
+    if model in BASELINES:
+        forecasts = Baselines(benchmark).forecast(model)
+    elif model in OURS:
+        forecasts = ours(benchmark, model.partition("-")[2], seed)
+    else:
+        forecasts = peer(benchmark, model, seed, python_of(PEERS[model], given), given.limit)
+    for forecast in forecasts:
+        benchmark = forecast.benchmark
+        truth, baselines = benchmark.truth(), Baselines(benchmark)
+        unit = baselines.unit.numpy()
+        row = scores(truth, forecast.quantiles, unit)
+        if benchmark.name.startswith("etth1-"):  # as it is scored everywhere
+            row = {name: row[name] for name in ("mse", "mae")}
+        else:
+            naive2 = next(baselines.forecast("naive2")).quantiles
+            row["owa"] = owa(row, scores(truth, naive2, unit))
+        yield {"data": benchmark.name} | row | {"fit_s": forecast.fit_s, "predict_s": forecast.predict_s}
 
 
-def scores(train: pd.DataFrame, forecast: pd.DataFrame, season: int) -> tuple[str, str]:
-    """sMAPE and MASE, each the mean over series of the mean over leads."""
-    error = (forecast["y"] - forecast["armlp"]).abs()
-    size = forecast["y"].abs() + forecast["armlp"].abs()
-    smape = (200 * error / size.where(size > 0, 1)).groupby(forecast["unique_id"]).mean()
-    scale = train.groupby("unique_id")["y"].apply(lambda y: y.diff(season).abs().mean())
-    mase = error.groupby(forecast["unique_id"]).mean() / scale[scale > 0]
-    return f"{smape.mean():.2f}", f"{mase.mean():.3f}"
+def python_of(library: str, given: argparse.Namespace) -> str:
+    """The interpreter that has a library."""
+    names = {"statsforecast": given.stats_python, "gluonts": given.gluonts_python}
+    return str(names.get(library, given.peers_python))
+
+
+def spelled(name: str, value: Any) -> str:
+    """A number in five digits, seconds in tenths; nothing for what is not known."""
+    if isinstance(value, str):
+        return value
+    return "" if value != value else f"{value:.1f}" if name.endswith("_s") else f"{value:.5g}"
+
+
+def machine() -> str:
+    """What the processor calls itself."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """The state of the package's repository, if it is in one."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    run = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "src"], capture_output=True).returncode
+    return "" if run.returncode else f" {run.stdout.strip()}{'+' if changed else ''}"
 
 
 if __name__ == "__main__":

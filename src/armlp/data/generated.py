@@ -24,9 +24,9 @@ def sine() -> pd.DataFrame:
     return table
 
 
-def mackey_glass() -> pd.DataFrame:
+def mackey_glass(length: int = 5000) -> pd.DataFrame:
     """The chaotic equation of Mackey and Glass with a delay of 17, sampled at every unit of time: `ds, y`."""
-    substeps, delay, length, transient = 10, 170, 5000, 1000
+    substeps, delay, transient = 10, 170, 1000
     state = np.full(delay + 1 + (transient + length) * substeps, 1.2)
 
     def slope(value: float, delayed: float) -> float:

@@ -1,0 +1,155 @@
+"""What forecasts a benchmark: baselines, armlp, and peers in interpreters of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from accuracy.benchmarks import ETT_HORIZONS, MONTH, Benchmark, chunks, load
+from accuracy.scores import LEVELS
+
+import armlp
+from armlp.evaluation.baselines import Naive2, RidgeAR, naive_error, seasonal_naive
+
+PEERS = Path(__file__).with_name("peers.py")
+TOO_LONG = 3  # the exit status of a peer that expects to exceed the limit
+PER_LEVEL = (20, 40, 60, 80, 95)  # intervals whose ends are LEVELS
+CONTEXT = 1500  # rows of an ETTh1 context; more than any model looks at
+
+
+class Forecast(NamedTuple):
+    """A forecast `[W, S, H, Q]` of `LEVELS`, or `Q = 1` of the median alone, and what it took."""
+
+    benchmark: Benchmark
+    quantiles: np.ndarray
+    fit_s: float
+    predict_s: float
+
+
+class LeftOutError(Exception):
+    """There is no forecast; says why."""
+
+
+class Baselines:
+    """The baselines of armlp on one benchmark."""
+
+    def __init__(self, benchmark: Benchmark) -> None:
+        self.benchmark = benchmark
+        data = armlp.SeriesDataModule(
+            benchmark.table, horizon=benchmark.horizon, season_length=benchmark.season_length, calendar_inputs=False
+        )
+        self.panel = data.panel
+        self.ends = self.panel.lengths - benchmark.tested
+        self.unit = naive_error(self.panel, self.ends, benchmark.season_length)
+        series, windows = len(self.panel), torch.arange(benchmark.windows)
+        self.series = torch.arange(series).repeat(benchmark.windows)
+        self.origins = (self.ends + windows[:, None] * benchmark.step).flatten()
+
+    def forecast(self, name: str) -> Iterator[Forecast]:
+        """Of `seasonal-naive`, `naive2` or `ridge-ar`."""
+        panel, horizon, season = self.panel, self.benchmark.horizon, self.benchmark.season_length
+        begin = time.process_time()
+        made: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+        if name == "seasonal-naive":
+
+            def made(series: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+                return seasonal_naive(panel, series, origin, horizon, season)
+        elif name == "naive2":
+            naive2 = Naive2(panel, self.ends, season)
+
+            def made(series: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+                return naive2.forecast(series, origin, horizon)
+        else:
+            # As the recipe of armlp: a week of a daily season, three of any other, at least H, at most half a series.
+            wish = max(season * (7 if 24 <= season <= 48 else 1 if season > 48 else 3), horizon, 10)
+            context = max(1, min(wish, int(self.ends.float().median()) // 2))
+            made = RidgeAR(panel, self.ends, self.unit, context, horizon, season).forecast
+        fitted = time.process_time()
+        values = torch.cat(
+            [made(*part) for part in zip(self.series.split(2000), self.origins.split(2000), strict=True)]
+        )
+        shape = (self.benchmark.windows, len(panel), horizon, 1)
+        yield Forecast(self.benchmark, values.numpy().reshape(shape), fitted - begin, time.process_time() - fitted)
+
+
+def ours(benchmark: Benchmark, preset: str, seed: int) -> Iterator[Forecast]:
+    """A preset of armlp; of ETTh1 one model for all horizons."""
+    ett = benchmark.name.startswith("etth1-")
+    horizon = ETT_HORIZONS[0] if ett else benchmark.horizon
+    options: dict[str, Any] = {} if preset == "default" else {"preset": preset}
+    if ett:  # the four months are validation
+        options["val_windows"] = 4 * MONTH // horizon
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.process_time()
+        options |= {"season_length": benchmark.season_length, "default_root_dir": folder, "enable_progress_bar": False}
+        forecaster = armlp.Forecaster(horizon, seed=seed, **options).fit(benchmark.train())
+        fitted = time.process_time() - begin
+    for each in map(load, (f"etth1-{horizon}" for horizon in ETT_HORIZONS)) if ett else [benchmark]:
+        begin = time.process_time()
+        parts = [
+            forecaster.predict(each.contexts(*chunk, CONTEXT if ett else None), each.horizon, PER_LEVEL)
+            for chunk in chunks(each.windows)
+        ]
+        seconds = time.process_time() - begin
+        names = [f"armlp-lo-{level}" for level in reversed(PER_LEVEL)] + ["armlp"]
+        names += [f"armlp-hi-{level}" for level in PER_LEVEL]
+        table = pd.concat(parts).sort_values(["unique_id", "ds"])
+        quantiles = table[names].to_numpy().reshape(-1, each.horizon, len(names))
+        yield Forecast(each, each.in_order(quantiles), fitted, seconds)
+
+
+def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) -> Iterator[Forecast]:
+    """Another library, stopped after `limit` seconds of the processor.
+
+    Raises:
+        LeftOutError: It takes longer, or fails.
+    """
+
+    def limited() -> None:  # of the processor, which other programs do not use up
+        resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 10))
+
+    point = benchmark.name.startswith("etth1-")
+    job = {key: getattr(benchmark, key) for key in ("horizon", "season_length", "freq", "held_out")}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        numbered(benchmark.train()).to_parquet(folder / "train.parquet", index=False)
+        for chunk in chunks(benchmark.windows):
+            contexts = benchmark.contexts(*chunk, 3 * benchmark.horizon if point else None)
+            numbered(contexts).to_parquet(folder / f"contexts-{chunk[0]:05}.parquet", index=False)
+        (folder / "job.json").write_text(json.dumps(job | {"seed": seed, "limit": limit, "point": point}))
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NIXTLA_ID_AS_COL": "1"}
+        run = subprocess.run(
+            [python, PEERS, name, folder], env=environment, cwd=folder, capture_output=True, preexec_fn=limited
+        )
+        if run.returncode in (TOO_LONG, -signal.SIGXCPU):
+            raise LeftOutError(f"over {limit:.0f} s")
+        if run.returncode:
+            raise LeftOutError("failed: " + run.stderr.decode().strip().splitlines()[-1])
+        table = pd.read_parquet(folder / "forecast.parquet").sort_values(["unique_id", "ds"])
+        done = json.loads((folder / "done.json").read_text())
+    columns = ["0.5"] if point else [str(level) for level in LEVELS]
+    quantiles = table[columns].to_numpy().astype(np.float64).reshape(-1, benchmark.horizon, len(columns))
+    assert len(quantiles) == benchmark.windows * benchmark.table["unique_id"].nunique()
+    yield Forecast(benchmark, benchmark.in_order(quantiles), done["fit_s"], done["predict_s"])
+
+
+def numbered(table: pd.DataFrame) -> pd.DataFrame:
+    """Times as 1, 2, ... of each series."""
+    return table.assign(ds=table.groupby("unique_id", sort=False).cumcount() + 1)
+
+
+def installed(python: str, library: str) -> str | None:
+    """The version of a library in an interpreter."""
+    run = subprocess.run([python, PEERS, "version", library], capture_output=True, text=True)
+    return None if run.returncode else run.stdout.strip()

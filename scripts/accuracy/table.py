@@ -1,0 +1,145 @@
+"""The table of results, in markdown."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+
+from accuracy import chaos, results
+from accuracy.benchmarks import ETT_HORIZONS, names
+
+FILE = results.FILE.with_suffix(".md")
+HEADER = """# How accurate?
+
+Written by `scripts/how_accurate.py` from `how_accurate.csv`; do not edit. Official test parts, the same settings on all
+data sets, seconds of one core. Where a model draws anything, mean ± standard deviation over its seeds, whose number is
+given. Scores are defined in `scripts/accuracy/scores.py`, the settings of the peers in `scripts/accuracy/peers.py`.
+"""
+# Data set, then model and source: sMAPE, MASE.
+PUBLISHED: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "m4-hourly": (("*winner of the M4 competition* [1]", "9.33", "0.893"),),
+    "m3-yearly": (("*Theta, winner of the M3 competition* [2]", "16.90", ""),),
+    "m3-quarterly": (("*Theta, winner of the M3 competition* [2]", "8.96", ""),),
+    "m3-monthly": (("*Theta, winner of the M3 competition* [2]", "13.85", ""),),
+    "m3-other": (("*Theta, winner of the M3 competition* [2]", "4.41", ""),),
+    "tourism-yearly": (("*best of the Monash archive* [3]", "", "2.977"),),
+    "tourism-quarterly": (("*best of the Monash archive* [3]", "", "1.475"),),
+    "tourism-monthly": (("*best of the Monash archive* [3]", "", "1.382"),),
+}
+PUBLISHED_ETT = {
+    "*DLinear, one model per horizon* [4]": ("0.375", "0.405", "0.439", "0.472"),
+    "*RLinear, one model per horizon* [5]": ("0.366", "0.404", "0.420", "0.442"),
+    "*PatchTST, one model per horizon* [6]": ("0.370", "0.413", "0.422", "0.447"),
+}
+SOURCES = """
+Published figures are in italics:
+[1] Makridakis, Spiliotis, Assimakopoulos (2020), The M4 Competition, https://doi.org/10.1016/j.ijforecast.2019.04.014
+[2] Makridakis, Hibon (2000), The M3-Competition, https://doi.org/10.1016/S0169-2070(00)00057-1
+[3] Godahewa et al. (2021), Monash Time Series Forecasting Archive, https://arxiv.org/abs/2105.06643
+[4] Zeng et al. (2023), Are Transformers Effective for Time Series Forecasting?, https://arxiv.org/abs/2205.13504
+[5] Li et al. (2023), Revisiting Long-term Time Series Forecasting, https://arxiv.org/abs/2305.10721
+[6] Nie et al. (2023), A Time Series is Worth 64 Words, https://arxiv.org/abs/2211.14730
+"""
+DIGITS = {"smape": 2, "mase": 3, "owa": 3, "wql": 4, "crps": 3, "cover80": 1, "cover95": 1, "fit_s": 0, "predict_s": 1}
+HEADINGS = (
+    "model",
+    "seeds",
+    "sMAPE",
+    "MASE",
+    "OWA",
+    "WQL",
+    "CRPS / MASE's unit",
+    "in 80%",
+    "in 95%",
+    "fit s",
+    "predict s",
+)
+
+
+def write() -> None:
+    """Writes the table from all rows."""
+    rows: dict[tuple[str, str], list[results.Row]] = {}
+    for row in results.read():
+        rows.setdefault((row["data"], row["model"]), []).append(row)
+    text = [HEADER]
+    for data_set in names():
+        if not data_set.startswith("etth1-"):
+            text += [f"\n## {data_set}\n", *_series(data_set, rows)]
+    text += ["\n## ETTh1: MSE (MAE) at each horizon\n", *_ett(rows)]
+    text += [f"\n## Chaos: median valid prediction time of {chaos.STARTS} forecasts, Lyapunov times\n", *_chaos(rows)]
+    FILE.write_text("\n".join(text) + "\n" + SOURCES)
+
+
+def _series(data_set: str, rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    """One row per model; those with a score first, the best MASE on top."""
+    found = {model: each for (name, model), each in rows.items() if name == data_set}
+    yield from _headings(HEADINGS)
+    for model in sorted(found, key=lambda model: (_mean(found[model], "mase"), model)):
+        yield _line(
+            model, _seeds(found[model]), *(_cell(found[model], name, digits) for name, digits in DIGITS.items())
+        )
+    for model, smape, mase in PUBLISHED.get(data_set, ()):
+        yield _line(model, "", smape, mase, *[""] * 7)
+
+
+def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    models = dict.fromkeys(model for name, model in rows if name.startswith("etth1-"))
+    yield from _headings(("model", "seeds", *map(str, ETT_HORIZONS), "fit s, all horizons"))
+    for model in models:
+        each = [rows.get((f"etth1-{horizon}", model), []) for horizon in ETT_HORIZONS]
+        cells = [
+            f"{_cell(found, 'mse', 3)} ({_cell(found, 'mae', 3)})" if _scored(found, "mse") else _note(found)
+            for found in each
+        ]
+        seconds = [_mean(found, "fit_s") for found in each if found]
+        one_fit = model.startswith("armlp-")  # serves all horizons
+        fitted = seconds[0] if one_fit else sum(seconds)
+        yield _line(model, _seeds(each[0] or each[1]), *cells, f"{fitted:.0f}")
+    for model, figures in PUBLISHED_ETT.items():
+        yield _line(model, "", *figures, "")
+
+
+def _chaos(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    models = dict.fromkeys(model for name, model in rows if name in chaos.SYSTEMS)
+    yield from _headings(("model", "seeds", *chaos.SYSTEMS, "fit s, mean"))
+    for model in models:
+        each = [rows.get((system, model), []) for system in chaos.SYSTEMS]
+        seconds = [_mean(found, "fit_s") for found in each if found]
+        cells = [_cell(found, "valid_time", 2) for found in each]
+        yield _line(model, _seeds(max(each, key=len)), *cells, f"{statistics.mean(seconds):.0f}")
+
+
+def _headings(headings: Sequence[str]) -> tuple[str, str]:
+    return _line(*headings), _line("---", *["---:"] * (len(headings) - 1))
+
+
+def _line(*cells: str) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _scored(found: Sequence[results.Row], name: str) -> list[float]:
+    return [float(row[name]) for row in found if row[name]]
+
+
+def _mean(found: Sequence[results.Row], name: str) -> float:
+    """The mean over seeds; infinite where there is none."""
+    values = _scored(found, name)
+    return statistics.mean(values) if values else float("inf")
+
+
+def _note(found: Sequence[results.Row]) -> str:
+    return found[0]["note"] if found else ""
+
+
+def _seeds(found: Sequence[results.Row]) -> str:
+    """How many, where there are several."""
+    return str(len(found)) if len(found) > 1 else "1"
+
+
+def _cell(found: Sequence[results.Row], name: str, digits: int) -> str:
+    """Mean ± standard deviation; the note instead where there is no score."""
+    values = _scored(found, name)
+    if not values:
+        return _note(found) if name in ("smape", "valid_time") else ""
+    spread = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 and not name.endswith("_s") else ""
+    return f"{statistics.mean(values):.{digits}f}{spread}"
