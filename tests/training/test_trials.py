@@ -171,7 +171,7 @@ def test_several_processes_share_no_trials():
 @pytest.mark.parametrize("kind", ["random walk", "noisy season"])
 def test_the_model_is_not_worse_than_what_is_simpler(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recipe, "_size", lambda typical, rows: recipe._Size(8, 0, 0.0, 0.1, 30))
-    monkeypatch.setattr(trials, "trial_share", lambda data: 0.3)
+    monkeypatch.setattr(trials, "trial_steps", lambda data: 10)
     noise = np.random.default_rng(0).normal(size=(6, 120))
     season = 5 * np.sin(np.arange(120) * 2 * np.pi / 12) + 0.3 * noise
     values = noise.cumsum(1) if kind == "random walk" else season

@@ -45,11 +45,13 @@ def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[st
         return {}
     typical, context = data.split.typical_length(data.panel.lengths), choices["context_length"].value
     longer = {"context_length": 2 * context} if 2 * context <= typical // 4 else {}
-    return {
+    tried: dict[str, dict[str, Any]] = {
         "linear": {"hidden_sizes": [], "residual_blocks": 0, "ridge_init": True, "max_steps": 300, **longer},
         "narrow": {"hidden_sizes": [64], "residual_blocks": 1, "dropout": 0.3, "input_noise": 0.2, "max_steps": 600},
-        "wide": {"hidden_sizes": [128], "residual_blocks": 1, "dropout": 0.2, "input_noise": 0.0, "max_steps": 600},
     }
+    if typical < SHORT:
+        tried["wide"] = {"hidden_sizes": [128], "dropout": 0.2, "input_noise": 0.0, "max_steps": 600}
+    return tried
 
 
 def trial_steps(data: SeriesDataModule) -> int:

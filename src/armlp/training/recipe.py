@@ -204,7 +204,7 @@ def _context(typical: int, horizon: int, season_length: int) -> Choice:
 
 
 def _patch(typical: int, horizon: int, season_length: int) -> Choice:
-    """Short series have too little to learn a chain from: all at once. Long ones go so far as a season helps, or a step."""
+    """Short series have too little to learn a chain from: all at once. Long ones go by parts of a season, or steps."""
     if typical < SHORT:
         return Choice(horizon, "short series: the horizon at once")
     if season_length > 1:
