@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.defaults import all_callbacks, bare_trainer, says_how_long
+from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
@@ -21,6 +20,8 @@ from armlp.training.report import Report
 
 # Validation rows are worth another training from here on, as a share of the training rows.
 _WORTH = 0.1
+# By so much two seeds differ: what is that near to the best is as good.
+_AS_GOOD = 1.01
 
 
 def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
@@ -53,8 +54,8 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
 def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
     """Trains once more where that is settled, and puts the weights into the best checkpoint.
 
-    The network starts from the same seed and the learning rate follows the same schedule, up to the step of the best
-    checkpoint, in which all but the weights stays as it is. A killed training leaves it as it was.
+    It takes all steps again where the last validation was nearly the best, and otherwise those of the best; either way
+    the learning rate comes down. All else in the checkpoint stays as it is, and a killed training leaves it as it was.
 
     Args:
         trainer: That has trained.
@@ -66,15 +67,17 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
         return
     path = best.best_model_path
     checkpoint = read_checkpoint(path)
-    steps: int = checkpoint["global_step"]
+    assert best.best_model_score is not None
+    steady = trainer.callback_metrics[MONITOR] <= _AS_GOOD * best.best_model_score
+    steps: int = module.total_steps if steady else checkpoint["global_step"]
     shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
     bar = [StepBar("training on validation too", steps)] if shown else []
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training has said what there is to say
         seed_everything(data.seed, verbose=False)
         anew = ForecastModule(**checkpoint["hyper_parameters"])
-        options = {"limit_val_batches": 0, "callbacks": [_StopAfter(steps), *bar], "enable_progress_bar": bool(bar)}
-        again = bare_trainer(trainer, max_steps=module.total_steps, **options)
+        options = {"limit_val_batches": 0, "callbacks": bar, "enable_progress_bar": bool(bar)}
+        again = bare_trainer(trainer, max_steps=steps, **options)
         again.fit(anew, datamodule=data.twin(val_windows=0))
     weights = {name: value.cpu() for name, value in anew.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
@@ -93,15 +96,3 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
 def _best(trainer: Trainer) -> ModelCheckpoint | None:
     """The callback that keeps the best checkpoint."""
     return next((one for one in all_callbacks(trainer) if isinstance(one, ModelCheckpoint) and one.monitor), None)
-
-
-class _StopAfter(Callback):
-    """Ends a training early, whatever its schedule."""
-
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Looks at the clock."""
-        if trainer.global_step >= self.steps:
-            trainer.should_stop = True

@@ -20,6 +20,8 @@ from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
 
+# By so much two seeds differ: what is not better by more than that is no reason to leave the recipe.
+_BETTER = 1.01
 _USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
 
 
@@ -46,7 +48,7 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
         _trial(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
         for place, entry in enumerate(entries, start=1)
     ]
-    best = min(module.tried, key=lambda trial: trial.monitored)
+    best = min(module.tried, key=lambda trial: trial.monitored * (1 if trial.name == RECIPE else _BETTER))
     why = f"best of {len(entries)} tried on validation"
     module.prefer({name: Choice(value, why) for name, value in best.options.items()})
 
