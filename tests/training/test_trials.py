@@ -17,6 +17,7 @@ from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training import recipe, trials
 from armlp.training.candidates import RECIPE, Trial
+from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import TRAINER, quiet
 from armlp.training.module import ForecastModule
 
@@ -45,6 +46,16 @@ def tried(module: ForecastModule, data: SeriesDataModule, **options: Any) -> dic
     return {trial.name: trial for trial in module.tried}
 
 
+def rig(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
+    """Has one of the candidates win, after all have been tried."""
+    trial = trials._trial
+
+    def rigged(trainer: Any, given: Any, entry: Trial, *args: Any) -> Trial:
+        return trial(trainer, given, entry, *args)._replace(monitored=float(entry.name != winner))
+
+    monkeypatch.setattr(trials, "_trial", rigged)
+
+
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("winner", [RECIPE, "noisy", "linear", "other windows"])
 def test_what_trials_have_settled_trains_as_if_it_had_been_given_by_hand(
@@ -52,12 +63,7 @@ def test_what_trials_have_settled_trains_as_if_it_had_been_given_by_hand(
 ):
     few = {name: CANDIDATES[name] for name in {winner, "noisy"} if name in CANDIDATES}
     monkeypatch.setattr(trials, "candidates", lambda data, choices: few)
-    trial = trials._trial
-
-    def rigged(trainer: Any, given: Any, entry: Trial, *args: Any) -> Trial:
-        return trial(trainer, given, entry, *args)._replace(monitored=float(entry.name != winner))
-
-    monkeypatch.setattr(trials, "_trial", rigged)
+    rig(monkeypatch, winner)
     options = {"horizon": 6, "seed": 3, "default_root_dir": tmp_path} | NO_RUN
     chosen = Forecaster(**options, refit=False).fit(make_table())
     by_hand = {"max_steps": 10} | CANDIDATES.get(winner, {})
@@ -165,11 +171,18 @@ def test_several_processes_share_no_trials():
 @pytest.mark.parametrize("kind", ["random walk", "noisy season"])
 def test_the_model_is_not_worse_than_what_is_simpler(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(recipe, "_size", lambda typical, rows: recipe._Size(8, 0, 0.0, 0.1, 30))
+    monkeypatch.setattr(trials, "trial_share", lambda data: 0.3)
     noise = np.random.default_rng(0).normal(size=(6, 120))
     season = 5 * np.sin(np.arange(120) * 2 * np.pi / 12) + 0.3 * noise
     values = noise.cumsum(1) if kind == "random walk" else season
     table = pd.DataFrame(values.T, columns=list("abcdef")).assign(ds=range(120))
-    options = {"season_length": 12, "val_windows": 2, "refit": False, "default_root_dir": tmp_path} | NO_RUN
+    options = {
+        "season_length": 12,
+        "val_windows": 2,
+        "refit": False,
+        "val_paths": 20,
+        "default_root_dir": tmp_path,
+    } | NO_RUN
     forecaster = Forecaster(horizon=6, **options).fit(table)
     measured = {name: row["scaled_crps"] for name, row in forecaster.scores.items()}
     assert measured["armlp"] < min(measured["ridge AR"], measured["seasonal naive"])
@@ -184,3 +197,22 @@ def test_fit_lists_its_trials_and_says_what_they_have_settled(program: Any, make
     assert "best of 5 tried on validation" in " ".join(printed.replace("│", " ").split())
     printed = program("fit", "--config=fast", "--data.source=table.parquet", "--trainer.logger=false")
     assert "Tried" not in printed
+
+
+@pytest.mark.usefixtures("small")
+def test_a_run_that_goes_on_keeps_what_its_trials_have_settled(
+    program: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+):
+    make_table().to_parquet("table.parquet")
+    fit = ("fit", "--data.source=table.parquet", "--data.horizon=6", "--trainer.logger=false", "--model.refit=false")
+    last = Path("checkpoints/last.ckpt")
+    with monkeypatch.context() as patch:
+        rig(patch, "noisy")
+        program(*fit)
+    first = read_checkpoint(last)
+    assert first["global_step"] == 7
+    monkeypatch.setattr(trials, "_trial", None)  # there are no others
+    printed = program(*fit, "--ckpt_path", last)
+    assert read_checkpoint(last)["global_step"] == 7  # and not the 10 of the recipe
+    assert read_checkpoint(last)["hyper_parameters"] == first["hyper_parameters"]
+    assert "│ max_steps │ 7 │ best of 5 tried on validation │" in printed
