@@ -21,7 +21,7 @@ from armlp.presets import preset_path
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet, run_logger
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, all_callbacks, quiet, run_logger
 from armlp.training.final import train_anew
 from armlp.training.fitting import before_fit
 from armlp.training.module import ForecastModule
@@ -31,9 +31,9 @@ from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
 
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
-# What a resumed training may have otherwise.
-_FREE = ("val_paths", "trials", "refit")
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}
+# What may be otherwise where a training goes on.
+_FREE = ("val_paths", "trials", "refit")
 
 
 class ArmlpCLI(LightningCLI):
@@ -169,8 +169,7 @@ class ArmlpCLI(LightningCLI):
             return
         if config.refit < 0:
             raise UserError(f"--refit: {config.refit} is too small; it must be at least 0.")
-        callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it later
-        writer = next(callback for callback in callbacks if isinstance(callback, ForecastWriter))
+        writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         data = {**self.datamodule.hparams, "covariate_statistics": None}
         data["test_windows"] = max(1, data["test_windows"])
         self.model.on_load_checkpoint(read_checkpoint(config.ckpt_path))

@@ -164,12 +164,12 @@ def test_a_test_knows_which_series_were_trained_on_its_times(
     table = make_table(rows=rows, freq=1, first=first)
     moved = table.assign(ds=table["ds"] + shift)
     later = SeriesDataModule(moved, horizon=tested[0], test_windows=tested[1], **options)
-    assert later.series_trained_on_test() == 0
+    assert later.series_seen("test") == 0
     later.load_state_dict(data.state_dict())
     last_seen = 7 + rows - 1 - horizon * test_windows
     first_tested = 7 + shift + rows - tested[0] * max(tested[1], 1)
     known = 3 - first
-    assert later.series_trained_on_test() == (known if first_tested <= last_seen else 0)
+    assert later.series_seen("test") == (known if first_tested <= last_seen else 0)
 
 
 def test_no_series_long_enough_names_the_longest_and_what_it_needs(make_table: MakeTable):

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from armlp import Forecaster, UserError
@@ -69,22 +69,15 @@ def test_validation_rows_are_trained_on_and_those_of_the_test_never(fitted: Any,
     assert not same(whole, first)
 
 
-class StopAt(Callback):
-    """Ends a training by hand."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
-        trainer.should_stop = trainer.global_step == self.step
-
-
-def test_the_final_training_is_the_first_one_on_the_longer_part_up_to_the_best_step(
-    fitted: Any, make_table: MakeTable, tmp_path: Path
+@pytest.mark.parametrize("as_good", [1.0, 1e9])
+def test_the_final_training_is_one_on_the_longer_part_of_all_steps_or_of_those_that_were_best(
+    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, as_good: float
 ):
+    monkeypatch.setattr(final, "_AS_GOOD", as_good)
     found = fitted(make_table())
     steps = found["refit"]["steps"]
-    assert steps == found["global_step"] < OPTIONS["max_steps"]
+    assert found["global_step"] < OPTIONS["max_steps"]
+    assert steps == (found["global_step"] if as_good == 1 else OPTIONS["max_steps"])
     # Another validation part after the first one, so that this one is trained on.
     table = make_table(rows=96)
     later = table.groupby("unique_id").tail(6).assign(ds=lambda rows: rows["ds"] + pd.Timedelta("6h"), y=77.0)
@@ -94,7 +87,7 @@ def test_the_final_training_is_the_first_one_on_the_longer_part_up_to_the_best_s
     data = SeriesDataModule(longer, **options)
     module = ForecastModule(**found["hyper_parameters"])
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
-    trainer = Trainer(**TRAINER | quiet, max_steps=OPTIONS["max_steps"], callbacks=[StopAt(steps)])
+    trainer = Trainer(**TRAINER | quiet, max_steps=steps)
     trainer.fit(module, datamodule=data)
     assert trainer.global_step == steps
     assert same(module.state_dict(), found["state_dict"])
@@ -115,11 +108,12 @@ def test_all_but_the_weights_of_the_best_checkpoint_stays(fitted: Any, make_tabl
 def test_a_final_training_that_diverges_is_not_kept(
     fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ):
-    def spoil(self: Any, trainer: Trainer, module: ForecastModule, *args: Any) -> None:
-        for weight in module.parameters():
-            weight.data.fill_(np.nan)
+    def spoil(module: ForecastModule) -> None:
+        if module.trainer.limit_val_batches == 0:
+            for weight in module.parameters():
+                weight.data.fill_(np.nan)
 
-    monkeypatch.setattr(final._StopAfter, "on_train_batch_end", spoil)
+    monkeypatch.setattr(ForecastModule, "on_train_end", spoil)
     with pytest.warns(UserWarning, match=r"--model\.refit: .*best\.ckpt stays as validation has chosen it"):
         found = fitted(make_table())
     assert "refit" not in found

@@ -15,6 +15,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
+from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training import recipe, trials
 from armlp.training.candidates import RECIPE, Trial
 from armlp.training.checkpoint import read_checkpoint
@@ -30,6 +31,12 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "other windows": {"context_length": 5, "patch_length": 2, "head": "normal"},
     "diverging": {"learning_rate": 1e30},
 }
+
+
+@pytest.fixture(autouse=True)
+def few_windows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tables of tests are small."""
+    monkeypatch.setattr(trials, "LEAST_WINDOWS", 1)
 
 
 @pytest.fixture
@@ -122,13 +129,13 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
 @pytest.mark.parametrize(
     ("options", "trainer", "expected"),
     [
-        ({}, {}, [RECIPE, "narrow", "linear"]),
-        ({"trials": 1}, {}, [RECIPE, "narrow"]),
+        ({}, {}, [RECIPE, "linear", "narrow", "wide"]),
+        ({"trials": 1}, {}, [RECIPE, "linear"]),
         ({"trials": 0}, {}, []),
         ({"hidden_sizes": [8]}, {}, []),
-        ({"residual_blocks": 1}, {}, [RECIPE, "narrow"]),
+        ({"residual_blocks": 1}, {}, [RECIPE, "narrow", "wide"]),
         ({"dropout": 0.1}, {}, [RECIPE, "linear"]),
-        ({"linear_skip": False}, {}, [RECIPE, "narrow"]),
+        ({"linear_skip": False}, {}, [RECIPE, "narrow", "wide"]),
         ({}, {"max_steps": 3}, []),
         ({}, {"max_epochs": 3}, []),
         ({}, {"max_time": "00:00:01:00"}, []),
@@ -136,7 +143,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
         ({}, {"overfit_batches": 1}, []),
         ({}, {"fast_dev_run": True}, []),
         ({}, {"limit_val_batches": 0}, []),
-        ({"trials": 5}, {"max_steps": 3}, [RECIPE, "narrow", "linear"]),
+        ({"trials": 5}, {"max_steps": 3}, [RECIPE, "linear", "narrow", "wide"]),
     ],
 )
 def test_what_is_tried_contradicts_nothing_that_was_given(
@@ -163,9 +170,18 @@ def test_what_cannot_be_trained_on_the_data_is_not_tried(make_table: MakeTable, 
     assert tried(ForecastModule(), SeriesDataModule("markov", horizon=6)) == {}
 
 
+def test_a_few_windows_choose_nothing(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(trials, "_trial", lambda trainer, given, entry, *args: entry)
+    monkeypatch.setattr(trials, "LEAST_WINDOWS", LEAST_WINDOWS)
+    few, enough = (make_table(series=series) for series in (LEAST_WINDOWS - 1, LEAST_WINDOWS))
+    assert tried(ForecastModule(), SeriesDataModule(few, horizon=6)) == {}
+    assert RECIPE in tried(ForecastModule(trials=1), SeriesDataModule(few, horizon=6))
+    assert RECIPE in tried(ForecastModule(), SeriesDataModule(enough, horizon=6))
+
+
 def test_several_processes_share_no_trials():
     with pytest.raises(UserError, match=r"--model\.trials: 2 processes"):
-        trials._wanted(SimpleNamespace(world_size=2), ForecastModule(trials=2))  # type: ignore[arg-type]
+        trials._wanted(SimpleNamespace(world_size=2), ForecastModule(trials=2), None)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["random walk", "noisy season"])

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
+from armlp.training.defaults import all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
@@ -68,7 +68,7 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
     path = best.best_model_path
     checkpoint = read_checkpoint(path)
     assert best.best_model_score is not None
-    steady = trainer.callback_metrics[MONITOR] <= _AS_GOOD * best.best_model_score
+    steady = module.monitored <= _AS_GOOD * best.best_model_score.item()
     steps: int = module.total_steps if steady else checkpoint["global_step"]
     shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
     bar = [StepBar("training on validation too", steps)] if shown else []

@@ -176,6 +176,7 @@ class ForecastModule(LightningModule):
         self.chosen: dict[str, Choice] = {}
         self.tried: list[Trial] = []  # before this training
         self.preferred: dict[str, Choice] = {}  # to what the recipe says, as trials have shown
+        self.monitored = math.inf  # of the last validation
         self.refit_steps: int | None = None  # of a checkpoint that was trained on validation too
         self.network = None
         if None not in (self.hparams[name] for name in CHOSEN if name not in OPTIMIZATION):
@@ -387,7 +388,8 @@ class ForecastModule(LightningModule):
         measured = [scores[name] for name in _MONITORED if math.isfinite(scores.get(name, math.nan))]
         if not measured:
             raise UserError("The validation forecasts are not finite: train with a lower --model.learning_rate.")
-        self.log(MONITOR, measured[0])
+        self.monitored = measured[0]
+        self.log(MONITOR, self.monitored)
         self.scoreboard.reset()
 
     def on_test_epoch_end(self) -> None:
@@ -437,6 +439,7 @@ class ForecastModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Marks the file as ours, and adds what the validation of these weights has settled."""
         checkpoint["armlp_format"] = FORMAT
+        checkpoint["monitored"] = self.monitored
         if self.conformal_factors is not None:
             checkpoint["conformal"] = {"factors": self.conformal_factors}
         if self.preferred:
@@ -446,6 +449,7 @@ class ForecastModule(LightningModule):
         """Restores what validation has settled."""
         self.conformal_factors = checkpoint.get("conformal", {}).get("factors")
         self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
+        self.monitored = checkpoint.get("monitored", math.inf)
         self.refit_steps = checkpoint.get("refit", {}).get("steps")
 
 

@@ -24,6 +24,7 @@ from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.candidates import Trial
 from armlp.training.dashboard import Dashboard
+from armlp.training.defaults import all_callbacks
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
 from armlp.training.verdict import spelled, verdict
@@ -57,8 +58,7 @@ class Report(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of the best checkpoint, and where it is."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
-        best = next((callback.best for callback in callbacks if isinstance(callback, Dashboard)), None)
+        best = next((one.best for one in all_callbacks(trainer) if isinstance(one, Dashboard)), None)
         if not trainer.is_global_zero or best is None:
             return
         print_scores(best, "Validation, best checkpoint")
@@ -86,8 +86,7 @@ class Report(Callback):
         after = f", each after a gap of {split.test_gap}," if split.test_gap else ""
         title = f"Test, {origins} x {data.horizon} steps{after} at the end of {data.panel.name}"
         print_scores(pl_module.scores, title, confession(data))
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
-        writer = next((callback for callback in callbacks if isinstance(callback, ForecastWriter)), None)
+        writer = next((one for one in all_callbacks(trainer) if isinstance(one, ForecastWriter)), None)
         if writer is not None:
             print_summaries(writer.table)
 

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.candidates import RECIPE, Trial, candidates, trial_steps
 from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
@@ -38,7 +39,7 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
     Raises:
         UserError: Trials are wanted where several processes train, or the module cannot be trained on the data.
     """
-    if not _wanted(trainer, module):
+    if not _wanted(trainer, module, data):
         return
     given = {name: value for name, value in module.hparams.items() if value != _USUAL[name]}
     entries = _entries(trainer, given, data, module.hparams["trials"])
@@ -53,7 +54,7 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
     module.prefer({name: Choice(value, why) for name, value in best.options.items()})
 
 
-def _wanted(trainer: Trainer, module: ForecastModule) -> bool:
+def _wanted(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> bool:
     """Whether there are to be trials, and can be."""
     number = module.hparams["trials"]
     if number and trainer.world_size > 1:
@@ -61,8 +62,9 @@ def _wanted(trainer: Trainer, module: ForecastModule) -> bool:
             f"--model.trials: {trainer.world_size} processes cannot share trials; say --trainer.devices 1, or leave "
             "the option out."
         )
-    if number is None:
-        number = not (says_how_long(trainer) or trainer.world_size > 1)
+    if number is None:  # by the forecasts of a few windows chance would choose
+        windows = len(data.split.origins(data.panel.lengths, "val")[0]) * len(data.panel.channels)
+        number = windows >= LEAST_WINDOWS and not (says_how_long(trainer) or trainer.world_size > 1)
     return bool(number) and trainer.limit_val_batches != 0 and module.network is None
 
 
