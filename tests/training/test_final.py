@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training import final, refitting, trials
+from armlp.training import refitting, trials
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import BEST, TRAINER
 from armlp.training.final import settle_refit
@@ -69,15 +69,15 @@ def test_validation_rows_are_trained_on_and_those_of_the_test_never(fitted: Any,
     assert not same(whole, first)
 
 
-@pytest.mark.parametrize("as_good", [1.0, 1e9])
+@pytest.mark.parametrize("windows", [1, 10**20])
 def test_the_final_training_is_one_on_the_longer_part_of_all_steps_or_of_those_that_were_best(
-    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, as_good: float
+    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch, windows: int
 ):
-    monkeypatch.setattr(final, "_AS_GOOD", as_good)
+    monkeypatch.setattr(SeriesDataModule, "num_val_windows", windows)
     found = fitted(make_table())
     steps = found["refit"]["steps"]
     assert found["global_step"] < OPTIONS["max_steps"]
-    assert steps == (found["global_step"] if as_good == 1 else OPTIONS["max_steps"])
+    assert steps == (OPTIONS["max_steps"] if windows == 1 else found["global_step"])
     # Another validation part after the first one, so that this one is trained on.
     table = make_table(rows=96)
     later = table.groupby("unique_id").tail(6).assign(ds=lambda rows: rows["ds"] + pd.Timedelta("6h"), y=77.0)

@@ -251,6 +251,11 @@ class SeriesDataModule(LightningDataModule):
         refuse_untold_cycles(panel, cycles)
         return cycles
 
+    @property
+    def num_val_windows(self) -> int:
+        """Validation windows, each channel's counted."""
+        return len(self.split.origins(self.panel.lengths, "val")[0]) * len(self.panel.channels)
+
     def leave_out_calendar(self) -> None:
         """Tells nothing of the calendar, for a model that cannot be told, unless it was asked for."""
         if self.chooses_cycles:

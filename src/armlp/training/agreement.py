@@ -124,8 +124,7 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
 
 def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
     """Warns of too few validation windows to recalibrate by."""
-    series, _ = data.split.origins(data.panel.lengths, "val")
-    windows = len(series) * len(data.panel.channels)
+    windows = data.num_val_windows
     if windows < LEAST_WINDOWS:
         warnings.warn(
             f"--model.conformal: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "

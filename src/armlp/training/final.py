@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 
@@ -11,6 +12,7 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
+from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.defaults import all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
@@ -20,8 +22,6 @@ from armlp.training.report import Report
 
 # Validation rows are worth another training from here on, as a share of the training rows.
 _WORTH = 0.1
-# By so much two seeds differ: what is that near to the best is as good.
-_AS_GOOD = 1.01
 
 
 def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
@@ -43,19 +43,25 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
             "--trainer.limit_val_batches as they are."
         )
     if module.hparams["refit"] is None:
-        split = data.split
+        split, windows = data.split, data.num_val_windows
         rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
-        wanted = possible and not says_how_long(trainer) and rows >= _WORTH * typical
-        module.hparams["refit"] = wanted
-        if wanted:
-            module.chosen["refit"] = Choice(True, f"validation has {rows} rows of a series, training {typical:,}")
+        why = {
+            f"validation has {rows} rows of a series, training {typical:,}": rows >= _WORTH * typical,
+            f"{windows} validation windows are too few to choose a step by": windows < LEAST_WINDOWS,
+        }
+        possible = possible and not says_how_long(trainer)
+        reasons = [reason for reason, holds in why.items() if holds and possible]
+        module.hparams["refit"] = bool(reasons)
+        if reasons:
+            module.chosen["refit"] = Choice(True, reasons[0])
 
 
 def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
     """Trains once more where that is settled, and puts the weights into the best checkpoint.
 
-    It takes all steps again where the last validation was nearly the best, and otherwise those of the best; either way
-    the learning rate comes down. All else in the checkpoint stays as it is, and a killed training leaves it as it was.
+    It takes all steps again where the last validation was as good as the best, as far as its windows can tell, and
+    otherwise those of the best; either way the learning rate comes down. All else in the checkpoint stays as it is, and
+    a killed training leaves it as it was.
 
     Args:
         trainer: That has trained.
@@ -68,7 +74,9 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
     path = best.best_model_path
     checkpoint = read_checkpoint(path)
     assert best.best_model_score is not None
-    steady = module.monitored <= _AS_GOOD * best.best_model_score.item()
+    # What a mean over so many windows does not tell apart.
+    doubt = 1 / math.sqrt(max(1, data.num_val_windows))
+    steady = module.monitored <= (1 + doubt) * best.best_model_score.item()
     steps: int = module.total_steps if steady else checkpoint["global_step"]
     shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
     bar = [StepBar("training on validation too", steps)] if shown else []

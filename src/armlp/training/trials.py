@@ -63,8 +63,7 @@ def _wanted(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) ->
             "the option out."
         )
     if number is None:  # by the forecasts of a few windows chance would choose
-        windows = len(data.split.origins(data.panel.lengths, "val")[0]) * len(data.panel.channels)
-        number = windows >= LEAST_WINDOWS and not (says_how_long(trainer) or trainer.world_size > 1)
+        number = data.num_val_windows >= LEAST_WINDOWS and not (says_how_long(trainer) or trainer.world_size > 1)
     return bool(number) and trainer.limit_val_batches != 0 and module.network is None
 
 
