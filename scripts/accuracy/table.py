@@ -32,13 +32,14 @@ PUBLISHED_ETT = {
     "*PatchTST, one model per horizon* [6]": ("0.370", "0.413", "0.422", "0.447"),
 }
 SOURCES = """
-Published figures are in italics:
-[1] Makridakis, Spiliotis, Assimakopoulos (2020), The M4 Competition, https://doi.org/10.1016/j.ijforecast.2019.04.014
-[2] Makridakis, Hibon (2000), The M3-Competition, https://doi.org/10.1016/S0169-2070(00)00057-1
-[3] Godahewa et al. (2021), Monash Time Series Forecasting Archive, https://arxiv.org/abs/2105.06643
-[4] Zeng et al. (2023), Are Transformers Effective for Time Series Forecasting?, https://arxiv.org/abs/2205.13504
-[5] Li et al. (2023), Revisiting Long-term Time Series Forecasting, https://arxiv.org/abs/2305.10721
-[6] Nie et al. (2023), A Time Series is Worth 64 Words, https://arxiv.org/abs/2211.14730
+## Sources of the published figures, which are in italics
+
+- [1] Makridakis, Spiliotis, Assimakopoulos (2020), The M4 Competition, https://doi.org/10.1016/j.ijforecast.2019.04.014
+- [2] Makridakis, Hibon (2000), The M3-Competition, https://doi.org/10.1016/S0169-2070(00)00057-1
+- [3] Godahewa et al. (2021), Monash Time Series Forecasting Archive, https://arxiv.org/abs/2105.06643
+- [4] Zeng et al. (2023), Are Transformers Effective for Time Series Forecasting?, https://arxiv.org/abs/2205.13504
+- [5] Li et al. (2023), Revisiting Long-term Time Series Forecasting, https://arxiv.org/abs/2305.10721
+- [6] Nie et al. (2023), A Time Series is Worth 64 Words, https://arxiv.org/abs/2211.14730
 """
 DIGITS = {"smape": 2, "mase": 3, "owa": 3, "wql": 4, "crps": 3, "cover80": 1, "cover95": 1, "fit_s": 0, "predict_s": 1}
 HEADINGS = (
@@ -61,13 +62,35 @@ def write() -> None:
     rows: dict[tuple[str, str], list[results.Row]] = {}
     for row in results.read():
         rows.setdefault((row["data"], row["model"]), []).append(row)
-    text = [HEADER]
+    text = [HEADER, "\n## Overview: sMAPE / MASE\n", *_overview(rows)]
     for data_set in names():
         if not data_set.startswith("etth1-"):
             text += [f"\n## {data_set}\n", *_series(data_set, rows)]
     text += ["\n## ETTh1: MSE (MAE) at each horizon\n", *_ett(rows)]
     text += [f"\n## Chaos: median valid prediction time of {chaos.STARTS} forecasts, Lyapunov times\n", *_chaos(rows)]
     FILE.write_text("\n".join(text) + "\n" + SOURCES)
+
+
+def _overview(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    """Means alone, one row per model."""
+    data_sets = [name for name in names() if not name.startswith("etth1-")]
+    models = sorted({model for name, model in rows if name in data_sets})
+    yield from _headings(("model", *data_sets))
+    for model in models:
+        each = [rows.get((name, model), []) for name in data_sets]
+        values = [(_mean(found, "smape"), _mean(found, "mase")) for found in each]
+        yield _line(
+            model,
+            *(
+                f"{smape:.2f} / {mase:.3f}" if _scored(found, "smape") else _note(found)
+                for found, (smape, mase) in zip(each, values, strict=True)
+            ),
+        )
+    figures = [PUBLISHED.get(name, (("", "", ""),))[0] for name in data_sets]
+    yield _line(
+        "*published, see below*",
+        *(" / ".join((smape or "-", mase or "-")) if name else "" for name, smape, mase in figures),
+    )
 
 
 def _series(data_set: str, rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
