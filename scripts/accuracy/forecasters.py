@@ -151,7 +151,7 @@ def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) 
         if run.returncode in (TOO_LONG, -signal.SIGXCPU):
             raise LeftOutError(f"over {limit:.0f} s")
         if run.returncode:
-            raise LeftOutError("failed: " + run.stderr.decode().strip().splitlines()[-1])
+            raise LeftOutError(f"failed: {(run.stderr.decode().strip() or 'killed').splitlines()[-1]}")
         table = pd.read_parquet(folder / "forecast.parquet").sort_values(["unique_id", "ds"])
         done = json.loads((folder / "done.json").read_text())
     columns = ["0.5"] if point else [str(level) for level in LEVELS]

@@ -99,7 +99,7 @@ def _series(data_set: str, rows: Mapping[tuple[str, str], list[results.Row]]) ->
     yield from _headings(HEADINGS)
     for model in sorted(found, key=lambda model: (_mean(found[model], "mase"), model)):
         yield _line(
-            model, _seeds(found[model]), *(_cell(found[model], name, digits) for name, digits in DIGITS.items())
+            model, str(len(found[model])), *(_cell(found[model], name, digits) for name, digits in DIGITS.items())
         )
     for model, smape, mase in PUBLISHED.get(data_set, ()):
         yield _line(model, "", smape, mase, *[""] * 7)
@@ -117,7 +117,7 @@ def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
         seconds = [_mean(found, "fit_s") for found in each if found]
         one_fit = model.startswith("armlp-")  # serves all horizons
         fitted = seconds[0] if one_fit else sum(seconds)
-        yield _line(model, _seeds(each[0] or each[1]), *cells, f"{fitted:.0f}")
+        yield _line(model, str(max(map(len, each))), *cells, f"{fitted:.0f}")
     for model, figures in PUBLISHED_ETT.items():
         yield _line(model, "", *figures, "")
 
@@ -129,7 +129,7 @@ def _chaos(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
         each = [rows.get((system, model), []) for system in chaos.SYSTEMS]
         seconds = [_mean(found, "fit_s") for found in each if found]
         cells = [_cell(found, "valid_time", 2) for found in each]
-        yield _line(model, _seeds(max(each, key=len)), *cells, f"{statistics.mean(seconds):.0f}")
+        yield _line(model, str(max(map(len, each))), *cells, f"{statistics.mean(seconds):.0f}")
 
 
 def _headings(headings: Sequence[str]) -> tuple[str, str]:
@@ -152,11 +152,6 @@ def _mean(found: Sequence[results.Row], name: str) -> float:
 
 def _note(found: Sequence[results.Row]) -> str:
     return found[0]["note"] if found else ""
-
-
-def _seeds(found: Sequence[results.Row]) -> str:
-    """How many, where there are several."""
-    return str(len(found)) if len(found) > 1 else "1"
 
 
 def _cell(found: Sequence[results.Row], name: str, digits: int) -> str:
