@@ -123,7 +123,7 @@ def scored(data_set: str, model: str, seed: int, given: argparse.Namespace) -> I
         benchmark = forecast.benchmark
         truth, baselines = benchmark.truth(), Baselines(benchmark)
         unit = baselines.unit.numpy()
-        row = scores(truth, forecast.quantiles, unit)
+        row = scores(truth, forecast.quantiles, unit, forecast.mean)
         if benchmark.name.startswith("etth1-"):  # as it is scored everywhere
             row = {name: row[name] for name in ("mse", "mae")}
         else:

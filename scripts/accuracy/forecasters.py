@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
-from accuracy.benchmarks import ETT_HORIZONS, MONTH, Benchmark, chunks, load
+from accuracy.benchmarks import ETT_HORIZONS, Benchmark, chunks, load
 from accuracy.scores import LEVELS
 
 import armlp
@@ -25,16 +25,18 @@ from armlp.evaluation.baselines import Naive2, RidgeAR, naive_error, seasonal_na
 PEERS = Path(__file__).with_name("peers.py")
 TOO_LONG = 3  # the exit status of a peer that expects to exceed the limit
 PER_LEVEL = (20, 40, 60, 80, 95)  # intervals whose ends are LEVELS
-CONTEXT = 1500  # rows of an ETTh1 context; more than any model looks at
+# Of ETTh1: rows of a context, more than any model looks at, and sampled futures that a forecast is the centre of.
+CONTEXT, PATHS = 1500, 100
 
 
 class Forecast(NamedTuple):
-    """A forecast `[W, S, H, Q]` of `LEVELS`, or `Q = 1` of the median alone, and what it took."""
+    """A forecast `[W, S, H, Q]` of `LEVELS`, or `Q = 1` of the median alone; what it took; its mean, if it has one."""
 
     benchmark: Benchmark
     quantiles: np.ndarray
     fit_s: float
     predict_s: float
+    mean: np.ndarray | None = None
 
 
 class LeftOutError(Exception):
@@ -86,27 +88,41 @@ class Baselines:
 def ours(benchmark: Benchmark, preset: str, seed: int) -> Iterator[Forecast]:
     """A preset of armlp; of ETTh1 one model for all horizons."""
     ett = benchmark.name.startswith("etth1-")
-    horizon = ETT_HORIZONS[0] if ett else benchmark.horizon
+    benchmark = load(f"etth1-{ETT_HORIZONS[0]}") if ett else benchmark
     options: dict[str, Any] = {} if preset == "default" else {"preset": preset}
     if ett:  # the four months are validation
-        options["val_windows"] = 4 * MONTH // horizon
+        options["val_windows"] = benchmark.held_out // benchmark.horizon
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
         options |= {"season_length": benchmark.season_length, "default_root_dir": folder, "enable_progress_bar": False}
-        forecaster = armlp.Forecaster(horizon, seed=seed, **options).fit(benchmark.train())
-        fitted = time.process_time() - begin
-    for each in map(load, (f"etth1-{horizon}" for horizon in ETT_HORIZONS)) if ett else [benchmark]:
-        begin = time.process_time()
-        parts = [
-            forecaster.predict(each.contexts(*chunk, CONTEXT if ett else None), each.horizon, PER_LEVEL)
-            for chunk in chunks(each.windows)
-        ]
-        seconds = time.process_time() - begin
-        names = [f"armlp-lo-{level}" for level in reversed(PER_LEVEL)] + ["armlp"]
-        names += [f"armlp-hi-{level}" for level in PER_LEVEL]
-        table = pd.concat(parts).sort_values(["unique_id", "ds"])
-        quantiles = table[names].to_numpy().reshape(-1, each.horizon, len(names))
-        yield Forecast(each, each.in_order(quantiles), fitted, seconds)
+        forecaster = armlp.Forecaster(benchmark.horizon, seed=seed, **options).fit(benchmark.train())
+        fit_s = time.process_time() - begin
+    if ett:
+        yield from _of_all_horizons(forecaster, benchmark, fit_s)
+        return
+    begin = time.process_time()
+    table = forecaster.predict(benchmark.contexts(0, benchmark.windows), benchmark.horizon, PER_LEVEL)
+    seconds = time.process_time() - begin
+    names = [f"armlp-lo-{level}" for level in reversed(PER_LEVEL)] + ["armlp"]
+    names += [f"armlp-hi-{level}" for level in PER_LEVEL]
+    quantiles = table.sort_values(["unique_id", "ds"])[names].to_numpy().reshape(-1, benchmark.horizon, len(names))
+    yield Forecast(benchmark, benchmark.in_order(quantiles), fit_s, seconds)
+
+
+def _of_all_horizons(forecaster: armlp.Forecaster, benchmark: Benchmark, fit_s: float) -> Iterator[Forecast]:
+    """Rolls out to the longest horizon of ETTh1 once; the others are its beginnings."""
+    begin = time.process_time()
+    medians, means = [], []  # [W, S, 720] of each chunk
+    for first, last in chunks(benchmark.windows, 50):
+        paths = forecaster.sample(benchmark.contexts(first, last, CONTEXT), ETT_HORIZONS[-1], num_paths=PATHS)
+        paths = paths.reshape(-1, last - first, *paths.shape[1:]).swapaxes(0, 1)
+        medians.append(np.median(paths, 2))
+        means.append(paths.mean(2))
+    median, mean = np.concatenate(medians), np.concatenate(means)
+    seconds = time.process_time() - begin
+    for each in (load(f"etth1-{horizon}") for horizon in ETT_HORIZONS):
+        part = np.s_[: each.windows, :, : each.horizon]
+        yield Forecast(each, median[part][..., None], fit_s, seconds, mean[part])
 
 
 def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) -> Iterator[Forecast]:
@@ -135,7 +151,7 @@ def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) 
         if run.returncode in (TOO_LONG, -signal.SIGXCPU):
             raise LeftOutError(f"over {limit:.0f} s")
         if run.returncode:
-            raise LeftOutError("failed: " + run.stderr.decode().strip().splitlines()[-1])
+            raise LeftOutError(f"failed: {(run.stderr.decode().strip() or 'killed').splitlines()[-1]}")
         table = pd.read_parquet(folder / "forecast.parquet").sort_values(["unique_id", "ds"])
         done = json.loads((folder / "done.json").read_text())
     columns = ["0.5"] if point else [str(level) for level in LEVELS]

@@ -12,7 +12,9 @@ LEVELS = (0.025, *DECILES, 0.975)
 MEDIAN = LEVELS.index(0.5)
 
 
-def scores(truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray) -> dict[str, float]:
+def scores(
+    truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray, mean: np.ndarray | None = None
+) -> dict[str, float]:
     """Scores of quantile forecasts.
 
     Args:
@@ -20,6 +22,7 @@ def scores(truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray) -> dict[st
         forecast: `[W, S, H, Q]` quantiles of `LEVELS`, or `Q = 1` for a point forecast, which is all its quantiles.
         unit: `[S]`, of MASE: the mean absolute error of the seasonal naive one season ahead inside the training part;
             nan or 0 where a series has none, which is then left out.
+        mean: `[W, S, H]`, what squared errors are those of; the median where left out.
 
     Returns:
         smape: Mean over series of `200 |y - f| / (|y| + |f|)`, percent, of the median, as in M4; 0 / 0 counts 0.
@@ -28,7 +31,7 @@ def scores(truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray) -> dict[st
         crps: The same loss in units of `unit`, mean over series: the CRPS, approximated on nine deciles, of scaled
             values. For a point forecast it is MASE.
         cover80, cover95: Share of values inside the intervals, percent; nan of point forecasts.
-        mse, mae: Of the median, mean over all values.
+        mse, mae: Of the mean and of the median, over all values.
     """
     median = forecast[..., MEDIAN if forecast.shape[-1] > 1 else 0]
     error = np.abs(truth - median)
@@ -47,7 +50,7 @@ def scores(truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray) -> dict[st
         "wql": pinball.sum() / np.abs(truth).sum(),
         "crps": scaled["crps"].mean() if usable.any() else np.nan,
         **covered,
-        "mse": np.square(error).mean(),
+        "mse": np.square(error if mean is None else truth - mean).mean(),
         "mae": error.mean(),
     }
 

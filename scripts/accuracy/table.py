@@ -32,13 +32,14 @@ PUBLISHED_ETT = {
     "*PatchTST, one model per horizon* [6]": ("0.370", "0.413", "0.422", "0.447"),
 }
 SOURCES = """
-Published figures are in italics:
-[1] Makridakis, Spiliotis, Assimakopoulos (2020), The M4 Competition, https://doi.org/10.1016/j.ijforecast.2019.04.014
-[2] Makridakis, Hibon (2000), The M3-Competition, https://doi.org/10.1016/S0169-2070(00)00057-1
-[3] Godahewa et al. (2021), Monash Time Series Forecasting Archive, https://arxiv.org/abs/2105.06643
-[4] Zeng et al. (2023), Are Transformers Effective for Time Series Forecasting?, https://arxiv.org/abs/2205.13504
-[5] Li et al. (2023), Revisiting Long-term Time Series Forecasting, https://arxiv.org/abs/2305.10721
-[6] Nie et al. (2023), A Time Series is Worth 64 Words, https://arxiv.org/abs/2211.14730
+## Sources of the published figures, which are in italics
+
+- [1] Makridakis, Spiliotis, Assimakopoulos (2020), The M4 Competition, https://doi.org/10.1016/j.ijforecast.2019.04.014
+- [2] Makridakis, Hibon (2000), The M3-Competition, https://doi.org/10.1016/S0169-2070(00)00057-1
+- [3] Godahewa et al. (2021), Monash Time Series Forecasting Archive, https://arxiv.org/abs/2105.06643
+- [4] Zeng et al. (2023), Are Transformers Effective for Time Series Forecasting?, https://arxiv.org/abs/2205.13504
+- [5] Li et al. (2023), Revisiting Long-term Time Series Forecasting, https://arxiv.org/abs/2305.10721
+- [6] Nie et al. (2023), A Time Series is Worth 64 Words, https://arxiv.org/abs/2211.14730
 """
 DIGITS = {"smape": 2, "mase": 3, "owa": 3, "wql": 4, "crps": 3, "cover80": 1, "cover95": 1, "fit_s": 0, "predict_s": 1}
 HEADINGS = (
@@ -61,7 +62,7 @@ def write() -> None:
     rows: dict[tuple[str, str], list[results.Row]] = {}
     for row in results.read():
         rows.setdefault((row["data"], row["model"]), []).append(row)
-    text = [HEADER]
+    text = [HEADER, "\n## Overview: sMAPE / MASE\n", *_overview(rows)]
     for data_set in names():
         if not data_set.startswith("etth1-"):
             text += [f"\n## {data_set}\n", *_series(data_set, rows)]
@@ -70,13 +71,35 @@ def write() -> None:
     FILE.write_text("\n".join(text) + "\n" + SOURCES)
 
 
+def _overview(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    """Means alone, one row per model."""
+    data_sets = [name for name in names() if not name.startswith("etth1-")]
+    models = sorted({model for name, model in rows if name in data_sets})
+    yield from _headings(("model", *data_sets))
+    for model in models:
+        each = [rows.get((name, model), []) for name in data_sets]
+        values = [(_mean(found, "smape"), _mean(found, "mase")) for found in each]
+        yield _line(
+            model,
+            *(
+                f"{smape:.2f} / {mase:.3f}" if _scored(found, "smape") else _note(found)
+                for found, (smape, mase) in zip(each, values, strict=True)
+            ),
+        )
+    figures = [PUBLISHED.get(name, (("", "", ""),))[0] for name in data_sets]
+    yield _line(
+        "*published, see below*",
+        *(" / ".join((smape or "-", mase or "-")) if name else "" for name, smape, mase in figures),
+    )
+
+
 def _series(data_set: str, rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
     """One row per model; those with a score first, the best MASE on top."""
     found = {model: each for (name, model), each in rows.items() if name == data_set}
     yield from _headings(HEADINGS)
     for model in sorted(found, key=lambda model: (_mean(found[model], "mase"), model)):
         yield _line(
-            model, _seeds(found[model]), *(_cell(found[model], name, digits) for name, digits in DIGITS.items())
+            model, str(len(found[model])), *(_cell(found[model], name, digits) for name, digits in DIGITS.items())
         )
     for model, smape, mase in PUBLISHED.get(data_set, ()):
         yield _line(model, "", smape, mase, *[""] * 7)
@@ -94,7 +117,7 @@ def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
         seconds = [_mean(found, "fit_s") for found in each if found]
         one_fit = model.startswith("armlp-")  # serves all horizons
         fitted = seconds[0] if one_fit else sum(seconds)
-        yield _line(model, _seeds(each[0] or each[1]), *cells, f"{fitted:.0f}")
+        yield _line(model, str(max(map(len, each))), *cells, f"{fitted:.0f}")
     for model, figures in PUBLISHED_ETT.items():
         yield _line(model, "", *figures, "")
 
@@ -106,7 +129,7 @@ def _chaos(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
         each = [rows.get((system, model), []) for system in chaos.SYSTEMS]
         seconds = [_mean(found, "fit_s") for found in each if found]
         cells = [_cell(found, "valid_time", 2) for found in each]
-        yield _line(model, _seeds(max(each, key=len)), *cells, f"{statistics.mean(seconds):.0f}")
+        yield _line(model, str(max(map(len, each))), *cells, f"{statistics.mean(seconds):.0f}")
 
 
 def _headings(headings: Sequence[str]) -> tuple[str, str]:
@@ -129,11 +152,6 @@ def _mean(found: Sequence[results.Row], name: str) -> float:
 
 def _note(found: Sequence[results.Row]) -> str:
     return found[0]["note"] if found else ""
-
-
-def _seeds(found: Sequence[results.Row]) -> str:
-    """How many, where there are several."""
-    return str(len(found)) if len(found) > 1 else "1"
 
 
 def _cell(found: Sequence[results.Row], name: str, digits: int) -> str:
