@@ -157,24 +157,27 @@ def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(
 
 
 @pytest.mark.parametrize(
-    ("rows", "options", "wanted"),
+    ("series", "rows", "steps", "options", "wanted"),
     [
-        (66, {}, True),  # 6 of validation beside 60 of training
-        (67, {}, False),
-        (66, {"max_steps": 3}, False),
-        (66, {"max_epochs": 3}, False),
-        (66, {"limit_val_batches": 0}, False),
-        (66, {"callbacks": []}, False),
+        (30, 66, 900, {}, True),  # 6 of validation beside 60 of training
+        (30, 67, 900, {}, False),
+        (30, 67, 600, {}, False),
+        (29, 67, 600, {}, True),  # too few windows to choose a step by
+        (29, 67, 601, {}, False),
+        (30, 66, 600, {"max_steps": 3}, False),
+        (30, 66, 600, {"max_epochs": 3}, False),
+        (30, 66, 600, {"limit_val_batches": 0}, False),
+        (30, 66, 600, {"callbacks": []}, False),
     ],
 )
-def test_much_validation_is_trained_on_unless_the_length_of_the_training_was_given(
-    rows: int, options: dict[str, Any], wanted: bool, make_table: MakeTable
+def test_much_validation_or_too_little_is_trained_on_unless_the_length_of_the_training_was_given(
+    series: int, rows: int, steps: int, options: dict[str, Any], wanted: bool, make_table: MakeTable
 ):
-    module, data = ForecastModule(), SeriesDataModule(make_table(rows=rows), horizon=6)
+    module, data = ForecastModule(), SeriesDataModule(make_table(series, rows), horizon=6)
     module.settle(data)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     usual = {"callbacks": [ModelCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
-    settle_refit(Trainer(**TRAINER | quiet | usual | options), module, data)
+    settle_refit(Trainer(**TRAINER | quiet | usual | options), module, data, steps)
     assert module.hparams["refit"] is wanted
     assert ("refit" in module.chosen) is wanted
 
@@ -183,10 +186,10 @@ def test_what_was_given_is_settled(make_table: MakeTable):
     data = SeriesDataModule(make_table(rows=66), horizon=6)
     for given in (True, False):
         module = ForecastModule(refit=given)
-        settle_refit(Trainer(logger=False, callbacks=[ModelCheckpoint(**BEST)], max_steps=3), module, data)
+        settle_refit(Trainer(logger=False, callbacks=[ModelCheckpoint(**BEST)], max_steps=3), module, data, 600)
         assert module.hparams["refit"] is given
     with pytest.raises(UserError, match=r"--model\.refit: .*--trainer\.enable_checkpointing"):
-        settle_refit(Trainer(logger=False, enable_checkpointing=False), ForecastModule(refit=True), data)
+        settle_refit(Trainer(logger=False, enable_checkpointing=False), ForecastModule(refit=True), data, 600)
 
 
 def test_the_trainings_of_a_backtest_are_final_too_but_try_nothing(

@@ -22,15 +22,18 @@ from armlp.training.report import Report
 
 # Validation rows are worth another training from here on, as a share of the training rows.
 _WORTH = 0.1
+# Where they are no good part of it, but say too little, so many steps are soon taken again.
+_SOON_DONE = 600
 
 
-def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule, steps: int) -> None:
     """Settles whether a final training follows, where that was left out.
 
     Args:
         trainer: That has not begun.
         module: Settled.
         data: The data.
+        steps: That a training of these data takes.
 
     Raises:
         UserError: It is wanted where several processes train, or where there will be no best checkpoint.
@@ -45,9 +48,10 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
     if module.hparams["refit"] is None:
         split, windows = data.split, data.num_val_windows
         rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
+        few = windows < LEAST_WINDOWS and steps <= _SOON_DONE
         why = {
             f"validation has {rows} rows of a series, training {typical:,}": rows >= _WORTH * typical,
-            f"{windows} validation windows are too few to choose a step by": windows < LEAST_WINDOWS,
+            f"{windows} validation windows are too few to choose a step by": few,
         }
         possible = possible and not says_how_long(trainer)
         reasons = [reason for reason, holds in why.items() if holds and possible]

@@ -47,5 +47,5 @@ def before_fit(
     prepare_run(trainer)
     if resumed is None:
         try_candidates(trainer, module, data)
-    module.settle(data)
-    settle_refit(trainer, module, data)
+    choices = module.settle(data)
+    settle_refit(trainer, module, data, choices["max_steps"].value)
