@@ -254,7 +254,8 @@ class SeriesDataModule(LightningDataModule):
     @property
     def num_val_windows(self) -> int:
         """Validation windows, each channel's counted."""
-        return len(self.split.origins(self.panel.lengths, "val")[0]) * len(self.panel.channels)
+        panel = self.panel  # which settles the split
+        return len(self.split.origins(panel.lengths, "val")[0]) * len(panel.channels)
 
     def leave_out_calendar(self) -> None:
         """Tells nothing of the calendar, for a model that cannot be told, unless it was asked for."""
