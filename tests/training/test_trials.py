@@ -17,7 +17,7 @@ from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training import recipe, trials
-from armlp.training.candidates import RECIPE, Trial
+from armlp.training.candidates import RECIPE, Trial, best_of
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import TRAINER, quiet
 from armlp.training.module import ForecastModule
@@ -232,3 +232,10 @@ def test_a_run_that_goes_on_keeps_what_its_trials_have_settled(
     assert read_checkpoint(last)["global_step"] == 7  # and not the 10 of the recipe
     assert read_checkpoint(last)["hyper_parameters"] == first["hyper_parameters"]
     assert "│ max_steps │ 7 │ best of 5 tried on validation │" in printed
+
+
+def test_the_recipe_stays_unless_another_is_clearly_better():
+    recipe = Trial(RECIPE, {}, monitored=1.0)
+    assert best_of([recipe, Trial("linear", {}, monitored=0.995)]) is recipe
+    clearly = Trial("linear", {}, monitored=0.98)
+    assert best_of([recipe, clearly, Trial("failed", {})]) is clearly

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.recipe import SHORT, Choice
 
 RECIPE = "recipe"  # the name of what the recipe itself chose
+# By so much two seeds differ: what is not better by more than that is no reason to leave the recipe.
+_BETTER = 1.01
 
 
 class Trial(NamedTuple):
@@ -25,9 +28,14 @@ class Trial(NamedTuple):
 
     name: str
     options: dict[str, Any]
-    scores: dict[str, float] = {}  # noqa: RUF012 (nobody changes it)
+    scores: Mapping[str, float] = MappingProxyType({})
     monitored: float = math.inf
     seconds: float = 0.0
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """The one to train: the recipe's, unless another is clearly better."""
+    return min(trials, key=lambda trial: trial.monitored * (1 if trial.name == RECIPE else _BETTER))
 
 
 def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:

@@ -67,9 +67,6 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         size = size._replace(input_noise=0.0)
     chain = 1 if panel.symbols else -(-horizon // (patch_length or patch.value))
     values = _training_values(panel, split)
-    head, scaler = _head(panel, values), Choice("standard", "series of any level and spread")
-    if panel.symbols:
-        scaler = Choice("none", "")
     whole = panel.fully_observed and int(ends.min()) >= context.value
     choices = {
         "context_length": context,
@@ -80,8 +77,8 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "residual_blocks": Choice(size.blocks, why),
         "dropout": Choice(size.dropout, why),
         "input_noise": Choice(size.input_noise, why),
-        "head": head,
-        "scaler": scaler,
+        "head": _head(panel, values),
+        "scaler": Choice("none", "") if panel.symbols else Choice("standard", "series of any level and spread"),
         "mask_input": Choice(not whole, "nothing is missing" if whole else "values are missing or padded"),
         "non_negative": _non_negative(panel, values),
         "loss_units": Choice("relative", ""),

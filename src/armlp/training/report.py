@@ -22,7 +22,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.training.callbacks import ForecastWriter
-from armlp.training.candidates import Trial
+from armlp.training.candidates import Trial, best_of
 from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import all_callbacks
 from armlp.training.module import ForecastModule
@@ -137,13 +137,13 @@ def print_summary(summary: DataSummary) -> None:
 
 
 def print_trials(trials: Sequence[Trial]) -> None:
-    """Prints what was tried on the validation origins before training, and how good it was, the best marked."""
+    """Prints what was tried on the validation origins, and how good it was; what is then trained is marked."""
     scores = [name for name in ("skill", "scaled_crps", "error_rate") if any(name in trial.scores for trial in trials)]
     headings = [{"scaled_crps": "scaled CRPS"}.get(name, _HEADINGS.get(name, name)) for name in scores]
     table = Table("tried", "with", title="Tried on validation", title_justify="left")
     for heading in (*headings, "seconds"):
         table.add_column(heading, justify="right")
-    best = min(trials, key=lambda trial: trial.monitored)
+    best = best_of(trials)
     for trial in trials:
         differing = ", ".join(f"{name} {value}" for name, value in trial.options.items())
         found = [spelled(name, trial.scores.get(name, math.nan)) for name in scores]

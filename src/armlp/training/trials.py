@@ -15,19 +15,17 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.conformal import LEAST_WINDOWS
-from armlp.training.candidates import RECIPE, Trial, candidates, trial_steps
+from armlp.training.candidates import RECIPE, Trial, best_of, candidates, trial_steps
 from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
 
-# By so much two seeds differ: what is not better by more than that is no reason to leave the recipe.
-_BETTER = 1.01
 _USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
 
 
 def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
-    """Trains candidates on the training part, and has the module prefer the best on the validation origins.
+    """Trains candidates on the training part, and has the module prefer what is clearly better on validation.
 
     The recipe's own choice is one of them. Nothing else changes: neither the data, nor what is drawn at random after.
 
@@ -49,7 +47,7 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
         _trial(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
         for place, entry in enumerate(entries, start=1)
     ]
-    best = min(module.tried, key=lambda trial: trial.monitored * (1 if trial.name == RECIPE else _BETTER))
+    best = best_of(module.tried)
     why = f"best of {len(entries)} tried on validation"
     module.prefer({name: Choice(value, why) for name, value in best.options.items()})
 
