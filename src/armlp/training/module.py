@@ -105,7 +105,7 @@ class ForecastModule(LightningModule):
             has become known since, and nothing later; `off` leaves them as the network gives them.
         trials: How many other settings `fit` tries on the validation origins before it trains with the best; 0 tries
             none. Where left out, as many as the data are worth, and none where the Trainer is told how long to train.
-        refit: After the training, train anew on the validation part too, to the end or for as many steps as were clearly
+        refit: After training, train anew on the validation part too, to the end or for as many steps as were clearly
             best, and keep these weights in the best checkpoint; scores and recalibration stay those of before. Where
             left out, yes where validation holds a tenth of what training has, or too few windows to choose a step by,
             unless the Trainer is told how long to train.
