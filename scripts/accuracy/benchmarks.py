@@ -11,7 +11,7 @@ import pandas as pd
 
 from armlp.data import catalog
 
-COMPETITIONS = ["m4-hourly", *(name for name in catalog.names() if name.startswith(("m3-", "tourism-")))]
+COMPETITIONS = ["m4-hourly", *(name for name in catalog.names() if name.startswith(("m1-", "m3-", "tourism-")))]
 MONTH = 30 * 24
 ETT_HORIZONS = (96, 192, 336, 720)
 # Frequencies of catalogs whose times are bare integers, for peers that want one. That of M3's "other" is not known;

@@ -63,6 +63,9 @@ def test_air_passengers_are_all_twelve_years() -> None:
 @pytest.mark.parametrize(
     ("name", "count", "horizon", "season", "shortest", "longest"),
     [
+        ("m1-yearly", 181, 6, 1, 9, 52),
+        ("m1-quarterly", 203, 8, 4, 10, 106),
+        ("m1-monthly", 617, 18, 12, 30, 132),
         ("m3-yearly", 645, 6, 1, 14, 41),
         ("m3-quarterly", 756, 8, 4, 16, 64),
         ("m3-monthly", 1428, 18, 12, 48, 126),

@@ -137,6 +137,7 @@ def _competition(name: str, period: str, part: str) -> pd.DataFrame:
     return table
 
 
+_M1 = "Makridakis et al. (1982), The accuracy of extrapolation (time series) methods"
 _M3 = "Makridakis & Hibon (2000), The M3-Competition: results, conclusions and implications"
 _M4 = "Makridakis, Spiliotis & Assimakopoulos (2020), The M4 Competition: 100,000 time series"
 _TOURISM = "Athanasopoulos, Hyndman, Song & Wu (2011), The tourism forecasting competition"
@@ -166,6 +167,7 @@ def _entries() -> list[Entry]:
         ),
     ]
     for name, title, citation, periods in (
+        ("M1", "M1 competition", _M1, {"yearly": (181, 6, 1), "quarterly": (203, 8, 4), "monthly": (617, 18, 12)}),
         ("M3", "M3 competition", _M3,
          {"yearly": (645, 6, 1), "quarterly": (756, 8, 4), "monthly": (1428, 18, 12), "other": (174, 8, 1)}),
         ("Tourism", "tourism competition", _TOURISM,
