@@ -59,7 +59,33 @@ def test_a_schedule_reaches_all_parts_of_muon():
     assert all(one.equal(other) for one, other in zip(stepped(model, optimizer), before, strict=True))
 
 
-@pytest.mark.parametrize("options", [{"members": 2}, {"hidden_sizes": [], "residual_blocks": 0}])
-def test_muon_is_refused_where_there_are_no_matrices(options):
+def test_muon_trains_every_member_as_it_would_alone():
+    ensemble, alone = network(members=2), [network(), network()]
+    for member, one in enumerate(alone):
+        with torch.no_grad():
+            for ours, theirs in zip(one.parameters(), ensemble.parameters(), strict=True):
+                ours.copy_(theirs[member].view_as(ours))
+    optimizers = [make_optimizer("muon", one, 0.01, 0.1) for one in (ensemble, *alone)]
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        context, value = torch.randn(16, 6, generator=generator), torch.randn(16, 2, generator=generator)
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        everything = torch.ones(32, 6, dtype=torch.bool)
+        rows = torch.cat([context, context])
+        scaling = ensemble.scale(rows, everything)
+        law = ensemble.conditional(rows, everything, scaling)
+        (-law.log_prob(torch.cat([value, value])).mean() * 2).backward()
+        for one in alone:
+            (-one(context).log_prob(value).mean()).backward()
+        for optimizer in optimizers:
+            torch.nn.utils.clip_grad_value_([p for g in optimizer.param_groups for p in g["params"]], 0.05)
+            optimizer.step()
+    for member, one in enumerate(alone):
+        for ours, theirs in zip(ensemble.parameters(), one.parameters(), strict=True):
+            torch.testing.assert_close(ours[member].view_as(theirs), theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_muon_is_refused_where_there_are_no_matrices():
     with pytest.raises(UserError, match=r"--model\.optimizer: muon"):
-        Muon(network(**options), 0.01, 0.0)
+        Muon(network(hidden_sizes=[], residual_blocks=0), 0.01, 0.0)

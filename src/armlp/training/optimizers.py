@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from armlp.errors import UserError
+from armlp.model.ensemble import StackedLinear
 from armlp.model.mlp import AutoregressiveMLP
 
 OPTIMIZERS = ("adamw", "adam", "muon")
@@ -37,7 +38,7 @@ def make_optimizer(
 
 
 class Muon(Optimizer):
-    """Muon for the weight matrices of the MLP, AdamW for everything else, as one optimizer.
+    """Muon for the weight matrices of the MLP, each member's by itself, AdamW for everything else, as one optimizer.
 
     Where there is no noise to fit, such as in chaotic systems, it gets several times closer than AdamW.
 
@@ -50,7 +51,7 @@ class Muon(Optimizer):
         weight_decay: As AdamW's.
 
     Raises:
-        UserError: The network is an ensemble, has no matrices, or torch is too old.
+        UserError: The network has no matrices, or torch is too old.
     """
 
     def __init__(self, network: AutoregressiveMLP, learning_rate: float, weight_decay: float) -> None:
@@ -58,10 +59,12 @@ class Muon(Optimizer):
             raise UserError(
                 f"--model.optimizer: torch {torch.__version__} has no muon; use adamw, or torch 2.9 or later."
             )
-        if network.members > 1 or network.layers is None:
-            raise UserError("--model.optimizer: muon trains the layers of a single network; use adamw here.")
-        matrices = [layer.weight for layer in network.layers.modules() if isinstance(layer, nn.Linear)]
-        others = [part for part in network.parameters() if all(part is not matrix for matrix in matrices)]
+        if network.layers is None:
+            raise UserError("--model.optimizer: muon trains the layers of a network, and this one has none; use adamw.")
+        self._stacks = [layer.weight for layer in network.layers.modules() if isinstance(layer, StackedLinear)]
+        single = [layer.weight for layer in network.layers.modules() if isinstance(layer, nn.Linear)]
+        others = [part for part in network.parameters() if all(part is not one for one in (*single, *self._stacks))]
+        matrices = [*single, *(part for stack in self._stacks for part in _members_of(stack))]
         self.parts: tuple[Optimizer, ...] = (
             torch.optim.Muon(matrices, learning_rate, weight_decay, adjust_lr_fn="match_rms_adamw"),
             torch.optim.AdamW(others, learning_rate, weight_decay=weight_decay),
@@ -72,6 +75,12 @@ class Muon(Optimizer):
     def _share_groups(self) -> None:
         """What a schedule sets here, it sets in the parts."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Of all parameters."""
+        super().zero_grad(set_to_none)
+        for stack in self._stacks:
+            stack.grad = None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
@@ -90,3 +99,16 @@ class Muon(Optimizer):
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
+
+
+def _members_of(stack: Tensor) -> tuple[Tensor, ...]:
+    """The matrices `[out, in]` of a parameter `[E, out, in]`, sharing its memory and, after backward, its gradient."""
+    members = stack.detach().unbind()
+
+    def hand_over(stack: Tensor) -> None:
+        assert stack.grad is not None
+        for member, gradient in zip(members, stack.grad, strict=True):
+            member.grad = gradient
+
+    stack.register_post_accumulate_grad_hook(hand_over)
+    return members
