@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import sys
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
+from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import prepare_run
+from armlp.training.defaults import EARLY_STOPPING, all_callbacks, prepare_run, says_how_long
 from armlp.training.final import settle_refit
 from armlp.training.module import ForecastModule
 from armlp.training.trials import try_candidates
@@ -49,3 +52,12 @@ def before_fit(
         try_candidates(trainer, module, data)
     choices = module.settle(data)
     settle_refit(trainer, module, data, choices["max_steps"].value)
+    if data.num_val_windows < LEAST_WINDOWS and not says_how_long(trainer):
+        _train_to_the_end(trainer)
+
+
+def _train_to_the_end(trainer: Trainer) -> None:
+    """Puts early stopping off: a few windows would stop where chance was kind, before the learning rate comes down."""
+    for callback in all_callbacks(trainer):
+        if isinstance(callback, EarlyStopping) and callback.patience == EARLY_STOPPING["patience"]:
+            callback.patience = sys.maxsize
