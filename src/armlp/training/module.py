@@ -15,8 +15,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from armlp.data.datamodule import SeriesDataModule, plain
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
+from armlp.data.options import plain
 from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL, Scoreboard
