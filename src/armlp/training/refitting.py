@@ -60,8 +60,8 @@ def backtest_refitting(
             own = {name: value for name, value in options.items() if name not in ("callbacks", "enable_checkpointing")}
             Trainer(**own, enable_checkpointing=False, callbacks=[writer]).test(module, datamodule=part, verbose=False)
         if board is not None:
-            module.scoreboard.join(board)
-        board = module.scoreboard
+            module.judge.scoreboard.join(board)
+        board = module.judge.scoreboard
         origins += len(part.test_split.origins(part.panel.lengths, "test")[0])
         scores = board.summary(module.device)
     if printed:
