@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training import refitting, trials
+from armlp.training import fitting, trials
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import BEST, TRAINER
 from armlp.training.final import settle_refit
@@ -194,13 +194,13 @@ def test_the_trainings_of_a_backtest_are_final_too_but_try_nothing(
     loaded = tmp_path / "model.ckpt"
     forecaster.save(loaded)
     trained: list[ForecastModule] = []
-    anew = refitting.train_anew
+    anew = fitting.train_anew
 
     def remember(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
         trained.append(module)
         anew(trainer, module, data)
 
-    monkeypatch.setattr(refitting, "train_anew", remember)
+    monkeypatch.setattr(fitting, "train_anew", remember)
     monkeypatch.setattr(trials, "_trial", None)
     quietly = {"enable_progress_bar": False, "default_root_dir": str(tmp_path), **small}
     for one in (forecaster, Forecaster.load(loaded, **quietly)):

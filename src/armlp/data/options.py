@@ -15,7 +15,7 @@ from armlp.data.seasonality import find_season
 from armlp.data.shortages import refuse_untold_cycles
 from armlp.data.time_features import feature_cycles, repeated_cycles
 from armlp.data.windows import Split
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 
 _READER = (
     "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
@@ -45,9 +45,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         UserError: Naming the option.
     """
     for name, least in _LEAST.items():
-        value = options[name]
-        if value is not None and value < least:
-            raise UserError(f"--data.{name}: {value} is too small; it must be at least {least}.")
+        refuse_below(f"--data.{name}", options[name], least)
 
 
 def reader_options(options: Mapping[str, Any], usual: Options) -> dict[str, Any]:

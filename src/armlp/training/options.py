@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
 from armlp.training.optimizers import OPTIMIZERS
@@ -52,9 +52,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
     for name, least in _LEAST.items():
-        value = options[name]
-        if value is not None and value < least:
-            raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
+        refuse_below(f"--model.{name}", options[name], least)
     for name in ("unroll_growth", "averaging"):
         if options[name] > 1:
             raise UserError(f"--model.{name}: {options[name]} is more than the whole training; give a share up to 1.")
