@@ -42,8 +42,8 @@ from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.forecaster import taken
 from armlp.training.defaults import quiet
+from armlp.training.routing import taken
 
 HORIZON, PATHS = 48, 200
 LEADS = (1, 12, 24, 48)

@@ -28,8 +28,8 @@ from what_helps import train
 
 import armlp
 from armlp.data import generated
-from armlp.forecaster import taken
 from armlp.training.defaults import quiet
+from armlp.training.routing import taken
 
 STEP, EXPONENT, LIMIT = 0.02, 0.9056, 0.4
 POINTS, STARTS, APART, HORIZON = 10_000, 40, 250, 1000

@@ -158,9 +158,9 @@ def reading(folder: Path, given: argparse.Namespace) -> None:
 
 def read_panel(path: Path) -> float:
     """Seconds, imports left out."""
-    import narwhals  # noqa: F401  # read_panel imports these at its first call
-    import pandas  # noqa: F401
-    import torch  # noqa: F401
+    import narwhals  # noqa: F401 (read_panel imports it at its first call, which is not to be measured)
+    import pandas  # noqa: F401 (as narwhals)
+    import torch  # noqa: F401 (as narwhals)
 
     from armlp.data import tables
 

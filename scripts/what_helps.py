@@ -20,9 +20,9 @@ from lightning.pytorch import Trainer, seed_everything
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.backtest import MODEL
-from armlp.forecaster import taken
 from armlp.training.defaults import TRAINER, quiet
 from armlp.training.module import ForecastModule
+from armlp.training.routing import taken
 
 
 def main() -> None:

@@ -2,18 +2,45 @@
 
 import contextlib
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.tensorboard import writer
 
 from armlp.cli import main
 from armlp.data.calendar import Calendar
 from armlp.data.panel import Panel
+from armlp.training.module import ForecastModule
+
+Drawing = Callable[[], AbstractContextManager[None]]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def drawing() -> Iterator[Drawing]:
+    """Where charts for TensorBoard are drawn; elsewhere they are only made: drawing takes half of a short training."""
+    draw = writer.figure_to_image
+
+    @contextlib.contextmanager
+    def drawn_by(way: Callable[..., np.ndarray]) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(writer, "figure_to_image", way)
+            yield
+
+    with drawn_by(lambda figures, close=True: np.zeros((3, 1, 1), dtype=np.uint8)):
+        yield lambda: drawn_by(draw)
+
+
+@pytest.fixture
+def drawn(drawing: Drawing) -> Iterator[None]:
+    """Has a test draw the charts that it makes."""
+    with drawing():
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +116,20 @@ class Program:
         self("fit", "--data.source", source, *SMALL, *args)
         return max(Path("lightning_logs").resolve().iterdir(), key=lambda run: run.stat().st_mtime_ns)
 
+    def breaks_off(self, when: Callable[[ForecastModule], bool], *args: object) -> None:
+        """Runs a training in which the power goes at the first step of which `when` is true."""
+        step = ForecastModule.training_step
+
+        def stumble(module: ForecastModule, *args: Any) -> Any:
+            if when(module):
+                raise RuntimeError("the power went")
+            return step(module, *args)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ForecastModule, "training_step", stumble)
+            with pytest.raises(RuntimeError, match="the power went"):
+                self(*args)
+
     def refuses(self, *args: object) -> str:
         """Runs a command that has to fail; the one sentence that it says comes back."""
         before = set(Path().rglob("*"))
@@ -123,13 +164,15 @@ class Trained(NamedTuple):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., pd.DataFrame]) -> Trained:
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., pd.DataFrame], drawing: Drawing
+) -> Trained:
     """One short training with H=6 and a test window held out."""
     folder = tmp_path_factory.mktemp("trained")
     table = make_table()
     table.to_parquet(folder / "table.parquet")
     options = ("--data.horizon=6", "--data.test_windows=2", f"--trainer.default_root_dir={folder}")
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
+    with contextlib.redirect_stdout(io.StringIO()) as printed, drawing():
         main(["fit", f"--data.source={folder / 'table.parquet'}", *options, *SMALL])
     run = folder / "lightning_logs" / "version_0"
     return Trained(table, folder / "table.parquet", run, run / "checkpoints" / "best.ckpt", printed.getvalue())

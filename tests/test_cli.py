@@ -118,6 +118,7 @@ def test_a_table_of_any_layout_goes_through_fit_test_and_predict(case: str, prog
         assert list(part["cutoff"]) == [times[-11]] * 5 + [times[-6]] * 5
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_vector_series_is_forecast_with_columns_for_each_channel(program: Any, make_table: MakeTable):
     table = make_table(series=1).rename(columns={"y": "x"}).assign(z=lambda frame: frame["x"] * 2)
     for layout, frame in {"long": table, "vector": table.drop(columns="unique_id")}.items():
@@ -313,6 +314,7 @@ def test_the_textbook_preset_trains_as_a_hand_written_loop_does(program: Any, ma
 
 
 @pytest.mark.parametrize("preset", sorted(path.stem for path in Path(presets.__file__).parent.glob("*.yaml")))
+@pytest.mark.usefixtures("drawn")
 def test_every_preset_passes_a_short_fit_and_forecasts(preset: str, program: Any, trained: Any):
     source = "markov" if preset == "symbols" else trained.source
     run = program.fit(source, "--config", preset, "--data.horizon=6", "--data.val_windows=1")

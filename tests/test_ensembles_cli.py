@@ -92,6 +92,7 @@ def test_a_count_that_turns_up_as_a_fraction_after_training_names_another_head(p
     assert "--model.head quantile" in said
 
 
+@pytest.mark.usefixtures("drawn")
 @pytest.mark.parametrize("head", ["normal", "mixture"])
 @pytest.mark.parametrize("unit", [1e-24, 1e24])
 def test_a_unit_however_small_or_large_only_scales_the_forecast(

@@ -17,8 +17,6 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 
-from armlp.training.module import ForecastModule
-
 MakeTable = Callable[..., pd.DataFrame]
 LAST = Path("lightning_logs/version_0/checkpoints/last.ckpt")
 # Dropout, input noise and a fed-back sample: everything that draws random numbers.
@@ -72,7 +70,6 @@ def test_a_training_that_broke_off_ends_with_the_bits_of_an_unbroken_one(
 ):
     # An epoch has 6 batches, so that the checkpoints, one every 4 steps, lie within epochs.
     fit = ("fit", *options, "--trainer.max_steps=12", "--trainer.val_check_interval=4")
-    step = ForecastModule.training_step
     ends = {}
     for folder, moment in {"unbroken": None, "early": 5, "late": 10}.items():
         Path(folder).mkdir()
@@ -81,16 +78,7 @@ def test_a_training_that_broke_off_ends_with_the_bits_of_an_unbroken_one(
         if moment is None:
             program(*fit)
         else:
-
-            def stumble(module: ForecastModule, *args: Any, moment: int = moment) -> Any:
-                if module.global_step == moment:
-                    raise RuntimeError("the power went")
-                return step(module, *args)
-
-            with monkeypatch.context() as patch:
-                patch.setattr(ForecastModule, "training_step", stumble)
-                with pytest.raises(RuntimeError, match="the power went"):
-                    program(*fit)
+            program.breaks_off(lambda module, moment=moment: module.global_step == moment, *fit)
             assert torch.load(LAST, weights_only=True)["global_step"] == moment // 4 * 4
             program(*fit, "--ckpt_path", LAST)
         monkeypatch.chdir("..")

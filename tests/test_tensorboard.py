@@ -36,14 +36,15 @@ CHARTS = {
 
 
 @pytest.fixture(scope="module")
-def server(trained: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(trained: Any, drawing: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of TensorBoard, on this machine alone, over a run that was trained and tested."""
     logs = tmp_path_factory.mktemp("logs")
     run = logs / RUN
     shutil.copytree(trained.run, run)
     for file in run.glob("*.test"):
         file.unlink()  # of another test
-    main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"])
+    with drawing():
+        main(["test", f"--ckpt_path={run / 'checkpoints' / 'best.ckpt'}"])
     command = [sys.executable, "-m", "tensorboard.main", "--host=127.0.0.1", "--port=0", "--logdir", str(logs)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

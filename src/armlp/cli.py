@@ -15,7 +15,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 
 import armlp
 from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.export.trainer import ExportingTrainer
 from armlp.presets import preset_path
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
@@ -167,8 +167,7 @@ class ArmlpCLI(LightningCLI):
         if not config.refit:
             self.trainer.test(**options)
             return
-        if config.refit < 0:
-            raise UserError(f"--refit: {config.refit} is too small; it must be at least 0.")
+        refuse_below("--refit", config.refit, 0)
         writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         data = {**self.datamodule.hparams, "covariate_statistics": None}
         data["test_windows"] = max(1, data["test_windows"])

@@ -16,3 +16,13 @@ class UserError(ValueError):
 def one_line(error: Exception) -> str:
     """What an exception of a library says, short enough for the middle of a sentence."""
     return " ".join(str(error).split())[:160].rstrip(".")
+
+
+def refuse_below(option: str, value: float | None, least: float) -> None:
+    """Refuses a number that is too small; None is none.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    if value is not None and value < least:
+        raise UserError(f"{option}: {value} is too small; it must be at least {least}.")

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.outputs import prepare_output
 from armlp.data.symbols import spell_symbols
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.presets import read_preset
-from armlp.training.callbacks import ForecastWriter, LastCheckpoint
+from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, quiet, run_logger
-from armlp.training.final import train_anew
-from armlp.training.fitting import before_fit
+from armlp.training.defaults import TRAINER, quiet, run_logger
+from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report, confession
+from armlp.training.routing import routed, taken
 from armlp.training.scoring import ScoringTrainer
 
 if TYPE_CHECKING:
@@ -71,14 +68,10 @@ class Forecaster:
         usual = read_preset(preset)
         usual["data"].pop("source", None)  # the table is what is fitted
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
-        self._data = self._given = usual["data"] | own | taken(SeriesDataModule, options)
-        self._model = usual["model"] | taken(ForecastModule, options)
-        self._trainer = TRAINER | usual["trainer"] | taken(Trainer, options)
-        if options:
-            name = next(iter(options))
-            known = ["preset", *_names(SeriesDataModule), *_names(ForecastModule), *_names(Trainer)]
-            close = get_close_matches(name, known, n=1)
-            raise UserError(f"{name} is not an option of Forecaster{f'; did you mean {close[0]}' if close else ''}.")
+        data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
+        self._data = self._given = usual["data"] | own | data
+        self._model = usual["model"] | model
+        self._trainer = TRAINER | usual["trainer"] | trainer
         self._seed = seed
         self._module: ForecastModule | None = None
         self._fitted_data: SeriesDataModule | None = None
@@ -101,23 +94,10 @@ class Forecaster:
 
     def _fit(self, data: SeriesDataModule) -> Forecaster:
         seed_everything(self._seed, verbose=False)
-        module = ForecastModule(**self._model)
-        best, last = ModelCheckpoint(**BEST), LastCheckpoint()
         more = self._trainer.get("callbacks") or []
         options = {"logger": run_logger(self._trainer.get("default_root_dir"))} | self._trainer
-        options["callbacks"] = [
-            *([best, last] if options.get("enable_checkpointing", True) else []),
-            EarlyStopping(**EARLY_STOPPING),
-            dashboard := Dashboard(),
-            *self._callbacks(),
-            *([more] if isinstance(more, Callback) else more),
-        ]
-        trainer = Trainer(**options)
-        before_fit(trainer, module, data)
-        trainer.fit(module, datamodule=data)
-        train_anew(trainer, module, data)
-        path = best.best_model_path or last.best_model_path
-        self._restore(read_checkpoint(path) if path else trainer._checkpoint_connector.dump_checkpoint())
+        callbacks = [dashboard := Dashboard(), *self._callbacks(), *([more] if isinstance(more, Callback) else more)]
+        self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
         self._fitted_data, self.scores = data, dashboard.best or {}
         return self
 
@@ -269,9 +249,8 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        for name, value, least in (("windows", windows, 1), ("refit", refit, 0)):
-            if value < least:
-                raise UserError(f"{name}: {value} is too small; it must be at least {least}.")
+        refuse_below("windows", windows, 1)
+        refuse_below("refit", refit, 0)
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
         data, module = self._data_of(table, horizon, None, **options), self._module
@@ -339,9 +318,11 @@ class Forecaster:
         Raises:
             UserError: The file is missing, cut short, or of another program.
         """
-        forecaster = cls(**{name: value for name, value in options.items() if name in _names(Trainer)})
-        if wrong := [name for name in options if name not in _names(Trainer)]:
-            raise UserError(f"{wrong[0]} is settled in the checkpoint; load takes only options of Lightning's Trainer.")
+        forecaster = cls(**taken(Trainer, wrong := dict(options)))
+        if wrong:
+            raise UserError(
+                f"{next(iter(wrong))} is settled in the checkpoint; load takes only options of Lightning's Trainer."
+            )
         forecaster._restore(read_checkpoint(path))
         return forecaster
 
@@ -393,13 +374,3 @@ def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
     module.load_state_dict(checkpoint["state_dict"])
     module.on_load_checkpoint(checkpoint)
     return module
-
-
-def _names(kind: type) -> list[str]:
-    """The names of a class' options."""
-    return list(inspect.signature(kind).parameters)
-
-
-def taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
-    """Takes the options of a class out of `options`."""
-    return {name: options.pop(name) for name in _names(kind) if name in options}

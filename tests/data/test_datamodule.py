@@ -233,7 +233,7 @@ def test_newer_origins_follow_what_training_saw_in_the_order_of_time(freq: str |
     ends = {"predict": 0, "test": 8}
     for part, held_out in ends.items():
         loader = data.newer_dataloader(part)
-        times = data.times(loader.series, loader.origins)
+        times = data.panel.times(loader.series, loader.origins)
         assert (times.diff() >= 0).all()
         found = [loader.origins[loader.series == series].tolist() for series in range(3)]
         assert found[0] == list(range(40, 70 - held_out, 4))

@@ -394,6 +394,7 @@ def test_hostile_ids_stay_names_in_tables_files_forecasts_and_charts(program: An
     assert sorted(os.listdir()) == ["f.parquet", "f.png", "some.parquet", "t.csv", "t.parquet"]
 
 
+@pytest.mark.usefixtures("drawn")
 def test_a_run_with_hostile_ids_writes_nothing_outside_of_its_folder(program: Any):
     times = np.tile(pd.date_range("2024-01-01", periods=12, freq="h"), len(HOSTILE_IDS))
     ids = np.repeat(HOSTILE_IDS, 12)

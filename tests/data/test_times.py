@@ -14,14 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.answers import to_table
-from armlp.data.reading.times import (
-    TimesError,
-    look_like_times,
-    parse_times,
-    read_times,
-    spell_periods,
-    times_of_objects,
-)
+from armlp.data.reading.spelled_times import look_like_times, parse_times
+from armlp.data.reading.times import TimesError, read_times, spell_periods, times_of_objects
 from armlp.data.tables import read_panel
 from armlp.errors import UserError
 

@@ -65,6 +65,7 @@ def test_of_a_short_training_the_best_validation_alone_is_drawn(events: EventAcc
             assert chart.encoded_image_string.startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("drawn")
 def test_of_a_long_training_validations_are_drawn_that_are_some_time_apart(
     program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
 ):

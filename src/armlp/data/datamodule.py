@@ -6,69 +6,34 @@ import os
 from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from armlp.data import catalog
-from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
+from armlp.data.covariate_scaling import covariate_sizes
 from armlp.data.known_future import KnownFuture, read_known_future
 from armlp.data.loaders import OriginLoader, TrainingLoader
+from armlp.data.options import check_options, plain, reader_options, settle_batch_size, settle_inputs, settle_split
 from armlp.data.panel import Panel
-from armlp.data.seasonality import find_season
 from armlp.data.shortages import (
     refuse_no_origin,
+    refuse_too_few,
     refuse_too_short,
     refuse_unknown_future,
-    refuse_untold_cycles,
+    refuse_unobserved,
     warn_of_constant,
     warn_of_short,
 )
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
-from armlp.data.time_features import feature_cycles, repeated_cycles
+from armlp.data.trained import TrainedPart
 from armlp.data.windows import Split, origins_between
-from armlp.errors import UserError
-
-# The options that read the table.
-_READER = (
-    "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
-    "static_covariates", "symbols",
-)  # fmt: skip
-_LEAST = {
-    "horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0, "test_step": 1,
-    "test_gap": 0,
-}  # fmt: skip
-
-
-def plain(value: Any) -> Any:
-    """An option as plain Python, the only kind that a checkpoint gives back without running code.
-
-    Args:
-        value: Perhaps a number of numpy, or a sequence of them.
-    """
-    if isinstance(value, np.generic):
-        return value.item()
-    return [plain(item) for item in value] if isinstance(value, (list, tuple, np.ndarray)) else value
-
 
 # So many origins of a series tell how intervals have covered of late.
 _MOST_NEWER = 50
-
-
-class TrainedPart(NamedTuple):
-    """What a checkpoint has seen, in training or validation.
-
-    Attributes:
-        keys: `[S]` int64 hash of each series' id, ascending.
-        until: `[S]` int64 time of the last row seen, as the calendar counts time.
-    """
-
-    keys: Tensor
-    until: Tensor
 
 
 class SeriesDataModule(LightningDataModule):
@@ -145,10 +110,7 @@ class SeriesDataModule(LightningDataModule):
         self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
-        for name, least in _LEAST.items():
-            value = self.hparams[name]
-            if value is not None and value < least:
-                raise UserError(f"--data.{name}: {value} is too small; it must be at least {least}.")
+        check_options(self.hparams)
         self.chooses_cycles = calendar_inputs is None
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source
@@ -163,7 +125,7 @@ class SeriesDataModule(LightningDataModule):
         self.origins_at_once = 256  # in a batch of forecasts
         self.later_windows = 0  # test windows after those of this model, where a backtest refits
         self.tests_in_time = False  # whether test origins come in the order of time, not series by series
-        self.trained = TrainedPart(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+        self.trained = TrainedPart.nothing()
         self._panel: Panel | None = None
 
     @property
@@ -209,47 +171,13 @@ class SeriesDataModule(LightningDataModule):
         """Reads the source once and settles what was left to the data."""
         if self._panel is not None:
             return
-        source, options = catalog.resolve(self.source)
-        given = {name: self.hparams[name] for name in _READER} | dict(options.reader)
-        given["symbols"] = self.hparams["symbols"] or given["symbols"]
-        usual = self.hparams["trained_freq"]
-        panel = read_panel(source, **given, usual_freq=usual, future=self.future, memory_budget=self.memory_budget)
-        known = {name: getattr(options, name) or getattr(panel.calendar, name) for name in ("horizon", "season_length")}
-        if self.hparams["horizon"] is None:
-            self.hparams["horizon"] = known["horizon"]
-        if self.hparams["val_windows"] is None:
-            self.hparams["val_windows"] = options.val_windows or 1
-        if self.hparams["season_length"] is None:
-            self.hparams["season_length"] = known["season_length"]
-            if options.season_length is None and panel.symbols is not None:
-                self.hparams["season_length"] = 1  # a calendar's is of numbers
-            elif options.season_length is None and panel.calendar.is_integer:
-                # Bare integers have no frequency: the training part itself has to tell.
-                self.hparams["season_length"] = find_season(panel, self.split.train_ends(panel.lengths))
+        source, usual = catalog.resolve(self.source)
+        options = reader_options(self.hparams, usual)
+        panel = read_panel(source, **options, future=self.future, memory_budget=self.memory_budget)
         if source is not self.source:
             panel = replace(panel, name=str(self.source))
-        if panel.symbols is not None:
-            if len(panel.symbols) < 2:
-                raise UserError(
-                    f"--data.symbols: {panel.name} holds nothing but '{panel.symbols[0]}'; a model needs two symbols."
-                )
-            self.hparams["symbols"] = list(panel.symbols)
-        cycles = self.hparams["calendar_inputs"] = self._calendar_cycles(panel)
-        if self.hparams["covariate_statistics"] is None:
-            self.hparams["covariate_statistics"] = fit_statistics(panel, self.split.train_ends(panel.lengths))
-        scaling = CovariateScaling.of(panel, self.hparams["covariate_statistics"])
-        self._panel = replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(cycles))
-
-    def _calendar_cycles(self, panel: Panel) -> list[str]:
-        """The cycles to tell: those asked for, or those that training has seen come round."""
-        asked = self.hparams["calendar_inputs"]
-        if asked is None:
-            return list(repeated_cycles(panel.calendar, self.split.typical_length(panel.lengths)))
-        if isinstance(asked, bool):
-            asked = feature_cycles(panel.calendar) or ("day",) if asked else ()
-        cycles = [asked] if isinstance(asked, str) else list(asked)
-        refuse_untold_cycles(panel, cycles)
-        return cycles
+        settle_split(self.hparams, panel, usual)
+        self._panel = settle_inputs(self.hparams, panel, usual, self.split)
 
     @property
     def num_val_windows(self) -> int:
@@ -302,12 +230,7 @@ class SeriesDataModule(LightningDataModule):
                 nothing was observed in the validation windows.
         """
         refuse_too_short(self.panel, self.split)
-        if not any(bool(windows.target_observed.any()) for windows in self.val_dataloader()):
-            raise UserError(
-                f"{self.panel.name} has no observed value in the last {self.split.val_windows} x {self.horizon} steps "
-                "before the test windows, which validation needs: leave out empty rows at the end, or raise "
-                "--data.val_windows."
-            )
+        refuse_unobserved(self.panel, self.split, self.val_dataloader())
 
     def summary(self) -> DataSummary:
         """What the data are that are trained on, for people."""
@@ -325,11 +248,8 @@ class SeriesDataModule(LightningDataModule):
             seed=self.seed,
             **self._ranks(),
         )
-        if self.hparams["batch_size"] is None:
-            # Large batches run at the rate of matrix multiplication; small data need the noise of small ones.
-            # Every patch of a chain counts, up to a few.
-            most = max(32, 512 // min(6, -(-self.span // self.patch_length)))
-            loader.batch_size = self.hparams["batch_size"] = min(most, max(32, loader.num_windows // 16))
+        settle_batch_size(self.hparams, loader.num_windows, -(-self.span // self.patch_length))
+        loader.batch_size = self.hparams["batch_size"]
         return loader
 
     def train_dataloader(self) -> TrainingLoader:
@@ -343,18 +263,9 @@ class SeriesDataModule(LightningDataModule):
         warn_of_short(panel, split)
         warn_of_constant(panel)
         loader = self._training_loader()
-        if loader.num_windows < loader.world_size:
-            raise UserError(
-                f"{panel.name} has {loader.num_windows} training windows for {loader.world_size} processes; "
-                "lower --trainer.devices."
-            )
-        seen = loader.ends + split.val_windows * self.horizon
-        keys, order = panel.keys.sort()
-        self.trained = TrainedPart(keys, torch.from_numpy(self._row_times(seen - 1))[order])
+        refuse_too_few(panel, loader.num_windows, loader.world_size)
+        self.trained = TrainedPart.of(panel, loader.ends + split.val_windows * self.horizon)
         return loader
-
-    def _row_times(self, rows: Tensor) -> np.ndarray:
-        return self.panel.calendar.shift(self.panel.starts, rows.numpy())
 
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
@@ -364,17 +275,13 @@ class SeriesDataModule(LightningDataModule):
         return self._loader(series, origins, span, split.test_gap if part == "test" else 0)
 
     def _in_time(self, series: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
-        order = self.times(series, origins).argsort(stable=True)
+        order = self.panel.times(series, origins).argsort(stable=True)
         return series[order], origins[order]
 
     def _loader(self, series: Tensor, origins: Tensor, span: int, gap: int = 0) -> OriginLoader:
         covariate_span = -(-(span or self.horizon) // self.patch_length) * self.patch_length
         options = {"covariate_span": covariate_span, "gap": gap, **self._ranks()}
         return OriginLoader(self.panel, series, origins, self.context_length, span, self.origins_at_once, **options)
-
-    def times(self, series: Tensor, rows: Tensor) -> Tensor:
-        """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""
-        return torch.from_numpy(self.panel.calendar.shift(self.panel.starts[series.cpu().numpy()], rows.cpu().numpy()))
 
     def val_dataloader(self) -> OriginLoader:
         """The validation origins."""
@@ -399,25 +306,14 @@ class SeriesDataModule(LightningDataModule):
         if self.known_future is not None:
             options = {**self.hparams, **catalog.resolve(self.source)[1].reader}
             self.known_values = read_known_future(self.known_future, panel, options, self.horizon)
-        statistics = self.hparams["covariate_statistics"]["known"]
-        never_missing = ["mean" in column and not column.get("missing") for column in statistics]
-        refuse_unknown_future(panel, self.horizon, never_missing)
+        refuse_unknown_future(panel, self.horizon, self.hparams["covariate_statistics"]["known"])
         return self._origin_loader(self.split, "predict", 0)
 
     def series_seen(self, part: str) -> int:
         """How many series have rows in a part, `val` or `test`, that the checkpoint has seen, validation included."""
-        known, until = self._trained_until()
         split = self.split if part == "val" else self.test_split
-        first = self._row_times(split.train_ends(self.panel.lengths).clamp(min=0))
-        return int((known & (torch.from_numpy(first) <= until)).sum())
-
-    def _trained_until(self) -> tuple[Tensor, Tensor]:
-        """Which series the checkpoint has seen, `[S]` bool, and until when, `[S]` int64 (of the others anything)."""
-        keys, until = self.trained
-        if not len(keys):
-            return torch.zeros(len(self.panel), dtype=torch.bool), torch.zeros(len(self.panel), dtype=torch.int64)
-        place = torch.searchsorted(keys, self.panel.keys).clamp(max=len(keys) - 1)
-        return keys[place] == self.panel.keys, until[place]
+        first = split.train_ends(self.panel.lengths).clamp(min=0)
+        return int(self.trained.has_seen(self.panel, first).sum())
 
     def newer_dataloader(self, part: str) -> OriginLoader:
         """Origins `H` apart in rows that the checkpoint has not seen, in the order of time, 50 of a series at most.
@@ -427,13 +323,8 @@ class SeriesDataModule(LightningDataModule):
         """
         panel, horizon = self.panel, self.horizon
         ends = self.test_split.train_ends(panel.lengths) if part == "test" else panel.lengths
-        known, until = self._trained_until()
-        # The row after the last one seen; none is new where that is not on the calendar of the series.
-        starts = torch.from_numpy(panel.starts)
-        place = torch.from_numpy(panel.calendar.positions(panel.starts, until.numpy()).astype(np.int64)) + 1
-        place = torch.where(place > 0, place, ends)
-        whole = torch.minimum(ends // 2, torch.tensor(self.context_length)).clamp(min=1)  # with a context to speak of
-        first = torch.where(known & (until >= starts), place, whole)
+        least = torch.minimum(ends // 2, torch.tensor(self.context_length)).clamp(min=1)  # with a context to speak of
+        first = self.trained.first_new(panel, ends, least)
         return self._loader(*self._in_time(*origins_between(first, ends, horizon, _MOST_NEWER)), horizon)
 
     def state_dict(self) -> dict[str, Tensor]:

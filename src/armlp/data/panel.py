@@ -191,6 +191,10 @@ class Panel:
         series = first + torch.repeat_interleave(lengths)
         return series, torch.arange(rows.start, rows.stop, device=series.device) - self.offsets[series]
 
+    def times(self, series: Tensor, rows: Tensor) -> Tensor:
+        """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""
+        return torch.from_numpy(self.calendar.shift(self.starts[series.cpu().numpy()], rows.cpu().numpy()))
+
     def before(self, ends: Tensor, rows: slice | None = None) -> Tensor:
         """Which rows lie before the row `ends [S]` of their series.
 

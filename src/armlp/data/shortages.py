@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
 from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
-from armlp.data.windows import Split
+from armlp.data.windows import Split, Windows
 from armlp.errors import UserError
 
 # From this share of the series on, those that never change are told of.
@@ -36,6 +37,31 @@ def refuse_too_short(panel: Panel, split: Split) -> None:
             f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
             f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
             "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
+        )
+
+
+def refuse_too_few(panel: Panel, windows: int, processes: int) -> None:
+    """Refuses fewer training windows than processes that share them.
+
+    Raises:
+        UserError: There are fewer.
+    """
+    if windows < processes:
+        raise UserError(
+            f"{panel.name} has {windows} training windows for {processes} processes; lower --trainer.devices."
+        )
+
+
+def refuse_unobserved(panel: Panel, split: Split, validation: Iterable[Windows]) -> None:
+    """Refuses data whose validation windows hold nothing to compare with.
+
+    Raises:
+        UserError: No value of them was observed.
+    """
+    if not any(bool(windows.target_observed.any()) for windows in validation):
+        raise UserError(
+            f"{panel.name} has no observed value in the last {split.val_windows} x {split.horizon} steps before the "
+            "test windows, which validation needs: leave out empty rows at the end, or raise --data.val_windows."
         )
 
 
@@ -164,14 +190,13 @@ def refuse_no_origin(panel: Panel, split: Split, part: str, series: Tensor) -> N
     )
 
 
-def refuse_unknown_future(panel: Panel, horizon: int, never_missing: Sequence[bool]) -> None:
+def refuse_unknown_future(panel: Panel, horizon: int, statistics: Sequence[Mapping[str, Any]]) -> None:
     """Refuses a forecast whose covariates are not known ahead.
 
     Args:
         panel: The data.
         horizon: `H`.
-        never_missing: `C`, which columns hold numbers that were all there in training, so that the model has not
-            learned to do without.
+        statistics: Of the columns in training; the model has not learned to do without numbers that were all there.
 
     Raises:
         UserError: They are missing within the horizon; the message names the series and its first such time.
@@ -187,7 +212,7 @@ def refuse_unknown_future(panel: Panel, horizon: int, never_missing: Sequence[bo
             f"some): give {horizon} rows (--data.horizon) after the last value of every series, with empty targets or "
             "in a table of their own, --data.future."
         )
-    needed = [place for place, never in enumerate(never_missing) if never]
+    needed = [place for place, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
     for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
         row = (panel.offsets[block] + panel.lengths[block])[:, None] + torch.arange(horizon)
         holes = panel.read(panel.known, row)[..., needed].isnan().nonzero()

@@ -58,7 +58,7 @@ def write_onnx(
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401  what torch.onnx needs
+        import onnxscript  # noqa: F401 (what torch.onnx needs)
     except ImportError as error:
         raise UserError(
             f"Export needs {error.name}, which is not installed: run python -m pip install 'armlp[export]'."

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.model.ensemble import Pool, layer_norm, linear
 from armlp.model.heads import Predictive, make_head
 from armlp.model.inputs import Inputs
@@ -130,8 +130,7 @@ class AutoregressiveMLP(nn.Module):
             ("channels", channels, 1),
             ("members", members, 1),
         ):
-            if value is not None and value < least:
-                raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
+            refuse_below(f"--model.{name}", value, least)
         if any(width < 1 for width in hidden_sizes):
             raise UserError(f"--model.hidden_sizes: {list(hidden_sizes)} holds a width below 1.")
         if not 0 <= dropout < 1:

@@ -19,7 +19,7 @@ from armlp.data.panel import Panel
 from armlp.data.reading.memory import parse_bytes
 from armlp.data.symbols import spell_symbols
 from armlp.data.windows import Windows
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
@@ -85,8 +85,7 @@ class ForecastWriter(Callback):
         levels = [levels] if isinstance(levels, (int, float)) else list(levels)
         check_levels(levels)
         for name, value in {"num_paths": num_paths, "top_k": top_k}.items():
-            if value is not None and value < 1:
-                raise UserError(f"--forecast.{name}: {value} is too small; it must be at least 1.")
+            refuse_below(f"--forecast.{name}", value, 1)
         if temperature <= 0:
             raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
         self.output = output

@@ -84,6 +84,20 @@ def says_how_long(trainer: Trainer) -> bool:
     return timed or {trainer.max_steps, trainer.max_epochs} != {-1} or isinstance(limit, int) or limit < 1
 
 
+def settle_length(trainer: Trainer, steps: int) -> bool:
+    """Has a trainer that was not told how long to train take so many steps, and validate ten times in all.
+
+    Returns:
+        Whether it was not told.
+    """
+    if chosen := trainer.max_steps == -1 and trainer.max_epochs == -1:
+        trainer.fit_loop.epoch_loop.max_steps = steps
+    if trainer.max_epochs == -1 and trainer.val_check_interval == 1.0:  # steps are the measure of validation too
+        trainer.check_val_every_n_epoch = None
+        trainer.val_check_interval = max(1, trainer.max_steps // 10)
+    return chosen
+
+
 def all_callbacks(trainer: Trainer) -> list[Callback]:
     """The callbacks of a trainer."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector

@@ -1,20 +1,23 @@
-"""Fitting: what both doors do before Lightning's `fit`; `final.train_anew` is what they do after it."""
+"""Fitting: what both doors do before Lightning's `fit`, and the whole of a training that Python starts."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.training.callbacks import LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import EARLY_STOPPING, all_callbacks, prepare_run, says_how_long
-from armlp.training.final import settle_refit
+from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run, says_how_long
+from armlp.training.final import settle_refit, train_anew
 from armlp.training.module import ForecastModule
 from armlp.training.trials import try_candidates
 
@@ -54,6 +57,33 @@ def before_fit(
     settle_refit(trainer, module, data, choices["max_steps"].value)
     if data.num_val_windows < LEAST_WINDOWS and not says_how_long(trainer):
         _train_to_the_end(trainer)
+
+
+def fit(
+    module: ForecastModule, data: SeriesDataModule, options: Mapping[str, Any], callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
+    """Trains, to the end or until validation gets no better, and once more where that is settled.
+
+    Args:
+        module: As it was given.
+        data: The data.
+        options: Of the Trainer.
+        callbacks: Beside those that keep checkpoints and stop early.
+
+    Returns:
+        The best checkpoint; the last one where nothing was validated, or the end where none was kept.
+
+    Raises:
+        UserError: Nothing can be trained; the message names what is wrong and the fix.
+    """
+    best, last = ModelCheckpoint(**BEST), LastCheckpoint()
+    kept = [best, last] if options.get("enable_checkpointing", True) else []
+    trainer = Trainer(**{**options, "callbacks": [*kept, EarlyStopping(**EARLY_STOPPING), *callbacks]})
+    before_fit(trainer, module, data)
+    trainer.fit(module, datamodule=data)
+    train_anew(trainer, module, data)
+    path = best.best_model_path or last.best_model_path
+    return read_checkpoint(path) if path else trainer._checkpoint_connector.dump_checkpoint()
 
 
 def _train_to_the_end(trainer: Trainer) -> None:

@@ -8,40 +8,33 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule
-from lightning.pytorch.plugins import Precision
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from armlp.data.datamodule import SeriesDataModule, plain
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
+from armlp.data.options import plain
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.backtest import MODEL, Scoreboard
-from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
-from armlp.evaluation.diagnostics import Diagnostics
+from armlp.evaluation.backtest import MODEL
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.agreement import (
-    refuse_disagreement,
-    refuse_other_data,
-    warn_of_few_windows,
-    warn_of_other_frequency,
-)
+from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
 from armlp.training.averaging import ExponentialAverage
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
-from armlp.training.defaults import MONITOR, log_interval
+from armlp.training.defaults import MONITOR, log_interval, settle_length
 from armlp.training.initial import start_from_data
-from armlp.training.objective import one_step_nll, unrolled_objective
+from armlp.training.judging import Judge
+from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import make_optimizer
-from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options
-from armlp.training.precision import refuse_precision, without_autocast
-from armlp.training.recipe import Choice, recipe
-from armlp.training.sampling import Sampling, from_all_ranks
-from armlp.training.schedule import chain_length, learning_rate_factor
-from armlp.training.stream import Stream
+from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
+from armlp.training.precision import clip_gradients, refuse_precision, without_autocast
+from armlp.training.recalibration import Recalibration
+from armlp.training.recipe import Choice
+from armlp.training.sampling import Sampling
+from armlp.training.schedule import chain_length, scheduled
 
 
 class ForecastModule(LightningModule):
@@ -112,11 +105,7 @@ class ForecastModule(LightningModule):
     """
 
     network: AutoregressiveMLP | None
-    scoreboard: Scoreboard
-    diagnostics: Diagnostics
-    scores: dict[str, dict[str, float]]  # of the last validation or test, by forecaster
-    curves: dict[str, dict[str, Tensor]]  # of the same, by metric and forecaster: [H] by lead
-    calibration: Tensor | None  # of the same, [bins] masses of the probability integral transform
+    judge: Judge  # of the validation or the test
     total_steps: int  # of the training
 
     def __init__(
@@ -171,9 +160,7 @@ class ForecastModule(LightningModule):
             self.hparams["head"] = None
         check_options(self.hparams)
         self.sampling = Sampling()
-        self.conformal_factors: Tensor | None = None  # of the last validation, `[H, K]`
-        self._conformal_scores: list[Tensor] = []
-        self._stream: Stream | None = None  # of the test or the forecast that goes on
+        self.recalibration = Recalibration(conformal)
         self.chosen: dict[str, Choice] = {}
         self.tried: list[Trial] = []  # before this training
         self.preferred: dict[str, Choice] = {}  # to what the recipe says, as trials have shown
@@ -192,6 +179,16 @@ class ForecastModule(LightningModule):
         """Whether forecasts spread, so that intervals mean something; a point head's do not."""
         assert self.network is not None
         return self.network.head.noise > 0
+
+    @property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """Of the last validation or test, by forecaster and metric."""
+        return self.judge.scores
+
+    @property
+    def conformal_factors(self) -> Tensor | None:
+        """`[H, K]` by which paths are recalibrated; None where they are not."""
+        return self.recalibration.factors
 
     @property
     def datamodule(self) -> SeriesDataModule:
@@ -214,21 +211,8 @@ class ForecastModule(LightningModule):
         Returns:
             What the data would choose, of every option.
         """
-        sizes = self.hparams["covariate_sizes"]
-        if self.hparams["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
-            data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
-        choices = recipe(data, self.hparams["patch_length"]) | self.preferred
-        if missing := [name for name in CHOSEN if self.hparams[name] is None]:
-            if self.hparams["hidden_sizes"] == []:
-                choices["residual_blocks"] = Choice(0, "no layer before them")
-            if self.hparams["objective"] != "head" and self.hparams["unroll"] is None:
-                choices["unroll"] = Choice(1, "the objective samples its own patches")
-            if self.hparams["objective"] != "head" or self.hparams["unroll"] is not None:
-                choices["feed"] = Choice("sample", "its own output")
-            self.chosen = {name: choices[name] for name in missing}
-            self.hparams.update({name: choice.value for name, choice in self.chosen.items()})
-            self.chosen |= {name: choice for name, choice in self.preferred.items() if name in self.hparams}
-            self.chosen["calendar_inputs"] = choices["calendar_inputs"]
+        choices, chosen = settle_options(self.hparams, data, self.preferred)
+        self.chosen = chosen or self.chosen
         refuse_other_data(self.hparams, data, choices)
         if self.network is None:
             self._build()
@@ -243,26 +227,15 @@ class ForecastModule(LightningModule):
         choices = self.settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
-        elif self.hparams["conformal"] != "off":
-            warn_of_few_windows(data, self.hparams["conformal"])
-        self._stream = None
-        data.tests_in_time = self.hparams["conformal"] == "adaptive"
-        if stage == "fit" and self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+        elif settle_length(self.trainer, choices["max_steps"].value):
             self.chosen["max_steps"] = choices["max_steps"]
-            self.trainer.fit_loop.epoch_loop.max_steps = choices["max_steps"].value
-        if stage == "fit" and self.trainer.max_epochs == -1 and self.trainer.val_check_interval == 1.0:
-            # Steps are the measure of training, so validation goes by steps too: ten times in all.
-            self.trainer.check_val_every_n_epoch = None
-            self.trainer.val_check_interval = max(1, self.trainer.max_steps // 10)
+        self.recalibration.prepare(data, stage)
         reach = data.test_split.test_reach if stage == "test" else data.horizon
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.hparams["val_paths"])
         assert self.network is not None
         data.origins_at_once = sampling.series_at_once(self.network, reach)
         if stage != "predict":
-            split = data.test_split if stage == "test" else data.split
-            ends = split.train_ends(data.panel.lengths)
-            self.scoreboard = Scoreboard(data.panel, ends, reach, data.season_length)
-            self.diagnostics = Diagnostics(data.panel, self.scoreboard.unit, self.scoreboard.horizon)
+            self.judge = Judge(data, stage, reach)
 
     def configure_callbacks(self) -> list[Callback]:
         """Averages the weights in training, where that is wanted."""
@@ -280,15 +253,7 @@ class ForecastModule(LightningModule):
             `[B, P, H(, V)]`, data units.
         """
         assert self.network is not None
-        paths = self.sample(windows, self.sampling, given)
-        factors = self.conformal_factors if self._stream is None else self._stream.factors
-        if factors is None or self.hparams["conformal"] == "off":
-            return paths
-        return self._within_bounds(recalibrate(paths, factors))
-
-    def _within_bounds(self, paths: Tensor) -> Tensor:
-        assert self.network is not None
-        return paths.clamp(min=0) if self.network.non_negative else paths
+        return self.recalibration(self.network, self.sample(windows, self.sampling, given), windows)
 
     def sample(self, windows: Windows, sampling: Sampling, given: Tensor | None = None) -> Tensor:
         """Sampled futures as long as the targets, or `H`: `[B, P, H(, V)]`, data units.
@@ -337,73 +302,46 @@ class ForecastModule(LightningModule):
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from held-out origins; returns the paths `[B, P, H(, V)]`, as the network gives them."""
         paths = self.sample(batch, Sampling(self.hparams["val_paths"]))
-        if self.hparams["conformal"] != "off" and self.trainer.state.fn == TrainerFn.FITTING:
-            truth = self.datamodule.panel.in_data_units(batch.series, batch.target).to(paths)
-            scores = conformal_scores(paths, truth, batch.target_observed.to(paths.device))
-            stride = 1 + len(self.datamodule.panel) // _CALIBRATED  # more tell nothing new, and would not fit
-            self._conformal_scores.append(scores[::stride].float().cpu())
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self.recalibration.observe(self.datamodule, paths, batch)
         return self._scored(batch, paths)
 
     @without_autocast
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """Rolls out from the test origins; returns the paths `[B, P, H(, V)]`."""
-        if self._stream is None:
-            return self._scored(batch, self.forward(batch))
-        paths = self._stream.recalibrate(batch, self.sample(batch, self.sampling))
-        return self._scored(batch, self._within_bounds(paths))
+        return self._scored(batch, self.forward(batch))
 
     def on_test_epoch_start(self) -> None:
         """Brings a stream to where the test begins."""
-        if self.hparams["conformal"] == "adaptive":
-            self._stream = Stream(self, "test")
+        self.recalibration.follow(self, "test")
 
     def on_predict_epoch_start(self) -> None:
         """Brings a stream to the end of the table."""
-        if self.hparams["conformal"] == "adaptive":
-            self._stream = Stream(self, "predict")
+        self.recalibration.follow(self, "predict")
 
     def _scored(self, batch: Windows, paths: Tensor) -> Tensor:
         assert self.network is not None
-        self.scoreboard.update(paths, batch)
-        self.diagnostics.update(paths, batch)
-        if self.network.head.has_density:
-            self.scoreboard.update_likelihood(*one_step_nll(self.network, batch))
+        self.judge.update(self.network, paths, batch)
         return paths
 
     def on_validation_epoch_start(self) -> None:
         """Forgets the validation before."""
-        self.diagnostics.reset()
+        self.judge.reset()
 
     def on_validation_epoch_end(self) -> None:
         """Logs the rollout metrics of all origins, and settles by how much forecasts are recalibrated."""
-        if self._conformal_scores:
-            parts = from_all_ranks(self._conformal_scores, self.trainer.world_size)
-            found = torch.cat([part for rank in parts for part in rank])
-            self.conformal_factors = conformal_factors(found, self.datamodule.split.val_windows)
-            self._conformal_scores = []
-        self._sum_up()
-        scores = self.scores[MODEL]
-        for name, value in scores.items():
+        self.recalibration.settle(self.datamodule, self.trainer.world_size)
+        self.judge.sum_up(self.device)
+        for name, value in self.scores[MODEL].items():
             if not math.isnan(value):
                 self.log(f"val/{name}", value, prog_bar=name == "skill")
-        measured = [scores[name] for name in _MONITORED if math.isfinite(scores.get(name, math.nan))]
-        if not measured:
-            raise UserError("The validation forecasts are not finite: train with a lower --model.learning_rate.")
-        self.monitored = measured[0]
+        self.monitored = self.judge.monitored
         self.log(MONITOR, self.monitored)
-        self.scoreboard.reset()
 
     def on_test_epoch_end(self) -> None:
         """Sums up the test origins."""
-        self._sum_up()
-
-    def _sum_up(self) -> None:
-        """All that a pass over origins has measured, over all processes."""
-        self.scores = self.scoreboard.summary(self.device)
-        self.scores[MODEL]["diverged"] = self.diagnostics.share_diverged(self.device)
-        curves = {metric: self.scoreboard.by_lead(metric, self.device) for metric in _BY_LEAD}
-        self.curves = {metric: rows for metric, rows in curves.items() if rows}
-        self.calibration = self.diagnostics.calibration(self.device)
+        self.recalibration.rest()
+        self.judge.sum_up(self.device)
 
     @without_autocast
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -423,40 +361,30 @@ class ForecastModule(LightningModule):
         if steps == -1:
             steps = (self.trainer.max_epochs or 1) * len(self.datamodule.train_dataloader())
         self.total_steps = steps
-        schedule, warmup = self.hparams["schedule"], float(self.hparams["warmup"])
-        scheduler = torch.optim.lr_scheduler.LambdaLR(
-            optimizer, lambda step: learning_rate_factor(schedule, step, steps, warmup)
-        )
+        scheduler = scheduled(optimizer, self.hparams["schedule"], steps, self.hparams["warmup"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips under bf16-mixed too, where nothing stands against it, but Lightning refuses fused optimizers."""
-        if gradient_clip_val:
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
-            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, algorithm)
+        """Clips where Lightning would refuse to."""
+        clip_gradients(self.trainer, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Marks the file as ours, and adds what the validation of these weights has settled."""
         checkpoint["armlp_format"] = FORMAT
         checkpoint["monitored"] = self.monitored
-        if self.conformal_factors is not None:
-            checkpoint["conformal"] = {"factors": self.conformal_factors}
+        if self.recalibration.factors is not None:
+            checkpoint["conformal"] = {"factors": self.recalibration.factors}
         if self.preferred:
             checkpoint["preferred"] = {name: list(choice) for name, choice in self.preferred.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores what validation has settled."""
-        self.conformal_factors = checkpoint.get("conformal", {}).get("factors")
+        self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
         self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
         self.monitored = checkpoint.get("monitored", math.inf)
         self.refit_steps = checkpoint.get("refit", {}).get("steps")
 
 
-# Of about so many series validation tells by how much forecasts are recalibrated.
-_CALIBRATED = 1 << 14
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")
-# What the best checkpoint is chosen by: the first of these that there is. Of symbols there are no errors to measure.
-_MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
-_BY_LEAD = ("mae", "crps", "coverage_80", "coverage_95", "error_rate")

@@ -1,15 +1,17 @@
-"""Options of `ForecastModule`: what they may be, and which are left to the data."""
+"""Options of `ForecastModule`: what they may be, and how the data settle what was left out."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
-from armlp.errors import UserError
+from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError, refuse_below
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
 from armlp.training.optimizers import OPTIMIZERS
+from armlp.training.recipe import Choice, recipe
 from armlp.training.schedule import SCHEDULES
 
 # What of the options shapes the network itself.
@@ -50,9 +52,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
     for name, least in _LEAST.items():
-        value = options[name]
-        if value is not None and value < least:
-            raise UserError(f"--model.{name}: {value} is too small; it must be at least {least}.")
+        refuse_below(f"--model.{name}", options[name], least)
     for name in ("unroll_growth", "averaging"):
         if options[name] > 1:
             raise UserError(f"--model.{name}: {options[name]} is more than the whole training; give a share up to 1.")
@@ -61,3 +61,42 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise UserError(
             f"--model.gradient: {gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches."
         )
+
+
+def settle_options(
+    options: MutableMapping[str, Any], data: SeriesDataModule, preferred: dict[str, Choice]
+) -> tuple[dict[str, Choice], dict[str, Choice]]:
+    """Settles what was left to the data.
+
+    Args:
+        options: Of the module; what is None is settled in place.
+        data: The data; where the network cannot be told of the calendar, they will not tell of it.
+        preferred: What trials have shown to be better than the recipe's choice.
+
+    Returns:
+        What the data would choose, of every option, and what was chosen of those left out; nothing where none was.
+    """
+    sizes = options["covariate_sizes"]
+    if options["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
+        data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
+    choices = recipe(data, options["patch_length"]) | preferred
+    missing = [name for name in CHOSEN if options[name] is None]
+    if not missing:
+        return choices, {}
+    choices |= _implied(options)
+    chosen = {name: choices[name] for name in missing}
+    options.update({name: choice.value for name, choice in chosen.items()})
+    chosen |= {name: choice for name, choice in preferred.items() if name in options}
+    return choices, chosen | {"calendar_inputs": choices["calendar_inputs"]}
+
+
+def _implied(options: Mapping[str, Any]) -> dict[str, Choice]:
+    """What options that were given leave no choice of."""
+    choices, samples = {}, options["objective"] != "head"
+    if options["hidden_sizes"] == []:
+        choices["residual_blocks"] = Choice(0, "no layer before them")
+    if samples and options["unroll"] is None:
+        choices["unroll"] = Choice(1, "the objective samples its own patches")
+    if samples or options["unroll"] is not None:
+        choices["feed"] = Choice("sample", "its own output")
+    return choices

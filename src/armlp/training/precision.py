@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from lightning.pytorch import Trainer
+from lightning.pytorch.plugins import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
+from torch.optim import Optimizer
 
 from armlp.errors import UserError
 
@@ -37,6 +40,13 @@ def without_autocast(
             return step(self, *args, **options)
 
     return wrapped
+
+
+def clip_gradients(trainer: Trainer, optimizer: Optimizer, value: float | None, algorithm: str | None) -> None:
+    """Clips in any precision: Lightning refuses fused optimizers under bf16-mixed too, where nothing is in the way."""
+    if value:
+        kind = GradClipAlgorithmType(algorithm or "norm")
+        Precision.clip_gradients(trainer.precision_plugin, optimizer, value, kind)
 
 
 def refuse_precision(trainer: Trainer) -> None:

@@ -7,14 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.callbacks import ForecastWriter
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import BEST, EARLY_STOPPING
-from armlp.training.final import train_anew
-from armlp.training.fitting import before_fit
+from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.report import print_scores, print_summaries
@@ -60,8 +56,8 @@ def backtest_refitting(
             own = {name: value for name, value in options.items() if name not in ("callbacks", "enable_checkpointing")}
             Trainer(**own, enable_checkpointing=False, callbacks=[writer]).test(module, datamodule=part, verbose=False)
         if board is not None:
-            module.scoreboard.join(board)
-        board = module.scoreboard
+            module.judge.scoreboard.join(board)
+        board = module.judge.scoreboard
         origins += len(part.test_split.origins(part.panel.lengths, "test")[0])
         scores = board.summary(module.device)
     if printed:
@@ -76,14 +72,9 @@ def _trained(
 ) -> ForecastModule:
     """The best of a training, as `fit` would have it."""
     seed_everything(data.seed, verbose=False)
-    module, best = ForecastModule(**{**model, "trials": 0}), ModelCheckpoint(**BEST)
+    module = ForecastModule(**{**model, "trials": 0})
     module.prefer(preferred)
-    callbacks = [best, EarlyStopping(**EARLY_STOPPING)]
-    trainer = Trainer(**{**options, "enable_checkpointing": True, "callbacks": callbacks})
-    before_fit(trainer, module, data)
-    trainer.fit(module, datamodule=data)
-    train_anew(trainer, module, data)
-    checkpoint = read_checkpoint(best.best_model_path)
+    checkpoint = fit(module, data, {**options, "enable_checkpointing": True})
     module.load_state_dict(checkpoint["state_dict"])
     module.on_load_checkpoint(checkpoint)
     return module

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
 SCHEDULES = ("cosine", "constant")
 
 
@@ -23,6 +26,11 @@ def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup: flo
         return (step + 1) / rise
     done = min(1.0, (step - rise) / max(1, total_steps - rise))
     return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def scheduled(optimizer: Optimizer, schedule: str, total_steps: int, warmup: float) -> LambdaLR:
+    """The learning rate of an optimizer, step by step; arguments as in `learning_rate_factor`."""
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(schedule, step, total_steps, warmup))
 
 
 def chain_length(step: int, total_steps: int, unroll: int, growth: float) -> int:

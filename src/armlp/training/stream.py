@@ -62,9 +62,9 @@ class Stream:
 
     def recalibrate(self, windows: Windows, paths: Tensor) -> Tensor:
         """Recalibrates the paths `[B, P, H(, V)]` of windows that come in the order of time."""
-        data = self._module.datamodule
-        truth = data.panel.in_data_units(windows.series, windows.target).to(paths)
+        panel = self._module.datamodule.panel
+        truth = panel.in_data_units(windows.series, windows.target).to(paths)
         series, origin = windows.series[:, None], windows.origin[:, None].cpu()
-        cutoff = data.times(series, origin - 1)[:, 0]
-        due = data.times(series, origin + torch.arange(truth.shape[1]))
+        cutoff = panel.times(series, origin - 1)[:, 0]
+        due = panel.times(series, origin + torch.arange(truth.shape[1]))
         return self._adaptive.recalibrate(paths, truth, windows.target_observed.to(paths.device), cutoff, due)

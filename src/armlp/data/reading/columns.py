@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from armlp.data.reading.labels import looks_like_number
-from armlp.data.reading.times import SpelledTimes, TimesError, is_period, look_like_times, read_times
+from armlp.data.reading.spelled_times import SpelledTimes, look_like_times
+from armlp.data.reading.times import TimesError, is_period, read_times
 from armlp.errors import UserError
 
 if TYPE_CHECKING:

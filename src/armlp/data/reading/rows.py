@@ -16,7 +16,7 @@ from armlp.data.reading.categories import CovariateCoder
 from armlp.data.reading.columns import Column, is_text, table_type
 from armlp.data.reading.labels import Labels, as_integers
 from armlp.data.reading.sources import BATCH, Part, Source
-from armlp.data.reading.times import SpelledTimes
+from armlp.data.reading.spelled_times import SpelledTimes
 from armlp.data.reading.wanted import Wanted, first_part, require, settle
 from armlp.data.symbols import SymbolCoder
 from armlp.errors import UserError

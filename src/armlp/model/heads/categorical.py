@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from armlp.errors import refuse_below
 from armlp.model.distributions import Binned, Predictive
-from armlp.model.heads.head import Head, check_least
+from armlp.model.heads.head import Head
 
 
 class CategoricalHead(Head):
@@ -25,7 +26,7 @@ class CategoricalHead(Head):
 
     def __init__(self, bins: int = 64) -> None:
         super().__init__()
-        check_least("bins", bins, 3)
+        refuse_below("--model.bins", bins, 3)
         self.outputs = 1 + bins
         levels = torch.arange(1, bins, dtype=torch.float64) / bins
         self.register_buffer("edges", torch.special.ndtri(levels).float())

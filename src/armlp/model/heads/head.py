@@ -7,7 +7,6 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from armlp.errors import UserError
 from armlp.model.distributions import Predictive
 
 
@@ -76,9 +75,3 @@ class Head(nn.Module, ABC):
 def positive(raw: Tensor) -> Tensor:
     """Softplus with a floor that keeps densities finite."""
     return F.softplus(raw) + 1e-4
-
-
-def check_least(option: str, value: int, least: int) -> None:
-    """Raises a `UserError` that names `--model.option` if its value is below the least that makes sense."""
-    if value < least:
-        raise UserError(f"--model.{option}: {value} is too small; it must be at least {least}.")

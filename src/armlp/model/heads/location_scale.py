@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from armlp.errors import refuse_below
 from armlp.model.distributions import Laplace, MultivariateNormal, Normal, Predictive, StudentT
-from armlp.model.heads.head import Head, check_least, positive
+from armlp.model.heads.head import Head, positive
 
 
 class NormalHead(Head):
@@ -61,7 +62,7 @@ class MultivariateNormalHead(NormalHead):
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        check_least("channels", channels, 1)
+        refuse_below("--model.channels", channels, 1)
         self.channels = channels
         self.outputs = 1 + channels
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from armlp.errors import refuse_below
 from armlp.model.distributions import NormalMixture, Predictive
-from armlp.model.heads.head import Head, check_least, positive
+from armlp.model.heads.head import Head, positive
 
 
 class MixtureHead(Head):
@@ -21,7 +22,7 @@ class MixtureHead(Head):
 
     def __init__(self, components: int = 3) -> None:
         super().__init__()
-        check_least("components", components, 1)
+        refuse_below("--model.components", components, 1)
         self.outputs = 1 + 3 * components
         # Components that start alike get the same gradient and could never part.
         ends = 1.0 if components > 1 else 0.0

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from armlp.errors import refuse_below
 from armlp.model.distributions import Predictive, Symbols
-from armlp.model.heads.head import Head, check_least
+from armlp.model.heads.head import Head
 
 
 class SymbolsHead(Head):
@@ -20,7 +21,7 @@ class SymbolsHead(Head):
 
     def __init__(self, symbols: int = 0) -> None:
         super().__init__()
-        check_least("symbols", symbols, 2)
+        refuse_below("--model.symbols", symbols, 2)
         self.outputs = symbols
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:

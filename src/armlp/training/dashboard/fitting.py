@@ -106,7 +106,7 @@ class Dashboard(Callback):
         if logger is None or time.perf_counter() - self._drawn < self.seconds_between_charts:
             return
         assert isinstance(pl_module, ForecastModule)
-        exemplars = pl_module.diagnostics.exemplars()
+        exemplars = pl_module.judge.diagnostics.exemplars()
         forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
         add_charts(logger.experiment, "val", trainer.global_step, pl_module, forecast, exemplars)
         self._drawn = time.perf_counter()
@@ -121,8 +121,8 @@ class Dashboard(Callback):
             add_layout(logger.experiment, pl_module.scores)
         if monitored < self._lowest:
             self._lowest, self.best = monitored, pl_module.scores
-            self._curves, self._calibration = pl_module.curves, pl_module.calibration
-            self._exemplars = pl_module.diagnostics.exemplars()
+            self._curves, self._calibration = pl_module.judge.curves, pl_module.judge.calibration
+            self._exemplars = pl_module.judge.diagnostics.exemplars()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows the best validation: its charts, its errors by lead, the model card, and hyperparameters once."""

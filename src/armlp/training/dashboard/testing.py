@@ -53,8 +53,9 @@ class TestDashboard(Callback):
             for name, value in pl_module.scores[MODEL].items():
                 if not math.isnan(value):
                     writer.add_scalar(f"test/{name}", value, step)
-            add_lead_curves(writer, "test", pl_module.curves)
-            place = writer, "test", step, pl_module, pl_module, pl_module.diagnostics.exemplars()
-            add_charts(*place, pl_module.curves, pl_module.calibration, pl_module.datamodule.test_dataloader())
+            judge = pl_module.judge
+            add_lead_curves(writer, "test", judge.curves)
+            place = writer, "test", step, pl_module, pl_module, judge.diagnostics.exemplars()
+            add_charts(*place, judge.curves, judge.calibration, pl_module.datamodule.test_dataloader())
             lines = [f"Tested on {pl_module.datamodule.panel.name}.", score_table(pl_module.scores)]
             writer.add_text("test", "\n\n".join([*lines, *verdict(pl_module.scores)]), step)
