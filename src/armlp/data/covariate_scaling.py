@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from armlp.data.covariates import ROLES, CovariateColumn, Covariates
+from armlp.data.covariates import ROLES, CovariateColumn, Covariates, columns
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -168,11 +168,12 @@ class ColumnScaling:
             return raw
         scaled = (raw - self.mean) / self.std
         missing = raw.isnan()
-        if torch.compiler.is_compiling() or missing.any():  # an exported graph takes the way that always is right
+        # The way that always is right is taken by exported graphs, and where a look at the data would be waited for.
+        if torch.compiler.is_compiling() or raw.device.type != "cpu" or missing.any():
             scaled = _filled_forward(scaled, missing)
         for place, codes in self.codes.items():
             scaled[..., place] = codes[raw[..., place].nan_to_num(-1.0).long()]
-        return torch.cat([scaled, (~missing[..., self.told]).to(raw)], dim=-1) if self.told else scaled
+        return torch.cat([scaled, columns(~missing, self.told).to(raw)], dim=-1) if self.told else scaled
 
 
 def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:

@@ -124,12 +124,8 @@ def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None
         weight, bias = member_of(model.linear_skip, member)
     if model.season_ago is not None:
         weight = weight.clone().view(patch, channels, length, channels)
-        steps, ago, channel = (
-            torch.arange(patch)[:, None],
-            torch.tensor(model.season_ago)[:, None],
-            torch.arange(channels),
-        )
-        weight[steps, channel, ago, channel] += 1
+        for step, ago in enumerate(model.season_ago):
+            weight[step, :, ago].diagonal().add_(1)
     return weight.reshape(patch * channels, -1), bias
 
 
