@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -130,6 +130,10 @@ class CovariateScaling:
                 )
         return cls(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
 
+    def on(self, device: torch.device) -> CovariateScaling:
+        """The same for covariates on a device."""
+        return CovariateScaling(*(part.on(device) for part in (self.known, self.past, self.static)))
+
     def __call__(self, raw: Covariates) -> Covariates:
         """The covariates of windows as the network takes them, from their rows as they were read."""
         static = self.static(raw.static[:, None])[:, 0]
@@ -152,6 +156,11 @@ class ColumnScaling:
     std: Tensor
     codes: Mapping[int, Tensor]
     told: Sequence[int]
+
+    def on(self, device: torch.device) -> ColumnScaling:
+        """The same for columns on a device."""
+        codes = {place: codes.to(device) for place, codes in self.codes.items()}
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device), codes=codes)
 
     def __call__(self, raw: Tensor) -> Tensor:
         """Numbers in units of their spread, and categories as codes; then a column for each of `told`, 1 where there.

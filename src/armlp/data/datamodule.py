@@ -30,7 +30,7 @@ from armlp.data.shortages import (
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
 from armlp.data.time_features import feature_cycles, repeated_cycles
-from armlp.data.windows import Split, origins_between
+from armlp.data.windows import Split, Windows, origins_between
 from armlp.errors import UserError
 
 # The options that read the table.
@@ -349,6 +349,8 @@ class SeriesDataModule(LightningDataModule):
                 "lower --trainer.devices."
             )
         seen = loader.ends + split.val_windows * self.horizon
+        if self.trainer is not None:
+            loader.panel = panel.near(self.trainer.strategy.root_device)
         keys, order = panel.keys.sort()
         self.trained = TrainedPart(keys, torch.from_numpy(self._row_times(seen - 1))[order])
         return loader
@@ -371,6 +373,11 @@ class SeriesDataModule(LightningDataModule):
         covariate_span = -(-(span or self.horizon) // self.patch_length) * self.patch_length
         options = {"covariate_span": covariate_span, "gap": gap, **self._ranks()}
         return OriginLoader(self.panel, series, origins, self.context_length, span, self.origins_at_once, **options)
+
+    def transfer_batch_to_device(self, batch: Windows, device: torch.device, dataloader_idx: int) -> Windows:
+        """Moves what the network sees; where windows are from is looked up on the processor, which need not wait."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(series=batch.series, origin=batch.origin)
 
     def times(self, series: Tensor, rows: Tensor) -> Tensor:
         """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""

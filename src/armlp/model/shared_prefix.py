@@ -72,8 +72,8 @@ class SharedPrefix:
         values = model.inputs.values(scaling.to_network(context))
         hidden, skips = [], []
         at_once = max(1, _PREFIX_AT_ONCE // (len(values) * max(model.inputs.width, values[0].numel())))
-        for first in range(0, len(self.steps), at_once):
-            steps = self.steps[first : first + at_once]
+        for begin in range(0, len(self.steps), at_once):
+            steps = self.steps[begin : begin + at_once]
             windows = model.inputs.windows(values, steps)
             if model.layers is not None:
                 inputs = model.inputs.ahead(windows, observed, scaling, covariates, steps)
