@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from armlp.model.ensemble import member_of
+from armlp.model.ensemble import StackedLayerNorm, member_of
 from armlp.model.mlp import AutoregressiveMLP, ResidualBlock
 
 # With fewer paths than this, one matrix product of all series is faster than one for each.
@@ -197,24 +197,22 @@ class _Block:
         gain, offset = member_of(norm, member)
         weight, bias = member_of(narrow, member)
         weight, bias = weight * gain, bias + weight @ offset
-        self.centred = (weight - weight.mean(1, keepdim=True)).to(dtype)
+        # With the root of the width, of which the deviation of a row is short below.
+        self.centred = ((weight - weight.mean(1, keepdim=True)) * weight.shape[1] ** 0.5).to(dtype)
         self.bias = bias.to(dtype)
-        self.activate, self.epsilon = _IN_PLACE[type(activation)], norm.eps
+        self.activate = _IN_PLACE[type(activation)]
+        assert isinstance(norm, nn.LayerNorm | StackedLayerNorm)
+        self.epsilon = norm.eps * weight.shape[1]
+        self.exact = torch.promote_types(dtype, torch.float32)  # half precision is too coarse for sums
         self.wide = [part.to(dtype) for part in member_of(wide, member)]
         self.inner = _Memory(len(weight))
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """`[N, width]`, changed in place."""
-        width = hidden.shape[1]
-        mean = hidden.sum(1, keepdim=True, dtype=self.exact(hidden)) / width
-        square = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=mean.dtype).square() / width
-        spread = (square - mean.square()).clamp(min=0) + self.epsilon
+        total = hidden.sum(1, keepdim=True, dtype=self.exact)
+        spread = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=self.exact).square_()
+        spread = spread.addcmul_(total, total, value=-1 / hidden.shape[1]).clamp_(min=0).add_(self.epsilon)
         inner = torch.mm(hidden, self.centred.T, out=self.inner(hidden))
-        torch.addcmul(self.bias, inner, spread.rsqrt().to(inner), out=inner)
+        torch.addcmul(self.bias, inner, spread.rsqrt_().to(inner), out=inner)
         weight, bias = self.wide
         return torch.addmm(hidden, self.activate(inner), weight.T, out=hidden).add_(bias)
-
-    @staticmethod
-    def exact(hidden: Tensor) -> torch.dtype:
-        """Half precision is too coarse for sums."""
-        return torch.promote_types(hidden.dtype, torch.float32)
