@@ -4,6 +4,7 @@ import contextlib
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,7 @@ def test_only_a_source_with_a_name_is_a_hyperparameter(make_table: MakeTable, tm
 def test_processes_share_the_windows_and_the_origins(make_table: MakeTable):
     class Shared:
         global_rank, world_size = 1, 2
+        strategy = SimpleNamespace(root_device=torch.device("cpu"))
 
     data: Any = SeriesDataModule(make_table(), horizon=6)
     data.trainer = Shared()

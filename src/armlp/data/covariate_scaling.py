@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from armlp.data.covariates import ROLES, CovariateColumn, Covariates
+from armlp.data.covariates import ROLES, CovariateColumn, Covariates, columns
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
@@ -130,6 +130,10 @@ class CovariateScaling:
                 )
         return cls(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
 
+    def on(self, device: torch.device) -> CovariateScaling:
+        """The same for covariates on a device."""
+        return CovariateScaling(*(part.on(device) for part in (self.known, self.past, self.static)))
+
     def __call__(self, raw: Covariates) -> Covariates:
         """The covariates of windows as the network takes them, from their rows as they were read."""
         static = self.static(raw.static[:, None])[:, 0]
@@ -153,6 +157,11 @@ class ColumnScaling:
     codes: Mapping[int, Tensor]
     told: Sequence[int]
 
+    def on(self, device: torch.device) -> ColumnScaling:
+        """The same for columns on a device."""
+        codes = {place: codes.to(device) for place, codes in self.codes.items()}
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device), codes=codes)
+
     def __call__(self, raw: Tensor) -> Tensor:
         """Numbers in units of their spread, and categories as codes; then a column for each of `told`, 1 where there.
 
@@ -168,11 +177,12 @@ class ColumnScaling:
             return raw
         scaled = (raw - self.mean) / self.std
         missing = raw.isnan()
-        if torch.compiler.is_compiling() or missing.any():  # an exported graph takes the way that always is right
+        # The way that always is right is taken by exported graphs, and where a look at the data would be waited for.
+        if torch.compiler.is_compiling() or raw.device.type != "cpu" or missing.any():
             scaled = _filled_forward(scaled, missing)
         for place, codes in self.codes.items():
             scaled[..., place] = codes[raw[..., place].nan_to_num(-1.0).long()]
-        return torch.cat([scaled, (~missing[..., self.told]).to(raw)], dim=-1) if self.told else scaled
+        return torch.cat([scaled, columns(~missing, self.told).to(raw)], dim=-1) if self.told else scaled
 
 
 def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:

@@ -69,3 +69,8 @@ class Covariates(NamedTuple):
     def split(self, sizes: Sequence[int]) -> Iterator[Covariates]:
         """The windows in batches of so many each."""
         return map(Covariates, *(torch.split_with_sizes(part, sizes) for part in self))
+
+
+def columns(values: Tensor, places: Sequence[int]) -> Tensor:
+    """Some columns of `[..., C]`, in slices: a graphics processor would have to wait for a list of places."""
+    return torch.cat([values[..., :0], *(values[..., place : place + 1] for place in places)], -1)

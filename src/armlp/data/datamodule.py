@@ -30,7 +30,7 @@ from armlp.data.shortages import (
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables import read_panel
 from armlp.data.trained import TrainedPart
-from armlp.data.windows import Split, origins_between
+from armlp.data.windows import Split, Windows, origins_between
 
 # So many origins of a series tell how intervals have covered of late.
 _MOST_NEWER = 50
@@ -264,6 +264,8 @@ class SeriesDataModule(LightningDataModule):
         warn_of_constant(panel)
         loader = self._training_loader()
         refuse_too_few(panel, loader.num_windows, loader.world_size)
+        if self.trainer is not None:
+            loader.panel = panel.near(self.trainer.strategy.root_device)
         self.trained = TrainedPart.of(panel, loader.ends + split.val_windows * self.horizon)
         return loader
 
@@ -282,6 +284,11 @@ class SeriesDataModule(LightningDataModule):
         covariate_span = -(-(span or self.horizon) // self.patch_length) * self.patch_length
         options = {"covariate_span": covariate_span, "gap": gap, **self._ranks()}
         return OriginLoader(self.panel, series, origins, self.context_length, span, self.origins_at_once, **options)
+
+    def transfer_batch_to_device(self, batch: Windows, device: torch.device, dataloader_idx: int) -> Windows:
+        """Moves what the network sees; where windows are from is looked up on the processor, which need not wait."""
+        moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
+        return moved._replace(series=batch.series, origin=batch.origin)
 
     def val_dataloader(self) -> OriginLoader:
         """The validation origins."""

@@ -20,7 +20,7 @@ _MOST_BEYOND = 3
 
 
 class TrainingLoader:
-    """Shuffled batches of all training windows, epoch after epoch, on the device where the panel lies.
+    """Shuffled batches of all training windows, epoch after epoch, gathered on the device where the panel lies.
 
     A window's origin lies where a full context fits, or in the later half of a series that is too short for that, and
     its context is padded. Where a series is shorter than two spans, targets reach past its end, masked. The order
@@ -104,7 +104,7 @@ class TrainingLoader:
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """The series and the origins of those windows, each `[B]` int64."""
         order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
-        return self.window(order.to(self.window_offsets.device))
+        return self.window(order)
 
     def __iter__(self) -> Iterator[Windows]:
         """Goes on from `batches_drawn` to the end of that epoch."""
@@ -117,7 +117,7 @@ class TrainingLoader:
             numbers = range(batch, min(batch + at_once, batches) + 1)
             edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
             place = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
-            series, origin = self.window(order[place].to(self.window_offsets.device))
+            series, origin = self.window(order[place])
             found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
             for part in found.split([last - first for first, last in pairwise(edges)]):
                 self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,8 @@ class Panel:
     A float32 has 7 digits, too few for a series near 1e9 that varies by 1. Such a series is stored less a level of its
     own, which `in_data_units` adds again. Windows, the network and its likelihood take what is stored for data units:
     they would lose the variation otherwise, and a shift changes neither a spread nor a density nor an error.
+
+    Everything is on the processor, but for what windows are gathered from: `near` takes that to a device.
 
     Attributes:
         values: `[N, V]` float32, data units; of a series with a level, less the level.
@@ -220,7 +222,22 @@ class Panel:
         """
         if self.residency is not None:
             return torch.cat([store[part] for part in self.residency.parts(row)])
+        row = self.beside(row)
         return store.index_select(0, row) if row.dim() == 1 else store[row]  # the same, and several times as fast
+
+    def beside(self, part: Tensor) -> Tensor:
+        """A tensor on the device of the store; if it is not there yet, nobody waits until it is."""
+        return part.to(self.values.device, non_blocking=True)
+
+    def near(self, device: torch.device) -> Panel:
+        """The same panel, its rows on a device if they take a quarter at most of the memory that is free there."""
+        stores = {name: getattr(self, name) for name in ("values", "observed", "known", "past", "static")}
+        free = getattr(getattr(torch, device.type, None), "mem_get_info", None)  # the processor has none
+        size = sum(part.nbytes for part in stores.values())
+        if free is None or self.residency is not None or 4 * size > free(device)[0]:
+            return self
+        scaling = None if self.covariate_scaling is None else self.covariate_scaling.on(device)
+        return replace(self, **{name: part.to(device) for name, part in stores.items()}, covariate_scaling=scaling)
 
     def release(self) -> None:
         """Lets go of the resident pages of a memory-mapped store; their values are read again when they are needed."""

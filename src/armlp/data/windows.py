@@ -63,7 +63,7 @@ def gather(
 
     Args:
         panel: The flat store.
-        series: `[B]` int64 index into the panel.
+        series: `[B]` int64 index into the panel, on the processor, as are the next two, wherever the store lies.
         origin: `[B]` int64 row of the first target, at least 1 and at most the length of the series.
         context_length: `L`.
         span: `T`, how many values after the context.
@@ -85,7 +85,8 @@ def gather(
         beyond = ((origin < context_length) | (origin + span > end)).nonzero()[:, 0]
         if len(beyond):
             place = series[beyond], origin[beyond]
-            values[beyond], observed[beyond] = _padded(panel, *place, context_length, span, end[beyond])
+            here = panel.beside(beyond)
+            values[here], observed[here] = _padded(panel, *place, context_length, span, end[beyond])
     context, target = values.squeeze(2).tensor_split((context_length,), dim=1)
     context_observed, target_observed = observed.squeeze(2).tensor_split((context_length,), dim=1)
     return Windows(context, context_observed, target, target_observed, series, origin, covariates)
@@ -105,9 +106,10 @@ def _padded(
     panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The values `[B, L + T, V]` of windows that may reach out of their part, and which of them were observed."""
+    origin, end, start = (panel.beside(part) for part in (origin, end, panel.offsets[series]))
     row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
     inside = (row >= 0) & (row < end[:, None])
-    row = panel.offsets[series, None] + row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
+    row = start[:, None] + row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
     return panel.read(panel.values, row), panel.read(panel.observed, row) & inside[..., None]
 
 
@@ -119,19 +121,20 @@ def _gather_covariates(
     def rows(columns: Tensor, lengths: Tensor) -> Tensor:
         if not columns.shape[1]:
             return columns.new_empty(len(origin), context_length + span, 0)
-        row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
         last = (lengths[series] if end is None else end).clamp(min=1) - 1
-        return panel.read(columns, panel.offsets[series, None] + row.clamp(min=0).minimum(last[:, None]))
+        at, last, start = (panel.beside(part) for part in (origin, last, panel.offsets[series]))
+        row = at[:, None] + torch.arange(-context_length, span, device=at.device)
+        return panel.read(columns, start[:, None] + row.clamp(min=0).minimum(last[:, None]))
 
     calendar = panel.values.new_empty(len(origin), span, 0)
     if panel.calendar_cycles:
-        ahead = origin.cpu().numpy()[:, None] + np.arange(span)
-        times = panel.calendar.shift(panel.starts[series.cpu().numpy(), None], ahead)
+        ahead = origin.numpy()[:, None] + np.arange(span)
+        times = panel.calendar.shift(panel.starts[series.numpy(), None], ahead)
         features = time_features(panel.calendar, panel.calendar_cycles, times)
-        calendar = torch.from_numpy(features).to(origin.device)
+        calendar = panel.beside(torch.from_numpy(features))
     known, past = rows(panel.known, panel.stored_lengths), rows(panel.past, panel.lengths)
     # Filling goes forward within a window, so no row takes anything from a later one.
-    covariates = Covariates(known, past, calendar, panel.static[series])
+    covariates = Covariates(known, past, calendar, panel.read(panel.static, series))
     return covariates if panel.covariate_scaling is None else panel.covariate_scaling(covariates)
 
 

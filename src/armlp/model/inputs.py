@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from armlp.data.covariates import Covariates
+from armlp.data.covariates import Covariates, columns
 from armlp.model.scaling import Scaling
 
 ROLES = Covariates._fields
@@ -96,7 +96,7 @@ class Inputs(nn.Module):
         return torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
 
     def ahead(
-        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Tensor
+        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
     ) -> Tensor:
         """What `forward` returns at each of `steps [K]`, but for the values after the origin, `[B, K, width]`.
 
@@ -115,15 +115,16 @@ class Inputs(nn.Module):
             inputs.append(level[:, None].expand(-1, len(steps), -1))
         if self.has_covariates:
             assert covariates is not None, "the model was trained with covariates, and needs them"
-            beside = [torch.cat(self._covariates(covariates, step), 1) for step in steps.tolist()]
+            beside = [torch.cat(self._covariates(covariates, step), 1) for step in steps]
             inputs.append(torch.stack(beside, 1))
         return torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0]
 
-    def windows(self, values: Tensor, steps: Tensor, after: float = 0) -> Tensor:
+    def windows(self, values: Tensor, steps: Sequence[int], after: float = 0) -> Tensor:
         """The windows that begin at `steps [K]`, `[B, K, L, ...]`, of `values [B, L, ...]` and `after` behind them."""
-        filled = values.new_full((len(values), int(steps[-1]), *values.shape[2:]), after)
+        filled = values.new_full((len(values), steps[-1], *values.shape[2:]), after)
         windows = torch.cat([values, filled], 1).unfold(1, self.context_length, 1)
-        return windows.index_select(1, steps).movedim(-1, 2)
+        place = torch.tensor(steps).to(values.device, non_blocking=True)
+        return windows.index_select(1, place).movedim(-1, 2)
 
     @property
     def value_width(self) -> int:
@@ -155,7 +156,7 @@ class Inputs(nn.Module):
         inputs = []
         for role, sizes in self.sizes.items():
             numbers = [column for column, size in enumerate(sizes) if not size]
-            inputs.append(seen[role][..., numbers].flatten(1))
+            inputs.append(columns(seen[role], numbers).flatten(1))
             for column, size in enumerate(sizes):
                 if size:
                     embedding = self.embeddings[f"{role}_{column}"]

@@ -274,7 +274,9 @@ class AutoregressiveMLP(nn.Module):
         if self.linear_skip is not None:
             skips.append(self.linear_skip(network_window.flatten(1)).view(raw.shape[:-1]))
         if self.season_ago is not None:
-            skips.append(network_window[:, self.season_ago])
+            season = network_window[:, -self.season_length :]
+            seasons = -(-self.patch_length // self.season_length)
+            skips.append(torch.cat([season] * seasons, 1)[:, : self.patch_length])
         if skips:
             raw = torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
         return raw

@@ -110,7 +110,7 @@ def scale_window(scaler: str, context: Tensor, observed: Tensor, season_length: 
         )
         shift = context.gather(1, place.argmax(1, keepdim=True))
     elif scaler == "robust":
-        quarters = torch.tensor([0.25, 0.5, 0.75], dtype=context.dtype, device=context.device)
+        quarters = torch.linspace(0.25, 0.75, 3, dtype=context.dtype, device=context.device)
         low, shift, high = torch.where(weight > 0, context, torch.nan).nanquantile(quarters, dim=1, keepdim=True)
         distance = (high - low) / magnitude / _QUARTILES
         spread = torch.where(distance > _ROUNDING, distance, spread)  # half of the values or more may be alike

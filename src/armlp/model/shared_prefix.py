@@ -18,6 +18,8 @@ from armlp.model.stack import Stack
 
 # So many numbers of the inputs of all steps are laid out at a time.
 _PREFIX_AT_ONCE = 1 << 22
+# Likewise of what heads prepare of noise.
+_NOISE_AT_ONCE = 1 << 19
 
 
 class SharedPrefix:
@@ -62,7 +64,7 @@ class SharedPrefix:
         """What the paths of a series have in common at every step.
 
         Returns:
-            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, U, V, B]`, network units; None of what
+            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, U, V, B, 1]`, network units; None of what
             the network does not have.
         """
         model, members = self.model, self.model.members
@@ -72,7 +74,8 @@ class SharedPrefix:
         values = model.inputs.values(scaling.to_network(context))
         hidden, skips = [], []
         at_once = max(1, _PREFIX_AT_ONCE // (len(values) * max(model.inputs.width, values[0].numel())))
-        for steps in torch.tensor(self.steps, device=values.device).split(at_once):
+        for begin in range(0, len(self.steps), at_once):
+            steps = self.steps[begin : begin + at_once]
             windows = model.inputs.windows(values, steps)
             if model.layers is not None:
                 inputs = model.inputs.ahead(windows, observed, scaling, covariates, steps)
@@ -85,7 +88,7 @@ class SharedPrefix:
         if not skips:
             return first, None
         patch = (model.patch_length, context.shape[2])
-        return first, torch.cat(skips, 2).permute(0, 2, 3, 1).unflatten(2, patch).contiguous()
+        return first, torch.cat(skips, 2).permute(0, 2, 3, 1).unflatten(2, patch).contiguous()[..., None]
 
     def _recursion(
         self,
@@ -108,26 +111,36 @@ class SharedPrefix:
         stack = self.stacks[member]
         stack.begin(own)
         in_network_units = self.sharpness is None and head.affine
-        if in_network_units:
-            noise = head.prepared(noise)
-        for call, step in enumerate(self.steps):
+        # What can be done for many steps at once is: a step of few paths would spend most of its time on it.
+        at_once = max(1, _NOISE_AT_ONCE // (head.outputs * noise[:, :, :patch].numel() or 1))
+        news, owns = self._patches(drawn), self._patches(own)
+        hiddens, locations = (len(self.steps) * [None] if part is None else part for part in (hidden, location))
+        for call, (step, common, base) in enumerate(zip(self.steps, hiddens, locations, strict=True)):
             now = slice(step, step + patch)
-            raw = stack(None if hidden is None else hidden[call], None if location is None else location[call], step)
+            if call % at_once == 0:
+                first, last = step, self.steps[call : call + at_once][-1]
+                # Step by step is how it is read.
+                soon = noise[:, :, first : last + patch].movedim(2, 0).contiguous().movedim(0, 2)
+                noises = self._patches(head.prepared(soon) if in_network_units else soon)
+            raw = stack(common, base, step)
             if in_network_units:
-                value = head.draw(raw, noise[:, :, now])
+                value = head.draw(raw, noises[step - first])
             else:
                 moved = shift if shift.shape[2] == 1 else shift[:, :, now]
                 law = head(raw.expand(-1, paths, -1, -1, -1), moved, scale)
                 law = law if self.sharpness is None else law.sharpened(*self.sharpness)
-                value = (law.draw(noise[:, :, now]) - moved) / scale
+                value = (law.draw(noises[step - first]) - moved) / scale
             if lowest is not None:
                 value = torch.maximum(value, lowest[:, :, now])
             if told is not None:
                 value = torch.where(told[:, :, now].isnan(), value, told[:, :, now])
-            drawn[:, :, now] = value
-            torch.clamp(drawn[:, :, now], -REACH, REACH, out=own[:, :, now])
+            torch.clamp(news[step].copy_(value), -REACH, REACH, out=owns[step])
             stack.remember(now)
         return drawn
+
+    def _patches(self, part: Tensor) -> tuple[Tensor, ...]:
+        """Of `[B, P, T, ...]` the patches `[B, P, U, ...]` that begin at each step."""
+        return part.unfold(2, self.model.patch_length, 1).movedim(-1, 3).unbind(2)
 
     def _lowest(self, origins: Origins, scaling: Scaling) -> Tensor | None:
         """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from armlp.model.ensemble import member_of
+from armlp.model.ensemble import StackedLayerNorm, member_of
 from armlp.model.mlp import AutoregressiveMLP, ResidualBlock
 
 # With fewer paths than this, one matrix product of all series is faster than one for each.
@@ -40,15 +40,20 @@ class Stack:
         self.embedding = model.inputs.symbol_table(member)
         self.skip = _skip(model, member)
         if model.layers is None:
-            self.bias = model.bias.detach().view(model.members, -1)[member]
+            self.bias = self._outputs_first(model.bias.detach().view(model.members, -1, 1)[member])
             return
         first, *between, last = model.layers
         weight, _ = member_of(first, member)
-        self.first = weight[:, : model.context_length * self.width]
+        self.first = weight[:, : model.context_length * self.width].T
         self.hidden = _Memory(len(weight))
         self.dtype = dtype or weight.dtype
         self.layers = [_layer(layer, member, self.dtype) for layer in between]
-        self.last = [part.to(self.dtype) for part in member_of(last, member)]
+        weight, bias = member_of(last, member)
+        self.weight, self.bias = (self._outputs_first(part).to(self.dtype) for part in (weight, bias[:, None]))
+
+    def _outputs_first(self, rows: Tensor) -> Tensor:
+        """The rows of a last layer, which go by value, so that all values' first outputs come first."""
+        return rows.unflatten(0, (-1, self.model.head.outputs)).transpose(0, 1).flatten(0, 1)
 
     def begin(self, own: Tensor) -> None:
         """Looks at paths `own [B, P, T, V]`, network units, that will be generated patch by patch."""
@@ -56,6 +61,8 @@ class Stack:
         self.values = self.seen = own.view(own[..., 0, 0].numel(), -1)
         if self.embedding is not None:
             self.seen = own.new_empty(len(self.values), own.shape[2] * self.width)
+        shape = (self.model.head.outputs, self.model.patch_length, own.shape[3], own.shape[0])
+        self.outputs = [_Outputs(own.new_empty(*shape, paths)) for paths in (1, self.paths)]
 
     def remember(self, now: slice) -> None:
         """Takes in the steps that were generated now."""
@@ -68,37 +75,42 @@ class Stack:
 
         Args:
             hidden: `[B, hidden]` share of the first layer that the paths of a series have in common.
-            location: `[U, V, B]` share of the skips that they have in common.
+            location: `[U, V, B, 1]` share of the skips that they have in common.
             step: Steps before it are generated.
 
         Returns:
-            `[B, P, U, V, outputs]`, or `P = 1` before anything is generated, network units; the values of each output
-            lie side by side.
+            `[B, P, U, V, outputs]`, or `P = 1` before anything is generated, network units, until the next call; the
+            values of each output lie side by side.
         """
-        model, series = self.model, self.own.shape[0]
-        start = max(0, step - model.context_length)  # of what is generated and still in the window
-        late = model.context_length - step + start  # where it begins in the window
+        length = self.model.context_length
+        start = max(0, step - length)  # of what is generated and still in the window
+        late = length - step + start  # where it begins in the window
+        outputs = self.outputs[step > 0]
         if hidden is None:
-            raw = self.bias[:, None].repeat(1, len(self.values) if step else series)
+            outputs.rows.copy_(self.bias)
         else:
-            raw = self._through_layers(hidden, start, late, step)
-        raw = raw.view(model.patch_length, self.own.shape[3], model.head.outputs, series, -1)
+            inner = self._inner(hidden, start, late, step).T
+            if inner.dtype == outputs.rows.dtype:
+                torch.addmm(self.bias, self.weight, inner, out=outputs.rows)
+            else:
+                outputs.rows.copy_(torch.addmm(self.bias, self.weight, inner))
         if location is not None:
-            raw[:, :, 0] += location[..., None]
+            outputs.location.add_(location)
         if step and self.skip is not None:
-            channels = self.own.shape[3]
-            share = torch.mm(self.skip[0][:, late * channels :], self.values[:, start * channels : step * channels].T)
-            raw[:, :, 0] += share.view(model.patch_length, channels, series, -1)
-        return raw.permute(3, 4, 0, 1, 2)
+            channels = self.model.channels
+            seen = self.values[:, start * channels : step * channels]
+            weight = self.skip[0][:, late * channels :]
+            torch.addmm(outputs.locations, weight, seen.T, out=outputs.locations)
+        return outputs.raw
 
-    def _through_layers(self, common: Tensor, start: int, late: int, step: int) -> Tensor:
-        """`[outputs of the last layer, rows]`."""
+    def _inner(self, common: Tensor, start: int, late: int, step: int) -> Tensor:
+        """What the last layer sees, `[rows, width]`."""
         if step == 0:
             hidden = self.hidden(common)
             hidden.copy_(common)
         else:
             seen = self.seen[:, start * self.width : step * self.width]
-            weight = self.first[:, late * self.width :].T
+            weight = self.first[late * self.width :]
             hidden = self.hidden(seen)
             if self.paths >= _FEW_PATHS:
                 seen, out = (part.unflatten(0, (-1, self.paths)) for part in (seen, hidden))
@@ -109,8 +121,21 @@ class Stack:
         hidden = self.layers[0](hidden).to(self.dtype)  # an activation
         for layer in self.layers[1:]:
             hidden = layer(hidden)
-        weight, bias = self.last
-        return torch.addmm(bias[:, None], weight, hidden.T).to(self.own.dtype)
+        return hidden
+
+
+class _Outputs:
+    """What the last layer writes, and how others look at it.
+
+    Args:
+        memory: `[outputs, U, V, B, P]`.
+    """
+
+    def __init__(self, memory: Tensor) -> None:
+        self.rows = memory.flatten(0, 2).flatten(1)
+        self.location = memory[0]
+        self.locations = self.location.flatten(0, 1).flatten(1)
+        self.raw = memory.permute(3, 4, 1, 2, 0)
 
 
 def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None:
@@ -124,12 +149,8 @@ def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None
         weight, bias = member_of(model.linear_skip, member)
     if model.season_ago is not None:
         weight = weight.clone().view(patch, channels, length, channels)
-        steps, ago, channel = (
-            torch.arange(patch)[:, None],
-            torch.tensor(model.season_ago)[:, None],
-            torch.arange(channels),
-        )
-        weight[steps, channel, ago, channel] += 1
+        for step, ago in enumerate(model.season_ago):
+            weight[step, :, ago].diagonal().add_(1)
     return weight.reshape(patch * channels, -1), bias
 
 
@@ -138,13 +159,16 @@ class _Memory:
 
     def __init__(self, width: int) -> None:
         self.width = width
-        self.rows: Tensor | None = None
+        self.all = self.some = torch.empty(0, width)
 
     def __call__(self, like: Tensor) -> Tensor:
         """`[len(like), width]` of any content."""
-        if self.rows is None or len(self.rows) < len(like):
-            self.rows = like.new_empty(len(like), self.width)
-        return self.rows[: len(like)]
+        count = like.size(0)
+        if count != self.some.size(0):
+            if count > self.all.size(0):
+                self.all = like.new_empty(count, self.width)
+            self.some = self.all[:count]
+        return self.some
 
 
 def _layer(layer: nn.Module, member: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
@@ -173,24 +197,22 @@ class _Block:
         gain, offset = member_of(norm, member)
         weight, bias = member_of(narrow, member)
         weight, bias = weight * gain, bias + weight @ offset
-        self.centred = (weight - weight.mean(1, keepdim=True)).to(dtype)
+        # With the root of the width, of which the deviation of a row is short below.
+        self.centred = ((weight - weight.mean(1, keepdim=True)) * weight.shape[1] ** 0.5).to(dtype)
         self.bias = bias.to(dtype)
-        self.activate, self.epsilon = _IN_PLACE[type(activation)], norm.eps
+        self.activate = _IN_PLACE[type(activation)]
+        assert isinstance(norm, nn.LayerNorm | StackedLayerNorm)
+        self.epsilon = norm.eps * weight.shape[1]
+        self.exact = torch.promote_types(dtype, torch.float32)  # half precision is too coarse for sums
         self.wide = [part.to(dtype) for part in member_of(wide, member)]
         self.inner = _Memory(len(weight))
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """`[N, width]`, changed in place."""
-        width = hidden.shape[1]
-        mean = hidden.sum(1, keepdim=True, dtype=self.exact(hidden)) / width
-        square = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=mean.dtype).square() / width
-        spread = (square - mean.square()).clamp(min=0) + self.epsilon
+        total = hidden.sum(1, keepdim=True, dtype=self.exact)
+        spread = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=self.exact).square_()
+        spread = spread.addcmul_(total, total, value=-1 / hidden.shape[1]).clamp_(min=0).add_(self.epsilon)
         inner = torch.mm(hidden, self.centred.T, out=self.inner(hidden))
-        torch.addcmul(self.bias, inner, spread.rsqrt().to(inner), out=inner)
+        torch.addcmul(self.bias, inner, spread.rsqrt_().to(inner), out=inner)
         weight, bias = self.wide
         return torch.addmm(hidden, self.activate(inner), weight.T, out=hidden).add_(bias)
-
-    @staticmethod
-    def exact(hidden: Tensor) -> torch.dtype:
-        """Half precision is too coarse for sums."""
-        return torch.promote_types(hidden.dtype, torch.float32)

@@ -172,7 +172,7 @@ def unrolled_objective(
         ]
         loss = torch.stack(scores).mean(0)
     if lead_weighting != "even":
-        weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss)[lead]
+        weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss, non_blocking=True)[lead]
         loss = weights.view(-1, *[1] * (loss.dim() - 2)) * loss
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
     return Objective(_mean(loss, counted), nll)

@@ -46,9 +46,24 @@ class StudentT(Predictive, torch.distributions.StudentT):
 
     Ralph W. Bailey (1994), Polar Generation of Random Variates with the t-Distribution,
     https://doi.org/10.1090/S0025-5718-1994-1196000-9
+
+    Args:
+        df: `[...]` degrees of freedom, above 0.
+        loc: `[...]` location, data units.
+        scale: `[...]` above 0, data units.
     """
 
     noise = 2
+
+    def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
+        # Without the distribution that torch would draw from, which a graphics processor would have to wait for.
+        self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
+        torch.distributions.Distribution.__init__(self, self.df.shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """`[...]`, data units; nan where there is none."""
+        return torch.where(self.df > 1, self.loc, torch.nan)
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Values `[...]` for uniform noise `[..., 2]`, differentiable in the parameters."""

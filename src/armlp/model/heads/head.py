@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from armlp.model.distributions import Predictive
+
+_FLOOR = 1e-4
 
 
 class Head(nn.Module, ABC):
@@ -51,7 +54,7 @@ class Head(nn.Module, ABC):
         """Values in network units of a head that is `affine`, what `forward` and `draw` with shift 0 and scale 1 give.
 
         Args:
-            raw: `[..., U(, V), outputs]`; expands to the noise.
+            raw: `[..., U(, V), outputs]`; expands to the noise, and may be written over.
             noise: `[..., U(, V), noise]` from `prepared`.
         """
         raw = raw.expand(*noise.shape[:-1], -1)
@@ -72,6 +75,9 @@ class Head(nn.Module, ABC):
         return observed
 
 
-def positive(raw: Tensor) -> Tensor:
-    """Softplus with a floor that keeps densities finite."""
-    return F.softplus(raw) + 1e-4
+def positive(raw: Tensor, out: Tensor | None = None) -> Tensor:
+    """Softplus with a floor that keeps densities finite; without gradient where it is written over `out`."""
+    if out is None:
+        return F.softplus(raw) + _FLOOR
+    softplus: Tensor = torch.ops.aten.softplus.out(raw, out=out)
+    return softplus.add_(_FLOOR)

@@ -41,7 +41,7 @@ class StudentTHead(Head):
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """Raw outputs are the location and, through softplus, the scale and the degrees of freedom above 2."""
         location, spread, tail = raw.unbind(-1)
-        return StudentT(2 + positive(tail + 4), shift + scale * location, scale * positive(spread), validate_args=False)
+        return StudentT(2 + positive(tail + 4), shift + scale * location, scale * positive(spread))
 
     def prepared(self, uniform: Tensor) -> Tensor:
         """The parts of the draw that do not hang on the degrees of freedom."""

@@ -59,20 +59,27 @@ class QuantileHead(Head):
         error = (value[..., None] - distribution.knots) / unit[..., None]
         return 2 * torch.maximum(distribution.levels * error, (distribution.levels - 1) * error).mean(-1)
 
-    def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """As in every head, in fewer steps: a quantile is the median and a share of each gap on the way to it."""
-        # Outputs before values, because that is how they lie in memory.
-        level, raw = noise[..., 0], raw.movedim(-1, 0)
-        offsets, levels, masses = self.offsets.to(raw), self.levels.to(raw), self.log_masses.to(raw)
-        column = (-1, *[1] * level.dim())
-        below = torch.arange(len(offsets), device=raw.device) < len(offsets) // 2  # gaps below the median
-        slope = 1 / levels.diff()
-        start = torch.where(below, levels[1:], levels[:-1])
-        low, high = -below.to(raw), 1 - below.to(raw)
-        shares = torch.addcmul((-start * slope).view(column), level[None], slope.view(column))
-        shares = torch.clamp(shares, low.view(column), high.view(column), out=shares)
+    def prepared(self, uniform: Tensor) -> Tensor:
+        """A quantile is the median and a share of each gap: the shares, `[..., gaps]`, one gap after the other."""
+        level = uniform[..., 0]
+        levels, masses = self.levels.to(level), self.log_masses.to(level)
+        column, middle = (-1, *[1] * level.dim()), len(levels) // 2
+        # Gaps begin at their end that is nearer to the median.
+        slope, start = 1 / levels.diff(), torch.cat([levels[1 : middle + 1], levels[middle:-1]])
+        slope[:middle].neg_()
+        # In place, because new memory of this size takes longer than what is done with it.
+        shares = (level * slope.view(column)).sub_((start * slope).view(column)).clamp_(0, 1)
+        shares[:middle].neg_()
         tail = PiecewiseLinearQuantile.tail
         shares[0] += tail * (level.log() - masses[0]).clamp(max=0)
         shares[-1] -= tail * ((-level).log1p() - masses[-1]).clamp(max=0)
-        gaps = positive(raw[1:] + offsets.view(column))
-        return raw[0] + shares.mul_(gaps).sum(0)
+        return shares.movedim(0, -1)
+
+    def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
+        """As in every head, in fewer steps."""
+        # Outputs before values, because that is how they lie in memory.
+        raw, shares = raw.movedim(-1, 0), noise.movedim(-1, 0)
+        gaps = raw[1:].add_(self.offsets.to(raw).view(-1, *[1] * (raw.dim() - 1)))
+        gaps = positive(gaps, out=gaps)
+        parts = gaps.mul_(shares) if gaps.shape == shares.shape else gaps * shares
+        return parts.sum(0).add_(raw[0])
