@@ -16,7 +16,7 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.callbacks import LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run, says_how_long
+from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run
 from armlp.training.final import settle_refit, train_anew
 from armlp.training.module import ForecastModule
 from armlp.training.trials import try_candidates
@@ -55,7 +55,7 @@ def before_fit(
         try_candidates(trainer, module, data)
     choices = module.settle(data)
     settle_refit(trainer, module, data, choices["max_steps"].value)
-    if data.num_val_windows < LEAST_WINDOWS and not says_how_long(trainer):
+    if data.num_val_windows < LEAST_WINDOWS:
         _train_to_the_end(trainer)
 
 
