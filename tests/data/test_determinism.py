@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from armlp.data import generated
-from armlp.data.determinism import is_deterministic
+from armlp.data.determinism import is_deterministic, is_whole_state
 from armlp.data.tables import read_panel
 
 
@@ -60,3 +60,15 @@ def test_several_series_or_missing_values_are_not():
     values = SOLUTIONS["mackey-glass"].copy()
     values[100] = np.nan
     assert not told(values)
+
+
+@pytest.mark.parametrize("channels", [[0, 1, 2], [0, 1], [0, 2], [1, 2], [0]])
+def test_the_next_step_follows_from_the_whole_state_only(channels):
+    values = SOLUTIONS["lorenz"][:, channels]
+    assert is_whole_state(panel_of(values), torch.tensor([4000])) == (len(channels) == 3)
+
+
+def test_the_test_part_has_no_say_in_what_the_state_is():
+    values = SOLUTIONS["lorenz"].copy()
+    values[4000:] = np.random.default_rng(0).standard_normal(values[4000:].shape)
+    assert is_whole_state(panel_of(values), torch.tensor([4000]))

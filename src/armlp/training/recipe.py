@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.determinism import is_deterministic
+from armlp.data.determinism import is_deterministic, is_whole_state
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
@@ -101,8 +101,8 @@ def _of_an_equation(panel: Panel, ends: Tensor) -> dict[str, Choice]:
         return {}
     why = "without noise: every step follows from those before"
     chosen = {
-        # The state itself needs no memory; what is only a part of it, or comes with a delay, does.
-        "context_length": 2 if panel.values.shape[1] > 1 else 32,
+        # The state itself needs no memory, and with it forecasts can leave where states lie; a part of it does.
+        "context_length": 32 if panel.values.shape[1] == 1 else 1 if is_whole_state(panel, ends) else 2,
         "patch_length": 1,
         "unroll": 1,
         "hidden_sizes": [128],
