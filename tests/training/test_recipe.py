@@ -200,3 +200,16 @@ def test_the_median_of_many_counts_is_near_that_of_a_sample_and_always_the_same(
     sampled = _training_values(panel, split, sampled=4000)
     assert sampled.median == pytest.approx(500, abs=40)  # five standard deviations
     assert sampled == _training_values(panel, split, sampled=4000)
+
+
+def test_a_network_without_layers_or_a_torch_without_muon_is_not_trained_by_it(monkeypatch):
+    def optimizer_of(**options: Any) -> str:
+        module = ForecastModule(**options)
+        module.settle(SeriesDataModule("lorenz"))
+        return module.hparams["optimizer"]
+
+    assert optimizer_of() == "muon"
+    assert optimizer_of(hidden_sizes=[]) == "adamw"
+    assert optimizer_of(hidden_sizes=[], optimizer="muon") == "muon"  # as it was given
+    monkeypatch.delattr(torch.optim, "Muon")
+    assert optimizer_of() == "adamw"

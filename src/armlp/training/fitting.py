@@ -88,6 +88,7 @@ def fit(
 
 def _train_to_the_end(trainer: Trainer) -> None:
     """Puts early stopping off: a few windows would stop where chance was kind, before the learning rate comes down."""
+    usual = EARLY_STOPPING["monitor"], EARLY_STOPPING["patience"]
     for callback in all_callbacks(trainer):
-        if isinstance(callback, EarlyStopping) and callback.patience == EARLY_STOPPING["patience"]:
+        if isinstance(callback, EarlyStopping) and (callback.monitor, callback.patience) == usual:
             callback.patience = sys.maxsize

@@ -95,6 +95,7 @@ def _implied(options: Mapping[str, Any]) -> dict[str, Choice]:
     choices, samples = {}, options["objective"] != "head"
     if options["hidden_sizes"] == []:
         choices["residual_blocks"] = Choice(0, "no layer before them")
+        choices["optimizer"] = Choice("adamw", "")  # muon trains layers
     if samples and options["unroll"] is None:
         choices["unroll"] = Choice(1, "the objective samples its own patches")
     if samples or options["unroll"] is not None:

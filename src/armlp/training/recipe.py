@@ -112,7 +112,7 @@ def _of_an_equation(panel: Panel, ends: Tensor) -> dict[str, Choice]:
         "head": "point",
         "scaler": "global",
         "loss_units": "network",
-        "optimizer": "muon",
+        "optimizer": "muon" if hasattr(torch.optim, "Muon") else "adamw",  # torch 2.9 is the first that has it
         "learning_rate": 5e-3,
         "weight_decay": 0.0,
         "max_steps": 5000,
