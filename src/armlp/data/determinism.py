@@ -27,7 +27,7 @@ def is_deterministic(panel: Panel, ends: Tensor) -> bool:
     """
     if len(panel) != 1 or panel.symbols or not panel.fully_observed:
         return False
-    values = panel.values[: int(ends[0])][-_MOST_ROWS:].double()  # [N, V]
+    values = _training_values(panel, ends)
     windows = len(values) - _MEMORY
     if windows < 10 * _MEMORY * values.shape[1]:
         return False
@@ -56,12 +56,17 @@ def is_whole_state(panel: Panel, ends: Tensor) -> bool:
         panel: The data.
         ends: `[1]` int64 row at which the training part ends; nothing after it is looked at.
     """
-    values = panel.values[: int(ends[0])][-_MOST_ROWS:].double()  # [N, V]
+    values = _training_values(panel, ends)
     values = (values - values.mean(0)) / values.std(0)
     before, after = values[:-1], values[1:]
-    rows = torch.linspace(0, len(before) - 1, min(_LOOKED_AT, len(before)), device=values.device).long()
+    rows = torch.linspace(0, len(before) - 1, min(_LOOKED_AT, len(before))).long()
     distance = torch.cdist(before[rows], before)
-    distance[(rows[:, None] - torch.arange(len(before), device=values.device)).abs() <= _CLOSE] = torch.inf
+    distance[(rows[:, None] - torch.arange(len(before))).abs() <= _CLOSE] = torch.inf
     nearest, neighbour = distance.min(1)
     growth = (after[rows] - after[neighbour]).norm(dim=1) / nearest.clamp(min=torch.finfo(values.dtype).tiny)
     return bool(growth.quantile(0.99) <= _FALSE)
+
+
+def _training_values(panel: Panel, ends: Tensor) -> Tensor:
+    """The last rows of the training part, `[N, V]`."""
+    return panel.values[: int(ends[0])][-_MOST_ROWS:].double()
