@@ -16,7 +16,7 @@ from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS, OPTIMIZATION
-from armlp.training.recipe import Choice, _training_values
+from armlp.training.recipe import SHORT, Choice, _training_values
 from armlp.training.recipe import recipe as recipe_of
 
 BLOCKS = Panel.blocks
@@ -57,6 +57,7 @@ def test_every_choice_fits_the_data(
     assert choices["unroll"].value >= 1
     assert choices["max_steps"].value >= 100
     unsaid = {"symbols", "covariate_sizes", "calendar_inputs", *OPTIMIZATION}  # there are none, or the usual ones
+    unsaid -= {"theta_share"} if typical < SHORT else set()
     assert {name for name, choice in choices.items() if not choice.why} == unsaid
 
 

@@ -73,7 +73,7 @@ def test_what_trials_have_settled_trains_as_if_it_had_been_given_by_hand(
     rig(monkeypatch, winner)
     options = {"horizon": 6, "seed": 3, "default_root_dir": tmp_path} | NO_RUN
     chosen = Forecaster(**options, refit=False).fit(make_table())
-    by_hand = {"max_steps": 10} | CANDIDATES.get(winner, {})
+    by_hand = {"max_steps": 10, "theta_share": 0.35} | CANDIDATES.get(winner, {})
     given = Forecaster(**options, **by_hand).fit(make_table())
     ours, theirs = chosen._fitted(), given._fitted()
     assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
@@ -120,7 +120,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
     found = tried(module, data)["noisy"]
     own = SeriesDataModule(make_table(), horizon=6)
     seed_everything(5, verbose=False)
-    by_hand = ForecastModule(hidden_sizes=[4], residual_blocks=1, dropout=0.3)
+    by_hand = ForecastModule(hidden_sizes=[4], residual_blocks=1, dropout=0.3, theta_share=0.35)
     Trainer(**TRAINER | QUIET, max_steps=7, limit_val_batches=0).fit(by_hand, datamodule=own)
     Trainer(**QUIET).validate(by_hand, datamodule=own, verbose=False)
     assert by_hand.scores["armlp"] == found.scores
@@ -129,13 +129,14 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
 @pytest.mark.parametrize(
     ("options", "trainer", "expected"),
     [
-        ({}, {}, [RECIPE, "linear", "narrow", "wide"]),
+        ({}, {}, [RECIPE, "linear", "narrow", "wide", "alone"]),
         ({"trials": 1}, {}, [RECIPE, "linear"]),
         ({"trials": 0}, {}, []),
         ({"hidden_sizes": [8]}, {}, []),
         ({"residual_blocks": 1}, {}, [RECIPE, "narrow", "wide"]),
-        ({"dropout": 0.1}, {}, [RECIPE, "linear"]),
-        ({"linear_skip": False}, {}, [RECIPE, "narrow", "wide"]),
+        ({"dropout": 0.1}, {}, [RECIPE, "linear", "alone"]),
+        ({"linear_skip": False}, {}, [RECIPE, "narrow", "wide", "alone"]),
+        ({"theta_share": 0.2}, {}, [RECIPE, "linear", "narrow", "wide"]),
         ({}, {"max_steps": 3}, []),
         ({}, {"max_epochs": 3}, []),
         ({}, {"max_time": "00:00:01:00"}, []),
@@ -143,7 +144,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
         ({}, {"overfit_batches": 1}, []),
         ({}, {"fast_dev_run": True}, []),
         ({}, {"limit_val_batches": 0}, []),
-        ({"trials": 5}, {"max_steps": 3}, [RECIPE, "linear", "narrow", "wide"]),
+        ({"trials": 5}, {"max_steps": 3}, [RECIPE, "linear", "narrow", "wide", "alone"]),
     ],
 )
 def test_what_is_tried_contradicts_nothing_that_was_given(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,6 +79,12 @@ def write_onnx(
     assert module.network is not None
     # Always on the processor and in float32, whatever it was trained on.
     network = module.network.cpu().float().eval()
+    if share := module.hparams["theta_share"]:
+        warnings.warn(
+            f"The file holds the network alone: the {share:.0%} that armlp's own forecasts take from the Theta method "
+            "need whole series. Train with --model.theta_share 0 to have the same forecasts everywhere.",
+            stacklevel=2,
+        )
     factors = None if module.hparams["conformal"] == "off" else module.conformal_factors
     shown = None if network.symbols else list(levels) if module.has_distribution else []
     statistics = data.get("covariate_statistics") or {}

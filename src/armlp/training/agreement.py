@@ -43,6 +43,11 @@ def refuse_disagreement(options: Mapping[str, Any], network: AutoregressiveMLP) 
             f"--model.conformal: {options['conformal']} stretches forecasts that spread on a scale, which those of the "
             f"head {head!r} do not; use another --model.head, or leave the option out."
         )
+    if options["theta_share"] and (network.symbols or network.head.discrete):
+        raise UserError(
+            f"--model.theta_share: {options['theta_share']} moves forecasts of numbers, and those of the head {head!r} "
+            "are none that lie in between; say --model.theta_share 0."
+        )
     if options["ridge_init"]:
         _refuse_ridge(network)
     most = network.context_length // 2

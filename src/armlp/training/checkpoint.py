@@ -12,7 +12,7 @@ import torch
 
 from armlp.errors import UserError
 
-FORMAT = 3  # 3 knows recalibration, which 2 does without
+FORMAT = 4  # 4 knows a share of Theta, and 3 recalibration, which those before do without
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
@@ -54,6 +54,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         )
     if checkpoint["armlp_format"] == 1:
         _upgrade(checkpoint)
+    if checkpoint["armlp_format"] < 4:
+        checkpoint["hyper_parameters"] = {"theta_share": 0.0} | checkpoint["hyper_parameters"]
     return checkpoint
 
 

@@ -16,7 +16,7 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.callbacks import LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run
+from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run, says_how_long
 from armlp.training.final import settle_refit, train_anew
 from armlp.training.module import ForecastModule
 from armlp.training.trials import try_candidates
@@ -48,6 +48,8 @@ def before_fit(
                 "on from there; give the last.ckpt beside it."
             )
         module.on_load_checkpoint(checkpoint)
+    if says_how_long(trainer) and module.hparams["theta_share"] is None:
+        module.hparams["theta_share"] = 0.0  # as trials and a last training: what was asked for, and nothing else
     with isolate_rng():
         ForecastModule(**module.hparams).settle(data.twin())
     prepare_run(trainer)

@@ -22,6 +22,7 @@ from armlp.evaluation.backtest import MODEL
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
 from armlp.training.averaging import ExponentialAverage
+from armlp.training.blending import towards_theta
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval, settle_length
@@ -102,6 +103,10 @@ class ForecastModule(LightningModule):
             best, and keep these weights in the best checkpoint; scores and recalibration stay those of before. Where
             left out, yes where validation holds a tenth of what training has, or too few windows to choose a step by,
             unless the Trainer is told how long to train.
+        theta_share: How far forecasts move to those of the Theta method, which sees all of a series: 0 is the network
+            alone, 1 Theta's with the network's spread. Where left out, 0.35 for short series of numbers without
+            covariates, unless the network was chosen by hand or the Trainer is told how long to train. Likelihoods and
+            exports are the network's alone.
     """
 
     network: AutoregressiveMLP | None
@@ -152,6 +157,7 @@ class ForecastModule(LightningModule):
         conformal: str = "off",
         trials: int | None = None,
         refit: bool | None = None,
+        theta_share: float | None = None,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
@@ -262,7 +268,10 @@ class ForecastModule(LightningModule):
         """
         assert self.network is not None
         steps = windows.target.shape[1] or self.datamodule.horizon
-        return sampling.paths(self.network, self.datamodule.panel, windows, steps, given)
+        data = self.datamodule
+        paths = sampling.paths(self.network, data.panel, windows, steps, given)
+        share = self.hparams["theta_share"]
+        return towards_theta(paths, share, self.network, data, windows, given) if share else paths
 
     def on_train_start(self) -> None:
         """Sets what has a closed form, unless the training goes on from a checkpoint."""

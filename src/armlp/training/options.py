@@ -17,8 +17,8 @@ from armlp.training.schedule import SCHEDULES
 # What of the options shapes the network itself.
 NETWORK_OPTIONS = tuple(inspect.signature(AutoregressiveMLP).parameters)
 
-# What of them only says how it is trained, so that it can be built without.
-OPTIMIZATION = ("loss_units", "optimizer", "learning_rate", "weight_decay")
+# What of them only says how it is trained, or what comes after it, so that it can be built without.
+OPTIMIZATION = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
 
 # What is settled from the data where it is left out.
 CHOSEN = (
@@ -26,6 +26,9 @@ CHOSEN = (
     "mask_input", "input_noise", "non_negative", "season_length", "channels", "symbols", "covariate_sizes",
     *OPTIMIZATION,
 )  # fmt: skip
+
+# Whoever gives one of these has a network of his own in mind.
+_BY_HAND = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
 
 _CHOICES = {
     "objective": OBJECTIVES,
@@ -38,7 +41,7 @@ _CHOICES = {
 }
 _LEAST = {
     "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
-    "input_noise": 0, "averaging": 0, "trials": 0,
+    "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0,
 }  # fmt: skip
 
 
@@ -53,9 +56,9 @@ def check_options(options: Mapping[str, Any]) -> None:
             raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
     for name, least in _LEAST.items():
         refuse_below(f"--model.{name}", options[name], least)
-    for name in ("unroll_growth", "averaging"):
-        if options[name] > 1:
-            raise UserError(f"--model.{name}: {options[name]} is more than the whole training; give a share up to 1.")
+    for name, whole in {"unroll_growth": "training", "averaging": "training", "theta_share": "forecast"}.items():
+        if options[name] is not None and options[name] > 1:
+            raise UserError(f"--model.{name}: {options[name]} is more than the whole {whole}; give a share up to 1.")
     gradient = options["gradient"]
     if gradient not in GRADIENTS and not (isinstance(gradient, int) and gradient >= 1):
         raise UserError(
@@ -83,19 +86,21 @@ def settle_options(
     missing = [name for name in CHOSEN if options[name] is None]
     if not missing:
         return choices, {}
-    choices |= _implied(options)
+    choices |= _implied(options, preferred)
     chosen = {name: choices[name] for name in missing}
     options.update({name: choice.value for name, choice in chosen.items()})
     chosen |= {name: choice for name, choice in preferred.items() if name in options}
     return choices, chosen | {"calendar_inputs": choices["calendar_inputs"]}
 
 
-def _implied(options: Mapping[str, Any]) -> dict[str, Choice]:
-    """What options that were given leave no choice of."""
+def _implied(options: Mapping[str, Any], preferred: Mapping[str, Choice]) -> dict[str, Choice]:
+    """What options that were given leave no choice of, beside those that trials have set."""
     choices, samples = {}, options["objective"] != "head"
     if options["hidden_sizes"] == []:
         choices["residual_blocks"] = Choice(0, "no layer before them")
         choices["optimizer"] = Choice("adamw", "")  # muon trains layers
+    if any(options[name] is not None for name in _BY_HAND if name not in preferred):
+        choices["theta_share"] = Choice(0.0, "")  # who chooses the network himself wants to see what it does
     if samples and options["unroll"] is None:
         choices["unroll"] = Choice(1, "the objective samples its own patches")
     if samples or options["unroll"] is not None:

@@ -86,6 +86,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "learning_rate": Choice(2e-3, ""),
         "weight_decay": Choice(1e-2, ""),
         "max_steps": Choice(size.steps, why),
+        "theta_share": _theta_share(data, typical, values),
         "season_length": Choice(season_length, "the data's"),
         "channels": Choice(panel.values.shape[1], "the data's"),
         "symbols": Choice(len(panel.symbols), "the data's") if panel.symbols else Choice(0, ""),
@@ -187,6 +188,14 @@ def _non_negative(panel: Panel, values: _Values) -> Choice:
         return Choice(False, "")
     above = values.non_negative
     return Choice(above, "no value is below 0" if above else "values go below 0")
+
+
+def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choice:
+    """Of short series a network that has learned from all and a method that sees all of one err differently."""
+    told_more = any(data.covariate_sizes.values())
+    if typical >= SHORT or told_more or _head(data.panel, values).value != "quantile":
+        return Choice(0.0, "")
+    return Choice(0.35, "short series: what Theta makes of all of their past")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:

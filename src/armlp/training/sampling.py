@@ -68,20 +68,30 @@ class Sampling(NamedTuple):
 
         They are float32, or float64 where the panel has levels. `given` is as in `rollout`, on the scale of the store.
         """
-        context, levels = windows.context, panel.levels
         noise = path_noise(
             panel.keys[windows.series.cpu()],
             windows.origin.cpu(),
             self.num_paths,
             horizon,
-            (*context.shape[2:], network.head.noise),
+            (*windows.context.shape[2:], network.head.noise),
             self.seed,
         )
+        return self._rolled_out(network, panel, windows, noise, given)
+
+    def centre(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
+        """The path along which every draw is a median, mean over the members, `[B, H(, V)]`, data units."""
+        shape = len(windows.context), network.members, horizon, *windows.context.shape[2:], network.head.noise
+        return self._rolled_out(network, panel, windows, torch.full(shape, 0.5)).mean(1)
+
+    def _rolled_out(
+        self, network: AutoregressiveMLP, panel: Panel, windows: Windows, noise: Tensor, given: Tensor | None = None
+    ) -> Tensor:
+        context, levels = windows.context, panel.levels
         paths = rollout(
             network,
             context,
-            horizon,
-            self.num_paths,
+            noise.shape[2],
+            noise.shape[1],
             windows.observed,
             noise.to(context.device),
             windows.covariates,

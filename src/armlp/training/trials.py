@@ -76,26 +76,26 @@ def _entries(trainer: Trainer, given: Mapping[str, Any], data: SeriesDataModule,
         differing = {option: value for option, value in options.items() if value != settled[option]}
         if says_how_long(trainer):
             differing.pop("max_steps", None)
-        if differing and not differing.keys() & given.keys() and _can_be_trained({**given, **differing}, data):
+        if differing and not differing.keys() & given.keys() and _can_be_trained(given, differing, data):
             entries.append(Trial(name, differing))
     return entries if most is None else entries[: 1 + most]
 
 
-def _can_be_trained(options: Mapping[str, Any], data: SeriesDataModule) -> bool:
+def _can_be_trained(given: Mapping[str, Any], options: Mapping[str, Any], data: SeriesDataModule) -> bool:
     """Whether options agree with each other and with the data."""
     with isolate_rng():
         try:
-            _module(options).settle(data.twin())
+            _module(given, options).settle(data.twin())
         except UserError:
             return False
         else:
             return True
 
 
-def _module(options: Mapping[str, Any]) -> ForecastModule:
-    """Of options that may have the steps of the training among them."""
-    module = ForecastModule(**{name: value for name, value in options.items() if name != "max_steps"})
-    module.preferred = {"max_steps": Choice(options["max_steps"], "")} if "max_steps" in options else {}
+def _module(given: Mapping[str, Any], options: Mapping[str, Any]) -> ForecastModule:
+    """Of what was given, with the options of a candidate, which may have the steps of the training among them."""
+    module = ForecastModule(**given)
+    module.prefer({name: Choice(value, "") for name, value in options.items()})
     return module
 
 
@@ -108,7 +108,7 @@ def _trial(trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: Serie
         training |= {"callbacks": [bar], "enable_progress_bar": True}
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself says what there is to say
-        module = _module({**given, **entry.options})
+        module = _module(given, entry.options)
         try:
             if not says_how_long(trainer):
                 training["max_steps"] = min(trial_steps(data), module.settle(twin)["max_steps"].value)
