@@ -56,7 +56,7 @@ def test_presets_say_what_fit_does_beside_its_training(program: Any, trained: An
     for name, settled in {
         "fast": {"trials": 0, "refit": False, "members": 1},
         "default": {"trials": None, "refit": False, "members": 1},
-        "best": {"trials": None, "refit": False, "members": 5},
+        "best": {"trials": None, "refit": False, "members": 5, "effort": 5},
     }.items():
         options = ("--data.horizon=6", "--trainer.max_steps=1", "--trainer.logger=false", "--model.hidden_sizes=[8]")
         program("fit", "--config", name, "--data.source", trained.source, *options)

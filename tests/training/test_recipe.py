@@ -56,7 +56,13 @@ def test_every_choice_fits_the_data(
     assert 1 <= patch <= horizon
     assert choices["unroll"].value >= 1
     assert choices["max_steps"].value >= 100
-    unsaid = {"symbols", "covariate_sizes", "calendar_inputs", *OPTIMIZATION}  # there are none, or the usual ones
+    unsaid = {
+        "symbols",
+        "members",
+        "covariate_sizes",
+        "calendar_inputs",
+        *OPTIMIZATION,
+    }  # there are none, or the usual ones
     unsaid -= {"theta_share"} if typical < SHORT else set()
     assert {name for name, choice in choices.items() if not choice.why} == unsaid
 
@@ -214,3 +220,18 @@ def test_a_network_without_layers_or_a_torch_without_muon_is_not_trained_by_it(m
     assert optimizer_of(hidden_sizes=[], optimizer="muon") == "muon"  # as it was given
     monkeypatch.delattr(torch.optim, "Muon")
     assert optimizer_of() == "adamw"
+
+
+def test_effort_goes_into_members_or_where_nothing_is_noise_into_steps(make_table: Any):
+    def settled(source: Any, **options: Any) -> tuple[int, int]:
+        module = ForecastModule(**options)
+        steps = module.settle(SeriesDataModule(source, horizon=5))["max_steps"].value
+        assert module.network.members == module.hparams["members"]
+        return module.hparams["members"], steps
+
+    table = make_table()
+    (one, few), (equation, many) = settled(table), settled("lorenz")
+    assert one == equation == 1
+    assert settled(table, effort=5) == (5, few)
+    assert settled("lorenz", effort=5) == (1, 5 * many)
+    assert settled(table, effort=5, members=2) == (2, few)

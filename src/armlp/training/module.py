@@ -107,6 +107,8 @@ class ForecastModule(LightningModule):
             alone, 1 Theta's with the network's spread. Where left out, 0.35 for short series of numbers without
             covariates, unless the network was chosen by hand or the Trainer is told how long to train. Likelihoods and
             exports are the network's alone.
+        effort: How many times the usual work training may be: so many members, or, where series are without noise, so
+            many times the steps.
     """
 
     network: AutoregressiveMLP | None
@@ -158,6 +160,7 @@ class ForecastModule(LightningModule):
         trials: int | None = None,
         refit: bool | None = None,
         theta_share: float | None = None,
+        effort: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)

@@ -41,7 +41,7 @@ _CHOICES = {
 }
 _LEAST = {
     "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
-    "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0,
+    "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0, "effort": 1,
 }  # fmt: skip
 
 
@@ -82,12 +82,14 @@ def settle_options(
     sizes = options["covariate_sizes"]
     if options["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
         data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
-    choices = recipe(data, options["patch_length"]) | preferred
+    choices = recipe(data, options["patch_length"], options["effort"]) | preferred
     missing = [name for name in CHOSEN if options[name] is None]
     if not missing:
         return choices, {}
     choices |= _implied(options, preferred)
     chosen = {name: choices[name] for name in missing}
+    if options["members"] == 1:
+        options["members"] = choices["members"].value
     options.update({name: choice.value for name, choice in chosen.items()})
     chosen |= {name: choice for name, choice in preferred.items() if name in options}
     return choices, chosen | {"calendar_inputs": choices["calendar_inputs"]}

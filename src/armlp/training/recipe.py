@@ -34,7 +34,7 @@ def explained(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
     return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
 
 
-def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str, Choice]:
+def recipe(data: SeriesDataModule, patch_length: int | None = None, effort: int = 1) -> dict[str, Choice]:
     """Chooses every model option that was left to the data, and the number of training steps.
 
     Of the values held out of training only whether some are missing is looked at.
@@ -42,6 +42,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
     Args:
         data: The data.
         patch_length: `U`, where it was not left to the data.
+        effort: How many times the usual work the training may be.
 
     Returns:
         Choices by option name of `ForecastModule`, `calendar_inputs` of the data, and `max_steps`.
@@ -82,6 +83,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "mask_input": Choice(not whole, "nothing is missing" if whole else "values are missing or padded"),
         "non_negative": _non_negative(panel, values),
         "loss_units": Choice("relative", ""),
+        "members": Choice(effort, ""),
         "optimizer": Choice("adamw", ""),
         "learning_rate": Choice(2e-3, ""),
         "weight_decay": Choice(1e-2, ""),
@@ -93,10 +95,10 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None) -> dict[str,
         "covariate_sizes": _covariate_sizes(data),
         "calendar_inputs": _calendar_inputs(data, typical),
     }
-    return choices | _of_an_equation(panel, ends) if typical >= SHORT else choices
+    return choices | _of_an_equation(panel, ends, effort) if typical >= SHORT else choices
 
 
-def _of_an_equation(panel: Panel, ends: Tensor) -> dict[str, Choice]:
+def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice]:
     """What differs where a series is the solution of an equation: nothing is noise, so that exactness is everything."""
     if not is_deterministic(panel, ends):
         return {}
@@ -116,7 +118,9 @@ def _of_an_equation(panel: Panel, ends: Tensor) -> dict[str, Choice]:
         "optimizer": "muon" if hasattr(torch.optim, "Muon") else "adamw",  # torch 2.9 is the first that has it
         "learning_rate": 5e-3,
         "weight_decay": 0.0,
-        "max_steps": 5000,
+        # Members err alike where nothing is noise; one that trains longer gets closer.
+        "members": 1,
+        "max_steps": 5000 * effort,
     }
     return {name: Choice(value, why) for name, value in chosen.items()}
 
