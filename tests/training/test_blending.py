@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
@@ -53,12 +54,37 @@ def test_paths_do_not_depend_on_how_many_there_are_nor_the_first_steps_on_the_ot
 
 
 def test_nothing_falls_below_0_where_the_network_cuts_off(make_table: MakeTable):
-    table = make_table(rows=60)
-    table["y"] = np.tile(np.linspace(100, 0, 60), 3)  # a line that goes on below 0
+    table = make_table(rows=120)
+    table["y"] = np.tile(np.linspace(100, 0, 120), 3)  # a line that goes on below 0
     assert (theta_of(table, 8) < 0).all()
     paths = fitted(table, theta_share=1.0).sample(horizon=8, num_paths=50)
     assert (paths >= 0).all()
     assert (fitted(table, theta_share=1.0, non_negative=False).sample(horizon=8, num_paths=50) < 0).any()
+
+
+def test_what_is_too_short_for_theta_stays_with_the_network(make_table: MakeTable):
+    table = make_table()
+    rows = {"s00": 95, "s01": 96, "s02": 3}  # of a season of 24
+    short = table[table.groupby("unique_id").cumcount() < table["unique_id"].map(rows)]
+    alone, moved = (fitted(table, theta_share=share).predict(short) for share in (0.0, 0.5))
+    same = (alone == moved)["armlp"].groupby(alone["unique_id"]).all()
+    assert same.to_dict() == {"s00": True, "s01": False, "s02": True}
+
+
+def test_theta_is_asked_once_for_origins_that_come_again(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
+    asked: list[int] = []
+    forecast = Theta.forecast
+    monkeypatch.setattr(Theta, "forecast", lambda *args: asked.append(len(args[1])) or forecast(*args))
+    data = SeriesDataModule(make_table(rows=200), horizon=5, val_windows=4)
+    module = ForecastModule(theta_share=0.5, hidden_sizes=[4], residual_blocks=0)
+    Trainer(**QUIET, max_steps=4, val_check_interval=1, check_val_every_n_epoch=None).fit(module, datamodule=data)
+    assert asked == [12]
+    kept = module.scores["armlp"]
+    assert module.blending is not None
+    module.blending._kept.clear()
+    Trainer(**QUIET).validate(module, datamodule=data, verbose=False)
+    assert module.scores["armlp"] == kept
+    assert asked == [12, 12]
 
 
 def test_what_is_known_of_the_future_stays_as_it_is(make_table: MakeTable):
@@ -90,6 +116,9 @@ def test_the_recipe_blends_short_series_of_numbers_unless_the_network_was_chosen
     assert share(make_table(rows=500)) == 0
     assert share(table.assign(y=(table["y"] > table["y"].median()).astype(int))) == 0  # counts
     assert share(table.assign(price=table["y"] % 7), {"known_covariates": ["price"]}) == 0
+    pauses = np.random.default_rng(0).random(len(table))
+    assert share(table.assign(y=table["y"].where(pauses > 0.05, 0.0))) == 0.35
+    assert share(table.assign(y=table["y"].where(pauses > 0.3, 0.0))) == 0
 
 
 @pytest.mark.parametrize(
@@ -97,6 +126,7 @@ def test_the_recipe_blends_short_series_of_numbers_unless_the_network_was_chosen
     [
         ({"theta_share": 1.5}, "--model.theta_share: 1.5 is more than the whole forecast; give a share up to 1"),
         ({"theta_share": -0.1}, "--model.theta_share: -0.1 is "),
+        ({"theta_share": float("nan")}, "--model.theta_share: nan is "),
     ],
 )
 def test_a_share_is_a_share(options: dict[str, Any], sentence: str):

@@ -16,6 +16,9 @@ REFUSED = [
     ({"lead_weighting": "odd"}, "--model.lead_weighting: 'odd' is not known; use one of even, near, far"),
     ({"schedule": "step"}, "--model.schedule: 'step' is not known; use one of cosine, constant"),
     ({"optimizer": "sgd"}, "--model.optimizer: 'sgd' is not known; use one of adamw, adam, muon"),
+    ({"effort": 1.5}, "--model.effort: 1.5 is no whole number; give one"),
+    ({"effort": 0}, "--model.effort: 0 is too small; it must be at least 1"),
+    ({"members": True}, "--model.members: True is no whole number; give one"),
     ({"unroll": 0}, "--model.unroll: 0 is too small; it must be at least 1"),
     ({"val_paths": 0}, "--model.val_paths: 0 is too small; it must be at least 1"),
     ({"unroll_growth": -0.1}, "--model.unroll_growth: -0.1 is too small; it must be at least 0"),
@@ -64,8 +67,9 @@ def test_an_option_at_the_end_of_its_range_is_taken(options: dict[str, Any]):
 
 
 def test_what_is_chosen_is_what_may_be_left_out():
-    assert set(WHOLE) == set(CHOSEN) - set(OPTIMIZATION)
-    assert all(ForecastModule().hparams[name] is None for name in CHOSEN)
+    assert {*WHOLE, "members"} == set(CHOSEN) - set(OPTIMIZATION)
+    assert all(ForecastModule(effort=2).hparams[name] is None for name in CHOSEN)
+    assert ForecastModule().hparams["members"] == 1  # whatever the data
     assert ForecastModule(**WHOLE).network is not None
     assert set(NETWORK_OPTIONS) <= set(ForecastModule().hparams)
 

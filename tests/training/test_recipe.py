@@ -235,3 +235,15 @@ def test_effort_goes_into_members_or_where_nothing_is_noise_into_steps(make_tabl
     assert settled(table, effort=5) == (5, few)
     assert settled("lorenz", effort=5) == (1, 5 * many)
     assert settled(table, effort=5, members=2) == (2, few)
+    assert settled(table, effort=5, members=1) == (1, few)
+
+
+def test_effort_is_not_lost_where_all_else_was_given(make_table: Any):
+    data = SeriesDataModule(make_table(), horizon=5)
+    settled = ForecastModule()
+    settled.settle(data)
+    options = {name: value for name, value in settled.hparams.items() if name not in ("members", "effort")}
+    module = ForecastModule(**options, effort=3)
+    module.settle(data)
+    assert module.network is not None
+    assert module.network.members == module.hparams["members"] == 3

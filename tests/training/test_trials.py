@@ -55,25 +55,26 @@ def tried(module: ForecastModule, data: SeriesDataModule, **options: Any) -> dic
 
 def rig(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
     """Has one of the candidates win, after all have been tried."""
-    trial = trials._trial
+    judged = trials._judged
 
-    def rigged(trainer: Any, given: Any, entry: Trial, *args: Any) -> Trial:
-        return trial(trainer, given, entry, *args)._replace(monitored=float(entry.name != winner))
+    def rigged(entry: Trial, *args: Any) -> Trial:
+        return judged(entry, *args)._replace(monitored=float(entry.name != winner))
 
-    monkeypatch.setattr(trials, "_trial", rigged)
+    monkeypatch.setattr(trials, "_judged", rigged)
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("winner", [RECIPE, "noisy", "linear", "other windows"])
+@pytest.mark.parametrize("winner", [RECIPE, f"{RECIPE} alone", "noisy", "noisy alone", "linear", "other windows"])
 def test_what_trials_have_settled_trains_as_if_it_had_been_given_by_hand(
     winner: str, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    few = {name: CANDIDATES[name] for name in {winner, "noisy"} if name in CANDIDATES}
+    trained = winner.removesuffix(" alone")
+    few = {name: CANDIDATES[name] for name in {trained, "noisy"} if name in CANDIDATES}
     monkeypatch.setattr(trials, "candidates", lambda data, choices: few)
     rig(monkeypatch, winner)
     options = {"horizon": 6, "seed": 3, "default_root_dir": tmp_path} | NO_RUN
     chosen = Forecaster(**options, refit=False).fit(make_table())
-    by_hand = {"max_steps": 10, "theta_share": 0.35} | CANDIDATES.get(winner, {})
+    by_hand = {"max_steps": 10, "theta_share": 0.35 if winner == trained else 0.0} | CANDIDATES.get(trained, {})
     given = Forecaster(**options, **by_hand).fit(make_table())
     ours, theirs = chosen._fitted(), given._fitted()
     assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
@@ -101,14 +102,15 @@ def test_trials_leave_no_trace_but_the_best_of_them(
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
 
-    assert list(found) == [RECIPE, *CANDIDATES]
+    moved = [name for name in (RECIPE, *CANDIDATES) if name != "diverging"]
+    assert list(found) == [*(each for name in moved for each in (name, f"{name} alone")), "diverging"]
     assert found["diverging"].scores == {}
     best = min(found.values(), key=lambda trial: trial.monitored)
     least = min(trial.scores["scaled_crps"] for trial in found.values() if trial.scores)
     assert best.monitored == pytest.approx(least)
     assert best.name != RECIPE
     assert {name: choice.value for name, choice in module.preferred.items()} == best.options
-    assert {choice.why for choice in module.preferred.values()} == {"best of 5 tried on validation"}
+    assert {choice.why for choice in module.preferred.values()} == {f"best of {len(found)} tried on validation"}
     kept = {name: value for name, value in module.hparams.items() if value != ForecastModule().hparams[name]}
     assert kept == {name: value for name, value in best.options.items() if name != "max_steps"}
 
@@ -117,25 +119,28 @@ def test_trials_leave_no_trace_but_the_best_of_them(
 def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTable):
     module, data = ForecastModule(), SeriesDataModule(make_table(), horizon=6)
     seed_everything(5, verbose=False)
-    found = tried(module, data)["noisy"]
+    found = tried(module, data)
     own = SeriesDataModule(make_table(), horizon=6)
     seed_everything(5, verbose=False)
     by_hand = ForecastModule(hidden_sizes=[4], residual_blocks=1, dropout=0.3, theta_share=0.35)
     Trainer(**TRAINER | QUIET, max_steps=7, limit_val_batches=0).fit(by_hand, datamodule=own)
     Trainer(**QUIET).validate(by_hand, datamodule=own, verbose=False)
-    assert by_hand.scores["armlp"] == found.scores
+    assert by_hand.scores["armlp"] == found["noisy"].scores
+    by_hand.hparams["theta_share"] = 0.0
+    Trainer(**QUIET).validate(by_hand, datamodule=own, verbose=False)
+    assert by_hand.scores["armlp"] == found["noisy alone"].scores
 
 
 @pytest.mark.parametrize(
     ("options", "trainer", "expected"),
     [
-        ({}, {}, [RECIPE, "linear", "narrow", "wide", "alone"]),
+        ({}, {}, [RECIPE, "linear", "narrow", "wide"]),
         ({"trials": 1}, {}, [RECIPE, "linear"]),
         ({"trials": 0}, {}, []),
         ({"hidden_sizes": [8]}, {}, []),
         ({"residual_blocks": 1}, {}, [RECIPE, "narrow", "wide"]),
-        ({"dropout": 0.1}, {}, [RECIPE, "linear", "alone"]),
-        ({"linear_skip": False}, {}, [RECIPE, "narrow", "wide", "alone"]),
+        ({"dropout": 0.1}, {}, [RECIPE, "linear"]),
+        ({"linear_skip": False}, {}, [RECIPE, "narrow", "wide"]),
         ({"theta_share": 0.2}, {}, [RECIPE, "linear", "narrow", "wide"]),
         ({}, {"max_steps": 3}, []),
         ({}, {"max_epochs": 3}, []),
@@ -144,7 +149,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
         ({}, {"overfit_batches": 1}, []),
         ({}, {"fast_dev_run": True}, []),
         ({}, {"limit_val_batches": 0}, []),
-        ({"trials": 5}, {"max_steps": 3}, [RECIPE, "linear", "narrow", "wide", "alone"]),
+        ({"trials": 5}, {"max_steps": 3}, [RECIPE, "linear", "narrow", "wide"]),
     ],
 )
 def test_what_is_tried_contradicts_nothing_that_was_given(
@@ -154,7 +159,7 @@ def test_what_is_tried_contradicts_nothing_that_was_given(
     make_table: MakeTable,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(trials, "_trial", lambda trainer, given, entry, *args: entry)
+    monkeypatch.setattr(trials, "_trials", lambda trainer, given, entry, *args: [entry])
     module, data = ForecastModule(**options), SeriesDataModule(make_table(), horizon=6)
     found = tried(module, data, **trainer)
     assert list(found) == expected
@@ -163,7 +168,7 @@ def test_what_is_tried_contradicts_nothing_that_was_given(
 
 
 def test_what_cannot_be_trained_on_the_data_is_not_tried(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trials, "_trial", lambda trainer, given, entry, *args: entry)
+    monkeypatch.setattr(trials, "_trials", lambda trainer, given, entry, *args: [entry])
     priced = make_table().assign(price=1.0)
     for options in ({"known_covariates": "price"}, {"calendar_inputs": True}):
         data = SeriesDataModule(priced, horizon=6, target_columns="y", **options)
@@ -172,7 +177,7 @@ def test_what_cannot_be_trained_on_the_data_is_not_tried(make_table: MakeTable, 
 
 
 def test_a_few_windows_choose_nothing(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(trials, "_trial", lambda trainer, given, entry, *args: entry)
+    monkeypatch.setattr(trials, "_trials", lambda trainer, given, entry, *args: [entry])
     monkeypatch.setattr(trials, "LEAST_WINDOWS", LEAST_WINDOWS)
     few, enough = (make_table(series=series) for series in (LEAST_WINDOWS - 1, LEAST_WINDOWS))
     assert tried(ForecastModule(), SeriesDataModule(few, horizon=6)) == {}
@@ -211,7 +216,7 @@ def test_fit_lists_its_trials_and_says_what_they_have_settled(program: Any, make
     printed = program("fit", "--data.source=table.parquet", "--data.horizon=6", "--trainer.logger=false")
     assert printed.index("Tried on validation") < printed.index("Chosen from the data")
     assert "│ noisy │ hidden_sizes [4]" in printed
-    assert "best of 5 tried on validation" in " ".join(printed.replace("│", " ").split())
+    assert "best of 9 tried on validation" in " ".join(printed.replace("│", " ").split())
     printed = program("fit", "--config=fast", "--data.source=table.parquet", "--trainer.logger=false")
     assert "Tried" not in printed
 
@@ -228,11 +233,11 @@ def test_a_run_that_goes_on_keeps_what_its_trials_have_settled(
         program(*fit)
     first = read_checkpoint(last)
     assert first["global_step"] == 7
-    monkeypatch.setattr(trials, "_trial", None)  # there are no others
+    monkeypatch.setattr(trials, "_trials", None)  # there are no others
     printed = program(*fit, "--ckpt_path", last)
     assert read_checkpoint(last)["global_step"] == 7  # and not the 10 of the recipe
     assert read_checkpoint(last)["hyper_parameters"] == first["hyper_parameters"]
-    assert "│ max_steps │ 7 │ best of 5 tried on validation │" in printed
+    assert "│ max_steps │ 7 │ best of 9 tried on validation │" in printed
 
 
 def test_the_recipe_stays_unless_another_is_clearly_better():

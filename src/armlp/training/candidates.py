@@ -59,7 +59,6 @@ def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[st
     }
     if typical < SHORT:
         tried["wide"] = {"hidden_sizes": [128], "dropout": 0.2, "input_noise": 0.0, "max_steps": 600}
-        tried["alone"] = {"theta_share": 0.0}
     return tried
 
 

@@ -22,7 +22,7 @@ from armlp.evaluation.backtest import MODEL
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
 from armlp.training.averaging import ExponentialAverage
-from armlp.training.blending import towards_theta
+from armlp.training.blending import Blending
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR, log_interval, settle_length
@@ -72,7 +72,8 @@ class ForecastModule(LightningModule):
         season_length: Steps in a season of the seasonal skip and scaler; the data's where left out.
         channels: `V`, values per time step; the data's where left out.
         non_negative: Cut forecasts off at 0; where left out, if no training value is below.
-        members: `E`, networks trained side by side as an ensemble; every path of a forecast is of one member.
+        members: `E`, networks trained side by side as an ensemble; every path of a forecast is of one member. 1 where
+            left out, unless `effort` says more.
         covariate_sizes: By role, for each column the number of its codes, or 0 for numbers; the data's where left out.
         objective: What is minimised: the `head`'s own loss (its likelihood, or the loss of point and quantile heads),
             or of sampled paths the `crps` of each value or the `energy` score of the whole future.
@@ -104,14 +105,16 @@ class ForecastModule(LightningModule):
             left out, yes where validation holds a tenth of what training has, or too few windows to choose a step by,
             unless the Trainer is told how long to train.
         theta_share: How far forecasts move to those of the Theta method, which sees all of a series: 0 is the network
-            alone, 1 Theta's with the network's spread. Where left out, 0.35 for short series of numbers without
-            covariates, unless the network was chosen by hand or the Trainer is told how long to train. Likelihoods and
-            exports are the network's alone.
-        effort: How many times the usual work training may be: so many members, or, where series are without noise, so
-            many times the steps.
+            alone, 1 Theta's with the network's spread. Series too short for Theta are forecast by the network alone.
+            Where left out, 0.35 for short series of numbers without covariates, unless many of them are 0, the
+            network was chosen by hand, or `fit` is told how long to train. Likelihoods and exports are the network's
+            alone.
+        effort: How many times the usual work training may be: so many members, unless their number is given, or, where
+            series are without noise, so many times the steps, unless the Trainer is told how long to train.
     """
 
     network: AutoregressiveMLP | None
+    blending: Blending | None
     judge: Judge  # of the validation or the test
     total_steps: int  # of the training
 
@@ -141,7 +144,7 @@ class ForecastModule(LightningModule):
         season_length: int | None = None,
         channels: int | None = None,
         non_negative: bool | None = None,
-        members: int = 1,
+        members: int | None = None,
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
         objective: str = "head",
         loss_units: str | None = None,
@@ -168,6 +171,8 @@ class ForecastModule(LightningModule):
         if head == "auto":
             self.hparams["head"] = None
         check_options(self.hparams)
+        if effort == 1 and members is None:
+            self.hparams["members"] = 1  # no data say otherwise
         self.sampling = Sampling()
         self.recalibration = Recalibration(conformal)
         self.chosen: dict[str, Choice] = {}
@@ -238,6 +243,7 @@ class ForecastModule(LightningModule):
             warn_of_other_frequency(data)
         elif settle_length(self.trainer, choices["max_steps"].value):
             self.chosen["max_steps"] = choices["max_steps"]
+        self.blending = Blending(data, self.hparams["theta_share"]) if self.hparams["theta_share"] else None
         self.recalibration.prepare(data, stage)
         reach = data.test_split.test_reach if stage == "test" else data.horizon
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.hparams["val_paths"])
@@ -273,8 +279,7 @@ class ForecastModule(LightningModule):
         steps = windows.target.shape[1] or self.datamodule.horizon
         data = self.datamodule
         paths = sampling.paths(self.network, data.panel, windows, steps, given)
-        share = self.hparams["theta_share"]
-        return towards_theta(paths, share, self.network, data, windows, given) if share else paths
+        return paths if self.blending is None else self.blending(self.network, paths, windows, given)
 
     def on_train_start(self) -> None:
         """Sets what has a closed form, unless the training goes on from a checkpoint."""

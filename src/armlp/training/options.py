@@ -23,7 +23,7 @@ OPTIMIZATION = ("loss_units", "optimizer", "learning_rate", "weight_decay", "the
 # What is settled from the data where it is left out.
 CHOSEN = (
     "context_length", "patch_length", "unroll", "feed", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
-    "mask_input", "input_noise", "non_negative", "season_length", "channels", "symbols", "covariate_sizes",
+    "mask_input", "input_noise", "non_negative", "members", "season_length", "channels", "symbols", "covariate_sizes",
     *OPTIMIZATION,
 )  # fmt: skip
 
@@ -39,9 +39,10 @@ _CHOICES = {
     "optimizer": OPTIMIZERS,
     "conformal": ("off", "split", "adaptive"),
 }
+_WHOLE = ("unroll", "members", "val_paths", "trials", "effort")
 _LEAST = {
     "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
-    "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0, "effort": 1,
+    "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0, "members": 1, "effort": 1,
 }  # fmt: skip
 
 
@@ -54,10 +55,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
+    for name in _WHOLE:
+        if options[name] is not None and type(options[name]) is not int:
+            raise UserError(f"--model.{name}: {options[name]!r} is no whole number; give one.")
     for name, least in _LEAST.items():
         refuse_below(f"--model.{name}", options[name], least)
     for name, whole in {"unroll_growth": "training", "averaging": "training", "theta_share": "forecast"}.items():
-        if options[name] is not None and options[name] > 1:
+        if options[name] is not None and not options[name] <= 1:
             raise UserError(f"--model.{name}: {options[name]} is more than the whole {whole}; give a share up to 1.")
     gradient = options["gradient"]
     if gradient not in GRADIENTS and not (isinstance(gradient, int) and gradient >= 1):
@@ -88,8 +92,6 @@ def settle_options(
         return choices, {}
     choices |= _implied(options, preferred)
     chosen = {name: choices[name] for name in missing}
-    if options["members"] == 1:
-        options["members"] = choices["members"].value
     options.update({name: choice.value for name, choice in chosen.items()})
     chosen |= {name: choice for name, choice in preferred.items() if name in options}
     return choices, chosen | {"calendar_inputs": choices["calendar_inputs"]}

@@ -20,6 +20,8 @@ SHORT = 400
 _LONG_SEASON = 24
 # Counts up to here are few enough that their steps matter.
 _SMALL_COUNT = 10
+# Where more values than this share are 0, they are pauses, which no level lies between.
+_FEW_ZEROS = 0.1
 
 
 class Choice(NamedTuple):
@@ -83,7 +85,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None, effort: int 
         "mask_input": Choice(not whole, "nothing is missing" if whole else "values are missing or padded"),
         "non_negative": _non_negative(panel, values),
         "loss_units": Choice("relative", ""),
-        "members": Choice(effort, ""),
+        "members": Choice(effort, "" if effort == 1 else f"{effort} times the work"),
         "optimizer": Choice("adamw", ""),
         "learning_rate": Choice(2e-3, ""),
         "weight_decay": Choice(1e-2, ""),
@@ -145,6 +147,7 @@ class _Values(NamedTuple):
 
     non_negative: bool
     whole: bool
+    zeros: float  # share of those that were looked at
     median: float
 
 
@@ -159,7 +162,7 @@ def _training_values(panel: Panel, split: Split, sampled: int = 1 << 20) -> _Val
     ends = split.train_ends(panel.lengths).clamp(min=1)
     share = sampled / max(1, panel.values.numel())
     generator = torch.Generator().manual_seed(0)
-    non_negative = whole = True
+    non_negative, whole, zeros, seen = True, True, 0, 0
     sample: list[Tensor] = []
     for rows in panel.blocks():
         values = panel.values[rows]
@@ -168,12 +171,13 @@ def _training_values(panel: Panel, split: Split, sampled: int = 1 << 20) -> _Val
         values = values[panel.observed[rows] & panel.before(ends, rows)[:, None]]
         non_negative = non_negative and bool((values >= 0).all())
         whole = whole and bool((values == values.round()).all())
+        zeros, seen = zeros + int((values == 0).sum()), seen + len(values)
         if not (non_negative or whole):
             break
         if non_negative and whole:
             sample.append(values if share >= 1 else values[torch.rand(len(values), generator=generator) < share])
     median = float(torch.cat(sample).median()) if non_negative and whole and sample else nan
-    return _Values(non_negative, whole, median)
+    return _Values(non_negative, whole, zeros / max(1, seen), median)
 
 
 def _head(panel: Panel, values: _Values) -> Choice:
@@ -196,8 +200,8 @@ def _non_negative(panel: Panel, values: _Values) -> Choice:
 
 def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choice:
     """Of short series a network that has learned from all and a method that sees all of one err differently."""
-    told_more = any(data.covariate_sizes.values())
-    if typical >= SHORT or told_more or _head(data.panel, values).value != "quantile":
+    told_more, pauses = any(data.covariate_sizes.values()), values.zeros > _FEW_ZEROS
+    if typical >= SHORT or told_more or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")
     return Choice(0.35, "short series: what Theta makes of all of their past")
 

@@ -44,11 +44,12 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
     if len(entries) == 1:
         return
     module.tried = [
-        _trial(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
+        trial
         for place, entry in enumerate(entries, start=1)
+        for trial in _trials(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
     ]
     best = best_of(module.tried)
-    why = f"best of {len(entries)} tried on validation"
+    why = f"best of {len(module.tried)} tried on validation"
     module.prefer({name: Choice(value, why) for name, value in best.options.items()})
 
 
@@ -99,8 +100,10 @@ def _module(given: Mapping[str, Any], options: Mapping[str, Any]) -> ForecastMod
     return module
 
 
-def _trial(trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: SeriesDataModule, bar: StepBar) -> Trial:
-    """The same entry with its scores; those of forecasts that are not finite are none."""
+def _trials(
+    trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: SeriesDataModule, bar: StepBar
+) -> list[Trial]:
+    """The same entry with its scores, and without its share of Theta where it has one; none where not finite."""
     begin, twin = time.perf_counter(), data.twin()
     limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
     training: dict[str, Any] = {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
@@ -113,9 +116,26 @@ def _trial(trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: Serie
             if not says_how_long(trainer):
                 training["max_steps"] = min(trial_steps(data), module.settle(twin)["max_steps"].value)
             bare_trainer(trainer, **limits | training | {"limit_val_batches": 0}).fit(module, datamodule=twin)
-            judge = bare_trainer(trainer, **limits)
-            judge.validate(module, datamodule=twin, verbose=False)
-            entry = entry._replace(scores=module.scores[MODEL], monitored=judge.callback_metrics[MONITOR].item())
+            entry = _judged(entry, trainer, module, twin, limits)
         except UserError:
             pass  # not finite, or too short for it: no scores
-    return entry._replace(seconds=time.perf_counter() - begin)
+        entry = entry._replace(seconds=time.perf_counter() - begin)
+        if not (entry.scores and module.hparams["theta_share"]) or "theta_share" in given:
+            return [entry]
+        module.hparams["theta_share"] = 0.0
+        alone = Trial(f"{entry.name} alone", entry.options | {"theta_share": 0.0})
+        return [entry, _judged(alone, trainer, module, twin, limits)]
+
+
+def _judged(
+    entry: Trial, trainer: Trainer, module: ForecastModule, data: SeriesDataModule, limits: Mapping[str, Any]
+) -> Trial:
+    """The same entry with the scores of a trained module on validation, and the seconds that judging took.
+
+    Raises:
+        UserError: Its forecasts are not finite.
+    """
+    begin, judge = time.perf_counter(), bare_trainer(trainer, **limits)
+    judge.validate(module, datamodule=data, verbose=False)
+    found = entry._replace(scores=module.scores[MODEL], monitored=judge.callback_metrics[MONITOR].item())
+    return found._replace(seconds=time.perf_counter() - begin)

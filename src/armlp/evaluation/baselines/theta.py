@@ -12,6 +12,8 @@ from armlp.evaluation.baselines.naive2 import seasonal_indices
 
 # How fast the smoothed series may forget.
 _RATES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
+# Of a longer series it sees the end: rows are smoothed one by one, and what is long ago has little weight.
+_MOST_ROWS = 1000
 # So many values are forecast from at a time, over several series.
 _AT_ONCE = 1 << 18
 
@@ -21,8 +23,8 @@ class Theta:
 
     Of a seasonally adjusted series with the line `T` of least squares it forecasts `S(y) + k (T - S(T))`, where `S`
     smooths. `k = 1/2` is the winner of the M3 competition; here `k`, between 0 and 1, and the rate of smoothing are
-    those with the least one-step squared error, found anew at every origin in all rows before it. Seasonal indices are
-    those of `Naive2`, and multiply where all values are above 0.
+    those with the least one-step squared error, found anew at every origin in the rows before it, the last 1,000 at
+    most. Seasonal indices are those of `Naive2`, and multiply where all values are above 0.
 
     Vassilis Assimakopoulos, Konstantinos Nikolopoulos (2000), The theta model: a decomposition approach to
     forecasting, https://doi.org/10.1016/S0169-2070(00)00066-2; Jose A. Fiorucci et al. (2016), Models for optimising
@@ -49,10 +51,11 @@ class Theta:
         values = torch.empty(len(series), channels, horizon, dtype=torch.float64)
         order = origin.argsort()
         while len(order):
-            most = max(1, _AT_ONCE // (channels * int(origin[order[-1]])))
+            most = max(1, _AT_ONCE // (channels * min(_MOST_ROWS, int(origin[order[-1]]))))
             block, order = order[-most:], order[:-most]
             pairs = zip(series[block].tolist(), origin[block].tolist(), strict=True)
-            rows = [row for index, end in pairs for row in self.panel.series(index)[:end].double().T]
+            seen = (self.panel.series(index)[max(0, end - _MOST_ROWS) : end] for index, end in pairs)
+            rows = [row for past in seen for row in past.double().T]
             values[block] = forecasts(rows, self.season_length, horizon).unflatten(0, (len(block), channels))
         values = values.transpose(1, 2)
         return values[..., 0] if channels == 1 else values
