@@ -1,5 +1,6 @@
 """Tests of the rollout, with the textbook's `torch.cat` loop and the companion matrix as the oracles."""
 
+import math
 import os
 import subprocess
 import sys
@@ -228,6 +229,38 @@ def test_noise_is_uniform_in_the_open_interval_and_independent_between_series():
     assert correlations.abs().max() < 0.25
     assert open_interval(torch.tensor(0.0)) > 0
     assert open_interval(torch.tensor(1.0)) < 1
+
+
+@given(each=st.integers(1, 30), members=st.integers(1, 4), left_out=st.integers(0, 3), seed=st.integers(0, 99))
+@settings(max_examples=30, deadline=None)
+def test_noise_of_a_step_has_one_value_in_every_part_of_the_interval(each, members, left_out, seed):
+    paths = max(1, each * members - min(left_out, members - 1))
+    noise = path_noise(torch.tensor([1, 2]), torch.tensor([9, 9]), paths, 5, (2, 1), seed, members)
+    assert noise.shape == (2, paths, 5, 2, 1)
+    for member in range(members):
+        parts = (noise[:, member::members] * each).floor().sort(1).values
+        expected = torch.arange(parts.shape[1]).view(1, -1, 1, 1, 1)
+        # A member with a path less than others leaves one part out.
+        assert (parts.shape[1] < each) or parts.equal(expected.expand_as(parts).float())
+        assert (parts.diff(dim=1) >= 1).all()
+
+
+def test_noise_of_different_steps_is_independent_within_a_path():
+    noise = path_noise(torch.arange(300), torch.zeros(300).long(), 50, 4, (1,), seed=0)[..., 0]
+    steps = noise.flatten(0, 1).T  # [H, B * P]
+    correlations = torch.corrcoef(steps) - torch.eye(4)
+    assert correlations.abs().max() < 4 / math.sqrt(steps.shape[1])
+    # And not by rank only: sums of two steps follow the triangle.
+    for first, second in [(0, 1), (1, 3)]:
+        assert stats.kstest((steps[first] + steps[second])[::25].numpy(), stats.triang(0.5, 0, 2).cdf).pvalue > 0.001
+
+
+def test_quantiles_of_paths_are_those_of_the_distribution():
+    noise = path_noise(torch.arange(50), torch.zeros(50).long(), 200, 3, (1,), seed=0)[..., 0]
+    free = torch.rand(50, 200, 3, generator=torch.Generator().manual_seed(0))
+    levels = torch.tensor([0.1, 0.5, 0.9])
+    wrong = [(values.quantile(levels, 1) - levels[:, None, None]).square().mean().sqrt() for values in (noise, free)]
+    assert wrong[0] < 0.2 * wrong[1]
 
 
 def test_keys_and_noise_are_the_same_in_another_process(make_panel):

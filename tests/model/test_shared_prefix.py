@@ -130,8 +130,8 @@ def test_paths_that_run_away_run_as_far_as_those_of_the_plain_loop(head):
     with torch.no_grad():
         for parameter in model.layers.parameters():
             parameter *= 30
-    context, observed, noise, _ = origins(model, 3, 60, 2, 0, torch.float64, 0.0)
-    one, other = (rollout(model, context, 60, 2, observed, noise, reference=reference) for reference in (False, True))
+    context, observed, noise, _ = origins(model, 3, 60, 6, 0, torch.float64, 0.0)
+    one, other = (rollout(model, context, 60, 6, observed, noise, reference=reference) for reference in (False, True))
     assert other.abs().max() > 1e9  # what the network is shown ends there
     assert torch.allclose(one, other, rtol=1e-9)
 

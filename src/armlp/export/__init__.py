@@ -82,8 +82,8 @@ def write_onnx(
     if share := module.hparams["theta_share"]:
         warnings.warn(
             f"The file holds the network alone: the {share:.0%} that armlp's own forecasts take from the Theta method "
-            "need whole series. Forecast with --model.theta_share 0 to have armlp's the same as the file's; where they are "
-            "recalibrated, train with it too.",
+            "need whole series. Forecast with --model.theta_share 0 to have armlp's the same as the file's; where they "
+            "are recalibrated, train with it too.",
             stacklevel=2,
         )
     factors = None if module.hparams["conformal"] == "off" else module.conformal_factors

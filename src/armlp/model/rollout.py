@@ -21,9 +21,22 @@ _CACHED = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def path_noise(
-    keys: Tensor, origins: Tensor, num_paths: int, horizon: int, per_value: tuple[int, ...], seed: int
+    keys: Tensor,
+    origins: Tensor,
+    num_paths: int,
+    horizon: int,
+    per_value: tuple[int, ...],
+    seed: int,
+    members: int = 1,
 ) -> Tensor:
     """Uniform noise of every path, from the series' own key, so that a path does not depend on its batch.
+
+    The draws of a step are stratified: of `n` paths of a member each has one of the `n` equal parts of the interval,
+    by a permutation of its own at every step. Each path alone is as if drawn freely, and quantiles of all paths are
+    many times closer to those of the distribution.
+
+    M. D. McKay, R. J. Beckman, W. J. Conover (1979), A Comparison of Three Methods for Selecting Values of Input
+    Variables in the Analysis of Output from a Computer Code, https://doi.org/10.2307/1268522
 
     Args:
         keys: `[B]` int64 hash of each series' id.
@@ -32,17 +45,25 @@ def path_noise(
         horizon: `H`.
         per_value: `(model.head.noise,)`, after `V` where there are channels.
         seed: Of all paths.
+        members: `E` of the network; path `p` is of member `p % E`.
 
     Returns:
         `[B, P, H, *per_value]` in the open interval (0, 1), float32.
     """
+    each = -(-num_paths // members)
     # Step before path, so that a longer horizon goes on where a shorter one ended.
-    noise = torch.empty(len(keys), horizon, num_paths, *per_value)
+    noise = torch.empty(len(keys), horizon, *per_value, members, each)
     generator = torch.Generator()
-    for row, key, origin in zip(noise, keys.tolist(), origins.tolist(), strict=True):
-        generator.manual_seed(hash((seed, key, origin)))
-        row.uniform_(generator=generator)
-    return open_interval(noise).transpose(1, 2)
+    for rows in _blocks(slice(0, len(keys)), max(1, _CACHED["cpu"] // max(1, noise[:1].numel()))):
+        # In float64 no two are the same, so that their order is the same on every machine.
+        draws = torch.empty(*noise[rows].shape[:2], 2, *noise.shape[2:], dtype=torch.float64)
+        for row, key, origin in zip(draws, keys[rows].tolist(), origins[rows].tolist(), strict=True):
+            generator.manual_seed(hash((seed, key, origin)))
+            row.uniform_(generator=generator)
+        order, within = draws.unbind(2)
+        stratum = torch.from_numpy(order.numpy().argsort(-1))  # numpy sorts in a quarter of the time
+        noise[rows] = (stratum + within) / each
+    return open_interval(noise).movedim((-1, -2), (1, 2)).flatten(1, 2)[:, :num_paths]
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ Part = TypeVar("Part")
 # In what the products inside the network are computed; None is what its weights are.
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
 # What a value of a path takes until its quantiles are known, at most.
-_BYTES, _BYTES_OF_NOISE = 32, 8
+_BYTES, _BYTES_OF_NOISE = 32, 12
 _MOST_SERIES = 256
 
 
@@ -75,6 +75,7 @@ class Sampling(NamedTuple):
             horizon,
             (*windows.context.shape[2:], network.head.noise),
             self.seed,
+            network.members,
         )
         return self._rolled_out(network, panel, windows, noise, given)
 
