@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from armlp.evaluation.metrics import (
     ContinuousRankedProbabilityScore,
     Coverage,
+    EnergyScore,
     ErrorRate,
     IntervalScore,
     MeanAbsoluteError,
@@ -252,6 +253,23 @@ def test_crps_is_fair_to_few_paths():
         metric = ContinuousRankedProbabilityScore(1)
         metric.update(paths, truth, torch.ones_like(truth, dtype=torch.bool), torch.ones(20_000, 1))
         assert metric.compute().item() == pytest.approx(expected, abs=0.02)
+
+
+def test_scores_of_paths_that_share_the_distribution_evenly_are_those_of_the_distribution():
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.randn(4000, 1, generator=generator).double()
+    normal = torch.distributions.Normal(0, 1)
+    exact = truth * (2 * normal.cdf(truth) - 1) + 2 * normal.log_prob(truth).exp() - 1 / math.sqrt(math.pi)
+    strata = torch.rand(4000, 20, generator=generator).argsort(1) + torch.rand(4000, 20, generator=generator)
+    paths = normal.icdf(strata.double() / 20)[..., None]
+    found = {even: ContinuousRankedProbabilityScore(1) for even in (True, False)}
+    together = {even: EnergyScore(1) for even in (True, False)}
+    for even in found:
+        for metric in (found[even], together[even]):
+            metric.update(Paths(paths, even=even), truth)
+        assert found[even].compute().item() == pytest.approx(together[even].compute().item())
+    assert found[True].compute().item() == pytest.approx(exact.mean().item(), rel=5e-3)
+    assert found[False].compute().item() < 0.97 * exact.mean().item()
 
 
 def test_crps_does_not_drown_in_the_level_of_the_data():

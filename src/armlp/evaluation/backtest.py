@@ -102,7 +102,7 @@ class Scoreboard:
         self._compared = max(self._compared, self._passed)
         units = self.unit[series][:, None], self.root_unit[series][:, None]
         for name, values in forecasts.items():
-            forecast = Paths(values)
+            forecast = Paths(values, even=True)
             for metric, score in self.boards[name].items():
                 score.update(forecast, target, observed, units[metric == "rmsse"])
 

@@ -52,10 +52,13 @@ class Paths(Forecast):
 
     Args:
         values: `[B, P, H(, V)]`, data units. One path is a point forecast.
+        even: The paths share the distribution evenly, as those of armlp do (`path_noise`), and are not drawn each by
+            itself: to scores that are fair to few paths they would seem to spread too far.
     """
 
-    def __init__(self, values: Tensor) -> None:
+    def __init__(self, values: Tensor, even: bool = False) -> None:
         self.values = values
+        self.even = even
 
     @cached_property
     def ranked(self) -> Tensor:
@@ -80,8 +83,8 @@ class Paths(Forecast):
         return torch.where(self.ranked[:, -1].isnan(), torch.nan, value)
 
     def crps(self, truth: Tensor) -> Tensor:
-        """`[B, H(, V)]`, data units, by the estimator that is fair to few paths."""
-        return ranked_crps(self.ranked - truth[:, None])
+        """`[B, H(, V)]`, data units, by the estimator that is fair to few paths, unless they are even."""
+        return ranked_crps(self.ranked - truth[:, None], self.even)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Between the ranks that the truth may have among the paths, each `[B, H(, V)]`."""

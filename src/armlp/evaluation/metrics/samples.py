@@ -18,6 +18,8 @@ _AT_ONCE = 1 << 24
 class ContinuousRankedProbabilityScore(LeadMetric):
     """CRPS, data units: of paths by the estimator that is fair to few of them, of a distribution in closed form.
 
+    Paths that share the distribution evenly, as armlp's do, come as `Paths(values, even=True)`.
+
     Christopher A. T. Ferro (2014), Fair scores for ensemble forecasts, https://doi.org/10.1002/qj.2270
     """
 
@@ -43,9 +45,9 @@ class EnergyScore(LeadMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """The score of the window over the root of its number of values: as large as that of one of them."""
         paths = _paths(self, forecast)
-        at_once = max(1, _AT_ONCE // paths.shape[1] ** 2)
-        parts = (part.split(at_once) for part in (paths, truth, ~truth.isnan()))
-        return torch.cat([energy_score(*part) for part in zip(*parts, strict=True)])
+        at_once = max(1, _AT_ONCE // paths.values.shape[1] ** 2)
+        parts = zip(*(part.split(at_once) for part in (paths.values, truth, ~truth.isnan())), strict=True)
+        return torch.cat([energy_score(values, wanted, seen, paths.even) for values, wanted, seen in parts])
 
 
 class VariogramScore(LeadMetric):
@@ -65,10 +67,10 @@ class VariogramScore(LeadMetric):
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """The mean over pairs of the window's values; nan where it has no pair."""
-        return variogram_score(_paths(self, forecast), truth, ~truth.isnan(), self.order)
+        return variogram_score(_paths(self, forecast).values, truth, ~truth.isnan(), self.order)
 
 
-def _paths(metric: LeadMetric, forecast: Forecast) -> Tensor:
+def _paths(metric: LeadMetric, forecast: Forecast) -> Paths:
     if not isinstance(forecast, Paths) or forecast.values.shape[1] < 2:
         raise TypeError(f"{type(metric).__name__} judges how values hang together: it needs two paths or more.")
-    return forecast.values
+    return forecast

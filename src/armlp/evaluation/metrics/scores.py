@@ -19,20 +19,21 @@ def crps(paths: Tensor, truth: Tensor) -> Tensor:
     return ranked_crps((paths - truth[:, None]).sort(1).values)
 
 
-def ranked_crps(errors: Tensor) -> Tensor:
+def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
     """The same score from the errors of the paths, `[B, P, T(, V)]`, ascending along the paths.
 
-    Errors are of the size of the spread, whatever the level of the data.
+    Errors are of the size of the spread, whatever the level of the data. Where the paths are `even`, they are the
+    distribution itself.
     """
     count = errors.shape[1]
     accuracy = errors.abs().mean(1)
     if count == 1:
         return accuracy
     rank = torch.arange(1 - count, count, 2, dtype=errors.dtype, device=errors.device)
-    return accuracy - torch.einsum("bp...,p->b...", errors, rank / (count * (count - 1)))
+    return accuracy - torch.einsum("bp...,p->b...", errors, rank / (count * (count if even else count - 1)))
 
 
-def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
+def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
     """Energy score of whole paths: the CRPS of vectors, which judges how their values hang together too.
 
     Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
@@ -42,6 +43,7 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
         paths: `[B, P, T(, V)]`, `P` at least 2.
         truth: `[B, T(, V)]`.
         observed: `[B, T(, V)]` bool; what is not observed does not count.
+        even: The paths are the distribution itself; else the score is fair to a small number of them.
 
     Returns:
         `[B, T(, V)]`: the score of the window, the same for all its values, as large as that of one of them.
@@ -51,7 +53,7 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor) -> Tensor:
     accuracy = _norm(errors).mean(1)
     size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
     apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")  # which would cancel
-    spread = (apart * size).sum((1, 2)) / (2 * count * (count - 1))
+    spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
     score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
     return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
