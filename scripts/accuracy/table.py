@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -117,7 +118,7 @@ def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
         seconds = [_mean(found, "fit_s") for found in each if found]
         one_fit = model.startswith("armlp-")  # serves all horizons
         fitted = seconds[0] if one_fit else sum(seconds)
-        yield _line(model, str(max(map(len, each))), *cells, f"{fitted:.0f}")
+        yield _line(model, str(max(map(len, each))), *cells, f"{fitted:.0f}" if math.isfinite(fitted) else "")
     for model, figures in PUBLISHED_ETT.items():
         yield _line(model, "", *figures, "")
 

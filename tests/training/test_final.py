@@ -188,8 +188,10 @@ def test_the_trainings_of_a_backtest_are_final_too_but_try_nothing(
     options = {"trials": 2, "refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
     small = {"max_steps": 2, "val_check_interval": 2, "check_val_every_n_epoch": None}
     monkeypatch.setattr(trials, "candidates", lambda data, choices: {"small": {"hidden_sizes": [3]}})
-    trial = trials._trial
-    monkeypatch.setattr(trials, "_trial", lambda *args: trial(*args)._replace(monitored=float(args[2].name != "small")))
+    judged = trials._judged
+    monkeypatch.setattr(
+        trials, "_judged", lambda entry, *args: judged(entry, *args)._replace(monitored=float(entry.name != "small"))
+    )
     forecaster = Forecaster(horizon=6, **options | small).fit(make_table())
     loaded = tmp_path / "model.ckpt"
     forecaster.save(loaded)
@@ -201,7 +203,7 @@ def test_the_trainings_of_a_backtest_are_final_too_but_try_nothing(
         anew(trainer, module, data)
 
     monkeypatch.setattr(fitting, "train_anew", remember)
-    monkeypatch.setattr(trials, "_trial", None)
+    monkeypatch.setattr(trials, "_trials", None)
     quietly = {"enable_progress_bar": False, "default_root_dir": str(tmp_path), **small}
     for one in (forecaster, Forecaster.load(loaded, **quietly)):
         one.backtest(make_table(), windows=2, refit=True)

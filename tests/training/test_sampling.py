@@ -42,7 +42,7 @@ def test_little_memory_means_few_series_at_once_and_the_same_forecast(
     sizes = batches(monkeypatch)
     plenty = fitted.predict(num_paths=1000)
     assert sizes == [3]
-    little = fitted.predict(num_paths=1000, memory="500kB")
+    little = fitted.predict(num_paths=1000, memory="600kB")
     assert sizes == [3, 2, 1]
     pd.testing.assert_frame_equal(plenty, little, rtol=1e-5)
 
@@ -56,7 +56,7 @@ def test_the_smallest_memory_that_works_is_told_and_works(fitted: Forecaster):
 def test_backtests_keep_within_it_too(fitted: Forecaster, monkeypatch: pytest.MonkeyPatch):
     sizes = batches(monkeypatch)
     with pytest.warns(UserWarning, match="Caution"):
-        fitted.backtest(windows=2, num_paths=1000, memory="500kB")
+        fitted.backtest(windows=2, num_paths=1000, memory="600kB")
     assert max(sizes) == 2
     assert sum(sizes) == 6
 
