@@ -91,6 +91,8 @@ def main() -> None:
     arguments.add_argument("--budget", type=int, default=180, help="seconds of training of each peer")
     arguments.add_argument("--seed", type=int, default=0)
     given = arguments.parse_args()
+    if unknown := set(given.models.split(",")) - set(MODELS):
+        arguments.error(f"--models: {', '.join(unknown)} not known; use some of {', '.join(MODELS)}.")
     for name in given.problems:
         problem = PROBLEMS[name]()
         table = Table(title=f"{name}: what 80% intervals cover, and how wide they are", title_justify="left")

@@ -5,8 +5,8 @@
 Trains the defaults of a data set, without trials, and forecasts its validation origins again and again: with noise from
 `path_noise`, which takes care at every step that the paths share the distribution evenly, and with noise that is drawn
 freely. `by seed` is how much the medians of two seeds differ, the standard deviation as a share of the mean absolute
-error; the scores are means over the seeds. One call of the
-network emits all steps up to the horizon, or half of them.
+error; the scores are means over the seeds, of the paths as they are. One call of the network emits all steps up to the
+horizon, or a patch of them.
 """
 
 from __future__ import annotations
