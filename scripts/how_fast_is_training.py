@@ -235,19 +235,19 @@ def data() -> Any:
 def ours(options: dict[str, Any], steps: int, **trainer_options: Any) -> float:
     """Seconds of a whole fit."""
     from lightning.pytorch import Trainer
-    from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
     import armlp
-    from armlp.training.callbacks import LastCheckpoint
     from armlp.training.dashboard import Dashboard
-    from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, run_logger
+    from armlp.training.defaults import BEST, TRAINER
+    from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
     from armlp.training.progress import StepBar
     from armlp.training.report import Report
+    from armlp.training.runs import RunLogger
 
     def fit() -> None:
-        callbacks = [ModelCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), Report()]
-        callbacks.append(EarlyStopping(**EARLY_STOPPING | {"patience": steps}))
-        logger = {"logger": run_logger(folder), "default_root_dir": folder}
+        callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), Report()]
+        callbacks.append(StopEarly(patience=steps))
+        logger = {"logger": RunLogger(folder), "default_root_dir": folder}
         trainer = Trainer(**TRAINER | trainer_options | logger, max_steps=steps, callbacks=callbacks)
         trainer.fit(armlp.ForecastModule(**NETWORK | options), datamodule=data())
         assert trainer.global_step == steps

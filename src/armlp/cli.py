@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
+from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import armlp
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, refuse_below
 from armlp.export.trainer import ExportingTrainer
 from armlp.presets import preset_path
-from armlp.training.callbacks import ForecastWriter, LastCheckpoint
-from armlp.training.checkpoint import read_checkpoint, run_folder
+from armlp.training.callbacks import ForecastWriter
+from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, all_callbacks, quiet, run_logger
-from armlp.training.final import train_anew
-from armlp.training.fitting import before_fit
+from armlp.training.defaults import BEST, TRAINER, all_callbacks, listed, quiet
+from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+from armlp.training.fitting import after_fit, before_fit
 from armlp.training.module import ForecastModule
 from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
+from armlp.training.requested import Requested
+from armlp.training.runs import RunLogger, claim_log_folder, make_run_folder, resumed_run, run_folder, runs_folder
 
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}
@@ -52,6 +56,7 @@ class ArmlpCLI(LightningCLI):
             args=args,
             trainer_defaults=TRAINER | {"callbacks": [StepBar(), Report()]},
             seed_everything_default=0,
+            save_config_callback=_SaveConfig,
             save_config_kwargs={"overwrite": True},
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
@@ -70,12 +75,11 @@ class ArmlpCLI(LightningCLI):
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         parser.link_arguments("seed_everything", "data.seed")
         if subcommand == "fit":
-            parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
-            parser.add_lightning_class_args(EarlyStopping, "early_stopping")
+            parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
+            parser.add_lightning_class_args(StopEarly, "early_stopping")
             parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
             parser.add_lightning_class_args(Dashboard, "dashboard")
             parser.set_defaults({f"checkpoint.{name}": value for name, value in BEST.items()})
-            parser.set_defaults({f"early_stopping.{name}": value for name, value in EARLY_STOPPING.items()})
         if subcommand in ("validate", "test"):
             parser.set_defaults({"verbose": False})  # the report says it
         if subcommand == "test":
@@ -137,7 +141,9 @@ class ArmlpCLI(LightningCLI):
             kwargs["logger"] = False
             self.save_config_callback = None
         elif config.trainer.logger in (None, True):
-            kwargs["logger"] = run_logger(config.trainer.default_root_dir, config.ckpt_path)
+            kwargs["logger"] = RunLogger(config.trainer.default_root_dir, config.ckpt_path)
+        elif config.trainer.logger is False:
+            self.save_config_kwargs = {"save_to_log_dir": False}
         try:
             return super().instantiate_trainer(**kwargs)
         except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
@@ -145,8 +151,10 @@ class ArmlpCLI(LightningCLI):
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leaves out the callbacks of what is switched off, which Lightning would refuse."""
-        unwanted = {"enable_progress_bar": StepBar, "enable_checkpointing": ModelCheckpoint}
+        unwanted = {"enable_progress_bar": StepBar, "enable_checkpointing": Checkpoint}
         kinds = tuple(kind for option, kind in unwanted.items() if config[option] is False)
+        if any(isinstance(callback, EarlyStopping) for callback in listed(config["callbacks"])):
+            kinds += (StopEarly,)
         always = [callback for callback in self.trainer_defaults["callbacks"] if not isinstance(callback, kinds)]
         if self.subcommand == "test":
             always.append(TestDashboard(self.config.test.ckpt_path))
@@ -155,11 +163,28 @@ class ArmlpCLI(LightningCLI):
 
     def before_fit(self) -> None:
         """Lets a mistake show before the run folder is made, and settles everything."""
-        before_fit(self.trainer, self.model, self.datamodule, self.config.fit.ckpt_path)
+        config = self.config.fit
+        self._first_step = before_fit(self.trainer, self.model, self.datamodule, config.ckpt_path)
+        if self.trainer.is_global_zero:
+            self._claim_folders(config.trainer, config.ckpt_path)
+
+    def _claim_folders(self, options: Namespace, resumed: str | None) -> None:
+        """Make the folders of a training whose logger does not do it, so that no other training gets the same ones."""
+        if not self.trainer.loggers and not options.fast_dev_run:
+            keep = [one for one in all_callbacks(self.trainer) if isinstance(one, (BestCheckpoint, LastCheckpoint))]
+            if keep := [one for one in keep if one.dirpath is None]:
+                run = resumed_run(resumed) or make_run_folder(runs_folder(options.default_root_dir))
+                for callback in keep:
+                    callback.dirpath = str(run / "checkpoints")
+        elif resumed is None:
+            asked = options.logger if isinstance(options.logger, list) else [options.logger]
+            for logger, option in zip(self.trainer.loggers, asked, strict=False):
+                if isinstance(option, Namespace) and option.get("init_args.version") is None:
+                    claim_log_folder(logger)
 
     def after_fit(self) -> None:
         """Trains once more, on the validation part too, where that is settled."""
-        train_anew(self.trainer, self.model, self.datamodule)
+        after_fit(self.trainer, self.model, self.datamodule, self._first_step)
 
     def test(self, **options: Any) -> None:
         """Tests the checkpoint, or models that are trained anew on the way."""
@@ -169,11 +194,23 @@ class ArmlpCLI(LightningCLI):
             return
         refuse_below("--refit", config.refit, 0)
         writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
-        data = {**self.datamodule.hparams, "covariate_statistics": None}
-        data["test_windows"] = max(1, data["test_windows"])
-        self.model.on_load_checkpoint(read_checkpoint(config.ckpt_path))
-        place = data.pop("source"), data, self.model.hparams, vars(config.trainer), writer, config.refit
-        backtest_refitting(*place, preferred=self.model.preferred)
+        checkpoint = read_checkpoint(config.ckpt_path)
+        requested = Requested.from_checkpoint(checkpoint)
+        data = _changed(self.datamodule.hparams, checkpoint["datamodule_hyper_parameters"])
+        data |= {name: self.datamodule.hparams[name] for name in ("test_step", "test_gap")}
+        data |= {
+            "test_windows": self.datamodule.hparams["test_windows"] or 1,
+            "memory_budget": config.data.memory_budget,
+        }
+        usual = {name: option.default for name, option in inspect.signature(Trainer).parameters.items()} | TRAINER
+        backtest_refitting(
+            data.pop("source", self.datamodule.source),
+            requested.data | data,
+            requested.model | _changed(self.model.hparams, checkpoint["hyper_parameters"]),
+            TRAINER | requested.trainer | _changed(self.config_init.test.trainer, usual),
+            writer,
+            config.refit,
+        )
 
     def after_test(self) -> None:
         """Says where the table is."""
@@ -199,6 +236,18 @@ class ArmlpCLI(LightningCLI):
                 print(f"{what}: {path}")
 
 
+class _SaveConfig(SaveConfigCallback):
+    """Saves the configuration in the run folder, also without a logger."""
+
+    def save_config(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write it beside the checkpoints where there is no logger."""
+        last = next((one for one in all_callbacks(trainer) if isinstance(one, LastCheckpoint)), None)
+        if not self.save_to_log_dir and last is not None:
+            path = Path(str(last.dirpath)).parent / self.config_filename
+            # Values of None too; the name of that argument depends on the version of jsonargparse.
+            self.parser.save(self.config, path, "parser_mode", False, overwrite=True)
+
+
 def _keep_as_trained(model: Namespace, trained: Mapping[str, Any], command: str, path: str) -> None:
     """Takes what was not given from the checkpoint, and refuses what contradicts it.
 
@@ -212,6 +261,11 @@ def _keep_as_trained(model: Namespace, trained: Mapping[str, Any], command: str,
                 f"--model.{name}: {model[name]} was given, but {path} was trained with {value}; "
                 "leave the option out, or train anew without --ckpt_path."
             )
+
+
+def _changed(options: Mapping[str, Any] | Namespace, before: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that are not as they were before."""
+    return {name: value for name, value in options.items() if value != before.get(name)}
 
 
 def _value_of(option: str, args: Sequence[str]) -> str | None:

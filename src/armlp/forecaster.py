@@ -19,13 +19,15 @@ from armlp.presets import read_preset
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import TRAINER, quiet, run_logger
+from armlp.training.defaults import TRAINER, listed, quiet
 from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report, confession
+from armlp.training.requested import Requested
 from armlp.training.routing import routed, taken
+from armlp.training.runs import RunLogger
 from armlp.training.scoring import ScoringTrainer
 
 if TYPE_CHECKING:
@@ -71,7 +73,8 @@ class Forecaster:
         data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         self._data = self._given = usual["data"] | own | data
         self._model = usual["model"] | model
-        self._trainer = TRAINER | usual["trainer"] | trainer
+        self._trainer_options = usual["trainer"] | trainer
+        self._trainer = TRAINER | self._trainer_options
         self._seed = seed
         self._module: ForecastModule | None = None
         self._fitted_data: SeriesDataModule | None = None
@@ -94,9 +97,10 @@ class Forecaster:
 
     def _fit(self, data: SeriesDataModule) -> Forecaster:
         seed_everything(self._seed, verbose=False)
-        more = self._trainer.get("callbacks") or []
-        options = {"logger": run_logger(self._trainer.get("default_root_dir"))} | self._trainer
-        callbacks = [dashboard := Dashboard(), *self._callbacks(), *([more] if isinstance(more, Callback) else more)]
+        options = dict(self._trainer)
+        if options.get("logger") in (None, True):
+            options["logger"] = RunLogger(options.get("default_root_dir"))
+        callbacks = [dashboard := Dashboard(), *self._callbacks(), *listed(options.get("callbacks"))]
         self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
         self._fitted_data, self.scores = data, dashboard.best or {}
         return self
@@ -238,7 +242,8 @@ class Forecaster:
             num_paths: As in `predict`.
             seed: As in `predict`.
             refit: Train anew at every so many origins (`True` for each), with the options of the training, on what lies
-                before the origin only. The forecaster itself stays as it is.
+                before the origin only; what they leave open is chosen anew from these rows. The forecaster itself stays
+                as it is.
             precision: As in `predict`.
             memory: As in `predict`.
 
@@ -262,13 +267,18 @@ class Forecaster:
             if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
-        given, model = self._given, self._model | {"refit": module.hparams["refit"]}
-        if self._fitted_data is None:  # loaded: what was left to the data is known only as it was settled
-            given = {name: value for name, value in self._data.items() if name != "source"}
-            given["covariate_statistics"] = None
-            model = dict(module.hparams)
-        place = data.source, given | options, model, self._trainer, writer, int(refit)
-        self.scores = backtest_refitting(*place, preferred=module.preferred, printed=bool(self._callbacks()))
+        requested = Requested.from_checkpoint(self._fitted())
+        options |= {"memory_budget": self._given.get("memory_budget")}
+        trainer = TRAINER | requested.trainer | self._trainer_options
+        self.scores = backtest_refitting(
+            data.source,
+            requested.data | options,
+            requested.model,
+            trainer,
+            writer,
+            int(refit),
+            printed=bool(self._callbacks()),
+        )
         return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:

@@ -7,12 +7,11 @@ from uuid import uuid4
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.callbacks import LastCheckpoint
 from armlp.training.defaults import BEST
+from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint
 from armlp.training.module import ForecastModule
 
 STEPS = 12
@@ -53,7 +52,7 @@ def trained(make_table: Any, tmp_path: Path) -> Any:
             logger=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            callbacks=[diary, ModelCheckpoint(folder, **BEST), LastCheckpoint()],
+            callbacks=[diary, BestCheckpoint(folder, **BEST), LastCheckpoint()],
             default_root_dir=folder,
         )
         trainer.fit(module, datamodule=data, weights_only=True, **fit)

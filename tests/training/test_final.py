@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training import fitting, trials
+from armlp.training import trials
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import BEST, TRAINER
 from armlp.training.final import settle_refit
+from armlp.training.fit_callbacks import BestCheckpoint
 from armlp.training.module import ForecastModule
 
 MakeTable = Callable[..., pd.DataFrame]
@@ -32,7 +32,7 @@ ARGUMENTS = ["--data.source=table.parquet", "--data.horizon=6", "--data.test_win
     for name, value in OPTIONS.items()
     if name not in ("horizon", "test_windows", "batch_size")
 ]
-CHECKPOINTS = Path("checkpoints")
+CHECKPOINTS = Path("lightning_logs/version_0/checkpoints")
 
 
 @pytest.fixture
@@ -126,22 +126,25 @@ def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(
     make_table().to_parquet("table.parquet")
     fit = ["fit", *ARGUMENTS, "--model.refit=true", "--trainer.logger=false"]
     program.breaks_off(lambda module: module.trainer.limit_val_batches == 0 and module.global_step == 2, *fit)
-    assert "refit" not in read_checkpoint(CHECKPOINTS / "best.ckpt")
+    before, best = read_checkpoint(CHECKPOINTS / "best.ckpt"), CHECKPOINTS / "best.ckpt"
+    assert "refit" not in before
     assert sorted(path.name for path in CHECKPOINTS.iterdir()) == ["best.ckpt", "last.ckpt"]
-    ends = []
-    for _ in range(2):
+    with pytest.warns(UserWarning, match="nothing was left to train: the checkpoint is at step 9"):
         printed = program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt")
-        assert "best.ckpt was then trained anew on the validation rows too" in printed
-        ends.append(read_checkpoint(CHECKPOINTS / "best.ckpt"))
-    assert same(ends[0]["state_dict"], ends[1]["state_dict"])
+    assert "best.ckpt was then trained anew on the validation rows too" in printed
+    found, written = read_checkpoint(best), best.stat().st_mtime_ns
+    assert "refit" in found
     assert "refit" not in read_checkpoint(CHECKPOINTS / "last.ckpt")
+    # Once it is done, there is nothing left to do, and nothing is reported as if there were.
+    with pytest.warns(UserWarning, match="nothing was left to train"):
+        assert program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt") == ""
+    assert best.stat().st_mtime_ns == written
     # The other door trains the same.
     options = {"refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path / "other"}
     other = Forecaster(**OPTIONS | options).fit("table.parquet")
-    assert same(other._fitted()["state_dict"], ends[0]["state_dict"])
+    assert same(other._fitted()["state_dict"], found["state_dict"])
     assert "give the last.ckpt" in program.refuses(*fit, "--ckpt_path", CHECKPOINTS / "best.ckpt")
     # A validation of it is no longer fair, a test is.
-    best = CHECKPOINTS / "best.ckpt"
     assert "trained on these times in 3 of 3 series" in program("validate", "--ckpt_path", best)
     assert "trained on these times" not in program("test", "--ckpt_path", best)
 
@@ -166,7 +169,7 @@ def test_much_validation_or_too_little_is_trained_on_unless_the_length_of_the_tr
     module, data = ForecastModule(), SeriesDataModule(make_table(series, rows), horizon=6)
     module.settle(data)
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    usual = {"callbacks": [ModelCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
+    usual = {"callbacks": [BestCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
     settle_refit(Trainer(**TRAINER | quiet | usual | options), module, data, steps)
     assert module.hparams["refit"] is wanted
     assert ("refit" in module.chosen) is wanted
@@ -176,36 +179,37 @@ def test_what_was_given_is_settled(make_table: MakeTable):
     data = SeriesDataModule(make_table(rows=66), horizon=6)
     for given in (True, False):
         module = ForecastModule(refit=given)
-        settle_refit(Trainer(logger=False, callbacks=[ModelCheckpoint(**BEST)], max_steps=3), module, data, 600)
+        settle_refit(Trainer(logger=False, callbacks=[BestCheckpoint(**BEST)], max_steps=3), module, data, 600)
         assert module.hparams["refit"] is given
     with pytest.raises(UserError, match=r"--model\.refit: .*--trainer\.enable_checkpointing"):
         settle_refit(Trainer(logger=False, enable_checkpointing=False), ForecastModule(refit=True), data, 600)
 
 
-def test_the_trainings_of_a_backtest_are_final_too_but_try_nothing(
+def test_the_trainings_of_a_backtest_choose_anew_from_what_lies_before_the_origin(
     make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    options = {"trials": 2, "refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
-    small = {"max_steps": 2, "val_check_interval": 2, "check_val_every_n_epoch": None}
+    """Neither a choice of a trial nor a row of the end may reach the model of an earlier origin."""
+    small = {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "logger": False}
+    options = {"trials": 2, "refit": True, "enable_progress_bar": False, "default_root_dir": tmp_path, **small}
+    table, end = make_table(), slice(-12, None)
+    tried: list[int] = []
     monkeypatch.setattr(trials, "candidates", lambda data, choices: {"small": {"hidden_sizes": [3]}})
     judged = trials._judged
-    monkeypatch.setattr(
-        trials, "_judged", lambda entry, *args: judged(entry, *args)._replace(monitored=float(entry.name != "small"))
-    )
-    forecaster = Forecaster(horizon=6, **options | small).fit(make_table())
-    loaded = tmp_path / "model.ckpt"
-    forecaster.save(loaded)
-    trained: list[ForecastModule] = []
-    anew = fitting.train_anew
 
-    def remember(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
-        trained.append(module)
-        anew(trainer, module, data)
+    def judge(entry: trials.Trial, *args: Any) -> trials.Trial:
+        tried.append(1)
+        return judged(entry, *args)
 
-    monkeypatch.setattr(fitting, "train_anew", remember)
-    monkeypatch.setattr(trials, "_trials", None)
-    quietly = {"enable_progress_bar": False, "default_root_dir": str(tmp_path), **small}
-    for one in (forecaster, Forecaster.load(loaded, **quietly)):
-        one.backtest(make_table(), windows=2, refit=True)
-    assert len(trained) == 4
-    assert {(*module.hparams["hidden_sizes"], module.hparams["refit"]) for module in trained} == {(3, True)}
+    monkeypatch.setattr(trials, "_judged", judge)
+    forecaster = Forecaster(horizon=6, **options).fit(table)
+    forecaster.save(tmp_path / "model.ckpt")
+    loaded = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False)
+    in_one_fit = len(tried)
+    tables = [one.backtest(table, windows=2, refit=True) for one in (forecaster, loaded)]
+    assert len(tried) == in_one_fit * (1 + 2 * 2)
+    pd.testing.assert_frame_equal(*tables)
+    poisoned = changed(table, end, 1e3)
+    other = Forecaster(horizon=6, **options).fit(poisoned).backtest(windows=2, refit=True)
+    names = [name for name in tables[0] if name.startswith("armlp")]
+    first = tables[0]["cutoff"] == tables[0]["cutoff"].min()
+    pd.testing.assert_frame_equal(tables[0].loc[first, names], other.loc[first, names])

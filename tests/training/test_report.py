@@ -90,7 +90,7 @@ def test_fit_says_what_it_chose_how_good_it_is_and_where_it_lies(trained: Any):
 def test_a_run_without_tensorboard_names_no_command_for_it(program: Any, trained: Any):
     options = ("--trainer.logger=false", "--trainer.max_steps=1", "--model.hidden_sizes=[4]", "--data.horizon=6")
     printed = program("fit", "--data.source", trained.source, *options)
-    assert "best checkpoint: checkpoints/best.ckpt" in printed
+    assert "best checkpoint: lightning_logs/version_0/checkpoints/best.ckpt" in printed
     assert "tensorboard" not in printed
 
 

@@ -1,4 +1,4 @@
-"""Callbacks: the last checkpoint, and the forecast writer that makes tables and pictures of paths."""
+"""The forecast writer, which makes tables and pictures of sampled paths."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from armlp.data.answers import to_table
@@ -38,18 +37,6 @@ class _Forecasts(NamedTuple):
     origin: Tensor
     columns: dict[str, Tensor]
     paths: Tensor | None
-
-
-class LastCheckpoint(ModelCheckpoint):
-    """Saves `last.ckpt` at every validation and at the end, so that a killed run can go on from there."""
-
-    def __init__(self) -> None:
-        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the end of the training too, where no validation fell on it."""
-        if not self._should_skip_saving_checkpoint(trainer):
-            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
 
 class ForecastWriter(Callback):

@@ -90,9 +90,3 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
         raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def run_folder(path: str | os.PathLike[str]) -> Path:
-    """The folder of the run that a checkpoint belongs to."""
-    folder = Path(path).resolve().parent
-    return folder.parent if folder.name == "checkpoints" else folder

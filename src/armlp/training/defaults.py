@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
-from armlp.training.checkpoint import run_folder
 from armlp.training.precision import refuse_precision
 
 # The CRPS of the validation rollouts, so that intervals count as well as the median.
@@ -33,23 +32,6 @@ BEST: dict[str, Any] = {
     "enable_version_counter": False,
     "save_on_train_epoch_end": False,  # validation goes by steps, not by epochs
 }
-
-EARLY_STOPPING: dict[str, Any] = {"monitor": MONITOR, "patience": 5, "check_on_train_epoch_end": False}
-
-
-def run_logger(root: str | os.PathLike[str] | None, resumed: str | None = None) -> TensorBoardLogger:
-    """The logger of a new run below `root`, or of the run that a checkpoint lies in.
-
-    Args:
-        root: The folder that holds `lightning_logs`; the current one where left out.
-        resumed: The checkpoint of a run that goes on.
-    """
-    folder, version = Path(root or ".") / "lightning_logs", None
-    if resumed is not None and Path(resumed).resolve().parent.name == "checkpoints":
-        run = run_folder(resumed)
-        folder, version = run.parent, run.name
-    folder = folder.resolve()  # checkpoints know their folder by its full name
-    return TensorBoardLogger(folder.parent, folder.name, version, default_hp_metric=False)
 
 
 def prepare_run(trainer: Trainer) -> None:
@@ -102,6 +84,11 @@ def all_callbacks(trainer: Trainer) -> list[Callback]:
     """The callbacks of a trainer."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
     return callbacks
+
+
+def listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+    """Return the callbacks that a Trainer may be given as one, as several or as none."""
+    return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
 
 
 def log_interval(trainer: Trainer) -> int:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import LEAST_WINDOWS
-from armlp.training.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.checkpoint import write_checkpoint
 from armlp.training.defaults import all_callbacks, bare_trainer, says_how_long
+from armlp.training.fit_callbacks import best_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
@@ -38,7 +39,7 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
     Raises:
         UserError: It is wanted where several processes train, or where there will be no best checkpoint.
     """
-    possible = _best(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
+    possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
     if module.hparams["refit"] and not possible:
         raise UserError(
             "--model.refit: a final training takes one process, and the best checkpoint of a validation; leave the "
@@ -60,7 +61,7 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
             module.chosen["refit"] = Choice(True, reasons[0])
 
 
-def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> dict[str, Any] | None:
     """Trains once more where that is settled, and puts the weights into the best checkpoint.
 
     It takes all steps again where the last validation was as good as the best, as far as its windows can tell, and
@@ -71,12 +72,19 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
         trainer: That has trained.
         module: That it has trained.
         data: On which.
+
+    Returns:
+        The best checkpoint; nothing in it on processes other than the first, and None where there is none.
     """
-    best = _best(trainer)
-    if not module.hparams["refit"] or best is None or not best.best_model_path:
-        return
-    path = best.best_model_path
-    checkpoint = read_checkpoint(path)
+    best = best_checkpoint(trainer)
+    if best is None or not best.best_model_path:
+        return None
+    if not trainer.is_global_zero:
+        return {}
+    checkpoint, path = best.checkpoint(), best.best_model_path
+    name = os.path.basename(path)
+    if not module.hparams["refit"] or "refit" in checkpoint:
+        return checkpoint  # of a resumed run, it may have been done
     assert best.best_model_score is not None
     # What a mean over so many windows does not tell apart.
     doubt = 1 / math.sqrt(max(1, data.num_val_windows))
@@ -94,17 +102,13 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
     weights = {name: value.cpu() for name, value in anew.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         warnings.warn(
-            f"--model.refit: the final training did not end in finite weights, so {path} stays as validation has "
+            f"--model.refit: the final training did not end in finite weights, so {name} stays as validation has "
             "chosen it; train with a lower --model.learning_rate.",
             stacklevel=2,
         )
-        return
-    write_checkpoint(checkpoint | {"state_dict": weights, "refit": {"steps": steps}}, path)
+        return checkpoint
+    checkpoint |= {"state_dict": weights, "refit": {"steps": steps}}
+    write_checkpoint(checkpoint, path)
     if any(isinstance(callback, Report) for callback in all_callbacks(trainer)):
-        name = os.path.basename(path)
         print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
-
-
-def _best(trainer: Trainer) -> ModelCheckpoint | None:
-    """The callback that keeps the best checkpoint."""
-    return next((one for one in all_callbacks(trainer) if isinstance(one, ModelCheckpoint) and one.monitor), None)
+    return checkpoint

@@ -34,6 +34,7 @@ from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_
 from armlp.training.precision import clip_gradients, refuse_precision, without_autocast
 from armlp.training.recalibration import Recalibration
 from armlp.training.recipe import Choice
+from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
 from armlp.training.schedule import chain_length, scheduled
 
@@ -180,6 +181,7 @@ class ForecastModule(LightningModule):
         self.preferred: dict[str, Choice] = {}  # to what the recipe says, as trials have shown
         self.monitored = math.inf  # of the last validation
         self.refit_steps: int | None = None  # of a checkpoint that was trained on validation too
+        self.requested: Requested | None = None  # of the training that these weights come from
         self.network = None
         if None not in (self.hparams[name] for name in CHOSEN if name not in OPTIMIZATION):
             self._build()
@@ -238,6 +240,8 @@ class ForecastModule(LightningModule):
         """Settles the model on the data, and how long it trains."""
         refuse_precision(self.trainer)
         data = self.datamodule
+        if stage == "fit" and self.requested is None:
+            self.requested = Requested.of(self, data, self.trainer)
         choices = self.settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
@@ -391,6 +395,8 @@ class ForecastModule(LightningModule):
         """Marks the file as ours, and adds what the validation of these weights has settled."""
         checkpoint["armlp_format"] = FORMAT
         checkpoint["monitored"] = self.monitored
+        if self.requested is not None:
+            checkpoint["requested"] = self.requested._asdict()
         if self.recalibration.factors is not None:
             checkpoint["conformal"] = {"factors": self.recalibration.factors}
         if self.preferred:
@@ -402,6 +408,7 @@ class ForecastModule(LightningModule):
         self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
         self.monitored = checkpoint.get("monitored", math.inf)
         self.refit_steps = checkpoint.get("refit", {}).get("steps")
+        self.requested = Requested(**checkpoint["requested"]) if "requested" in checkpoint else None
 
 
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")

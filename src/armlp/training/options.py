@@ -90,16 +90,22 @@ def settle_options(
     missing = [name for name in CHOSEN if options[name] is None]
     if not missing:
         return choices, {}
-    choices |= _implied(options, preferred)
+    choices |= _implied(options, preferred, choices["head"].value)
     chosen = {name: choices[name] for name in missing}
     options.update({name: choice.value for name, choice in chosen.items()})
     chosen |= {name: choice for name, choice in preferred.items() if name in options}
     return choices, chosen | {"calendar_inputs": choices["calendar_inputs"]}
 
 
-def _implied(options: Mapping[str, Any], preferred: Mapping[str, Choice]) -> dict[str, Choice]:
-    """What options that were given leave no choice of, beside those that trials have set."""
+def _implied(options: Mapping[str, Any], preferred: Mapping[str, Choice], head: str) -> dict[str, Choice]:
+    """What options that were given leave no choice of, beside those that trials have set and the head of the recipe."""
     choices, samples = {}, options["objective"] != "head"
+    stretched = options["conformal"] != "off"
+    if (head == "point" and (samples or stretched)) or (
+        head == "negative_binomial" and (stretched or options["theta_share"])
+    ):
+        what = "conformal" if stretched else "objective" if samples else "theta_share"
+        choices["head"] = Choice("quantile", f"{what} needs forecasts that spread on a scale")
     if options["hidden_sizes"] == []:
         choices["residual_blocks"] = Choice(0, "no layer before them")
         choices["optimizer"] = Choice("adamw", "")  # muon trains layers

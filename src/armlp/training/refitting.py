@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.callbacks import ForecastWriter
+from armlp.training.defaults import listed
 from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import Choice
 from armlp.training.report import print_scores, print_summaries
 
 
@@ -23,19 +24,20 @@ def backtest_refitting(
     trainer: Mapping[str, Any],
     writer: ForecastWriter,
     refit: int,
-    preferred: Mapping[str, Choice],
     printed: bool = True,
 ) -> dict[str, dict[str, float]]:
     """Trains at every so many origins on what lies before them only, and tests from these.
 
+    Everything that the options leave open is chosen anew each time, by trials too, from what lies before the origins.
+
     Args:
-        source: Of the data module.
-        data: Its options; `test_windows` says how many origins there are.
-        model: Options of the module; what is left out is chosen anew each time.
-        trainer: Options of the Trainer, of training and test. It leaves no run.
-        writer: Which collects the table.
+        source: The table.
+        data: Options of the data module; `test_windows` says how many origins there are.
+        model: Options of the module.
+        trainer: Options of the Trainer, of training and test. It leaves no run, so callbacks that write checkpoints
+            are left out.
+        writer: Collects the table.
         refit: How many origins are tested by one model.
-        preferred: What the trials of an earlier training have settled; there are no others.
         printed: Whether the report of a test follows.
 
     Returns:
@@ -45,16 +47,23 @@ def backtest_refitting(
         UserError: No series is long enough, or the data cannot be used.
     """
     writer.gathers = True
+    callbacks = [one for one in listed(trainer.get("callbacks")) if not isinstance(one, Checkpoint)]
+    fresh = [deepcopy(one.state_dict()) for one in callbacks]
+    options = {**trainer, "logger": False, "enable_progress_bar": False}
     windows, origins, board, scores = data["test_windows"], 0, None, {}
     for first in range(0, windows, refit):
         tested = min(refit, windows - first)
         part = SeriesDataModule(source, **{**data, "test_windows": tested})
         part.later_windows = windows - first - tested
-        with tempfile.TemporaryDirectory() as folder:
-            options = {**trainer, "logger": False, "default_root_dir": folder, "enable_progress_bar": False}
-            module = _trained(part, model, options, preferred)
-            own = {name: value for name, value in options.items() if name not in ("callbacks", "enable_checkpointing")}
-            Trainer(**own, enable_checkpointing=False, callbacks=[writer]).test(module, datamodule=part, verbose=False)
+        seed_everything(part.seed, verbose=False)
+        module = ForecastModule(**model)
+        for callback, state in zip(callbacks, fresh, strict=True):
+            callback.load_state_dict(deepcopy(state))  # such as the patience that an early stopping has left
+        checkpoint = fit(module, part, options, callbacks)
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+        judge = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
+        judge.test(module, datamodule=part, verbose=False)
         if board is not None:
             module.judge.scoreboard.join(board)
         board = module.judge.scoreboard
@@ -65,16 +74,3 @@ def backtest_refitting(
         print_scores(scores, f"Test, {origins} x {part.horizon} steps, trained anew for {every}")
         print_summaries(writer.table)
     return scores
-
-
-def _trained(
-    data: SeriesDataModule, model: Mapping[str, Any], options: Mapping[str, Any], preferred: Mapping[str, Choice]
-) -> ForecastModule:
-    """The best of a training, as `fit` would have it."""
-    seed_everything(data.seed, verbose=False)
-    module = ForecastModule(**{**model, "trials": 0})
-    module.prefer(preferred)
-    checkpoint = fit(module, data, {**options, "enable_checkpointing": True})
-    module.load_state_dict(checkpoint["state_dict"])
-    module.on_load_checkpoint(checkpoint)
-    return module

@@ -9,7 +9,6 @@ from typing import Any
 
 import narwhals as nw
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.box import SIMPLE_HEAD
@@ -25,6 +24,7 @@ from armlp.training.callbacks import ForecastWriter
 from armlp.training.candidates import Trial, best_of
 from armlp.training.dashboard import Dashboard
 from armlp.training.defaults import all_callbacks
+from armlp.training.fit_callbacks import LastCheckpoint, best_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
 from armlp.training.verdict import spelled, verdict
@@ -45,9 +45,13 @@ _MOST_ROWS = 6  # of a test by lead or by series
 class Report(Callback):
     """Prints the data and what was chosen when training starts, and how good the model is when that is known."""
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def __init__(self) -> None:
+        self._has_trained = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints what the data are, what was chosen from them, and why."""
         assert isinstance(pl_module, ForecastModule)
+        self._has_trained = True
         if not trainer.is_global_zero:
             return
         print_summary(pl_module.datamodule.summary())
@@ -58,13 +62,19 @@ class Report(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of the best checkpoint, and where it is."""
-        best = next((one.best for one in all_callbacks(trainer) if isinstance(one, Dashboard)), None)
-        if not trainer.is_global_zero or best is None:
+        if not trainer.is_global_zero or not self._has_trained:
             return
-        print_scores(best, "Validation, best checkpoint")
-        checkpoint = trainer.checkpoint_callback
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_path:
+        best = next((one.best for one in all_callbacks(trainer) if isinstance(one, Dashboard)), None)
+        if best is not None:
+            print_scores(best, "Validation, best checkpoint")
+        checkpoint = best_checkpoint(trainer)
+        last = next((one for one in all_callbacks(trainer) if isinstance(one, LastCheckpoint)), None)
+        if checkpoint is not None and checkpoint.best_model_path:
             print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
+        elif last is not None and last.best_model_path:
+            print(
+                f"nothing was validated, so there is no best checkpoint, only {os.path.relpath(last.best_model_path)}"
+            )
         if isinstance(trainer.logger, TensorBoardLogger):
             print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.logger.root_dir)}")
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch import Tensor
 from torch.optim import Optimizer
@@ -20,10 +19,10 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.windows import Windows
 from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.diagnostics import Exemplar
-from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard.pages import add_charts, add_layout, add_lead_curves
 from armlp.training.dashboard.texts import configuration, data_report, model_card, options, versions
 from armlp.training.defaults import MONITOR, log_interval
+from armlp.training.fit_callbacks import best_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
 
@@ -170,12 +169,11 @@ def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
 
     Those that an earlier run has trained on the validation rows too would flatter, and are left out.
     """
-    checkpoint = trainer.checkpoint_callback
-    path = checkpoint.best_model_path if isinstance(checkpoint, ModelCheckpoint) else ""
+    callback = best_checkpoint(trainer)
     own = {name: value.clone() for name, value in module.state_dict().items()}
     training = module.training
     module.eval()
-    best = read_checkpoint(path) if path else {"refit": {}}
+    best = callback.checkpoint() if callback is not None and callback.best_model_path else {"refit": {}}
     if "refit" not in best:
         module.load_state_dict(best["state_dict"])
     try:

@@ -9,10 +9,11 @@ import warnings
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from armlp.evaluation.backtest import MODEL
-from armlp.training.checkpoint import read_checkpoint, run_folder
+from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard.pages import add_charts, add_lead_curves
 from armlp.training.dashboard.texts import score_table
 from armlp.training.module import ForecastModule
+from armlp.training.runs import run_folder
 from armlp.training.verdict import verdict
 
 _EVENTS, _SUFFIX = "events.out.tfevents.*", ".test"

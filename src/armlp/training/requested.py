@@ -1,0 +1,73 @@
+"""The options that a training was given, so that the same training can be repeated on other rows."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import Timer
+
+from armlp.data.options import plain
+from armlp.training.defaults import all_callbacks, says_how_long
+
+# Options of the Trainer that decide on what and how it trains; it has attributes of the same names.
+_TRAINER = (
+    "limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval", "check_val_every_n_epoch",
+    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision",
+)  # fmt: skip
+# What is settled in training, or says where the rows come from.
+_NOT_REQUESTED = ("source", "covariate_statistics", "trained_freq")
+
+
+class Requested(NamedTuple):
+    """The options that a training was given. All others are chosen from the data.
+
+    Attributes:
+        model: Options of `ForecastModule`.
+        data: Options of `SeriesDataModule`, without the table.
+        trainer: Options of the Trainer that decide for how long, on what and how it trains.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    trainer: dict[str, Any]
+
+    @classmethod
+    def of(cls, module: LightningModule, data: LightningDataModule, trainer: Trainer) -> Requested:
+        """Return what a training that has not begun was given."""
+        options = {name: getattr(trainer, name) for name in _TRAINER}
+        if says_how_long(trainer):
+            options |= {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
+        for callback in all_callbacks(trainer):
+            if isinstance(callback, Timer) and (seconds := callback.time_remaining()) is not None:
+                options["max_time"] = {"seconds": seconds}
+        return cls(_given(module), _given(data), options)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Requested:
+        """Return what the training of a checkpoint was given; warn where an older version did not save it."""
+        if "requested" in checkpoint:
+            return cls(**checkpoint["requested"])
+        warnings.warn(
+            "The checkpoint is of an older armlp and does not hold the options that its training was given: it is "
+            "trained anew with those that were chosen then, perhaps on rows that are tested now, and for as many steps "
+            "as the data suggest; fit anew to have the same training at every origin.",
+            stacklevel=3,
+        )
+        data = checkpoint["datamodule_hyper_parameters"]
+        data = {name: value for name, value in data.items() if name not in _NOT_REQUESTED}
+        return cls(dict(checkpoint["hyper_parameters"]), data, {})
+
+
+def _given(part: LightningModule | LightningDataModule) -> dict[str, Any]:
+    """Return the options of a module, or of a data module, that differ from their defaults."""
+    usual = inspect.signature(type(part)).parameters
+    options = {name: plain(value) for name, value in part.hparams_initial.items()}
+    return {
+        name: value
+        for name, value in options.items()
+        if name in usual and name not in _NOT_REQUESTED and value != plain(usual[name].default)
+    }
