@@ -10,6 +10,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+import torch
 
 from armlp import Forecaster, UserError, summarize_backtest
 
@@ -222,18 +223,40 @@ def test_both_doors_backtest_alike(program: Any, trained: Any):
     np.testing.assert_allclose(middle, found["armlp"], rtol=1e-5)
 
 
-def test_both_doors_refit_alike(program: Any, trained: Any):
+def test_both_doors_refit_alike_with_the_options_of_the_training(program: Any, trained: Any, make_table: MakeTable):
     before = {path: path.stat().st_mtime_ns for path in trained.run.rglob("*")}
-    options = ("--data.test_windows=3", "--forecast.output=b.parquet", "--trainer.max_steps=4", "--refit=2")
+    options = ("--data.test_windows=3", "--forecast.output=b.parquet", "--refit=2")
     printed = program("test", "--ckpt_path", trained.best, *options)
     assert "x 6 steps, trained anew for every 2 origins" in printed
     assert "backtest table: b.parquet" in printed
     assert {path: path.stat().st_mtime_ns for path in trained.run.rglob("*")} == before
     assert not Path("lightning_logs").exists()
-    loaded = Forecaster.load(trained.best, enable_progress_bar=False, max_steps=4)
+    loaded = Forecaster.load(trained.best, enable_progress_bar=False)
     theirs = loaded.backtest(trained.table, windows=3, refit=2)
     pd.testing.assert_frame_equal(pd.read_parquet("b.parquet"), theirs, check_dtype=False)
+    # `trained` was given these, in the command line.
+    same = {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "residual_blocks": 1}
+    fitted = Forecaster(
+        6, test_windows=2, hidden_sizes=[8], dropout=0.2, enable_progress_bar=False, logger=False, **same
+    )
+    theirs = fitted.fit(trained.table).backtest(windows=3, refit=2)
+    pd.testing.assert_frame_equal(pd.read_parquet("b.parquet"), theirs, check_dtype=False)
+    # What is said now wins.
+    program("test", "--ckpt_path", trained.best, *options, "--trainer.max_steps=3", "--model.learning_rate=0.1")
+    other = Forecaster.load(trained.best, enable_progress_bar=False, max_steps=3).backtest(trained.table, 3, refit=2)
+    assert not np.allclose(pd.read_parquet("b.parquet")["armlp"], theirs["armlp"])
+    assert not np.allclose(other["armlp"], theirs["armlp"])
     assert "--refit: -1 is too small" in program.refuses("test", "--ckpt_path", trained.best, "--refit=-1")
+
+
+def test_a_checkpoint_without_the_options_of_its_training_says_so(trained: Any, tmp_path: Path):
+    checkpoint = torch.load(trained.best, weights_only=True)
+    del checkpoint["requested"]  # as an earlier version wrote it
+    torch.save(checkpoint, tmp_path / "older.ckpt")
+    loaded = Forecaster.load(tmp_path / "older.ckpt", enable_progress_bar=False, max_steps=2)
+    with pytest.warns(UserWarning, match="does not hold the options that its training was given"):
+        found = loaded.backtest(trained.table, windows=2, refit=2)
+    assert np.isfinite(found["armlp"]).all()
 
 
 @pytest.mark.parametrize(

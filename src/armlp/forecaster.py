@@ -19,7 +19,7 @@ from armlp.presets import read_preset
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import TRAINER, listed, quiet
+from armlp.training.defaults import TRAINER, callback_states, listed, quiet, restore_states
 from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
@@ -75,6 +75,7 @@ class Forecaster:
         self._model = usual["model"] | model
         self._trainer_options = usual["trainer"] | trainer
         self._trainer = TRAINER | self._trainer_options
+        self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
         self._seed = seed
         self._module: ForecastModule | None = None
         self._fitted_data: SeriesDataModule | None = None
@@ -100,7 +101,9 @@ class Forecaster:
         options = dict(self._trainer)
         if options.get("logger") in (None, True):
             options["logger"] = RunLogger(options.get("default_root_dir"))
-        callbacks = [dashboard := Dashboard(), *self._callbacks(), *listed(options.get("callbacks"))]
+        own = listed(options.get("callbacks"))
+        restore_states(own, self._callback_states)
+        callbacks = [dashboard := Dashboard(), *self._callbacks(), *own]
         self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
         self._fitted_data, self.scores = data, dashboard.best or {}
         return self
@@ -278,6 +281,7 @@ class Forecaster:
             writer,
             int(refit),
             printed=bool(self._callbacks()),
+            states=self._callback_states,
         )
         return writer.table
 

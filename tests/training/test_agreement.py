@@ -1,8 +1,13 @@
 """Tests of what is refused because it does not go together."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
+from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.integrate import solve_ivp
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
@@ -68,3 +73,43 @@ def test_values_that_nothing_scales_are_refused_where_float32_could_not_square_t
 def test_symbols_take_no_noise():
     with pytest.raises(UserError, match=r"--model\.input_noise: 0\.1 is for numbers"):
         ForecastModule(input_noise=0.1).settle(SeriesDataModule("markov"))
+
+
+def lorenz(rows: int = 500) -> pd.DataFrame:
+    """A series without noise: the first coordinate of Lorenz's equations."""
+    points = solve_ivp(
+        lambda _, x: [10 * (x[1] - x[0]), x[0] * (28 - x[2]) - x[1], x[0] * x[1] - 8 / 3 * x[2]],
+        (0, 0.02 * rows), [1.0, 2.0, 20.0], t_eval=0.02 * np.arange(rows), rtol=1e-8,
+    )  # fmt: skip
+    return pd.DataFrame({"unique_id": "x", "ds": np.arange(rows), "y": points.y[0]})
+
+
+def counts(rows: int = 90) -> pd.DataFrame:
+    values = np.random.default_rng(0).poisson(2.0, rows)
+    return pd.DataFrame({"unique_id": "c", "ds": pd.date_range("2024-01-01", periods=rows), "y": values})
+
+
+@pytest.mark.parametrize(
+    ("table", "usual", "options"),
+    [
+        (lorenz, "point", {"conformal": "split"}),
+        (lorenz, "point", {"conformal": "adaptive"}),
+        (lorenz, "point", {"objective": "crps"}),
+        (lorenz, "point", {"objective": "energy"}),
+        (counts, "negative_binomial", {"conformal": "split"}),
+        (counts, "negative_binomial", {"theta_share": 0.3}),
+    ],
+)
+def test_a_head_that_the_recipe_chooses_serves_the_options_that_are_given(
+    table: Callable[[], pd.DataFrame], usual: str, options: dict[str, Any]
+):
+    data = SeriesDataModule(table(), horizon=6, val_windows=5)
+    module = ForecastModule()
+    module.settle(data)
+    assert module.hparams["head"] == usual
+    module = ForecastModule(**options)
+    module.settle(data)
+    assert module.hparams["head"] == "quantile"
+    assert next(iter(options)) in module.chosen["head"].why
+    with pytest.raises(UserError, match=next(iter(options))):
+        ForecastModule(head=usual, **options).settle(data)  # a head that was asked for stays, and is refused

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,17 @@ def all_callbacks(trainer: Trainer) -> list[Callback]:
 def listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
     """Return the callbacks that a Trainer may be given as one, as several or as none."""
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
+
+
+def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
+    """Return the states of callbacks, such as how much patience an early stopping has left."""
+    return [deepcopy(callback.state_dict()) for callback in callbacks]
+
+
+def restore_states(callbacks: Sequence[Callback], states: Sequence[dict[str, Any]]) -> None:
+    """Put callbacks back into earlier states, so that another training begins as the first one did."""
+    for callback, state in zip(callbacks, states, strict=True):
+        callback.load_state_dict(deepcopy(state))
 
 
 def log_interval(trainer: Trainer) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from copy import deepcopy
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
@@ -11,7 +10,7 @@ from lightning.pytorch.callbacks import Checkpoint
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.callbacks import ForecastWriter
-from armlp.training.defaults import listed
+from armlp.training.defaults import callback_states, listed, restore_states
 from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
 from armlp.training.report import print_scores, print_summaries
@@ -25,6 +24,7 @@ def backtest_refitting(
     writer: ForecastWriter,
     refit: int,
     printed: bool = True,
+    states: Sequence[dict[str, Any]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains at every so many origins on what lies before them only, and tests from these.
 
@@ -39,6 +39,7 @@ def backtest_refitting(
         writer: Collects the table.
         refit: How many origins are tested by one model.
         printed: Whether the report of a test follows.
+        states: The states in which the callbacks begin each training; those that they are in where left out.
 
     Returns:
         The scores over all origins, by forecaster, as `Scoreboard.summary` returns them.
@@ -47,8 +48,8 @@ def backtest_refitting(
         UserError: No series is long enough, or the data cannot be used.
     """
     writer.gathers = True
-    callbacks = [one for one in listed(trainer.get("callbacks")) if not isinstance(one, Checkpoint)]
-    fresh = [deepcopy(one.state_dict()) for one in callbacks]
+    callbacks = listed(trainer.get("callbacks"))
+    states = callback_states(callbacks) if states is None else states
     options = {**trainer, "logger": False, "enable_progress_bar": False}
     windows, origins, board, scores = data["test_windows"], 0, None, {}
     for first in range(0, windows, refit):
@@ -57,9 +58,8 @@ def backtest_refitting(
         part.later_windows = windows - first - tested
         seed_everything(part.seed, verbose=False)
         module = ForecastModule(**model)
-        for callback, state in zip(callbacks, fresh, strict=True):
-            callback.load_state_dict(deepcopy(state))  # such as the patience that an early stopping has left
-        checkpoint = fit(module, part, options, callbacks)
+        restore_states(callbacks, states)
+        checkpoint = fit(module, part, options, [one for one in callbacks if not isinstance(one, Checkpoint)])
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         judge = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
