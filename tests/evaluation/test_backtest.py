@@ -76,6 +76,25 @@ def test_mase_and_skill_equal_the_loop_over_windows(make_panel):
     assert summary[MODEL]["skill"] == pytest.approx(1 - means[MODEL] / means[BASELINE], rel=1e-5)
 
 
+def test_the_crps_is_that_of_the_distribution_that_the_paths_are(make_panel):
+    """Paths that share a distribution evenly are no sample of it: no correction for their finite number."""
+    panel, generator = make_panel([30, 25]), torch.Generator().manual_seed(0)
+    expected: list[float] = []
+
+    def forecast(batch):
+        paths = 10 + 2 * torch.randn(len(batch.series), 3, HORIZON, generator=generator)
+        for window, lead in np.ndindex(len(batch.series), HORIZON):
+            values, truth = paths[window, :, lead].double().numpy(), batch.target[window, lead].item()
+            # The integral of (F(x) - 1{x >= truth})^2, step by step of the distribution function of the paths.
+            knots = np.sort([*values, truth])
+            below = (values[:, None] <= knots[:-1]).mean(0) - (knots[:-1] >= truth)
+            expected.append(float((np.diff(knots) * below**2).sum()))
+        return paths
+
+    found = scored(panel, forecast).summary()[MODEL]["crps"]
+    assert found == pytest.approx(np.mean(expected), rel=1e-5)
+
+
 def test_skill_is_measured_on_the_absolute_error_where_no_series_has_a_unit(make_panel):
     panel = make_panel([30, 25])
     for index in (0, 1):

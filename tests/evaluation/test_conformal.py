@@ -37,6 +37,17 @@ def test_afterwards_intervals_of_windows_not_seen_cover_at_levels_not_fitted(spr
     np.testing.assert_allclose(factors, 1 / spread, rtol=0.25)
 
 
+@pytest.mark.parametrize("origins", [1, 2, 5, 50])
+@pytest.mark.parametrize("spread", [0.5, 2.0])
+def test_few_origins_correct_a_part_of_what_is_wrong(origins: int, spread: float):
+    """Of the logarithm of the right factor, `n` origins are believed `n / (n + 1)`."""
+    paths, truth = forecasts(4000, spread)
+    factors = conformal_factors(conformal_scores(paths, truth, torch.ones_like(truth, dtype=torch.bool)), origins)
+    assert factors is not None
+    believed = np.log(factors.numpy()[:, 4:]) / np.log(1 / spread)  # at the levels that many windows tell well
+    np.testing.assert_allclose(believed, origins / (origins + 1), atol=0.08)
+
+
 def test_each_lead_has_factors_of_its_own():
     paths, truth = forecasts(3000, 1.0, horizon=3)
     paths[:, :, 2] = truth.mean() + 0.3 * (paths[:, :, 2] - truth.mean())  # the same for every window: it has to move

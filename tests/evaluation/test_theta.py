@@ -48,6 +48,22 @@ def test_it_is_the_best_of_all_theta_lines_and_rates(seed: int):
     assert same[1] <= least * (1 + 1e-4)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_smoothing_never_overshoots(seed: int):
+    """Where every change goes on, a rate above 1 would fit best, but what it gives is no smoothing."""
+    changes = np.zeros(60)
+    for step, shock in enumerate(np.random.default_rng(seed).normal(size=59), start=1):
+        changes[step] = 0.95 * changes[step - 1] + shock
+    values = changes.cumsum()
+    rates, thetas = np.linspace(0.05, 2.0, 40), 1 / np.linspace(1, 0.01, 50)
+    errors = {rate: min(by_theta_lines(values, rate, theta, 4)[1] for theta in thetas) for rate in rates}
+    assert min(errors, key=lambda rate: errors[rate]) > 1.2
+    allowed = [by_theta_lines(values, rate, theta, 4) for rate in rates if rate <= 1 for theta in thetas]
+    closest, _ = min(allowed, key=lambda pair: pair[1])
+    found = forecasts([torch.tensor(values)], 1, 4)[0].numpy()
+    np.testing.assert_allclose(found, closest, atol=0.02 * values.std())
+
+
 @given(st.floats(-5, 5), st.floats(-100, 100), st.integers(2, 40))
 @settings(max_examples=40, deadline=None)
 def test_a_line_goes_on(slope: float, start: float, length: int):

@@ -44,6 +44,16 @@ def test_the_whole_share_is_theta_with_the_spread_of_the_network(make_table: Mak
     assert (distance < 0.15 * spread[:, :5]).all()
 
 
+def test_the_median_of_a_skewed_forecast_moves_to_theta_and_not_its_mean(make_table: MakeTable):
+    table = make_table(rows=200)
+    table["y"] = 10 + np.random.default_rng(0).lognormal(0.0, 1.0, len(table))
+    training = {"max_steps": 200, "learning_rate": 0.05, "dropout": 0.0}
+    alone, whole = (fitted(table, **training, theta_share=share).sample(num_paths=2001) for share in (0, 1))
+    spread, theta = alone.std(1), theta_of(table, 5)
+    assert (np.abs(alone.mean(1) - np.median(alone, 1)) > 0.1 * spread).any()
+    assert (np.abs(np.median(whole, 1) - theta) < 0.01 * spread).all()
+
+
 def test_paths_do_not_depend_on_how_many_there_are_nor_the_first_steps_on_the_others(make_table: MakeTable):
     forecaster = fitted(make_table(), theta_share=0.5, patch_length=2, members=2)
     few, many = forecaster.sample(horizon=4, num_paths=6), forecaster.sample(horizon=9, num_paths=30)

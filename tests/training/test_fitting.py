@@ -76,6 +76,13 @@ def test_a_patience_that_is_given_is_kept_even_if_it_is_the_usual_one(
     assert last["global_step"] == (STEPS if patience is None else 1 + patience)  # the first one is the best
 
 
+def test_a_training_ends_after_five_validations_that_are_no_better(make_table: Callable[..., pd.DataFrame]):
+    """The first validation is the best one: with a rate of 0 none is better."""
+    options = {"learning_rate": 0.0, "refit": False, **EVERY_STEP, **SMALL}
+    Forecaster(**options, callbacks=[counter := Counter()]).fit(make_table(series=30))
+    assert counter.steps == 1 + 5
+
+
 @pytest.mark.parametrize(("patience", "steps"), [(1, 2), (1000, STEPS)])
 def test_an_early_stopping_of_the_user_takes_the_place_of_ours(
     program: Any, make_table: Callable[..., pd.DataFrame], patience: int, steps: int

@@ -27,6 +27,16 @@ def stepped(model, *optimizers, steps=3):
     return [parameter.detach().clone() for parameter in model.parameters()]
 
 
+@pytest.mark.parametrize(("name", "kind"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_adam_and_adamw_are_those_of_torch_with_their_own_weight_decay(name, kind):
+    ours, theirs, without = network(), network(), network()
+    found = stepped(ours, make_optimizer(name, ours, 0.01, 0.5))
+    expected = stepped(theirs, kind(theirs.parameters(), lr=0.01, weight_decay=0.5))
+    assert all(got.equal(one) for got, one in zip(found, expected, strict=True))
+    free = stepped(without, make_optimizer(name, without, 0.01, 0.0))
+    assert not any(got.equal(one) for got, one in zip(found, free, strict=True))
+
+
 def test_muon_steps_matrices_as_muon_does_and_the_rest_as_adamw():
     ours, theirs = network(), network()
     matrices = [weight for name, weight in theirs.named_parameters() if name.startswith("layers") and weight.ndim == 2]
