@@ -11,12 +11,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 from torch.utils.tensorboard import writer
 
 from armlp.cli import main
 from armlp.data.calendar import Calendar
 from armlp.data.panel import Panel
 from armlp.training.module import ForecastModule
+
+# No time limit for an example: a busy machine is no fault of the code.
+settings.register_profile("armlp", deadline=None)
+settings.load_profile("armlp")
 
 Drawing = Callable[[], AbstractContextManager[None]]
 

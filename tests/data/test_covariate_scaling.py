@@ -66,7 +66,7 @@ def told(panel: Panel) -> Covariates:
 
 
 @given(st.lists(st.integers(8, 20), min_size=1, max_size=4), st.integers(0, 4), st.integers(0, 9))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_columns_are_scaled_and_coded_by_their_training_rows(lengths: list[int], future: int, seed: int):
     table = table_of(lengths, future, seed)
     data = SeriesDataModule(table, **OPTIONS)
@@ -229,7 +229,7 @@ def panel_of(series: Sequence[Sequence[Any]], columns: Any, **covariates: torch.
 @given(
     st.lists(st.lists(st.sampled_from([None, -1.0, 0.5, 1e4, 1e4 + 1]), min_size=1, max_size=9), min_size=1), st.data()
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_statistics_of_blocks_are_those_of_all_training_rows(series: list[list[float | None]], data: st.DataObject):
     rows = [math.nan if cell is None else cell for cells in series for cell in cells]
     ends = [data.draw(st.integers(-2, len(cells))) for cells in series]
@@ -260,7 +260,7 @@ CELL = st.one_of(st.none(), st.integers(0, 9))
 
 
 @given(st.data(), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fill_it(data: st.DataObject, told: bool):
     batch, steps = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6))
     cells = [[data.draw(st.tuples(CELL, CELL)) for _ in range(steps)] for _ in range(batch)]

@@ -27,7 +27,7 @@ from armlp.training.sampling import Sampling
 
 NAN = float("nan")
 CELL = st.one_of(st.none(), st.integers(0, 9))
-properties = settings(max_examples=60, deadline=None)
+properties = settings(max_examples=60)
 
 
 def long_table(**columns: Any) -> pd.DataFrame:

@@ -141,7 +141,7 @@ def test_the_seed_decides_the_order_of_training(make_table: MakeTable):
     shift=st.integers(-10, 10),
     first=st.integers(0, 3),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_test_knows_which_series_were_trained_on_its_times(
     make_table: MakeTable,
     rows: int,

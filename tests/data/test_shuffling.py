@@ -14,13 +14,13 @@ MANY = 1 << 18
 
 
 @given(st.integers(1, 5000), st.integers(0, 2**63))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_number_is_in_the_order_once(count, seed):
     assert FeistelOrder(count, seed)[torch.arange(count)].sort().values.equal(torch.arange(count))
 
 
 @given(st.integers(1, 2**62 - 1), st.lists(st.integers(0), min_size=1, max_size=20, unique=True))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_places_of_an_order_of_any_size_hold_different_numbers_below_it(count, places):
     place = torch.tensor(sorted({number % count for number in places}))
     found = FeistelOrder(count, 0)[place]
@@ -29,7 +29,7 @@ def test_places_of_an_order_of_any_size_hold_different_numbers_below_it(count, p
 
 
 @given(st.integers(1, 10_000), st.integers(0, 5), st.integers(1, 50))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_part_of_the_order_is_the_same_whatever_it_is_computed_with(count, seed, size):
     order = FeistelOrder(count, seed)
     parts = [order[part] for part in torch.arange(count).split(max(1, count // size))]

@@ -37,7 +37,7 @@ def table_of(lengths: list[int], freq: str, shift: int, missing: float, seed: in
     split=SPLITS,
     seed=st.integers(0, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_summary_says_what_pandas_finds(
     lengths: list[int], freq: str, shift: int, missing: float, split: Split, seed: int
 ):

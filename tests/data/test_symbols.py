@@ -30,7 +30,7 @@ COLUMNS = st.one_of(
 
 
 @given(COLUMNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_symbols_come_back_as_they_went_in(symbols: list[Any]):
     table = pa.table({"ds": pa.array(range(len(symbols))), "y": pa.array(symbols)})
     panel = read_panel(table, symbols=True)

@@ -73,7 +73,7 @@ def expect(sentence: str, *parts: str) -> None:
 # What comes in
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_gaps_are_filled_forward_and_marked_as_a_loop_over_rows_would(data: st.DataObject) -> None:
     channels = data.draw(st.integers(1, 2))
@@ -219,7 +219,7 @@ def test_a_csv_may_turn_to_fractions_after_its_first_block(tmp_path: Path) -> No
 # The way back
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     freq=st.sampled_from(["15min", "h", "D", "B", "W-WED", "MS", "ME", "QS"]),
     zone=st.sampled_from([None, "UTC", "Europe/Berlin"]),

@@ -56,7 +56,7 @@ def sentence(ds: Any, **options: Any) -> str:
 
 
 @pytest.mark.parametrize(("freq", "spelling"), [(freq, text) for freq, texts in PERIODS.items() for text in texts])
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(days=st.lists(DATES, min_size=1, max_size=6, unique=True))
 def test_periods_are_read_as_their_first_instants(freq: str, spelling: str, days: list[dt.date]) -> None:
     periods = pd.PeriodIndex(days, freq=freq)
@@ -65,7 +65,7 @@ def test_periods_are_read_as_their_first_instants(freq: str, spelling: str, days
     assert (times == periods.start_time.to_numpy()).all()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(days=st.lists(DATES, min_size=1, max_size=6))
 def test_iso_weeks_are_those_of_the_standard_library(days: list[dt.date]) -> None:
     weeks = [day.isocalendar() for day in days]

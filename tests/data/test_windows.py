@@ -13,7 +13,7 @@ from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.windows import Split, gather
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
-properties = settings(max_examples=40, deadline=None)
+properties = settings(max_examples=40)
 
 
 def naive_window(panel, series, origin, context_length, span, end):

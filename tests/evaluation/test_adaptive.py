@@ -79,7 +79,7 @@ def test_without_a_shift_both_cover():
 
 
 @given(st.integers(0, 99), st.integers(1, 6), st.floats(0.1, 5), st.floats(0, 0.2))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_run(
     seed: int, step: int, size: float, turn: float
 ):
@@ -103,7 +103,7 @@ def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_ru
 
 
 @given(st.integers(0, 99), st.integers(1, 5), st.integers(1, 4), st.sampled_from([1, 3, 7]), st.floats(0, 0.5))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_forecasts_are_those_of_a_loop_over_single_truths(
     seed: int, step: int, series: int, at_once: int, missing: float
 ):
@@ -134,7 +134,7 @@ def test_the_forecasts_are_those_of_a_loop_over_single_truths(
 
 
 @given(st.integers(0, 99), st.integers(1, 6), st.integers(1, 8))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nothing_after_a_cutoff_is_looked_at(seed: int, step: int, cut: int):
     stream = make_stream(9, 3, 5, step, 1.5, 20, seed)
     truth = stream.truth.clone()

@@ -20,7 +20,7 @@ from armlp.evaluation.metrics import MeanAbsoluteScaledError, SymmetricMAPE
 
 BLOCKS = Panel.blocks
 LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=4)
-properties = settings(max_examples=40, deadline=None)
+properties = settings(max_examples=40)
 
 
 def naive_forecast(values, origin, horizon, season):

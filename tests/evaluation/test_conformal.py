@@ -62,7 +62,7 @@ def test_each_lead_has_factors_of_its_own():
     st.integers(1, 30), st.integers(1, 5), st.booleans(), st.lists(st.floats(0.25, 4), min_size=11, max_size=11),
     st.integers(0, 99),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_median_and_the_order_of_paths_stay(
     num_paths: int, horizon: int, vector: bool, row: list[float], seed: int
 ):
@@ -89,7 +89,7 @@ def test_factors_of_one_leave_paths_alone_and_leads_beyond_have_those_of_the_las
 
 
 @given(st.floats(0.01, 100), st.floats(-1000, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_recalibration_moves_and_scales_with_the_series(scale: float, shift: float):
     paths, truth = (part.double() for part in forecasts(5, 1.0, 30))
     observed = torch.ones_like(truth, dtype=torch.bool)

@@ -160,7 +160,7 @@ def test_what_is_left_out_is_observed_and_has_no_unit(name):
 
 @each_metric
 @given(cut=st.integers(1, 8), channels=st.sampled_from([1, 2]))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_batches_add_up_to_the_whole(name, cut, channels):
     batch = random_batch(batch=9, channels=channels)
     whole, parts = (METRICS[name][0](HORIZON) for _ in range(2))
@@ -231,7 +231,7 @@ def test_the_score_of_a_perfect_forecast_is_zero():
 
 
 @given(st.lists(st.floats(-100, 100, width=32), min_size=1, max_size=12), st.floats(-100, 100, width=32))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_crps_equals_the_double_loop_over_pairs(paths, truth):
     score = ContinuousRankedProbabilityScore(1).score(
         Paths(torch.tensor(paths).double().view(1, -1, 1)), torch.tensor([[truth]]).double(), torch.ones(1, 1)
@@ -422,7 +422,7 @@ def test_the_root_mean_squared_error_is_that_of_numpy_to_the_ends_of_float32(siz
     st.lists(st.sampled_from([-2.0, 0.5, 1.0, 3.0, math.nan]), min_size=1, max_size=9),
     st.lists(st.floats(0, 1), min_size=1, max_size=4),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_quantiles_of_paths_are_those_of_numpy(paths, levels):
     found = Paths(torch.tensor(paths).double().view(1, -1, 1)).quantiles(levels)[:, 0, 0]
     for level, value in zip(levels, found.tolist(), strict=True):

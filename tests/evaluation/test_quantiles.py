@@ -14,7 +14,7 @@ from armlp.evaluation.quantiles import check_levels, forecast_columns
     paths=st.integers(1, 30),
     levels=st.lists(st.sampled_from([1, 50, 80, 90, 95, 97.5, 99.9]), unique=True, max_size=4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_columns_are_the_quantiles_of_numpy_by_the_names_of_nixtla(paths, levels):
     drawn = 100 * torch.randn(3, paths, 4, generator=torch.Generator().manual_seed(paths))
     columns = forecast_columns(drawn, levels)

@@ -65,7 +65,7 @@ def test_smoothing_never_overshoots(seed: int):
 
 
 @given(st.floats(-5, 5), st.floats(-100, 100), st.integers(2, 40))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_a_line_goes_on(slope: float, start: float, length: int):
     line = start + slope * torch.arange(length + 7).double()
     torch.testing.assert_close(forecasts([line[:length]], 1, 7)[0], line[length:], atol=1e-6, rtol=1e-6)
@@ -77,7 +77,7 @@ def test_a_season_is_that_of_naive2_around_the_level():
 
 
 @given(LENGTHS, st.integers(1, 6), st.sampled_from([1, 3]), st.sampled_from([1, 2]), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_an_origin_is_forecast_from_the_rows_before_it_alone(
     make_panel: Any, lengths: list[int], horizon: int, season: int, channels: int, data: Any
 ):

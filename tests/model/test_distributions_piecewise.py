@@ -13,7 +13,7 @@ from armlp.model.distributions import Binned, PiecewiseLinearQuantile, open_inte
 from armlp.model.heads import QuantileHead
 
 LEVELS = torch.tensor([1e-6, 0.004, 0.02, 0.05, 0.1, 0.37, 0.5, 0.9, 0.951, 0.98, 0.995, 1 - 1e-6], dtype=torch.float64)
-properties = settings(max_examples=50, deadline=None)
+properties = settings(max_examples=50)
 
 
 def double(*values):

@@ -61,7 +61,7 @@ each_head = pytest.mark.parametrize("head", HEADS)
 
 
 @given(members=st.integers(2, 4), inputs=st.integers(1, 5), outputs=st.integers(1, 4), batch=st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_stacked_linear_layer_is_a_linear_layer_for_each_member(members, inputs, outputs, batch):
     stacked = StackedLinear(members, inputs, outputs)
     values = torch.randn(members * batch, inputs)
@@ -82,7 +82,7 @@ def test_members_start_apart_and_as_wide_as_single_layers_do():
 
 
 @given(members=st.integers(2, 4), width=st.integers(2, 6), batch=st.integers(1, 3))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_stacked_normalisation_is_a_normalisation_for_each_member(members, width, batch):
     stacked = StackedLayerNorm(members, width)
     stacked.weight.data, stacked.bias.data = torch.randn(members, 1, width), torch.randn(members, 1, width)
@@ -170,7 +170,7 @@ def test_an_ensemble_says_the_mean_density_of_its_members(head):
 
 
 @given(seed=st.integers(0, 1000))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_density_of_a_pool_integrates_to_its_distribution_function_and_to_one(seed):
     generator = torch.Generator().manual_seed(seed)
     means, spreads = 2 * torch.randn(3, 2, generator=generator), 0.5 + torch.rand(3, 2, generator=generator)

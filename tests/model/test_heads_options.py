@@ -11,7 +11,7 @@ from scipy import stats
 from armlp.errors import UserError
 from armlp.model.heads import HEADS, CategoricalHead, PointHead, QuantileHead, make_head
 
-properties = settings(max_examples=50, deadline=None)
+properties = settings(max_examples=50)
 
 
 def make(name, **options):

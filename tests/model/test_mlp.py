@@ -22,7 +22,7 @@ LENGTH = 12
 PRESET = yaml.safe_load(files("armlp.presets").joinpath("textbook.yaml").read_text())["model"]
 NUMBERS = [name for name in HEADS if name != "symbols"]
 CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete]
-properties = settings(max_examples=30, deadline=None)
+properties = settings(max_examples=30)
 
 
 def textbook_pair(seed=0):
@@ -132,7 +132,7 @@ def test_the_textbook_preset_rolls_out_as_the_loop_of_the_textbook():
 @pytest.mark.parametrize("head", NUMBERS)
 @pytest.mark.parametrize("scaler", SCALERS)
 @given(patch=st.integers(1, 9), season=st.integers(1, LENGTH), channels=st.sampled_from([1, 3]), blocks=st.booleans())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_training_starts_at_the_seasonal_naive(head, scaler, patch, season, channels, blocks):
     model = AutoregressiveMLP(
         LENGTH,
@@ -219,7 +219,7 @@ def test_symbols_are_predicted_from_the_symbols_before_them(channels):
 
 @pytest.mark.parametrize("head", CONTINUOUS)
 @given(factor=st.floats(0.01, 100), offset=st.floats(-1000, 1000), seed=st.integers(0, 100))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_scale_and_shift_the_context_and_the_distribution_scales_and_shifts(head, factor, offset, seed):
     def model(**options):
         torch.manual_seed(seed)

@@ -108,7 +108,7 @@ def naive_rollout(model, context, observed, horizon, noise, covariates=None):
     skips=st.booleans(),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_a_rollout_equals_the_naive_loop(head, patch, channels, horizon, hidden, known, skips, seed, **options):
     layers = [6] if hidden or known or head == "symbols" else []
     options |= {"linear_skip": skips or not layers, "seasonal_skip": skips, "covariate_sizes": SIZES if known else None}
@@ -172,7 +172,7 @@ def test_a_seasonal_rollout_is_a_plain_one_of_what_the_season_leaves_over(length
 @pytest.mark.parametrize("head", HEADS)
 @pytest.mark.parametrize("patch", [1, 3])
 @given(batch=st.integers(1, 6), paths=st.sampled_from([1, 3, 500]))
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 def test_the_paths_of_a_series_do_not_depend_on_its_batch(head, patch, batch, paths):
     model = random_model(head=head, patch_length=patch)
     context = random_context(batch, symbols=model.symbols)
@@ -188,7 +188,7 @@ def test_the_paths_of_a_series_do_not_depend_on_its_batch(head, patch, batch, pa
 
 @pytest.mark.parametrize("head", HEADS)
 @given(patch=st.sampled_from([1, 2, 5]), short=st.integers(1, 11), longer=st.integers(1, 11))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_a_longer_horizon_goes_on_with_the_same_paths(head, patch, short, longer):
     model = random_model(head=head, patch_length=patch)
     context = random_context(2, symbols=model.symbols)
@@ -199,7 +199,7 @@ def test_a_longer_horizon_goes_on_with_the_same_paths(head, patch, short, longer
 
 
 @given(short=st.integers(1, 9), longer=st.integers(1, 9), paths=st.integers(1, 20), channels=st.integers(1, 3))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_noise_of_a_longer_horizon_begins_with_the_noise_of_a_shorter_one(short, longer, paths, channels):
     keys = torch.tensor([3, -4])
     one, other = (
@@ -232,7 +232,7 @@ def test_noise_is_uniform_in_the_open_interval_and_independent_between_series():
 
 
 @given(each=st.integers(1, 30), members=st.integers(1, 4), left_out=st.integers(0, 3), seed=st.integers(0, 99))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_noise_of_a_step_has_one_value_in_every_part_of_the_interval(each, members, left_out, seed):
     paths = max(1, each * members - min(left_out, members - 1))
     noise = path_noise(torch.tensor([1, 2]), torch.tensor([9, 9]), paths, 5, (2, 1), seed, members)
@@ -333,7 +333,7 @@ def test_sampled_one_step_paths_follow_the_one_step_distribution(head):
 @pytest.mark.parametrize("head", CONTINUOUS)
 @pytest.mark.parametrize("scaler", [scaler for scaler in SCALERS if scaler != "none"])
 @given(factor=st.floats(0.01, 100), offset=st.floats(-100, 100), channels=st.sampled_from([1, 2]))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, scaler, factor, offset, channels):
     offset = 0 if scaler == "mean_abs" else offset
     model = random_model(head=head, scaler=scaler, channels=channels, level_input=scaler == "mean_abs")

@@ -11,7 +11,7 @@ from armlp.model.scaling import SCALERS, Scaling, scale_window
 SEASON = 3
 UNITS = [scaler for scaler in SCALERS if scaler != "none"]  # follow a change of units
 LEVELS = [scaler for scaler in UNITS if scaler != "mean_abs"]  # and one of level
-properties = settings(max_examples=30, deadline=None)
+properties = settings(max_examples=30)
 each_scaler = pytest.mark.parametrize("scaler", SCALERS)
 
 

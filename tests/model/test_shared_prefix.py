@@ -76,7 +76,7 @@ def alike(one, other, dtype):
     dtype=st.sampled_from(sorted(TYPES, key=str)),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_the_fast_rollout_equals_the_plain_loop(
     head, hidden, blocks, patch, horizon, batch, paths, covariates, missing, known, flags, dtype, seed, **options
 ):

@@ -415,7 +415,7 @@ def test_an_unrolled_chain_under_the_seasonal_scaler_is_a_plain_one_of_what_the_
 @pytest.mark.parametrize("head", ["point", "quantile"])
 @pytest.mark.parametrize("scaler", SCALERS[1:])
 @given(factor=st.floats(0.01, 100))
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 def test_relative_and_network_losses_do_not_change_with_the_units_of_the_data(head, units, scaler, factor):
     model, windows = random_model(head=head, scaler=scaler), random_windows(3 * PATCH)
     scaled = windows._replace(context=factor * windows.context, target=factor * windows.target)

@@ -31,7 +31,7 @@ def some_windows(seed, links=2):
     return Windows(context, seen[0], target, seen[1], torch.zeros(16, dtype=torch.int64), torch.full((16,), LENGTH))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     head=st.sampled_from(HEADS),
     scaler=st.sampled_from(["none", "mean_abs", "standard"]),

@@ -39,7 +39,7 @@ def recipe(*args: int | Panel) -> dict[str, Choice]:
 @given(
     LENGTHS, st.integers(1, 60), st.sampled_from([1, 4, 7, 12, 24, 48, 96, 336]), st.integers(1, 2), st.integers(0, 2)
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_every_choice_fits_the_data(
     make_panel: Any, lengths: list[int], horizon: int, season_length: int, val_windows: int, test_windows: int
 ):
@@ -68,7 +68,7 @@ def test_every_choice_fits_the_data(
 
 
 @given(LENGTHS, st.integers(1, 60), st.sampled_from([1, 12, 24, 336]))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_choices_are_plain_values_that_make_a_network(
     make_panel: Any, lengths: list[int], horizon: int, season_length: int
 ):
@@ -177,7 +177,7 @@ KINDS = {
     st.integers(1, 30),
     st.integers(0, 9),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_what_training_values_are_like_is_that_of_all_of_them_however_the_store_is_cut(
     make_panel: Any, lengths: list[int], kind: str, held: int, most: int, seed: int
 ):

@@ -19,13 +19,13 @@ shares = st.floats(0, 1)
 
 @pytest.mark.parametrize("schedule", SCHEDULES)
 @given(step=st.integers(0, 3000), total=st.integers(1, 2000), warmup=shares)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_learning_rate_is_a_share_of_the_highest(schedule, step, total, warmup):
     assert 0 <= learning_rate_factor(schedule, step, total, warmup) <= 1
 
 
 @given(total=st.integers(2, 500), warmup=shares)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_the_cosine_rises_to_the_highest_rate_and_falls_to_none(total, warmup):
     factors = [learning_rate_factor("cosine", step, total, warmup) for step in range(total + 1)]
     top = factors.index(1.0)
@@ -44,7 +44,7 @@ def test_a_constant_rate_is_constant():
 
 
 @given(total=st.integers(1, 2000), unroll=st.integers(1, 96), growth=shares)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_chain_grows_from_one_to_its_whole_length_and_never_shrinks(total, unroll, growth):
     lengths = [chain_length(step, total, unroll, growth) for step in range(total)]
     assert lengths == sorted(lengths)
@@ -54,7 +54,7 @@ def test_the_chain_grows_from_one_to_its_whole_length_and_never_shrinks(total, u
 
 
 @given(unroll=st.integers(1, 20), each=st.integers(1, 30), after=st.integers(1, 50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_length_on_the_way_is_trained_for_equally_long(unroll, each, after):
     total = unroll * each + after
     lengths = [chain_length(step, total, unroll, unroll * each / total) for step in range(total)]
