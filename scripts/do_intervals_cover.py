@@ -23,6 +23,7 @@ from accuracy.benchmarks import COMPETITIONS, long_table
 
 from armlp import Forecaster
 from armlp.data import catalog
+from armlp.evaluation.metrics.forecast import covered
 from armlp.training.checkpoint import read_checkpoint
 
 KINDS = ("off", "split", "adaptive")
@@ -47,7 +48,7 @@ def main() -> None:
             tables = backtests(name, seed, options)
             print(name, seed, *(f"| {kind} {spelled(tables[kind])}" for kind in KINDS), flush=True)
             for kind, table in tables.items():
-                found[kind].append(covered(table))
+                found[kind].append(coverage(table))
     for kind, rows in found.items():
         off = 100 * (pd.DataFrame(rows) - [level / 100 for level in LEVELS]).abs()
         print(f"mean distance, {kind}: " + " / ".join(f"{off[level].mean():.2f}" for level in LEVELS))
@@ -85,11 +86,11 @@ def series_of(entry: catalog.Entry) -> pd.DataFrame:
     return long_table(source)
 
 
-def covered(table: pd.DataFrame) -> dict[int, float]:
+def coverage(table: pd.DataFrame) -> dict[int, float]:
     """The share of observed values in the intervals, by level."""
     table = table[table["y"].notna()]
     return {
-        level: table["y"].between(table[f"armlp-lo-{level}"], table[f"armlp-hi-{level}"]).mean() for level in LEVELS
+        level: covered(table["y"], table[f"armlp-lo-{level}"], table[f"armlp-hi-{level}"]).mean() for level in LEVELS
     }
 
 
@@ -103,7 +104,7 @@ def spelled(table: pd.DataFrame) -> str:
 
 
 def _percent(table: pd.DataFrame) -> str:
-    return "/".join(f"{100 * share:.1f}" for share in covered(table).values())
+    return "/".join(f"{100 * share:.1f}" for share in coverage(table).values())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,15 @@
 """Tests of values at the ends of float32: with any scaler and head all stays finite and in its units."""
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
+from armlp import Forecaster
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.seasonality import find_season
 from armlp.data.windows import Split
@@ -146,3 +149,19 @@ def test_scores_in_units_of_the_series_do_not_depend_on_its_size(size: float, ma
 def test_a_season_is_found_in_values_of_any_size(size: float, make_panel: Any):
     panel = panel_of(make_panel, [size * SERIES["large and small"][1]])
     assert find_season(panel, panel.lengths) == SEASON
+
+
+@pytest.mark.parametrize("beside", [0, 2])
+@pytest.mark.parametrize(("value", "rows"), [(7, 12), (7.3, 40)])
+def test_a_constant_is_forecast_as_itself_with_hardly_any_spread_integer_or_not(value: float, rows: int, beside: int):
+    counts = np.random.default_rng(0).poisson(3, (beside, rows))
+    values = np.concatenate([np.full(rows, value), counts.ravel()])
+    times = pd.date_range("2024-01-01", periods=rows)
+    ids = np.repeat(["constant", *(f"varies {index}" for index in range(beside))], rows)
+    table = pd.DataFrame({"unique_id": ids, "ds": np.tile(times, 1 + beside), "y": values})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that it never changes
+        forecaster = Forecaster(horizon=3, preset="fast", max_steps=60, enable_progress_bar=False).fit(table)
+    forecast = forecaster.predict(levels=(95,)).query("unique_id == 'constant'")
+    assert forecast["armlp"].to_numpy() == pytest.approx(value, abs=0.1)
+    assert (forecast["armlp-hi-95"] - forecast["armlp-lo-95"]).max() < 0.5

@@ -1,13 +1,17 @@
 """Tests of the diagnostics: which paths diverged, which forecasts are shown, and what residuals resemble."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from armlp.data.windows import gather
+from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
+from armlp.evaluation.quantiles import forecast_columns
 from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.verdict import spelled
 
 HORIZON, CONTEXT = 4, 12
 
@@ -84,6 +88,7 @@ def test_without_any_unit_errors_are_those_of_the_data(make_panel):
     found.update((windows.target + torch.tensor([[5.0], [2.0]]))[:, None], windows)
     assert [(one.series, round(one.error, 3)) for one in found.exemplars()] == [(1, 2.0), (0, 5.0)]
     assert found.calibration() is None  # one path does not spread
+    assert found.coverage() == {}
 
 
 @torch.no_grad()
@@ -113,12 +118,52 @@ def test_too_few_rows_have_no_autocorrelation(make_panel):
     assert residual_autocorrelation(network, make_panel([40]), torch.tensor([0]), torch.tensor([36]), 4) is None
 
 
-def test_reliability_is_the_mass_of_the_histogram_in_the_middle():
-    histogram = torch.tensor([0.0, 1.0, 3.0, 0.0])
-    (axis,) = reliability_chart(histogram).axes
+def test_reliability_is_drawn_from_nothing_to_all():
+    (axis,) = reliability_chart({50: 0.25, 80: 0.5}).axes
     line = next(line for line in axis.get_lines() if line.get_label() == "armlp")
-    assert np.allclose(line.get_xdata(), [0, 0.5, 1])
-    assert np.allclose(line.get_ydata(), [0, 1, 1])
+    assert np.allclose(line.get_xdata(), [0, 0.5, 0.8, 1])
+    assert np.allclose(line.get_ydata(), [0, 0.25, 0.5, 1])
+    assert axis.get_title(loc="left") == "Reliability: 80% intervals hold 50%"
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("kind", ["numbers", "counts", "ties", "few paths"])
+def test_coverage_is_one_number_in_the_table_the_picture_and_the_backtest(make_panel, kind, channels):
+    panel = make_panel([40] * 30, channels, missing=0.2)
+    whole = kind in ("counts", "ties")
+    if whole:
+        panel.values.round_()
+    windows = windows_of(panel)
+    generator = torch.Generator().manual_seed(5)
+    spread = {"numbers": 1.5, "counts": 2.0, "ties": 0.4, "few paths": 1.5}[kind]
+    noise = torch.randn(30, 6 if kind == "few paths" else 50, *windows.target.shape[1:], generator=generator)
+    paths = windows.target[:, None] + spread * (noise + noise[:, :1])
+    paths = paths.round() if whole else paths
+    board = Scoreboard(panel, panel.lengths - HORIZON, HORIZON, 1)
+    found = Diagnostics(panel, board.unit, HORIZON)
+    for one in (board, found):
+        one.update(paths, windows, whole)
+    # By hand, from the quantiles that forecast tables have, with numpy and pandas.
+    truth = windows.target.where(windows.target_observed, torch.nan).numpy()
+    rows = pd.DataFrame({"y": truth.ravel()})
+    shares = {}
+    for level in (80, 95, 10, 50):
+        tail = 0.5 - level / 200
+        low, high = np.quantile(paths.numpy(), [tail, 1 - tail], axis=1, method="nearest" if whole else "linear")
+        rows[f"lo-{level}"], rows[f"hi-{level}"] = low.ravel(), high.ravel()
+        inside = rows["y"].between(rows[f"lo-{level}"], rows[f"hi-{level}"])
+        shares[level] = inside[rows["y"].notna()].mean()
+    own = board.summary()[MODEL]
+    assert own["coverage_80"] == pytest.approx(shares[80])
+    assert own["coverage_95"] == pytest.approx(shares[95])
+    coverage = found.coverage()
+    assert {level: coverage[level] for level in shares} == pytest.approx(shares)
+    (axis,) = reliability_chart(coverage).axes
+    assert axis.get_title(loc="left").endswith(f"hold {spelled('coverage_80', own['coverage_80'])}")
+    columns = forecast_columns(paths.flatten(2), (80,), whole=whole)
+    for side in ("lo", "hi"):
+        assert np.allclose(columns[f"armlp-{side}-80"].flatten(), rows[f"{side}-80"], atol=1e-4)
+    assert 0 < shares[10] < shares[80]
 
 
 @pytest.mark.parametrize(

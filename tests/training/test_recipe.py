@@ -122,6 +122,64 @@ def test_the_head_is_chosen_by_the_kind_of_values(make_panel: Any):
         assert (choices["head"].value, choices["non_negative"].value) == (head, non_negative)
 
 
+def counts_of(kind: str, rows: int, generator: torch.Generator) -> torch.Tensor:
+    """`[rows, 1]` whole numbers from 0."""
+    poisson = torch.poisson(torch.full((rows, 1), 3.0), generator=generator)
+    uniform = torch.rand(rows, 1, generator=generator)
+    season = torch.tensor([2.0, 3.0, 5.0, 8.0, 5.0, 3.0, 2.0])
+    return {
+        "constant": torch.full((rows, 1), 7.0),
+        "nearly constant": 7 + (uniform < 0.25).float(),
+        "a season": season.repeat(rows)[:rows, None],
+        "a slow walk": 8 + ((uniform < 0.1).float() - (uniform > 0.9).float()).cumsum(0).clamp(-6, 2),
+        "poisson": poisson,
+        "intermittent": poisson * (uniform < 0.2),
+        "a trend": torch.poisson(torch.linspace(0.5, 12, rows)[:, None], generator=generator),
+        "spread": torch.poisson(8 * uniform, generator=generator),
+        "zeros": torch.zeros(rows, 1),
+    }[kind]
+
+
+@pytest.mark.parametrize("rows", [20, 60, 500])
+@pytest.mark.parametrize(
+    ("kinds", "counts"),
+    [
+        (["constant"], False),
+        (["nearly constant"], False),
+        (["a season"], False),
+        (["a slow walk"], False),
+        (["constant", *["poisson"] * 8], False),
+        (["constant", *["zeros"] * 99], False),
+        (["poisson"], True),
+        (["intermittent"] * 5, True),
+        (["a trend"], True),
+        (["spread"] * 3, True),
+        (["zeros"], True),
+        (["constant", *["intermittent"] * 200], True),  # one series has no say over so many
+    ],
+)
+def test_counts_have_a_head_of_counts_unless_they_vary_less_than_any_of_its_laws(
+    make_panel: Any, kinds: list[str], counts: bool, rows: int
+):
+    generator = torch.Generator().manual_seed(0)
+    panel = make_panel([rows + 6] * len(kinds))
+    values = [torch.cat([counts_of(kind, rows, generator), torch.full((6, 1), 9.0)]) for kind in kinds]
+    panel = replace(panel, values=torch.cat(values))  # the last six values are held out, and have no say
+    assert (recipe(panel, 6, 7)["head"].value == "negative_binomial") == counts
+
+
+def test_how_counts_vary_does_not_depend_on_how_the_store_is_cut(make_panel: Any):
+    generator = torch.Generator().manual_seed(0)
+    panel = make_panel([40, 9, 100], missing=0.1)
+    panel = replace(panel, values=torch.cat([counts_of("nearly constant", 49, generator), torch.full((100, 1), 2.0)]))
+    found = set()
+    for most in (1, 7, 1 << 17):
+        with mock.patch.object(Panel, "blocks", lambda self, most=most: BLOCKS(self, most)):
+            found.add(_training_values(panel, Split(2, 1), 7))
+    assert len(found) == 1
+    assert found.pop().narrow > 0.5
+
+
 def test_symbols_are_told_as_what_they_are(make_panel: Any):
     panel = make_panel([500])
     panel = replace(panel, values=torch.randint(0, 3, (500, 1)).float(), symbols=("a", "b", "c"))

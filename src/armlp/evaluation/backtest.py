@@ -83,12 +83,13 @@ class Scoreboard:
             for level in (80, 95)
         }
 
-    def update(self, paths: Tensor, windows: Windows) -> None:
+    def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
         """Adds the forecasts of a batch.
 
         Args:
             paths: `[B, P, H(, V)]`, data units.
             windows: Whose targets are the truth.
+            whole: Whether the paths are counts, as `forecast_columns` has it.
         """
         # The panel and the sums lie on the CPU, whatever device the model runs on.
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
@@ -102,7 +103,7 @@ class Scoreboard:
         self._compared = max(self._compared, self._passed)
         units = self.unit[series][:, None], self.root_unit[series][:, None]
         for name, values in forecasts.items():
-            forecast = Paths(values, even=True)
+            forecast = Paths(values, even=True, whole=whole and name == MODEL)
             for metric, score in self.boards[name].items():
                 score.update(forecast, target, observed, units[metric == "rmsse"])
 

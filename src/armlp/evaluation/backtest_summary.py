@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from armlp.errors import UserError
+from armlp.evaluation.metrics.forecast import covered
 from armlp.evaluation.quantiles import SYMBOL
 
 _BY = {"lead": "lead", "series": "unique_id"}
@@ -82,7 +83,7 @@ def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
             low = f"{SYMBOL}{suffix}-lo-"
             if name.startswith(low):
                 level = name.removeprefix(low)
-                scores[f"coverage-{level}"] = truth.between(rows[name], rows[f"{SYMBOL}{suffix}-hi-{level}"])
+                scores[f"coverage-{level}"] = covered(truth, rows[name], rows[f"{SYMBOL}{suffix}-hi-{level}"])
     return pd.DataFrame(scores).astype(float).where(observed, 0.0)
 
 

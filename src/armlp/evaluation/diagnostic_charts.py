@@ -72,27 +72,25 @@ def pit_chart(mass: Tensor) -> Figure:
     return figure
 
 
-def reliability_chart(mass: Tensor) -> Figure:
-    """How much of the truth central intervals hold, which follows from the same histogram.
+def reliability_chart(coverage: Mapping[float, float]) -> Figure:
+    """Draw how much of the truth central intervals hold.
 
     Args:
-        mass: `[bins]` how many values fell into each; an even number of bins, so that intervals end where bins do.
+        coverage: The share that the interval of each level holds, by level in percent, ascending; 80 is one of them.
     """
-    middle = len(mass) // 2
-    nominal = np.arange(middle + 1) / middle
-    below = np.concatenate([[0], (mass.double().cumsum(0) / mass.sum()).numpy()])
-    covered = np.array([below[middle + step] - below[middle - step] for step in range(middle + 1)])
+    nominal = np.array([0.0, *coverage, 100.0]) / 100
+    shares = np.array([0.0, *coverage.values(), 1.0])  # an interval of level 0 holds nothing, one of 100 all
     figure = blank_figure(*THUMBNAIL)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), label="calibrated")
-    axis.plot(nominal, covered, color=BLUE, linewidth=1.8, marker="o", markersize=4, label="armlp")
-    axis.fill_between(nominal, nominal, covered, color=BLUE, alpha=0.16, linewidth=0)
+    axis.plot(nominal, shares, color=BLUE, linewidth=1.8, marker="o", markersize=4, label="armlp")
+    axis.fill_between(nominal, nominal, shares, color=BLUE, alpha=0.16, linewidth=0)
     axis.set_xlabel("level of the interval", fontsize=9)
     axis.set_ylabel("share of the truth inside", fontsize=9)
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.legend(frameon=False, fontsize=9, loc="upper left")
-    dress(axis, f"Reliability: 80% intervals hold {100 * float(np.interp(0.8, nominal, covered)):.0f}%")
+    dress(axis, f"Reliability: 80% intervals hold {100 * coverage[80]:.0f}%")
     return figure
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -12,13 +13,15 @@ from torchmetrics import MeanMetric
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows, gather
-from armlp.evaluation.metrics import PITHistogram
+from armlp.evaluation.metrics import Coverage, Paths, PITHistogram
 from armlp.model.mlp import AutoregressiveMLP
 
 # A path so many times the range of its context away from it is of no use, though every value of it is a number.
 _ABSURD = 10
 # Residuals are of so many series at most, of so many rows each, a batch of rows at a time.
 _SERIES, _ROWS, _BATCH = 16, 512, 1024
+# Of the intervals whose coverage is measured, in percent.
+_LEVELS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 
 
 def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
@@ -76,15 +79,17 @@ class Diagnostics:
         self.panel = panel
         self.unit = unit
         self.pit = PITHistogram(horizon, compute_with_cache=False)
+        self._coverage = {level: Coverage(horizon, level, compute_with_cache=False) for level in _LEVELS}
         self.diverged = MeanMetric(compute_with_cache=False)
         self._windows: list[Tensor] = []  # [B, 4] series, origin, scaled error, error
 
-    def update(self, paths: Tensor, windows: Windows) -> None:
+    def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
         """Adds the forecasts of a batch.
 
         Args:
             paths: `[B, P, H(, V)]`, data units.
             windows: Whose targets are the truth.
+            whole: Whether the paths are counts, as `forecast_columns` has it.
         """
         if self.panel.symbols:
             return  # they have no scale
@@ -95,7 +100,9 @@ class Diagnostics:
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
         target = self.panel.in_data_units(series, target)
         if paths.shape[1] > 1 or not len(paths):
-            self.pit.update(paths, target, observed)
+            forecast = Paths(paths, even=True, whole=whole)
+            for metric in (self.pit, *self._coverage.values()):
+                metric.update(forecast, target, observed)
         error = (paths.median(1).values - target).abs().double()
         scaled, plain = (
             torch.where(observed, part, torch.nan).flatten(1).nanmean(1)
@@ -136,6 +143,19 @@ class Diagnostics:
         self.pit.to("cpu")
         return mass if mass.sum() > 0 else None
 
+    def coverage(self, device: torch.device | str = "cpu") -> Mapping[float, float]:
+        """Return the share of the truth in the central interval of each level, in percent; nothing of single paths.
+
+        Args:
+            device: Where processes can exchange their sums: that of the model.
+        """
+        shares = {}
+        for level, metric in self._coverage.items():
+            if metric.update_called:
+                shares[float(level)] = metric.to(device).compute().item()
+                metric.to("cpu")
+        return {level: share for level, share in shares.items() if not math.isnan(share)}
+
     def share_diverged(self, device: torch.device | str = "cpu") -> float:
         """The share of the paths that diverged; nan before the first."""
         share = self.diverged.to(device).compute().item() if self.diverged.update_called else math.nan
@@ -144,7 +164,8 @@ class Diagnostics:
 
     def reset(self) -> None:
         """Forgets all batches."""
-        self.pit.reset()
+        for metric in (self.pit, *self._coverage.values()):
+            metric.reset()
         self.diverged.reset()
         self._windows = []
 

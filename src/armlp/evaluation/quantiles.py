@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from armlp.errors import UserError
+from armlp.evaluation.metrics.forecast import Paths
 
 
 def check_levels(levels: Sequence[float]) -> None:
@@ -39,9 +39,7 @@ def forecast_columns(
     """
     check_levels(levels)
     sides = [(f"-{side}-{level:g}", 0.5 + sign * level / 200) for level in levels for side, sign in _SIDES]
-    probabilities = torch.tensor([0.5, *(probability for _, probability in sides)], dtype=paths.dtype)
-    interpolation = "nearest" if whole else "linear"
-    quantiles = torch.quantile(paths, probabilities.to(paths.device), dim=1, interpolation=interpolation)
+    quantiles = Paths(paths, whole=whole).quantiles([0.5, *(probability for _, probability in sides)])
     return dict(zip([name, *(name + suffix for suffix, _ in sides)], quantiles, strict=True))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ class Judge:
         scores: Of the last pass, by forecaster and metric.
         curves: Of the last pass, by metric and forecaster: `[H]` by lead.
         calibration: Of the last pass, `[bins]` masses of the probability integral transform; None where there is none.
+        coverage: Of the last pass, the share of the truth in the interval of each level, by level in percent.
     """
 
     def __init__(self, data: SeriesDataModule, part: str, horizon: int) -> None:
@@ -43,6 +45,7 @@ class Judge:
         self.scores: dict[str, dict[str, float]] = {}
         self.curves: dict[str, dict[str, Tensor]] = {}
         self.calibration: Tensor | None = None
+        self.coverage: Mapping[float, float] = {}
 
     def update(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> None:
         """Adds the forecasts of a batch.
@@ -52,8 +55,8 @@ class Judge:
             paths: `[B, P, H(, V)]`, data units.
             windows: Whose targets are the truth.
         """
-        self.scoreboard.update(paths, windows)
-        self.diagnostics.update(paths, windows)
+        self.scoreboard.update(paths, windows, network.head.discrete)
+        self.diagnostics.update(paths, windows, network.head.discrete)
         if network.head.has_density:
             self.scoreboard.update_likelihood(*one_step_nll(network, windows))
 
@@ -64,6 +67,7 @@ class Judge:
         curves = {metric: self.scoreboard.by_lead(metric, device) for metric in _BY_LEAD}
         self.curves = {metric: rows for metric, rows in curves.items() if rows}
         self.calibration = self.diagnostics.calibration(device)
+        self.coverage = self.diagnostics.coverage(device)
 
     @property
     def monitored(self) -> float:

@@ -20,6 +20,9 @@ SHORT = 400
 _LONG_SEASON = 24
 # Counts up to here are few enough that their steps matter.
 _SMALL_COUNT = 10
+# A series contradicts a head of counts if its values vary from step to step less than this share of what Poisson counts
+# do, by more than so many standard errors; where more than a few series do, the panel has another head.
+_NARROW, _STANDARD_ERRORS, _FEW_NARROW = 0.5, 3.0, 0.02
 # Where more values than this share are 0, they are pauses, which no level lies between.
 _FEW_ZEROS = 0.1
 
@@ -69,7 +72,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None, effort: int 
         hidden = Choice([128, 128], "symbols work together")
         size = size._replace(input_noise=0.0)
     chain = 1 if panel.symbols else -(-horizon // (patch_length or patch.value))
-    values = _training_values(panel, split)
+    values = _training_values(panel, split, season_length)
     whole = panel.fully_observed and int(ends.min()) >= context.value
     choices = {
         "context_length": context,
@@ -149,14 +152,16 @@ class _Values(NamedTuple):
     whole: bool
     zeros: float  # share of those that were looked at
     median: float
+    narrow: float  # share of the series of small counts that vary too little for a head of counts
 
 
-def _training_values(panel: Panel, split: Split, sampled: int = 1 << 20) -> _Values:
+def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled: int = 1 << 20) -> _Values:
     """Looks at every value, until it has seen one below 0 and one that is no whole number.
 
     Args:
         panel: The data.
         split: What is held out.
+        season_length: Of the data.
         sampled: About how many values the median is of, drawn evenly and always the same; of all where they are fewer.
     """
     ends = split.train_ends(panel.lengths).clamp(min=1)
@@ -177,7 +182,43 @@ def _training_values(panel: Panel, split: Split, sampled: int = 1 << 20) -> _Val
         if non_negative and whole:
             sample.append(values if share >= 1 else values[torch.rand(len(values), generator=generator) < share])
     median = float(torch.cat(sample).median()) if non_negative and whole and sample else nan
-    return _Values(non_negative, whole, zeros / max(1, seen), median)
+    narrow = _share_narrow(panel, ends, season_length) if median <= _SMALL_COUNT else 0.0
+    return _Values(non_negative, whole, zeros / max(1, seen), median, narrow)
+
+
+def _share_narrow(panel: Panel, ends: Tensor, season_length: int) -> float:
+    """Return the share of the series that vary less than counts of a Poisson distribution must.
+
+    No negative binomial distribution is narrower than that of Poisson, whose variance is its mean. Half of the mean
+    squared difference from the value one step, or one season, before is a variance that no trend or season adds to.
+
+    Args:
+        panel: Of counts.
+        ends: `[S]` int64 row at which each series' training part ends.
+        season_length: Of the data.
+    """
+    shape = len(panel), panel.values.shape[1]
+    narrow, positive = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
+    for lag in {1, season_length}:
+        variance, mean, pairs = (torch.zeros(shape, dtype=torch.float64) for _ in range(3))
+        for rows in panel.blocks():
+            last = slice(max(rows.start, lag), rows.stop)
+            if last.start >= last.stop:
+                continue
+            first = slice(last.start - lag, last.stop - lag)
+            series, place = panel.places(last)
+            both = panel.observed[last] & panel.observed[first] & ((place >= lag) & (place < ends[series]))[:, None]
+            now, before = (panel.values[part].double().where(both, 0.0) for part in (last, first))
+            variance.index_add_(0, series, (now - before).square() / 2)
+            mean.index_add_(0, series, (now + before) / 2)
+            pairs.index_add_(0, series, both.double())
+        # Differences share values, so that three tell as much as two values; Wilson and Hilferty (1931), The
+        # Distribution of Chi-Square, have the quantile of the variance.
+        spread = 2 / (9 * (2 / 3 * pairs))
+        least = (1 - spread - _STANDARD_ERRORS * spread.sqrt()).clamp(min=0) ** 3
+        positive |= mean > 0
+        narrow |= (mean > 0) & (variance < least.clamp(max=_NARROW) * mean)
+    return float(narrow.any(1).sum()) / max(1, int(positive.any(1).sum()))
 
 
 def _head(panel: Panel, values: _Values) -> Choice:
@@ -185,6 +226,8 @@ def _head(panel: Panel, values: _Values) -> Choice:
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
     counts = panel.levels is None and values.non_negative and values.whole
+    if counts and values.median <= _SMALL_COUNT and values.narrow > _FEW_NARROW:
+        return Choice("quantile", "whole numbers that vary less than counts do")
     if counts and values.median <= _SMALL_COUNT:
         return Choice("negative_binomial", f"whole numbers from 0, half of them at most {_SMALL_COUNT}")
     return Choice("quantile", "large counts, any shape" if counts else "any shape of distribution")

@@ -8,6 +8,7 @@ import numpy as np
 
 from armlp.data.calendar import Calendar, spell_time
 from armlp.data.frequency import infer_calendar
+from armlp.data.reading.mixed_steps import refuse_mixed_steps
 from armlp.data.reading.rows import TableRows
 from armlp.data.reading.survey import Survey
 from armlp.data.reading.wanted import few
@@ -81,7 +82,7 @@ class Planner:
         """Where the rows of every series belong; fills `notes` with what there is to warn of.
 
         Raises:
-            UserError: There is no value at all, or the times leave too many gaps.
+            UserError: There is no value at all, series step differently, or the times leave too many gaps.
             OffCalendar: A row lies beside the calendar.
         """
         survey, calendar = self.survey, self.calendar
@@ -90,6 +91,8 @@ class Planner:
         order[self.ranks] = np.arange(len(order))
         numbers = order[survey.observed[order]]
         self._note_unobserved(numbers)
+        if not self._given:
+            refuse_mixed_steps(*self._sampled(), calendar, self.name)
         if as_text := self.table.numbers_as_categories:
             self.notes.append(
                 f"{self.name}: covariates that hold numbers as text are taken for categories: {few(as_text)}; "
@@ -172,13 +175,16 @@ class Planner:
 
     def _inferred(self) -> Calendar:
         """The calendar that explains the sample."""
+        return infer_calendar(*self._sampled(), self.table.timezone, self.name)
+
+    def _sampled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Times of the sample, where each of its series begins, and their ids."""
         codes, times, begins = self.survey.sample.sorted()
         again = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1])) + 1
         if again.size:
             time = self._times(times[again[:1]])[0]
             raise duplicates(self.table, self.table.id_of(codes[again[0]]), spell_time(time), again.size)
-        ids = self.ids[self.ranks[codes[begins[:-1]]]]
-        return infer_calendar(self._times(times), begins, ids, self.table.timezone, self.name)
+        return self._times(times), begins, self.ids[self.ranks[codes[begins[:-1]]]]
 
     def _misfit(self) -> UserError:
         """The sentence about the first row beside the calendar, and how many there are."""

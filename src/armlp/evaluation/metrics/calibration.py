@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from armlp.evaluation.metrics.forecast import ClosedForm, Forecast
+from armlp.evaluation.metrics.forecast import ClosedForm, Forecast, covered
 from armlp.evaluation.metrics.metric import LeadMetric
 from armlp.model.distributions import Predictive
 
@@ -37,7 +37,7 @@ class Coverage(_IntervalMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """1 inside, 0 outside."""
         low, high = self._interval(forecast)
-        return torch.where(truth.isnan(), torch.nan, ((low <= truth) & (truth <= high)).double())
+        return torch.where(truth.isnan(), torch.nan, covered(truth, low, high).double())
 
 
 class IntervalScore(_IntervalMetric):

@@ -54,11 +54,13 @@ class Paths(Forecast):
         values: `[B, P, H(, V)]`, data units. One path is a point forecast.
         even: The paths share the distribution evenly, as those of armlp do (`path_noise`), and are not drawn each by
             itself: to scores that are fair to few paths they would seem to spread too far.
+        whole: The values are counts, so that a quantile is one of them and lies between none.
     """
 
-    def __init__(self, values: Tensor, even: bool = False) -> None:
+    def __init__(self, values: Tensor, even: bool = False, whole: bool = False) -> None:
         self.values = values
         self.even = even
+        self.whole = whole
 
     @cached_property
     def ranked(self) -> Tensor:
@@ -74,8 +76,9 @@ class Paths(Forecast):
         return self._middle
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """`[Q, B, H(, V)]`, linear between the paths, as numpy has them; nan where a path is nan."""
+        """`[Q, B, H(, V)]` as numpy has them, linear between the paths, of counts the nearest; nan where a path is."""
         place = torch.tensor(probabilities, dtype=torch.float64) * (self.ranked.shape[1] - 1)
+        place = place.round() if self.whole else place
         lower = place.floor()
         share = (place - lower).to(self.ranked).view(-1, *[1] * (self.ranked.dim() - 1))
         low, high = (self.ranked[:, part.long()].movedim(1, 0) for part in (lower, place.ceil()))
@@ -137,3 +140,14 @@ class ClosedForm(Forecast):
     def finite(self) -> Tensor:
         """`[B, H(, V)]` bool, whether the mean is finite."""
         return self.distribution.mean.isfinite()
+
+
+def covered(truth: Any, low: Any, high: Any) -> Any:
+    """Return which values lie in the interval `[low, high]`, ends included: what every coverage is the mean of.
+
+    Args:
+        truth: A tensor, array or column of values; a missing one lies in no interval.
+        low: The lower ends, alike.
+        high: The upper ends, alike.
+    """
+    return (low <= truth) & (truth <= high)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -44,6 +44,7 @@ class Dashboard(Callback):
         self._lowest = float("inf")
         self._curves: dict[str, dict[str, Tensor]] = {}
         self._calibration: Tensor | None = None
+        self._coverage: Mapping[float, float] = {}
         self._exemplars: list[Exemplar] = []
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -120,7 +121,8 @@ class Dashboard(Callback):
             add_layout(logger.experiment, pl_module.scores)
         if monitored < self._lowest:
             self._lowest, self.best = monitored, pl_module.scores
-            self._curves, self._calibration = pl_module.judge.curves, pl_module.judge.calibration
+            judge = pl_module.judge
+            self._curves, self._calibration, self._coverage = judge.curves, judge.calibration, judge.coverage
             self._exemplars = pl_module.judge.diagnostics.exemplars()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -134,7 +136,8 @@ class Dashboard(Callback):
         with _best_weights(trainer, pl_module):
             forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
             place = writer, "val_best", step, pl_module, forecast, self._exemplars
-            add_charts(*place, self._curves, self._calibration, pl_module.datamodule.val_dataloader())
+            measured = self._curves, self._calibration, self._coverage
+            add_charts(*place, *measured, pl_module.datamodule.val_dataloader())
         writer.add_text("model_card", model_card(pl_module, self.best, step), step)
         own = self.best[MODEL]
         metrics = {f"val_best/{name}": own[name] for name in sorted(own, key=lambda name: name not in _FIRST)}
@@ -147,6 +150,7 @@ class Dashboard(Callback):
             "lowest": self._lowest,
             "curves": self._curves,
             "calibration": self._calibration,
+            "coverage": dict(self._coverage),
             "exemplars": [tuple(exemplar) for exemplar in self._exemplars],
         }
 
@@ -154,6 +158,7 @@ class Dashboard(Callback):
         """Restores it; older checkpoints know the scores only."""
         self.best, self._lowest = state["best"], state["lowest"]
         self._curves, self._calibration = state.get("curves", {}), state.get("calibration")
+        self._coverage = state.get("coverage", {})
         self._exemplars = [Exemplar(*exemplar) for exemplar in state.get("exemplars", [])]
 
 

@@ -86,6 +86,7 @@ def add_charts(
     exemplars: Sequence[Exemplar],
     curves: Mapping[str, Mapping[str, Tensor]] | None = None,
     calibration: Tensor | None = None,
+    coverage: Mapping[float, float] | None = None,
     residuals_of: OriginLoader | None = None,
 ) -> None:
     """Draws the best, the median and the worst forecast, and what else is given: errors, calibration and residuals.
@@ -101,6 +102,7 @@ def add_charts(
         exemplars: Which to draw.
         curves: By metric and forecaster, `[H]`.
         calibration: `[bins]` masses of the probability integral transform.
+        coverage: The share of the truth in the interval of each level, by level in percent.
         residuals_of: Whose rows to look for autocorrelation in.
     """
     figures = _forecast_charts(module, forecast, exemplars) if exemplars else {}
@@ -108,7 +110,9 @@ def add_charts(
         error = next(name for name in _ERRORS if name in curves)
         figures["leads"] = lead_chart(curves[error], _ERRORS[error])
     if calibration is not None:
-        figures |= {"pit": pit_chart(calibration), "reliability": reliability_chart(calibration)}
+        figures["pit"] = pit_chart(calibration)
+    if coverage:
+        figures["reliability"] = reliability_chart(coverage)
     if residuals_of is not None and exemplars:  # of symbols there are neither
         assert module.network is not None
         place = module.datamodule.panel, residuals_of.series, residuals_of.origins, module.judge.scoreboard.horizon

@@ -57,6 +57,7 @@ class TestDashboard(Callback):
             judge = pl_module.judge
             add_lead_curves(writer, "test", judge.curves)
             place = writer, "test", step, pl_module, pl_module, judge.diagnostics.exemplars()
-            add_charts(*place, judge.curves, judge.calibration, pl_module.datamodule.test_dataloader())
+            measured = judge.curves, judge.calibration, judge.coverage
+            add_charts(*place, *measured, pl_module.datamodule.test_dataloader())
             lines = [f"Tested on {pl_module.datamodule.panel.name}.", score_table(pl_module.scores)]
             writer.add_text("test", "\n\n".join([*lines, *verdict(pl_module.scores)]), step)
