@@ -124,6 +124,5 @@ _NOT_ACTIONABLE = (
     "The dirpath has changed from",  # a run that goes on from a saved model has a folder of its own
     ".*LeafSpec.*is deprecated.*",  # between lightning and torch
     "Be aware that when using `ckpt_path`, callbacks",  # training's callbacks have nothing to do in a forecast
-    "It is recommended to use `self.log.*sync_dist=True",  # scores are of all processes already
     "The number of training batches .* is smaller than the logging interval",  # logging goes by steps
 )

@@ -349,16 +349,21 @@ class ForecastModule(LightningModule):
         """Logs the rollout metrics of all origins, and settles by how much forecasts are recalibrated."""
         self.recalibration.settle(self.datamodule, self.trainer.world_size)
         self.judge.sum_up(self.device)
-        for name, value in self.scores[MODEL].items():
-            if not math.isnan(value):
-                self.log(f"val/{name}", value, prog_bar=name == "skill")
+        self._log_scores("val")
         self.monitored = self.judge.monitored
-        self.log(MONITOR, self.monitored)
+        self.log(MONITOR, self.monitored, **_SAME_EVERYWHERE)
 
     def on_test_epoch_end(self) -> None:
-        """Sums up the test origins."""
+        """Log the rollout metrics of all test origins."""
         self.recalibration.rest()
         self.judge.sum_up(self.device)
+        self._log_scores("test")
+
+    def _log_scores(self, group: str) -> None:
+        """Log the scores of the model, except those that the data do not define."""
+        for name, value in self.scores[MODEL].items():
+            if not math.isnan(value):
+                self.log(f"{group}/{name}", value, prog_bar=name == "skill", **_SAME_EVERYWHERE)
 
     @without_autocast
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -404,4 +409,6 @@ class ForecastModule(LightningModule):
         self.refit_steps = checkpoint.get("refit", {}).get("steps")
 
 
+# All processes hold the same scores: their maximum is exact, and Lightning does not warn that they are not reduced.
+_SAME_EVERYWHERE: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")
