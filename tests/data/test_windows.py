@@ -369,7 +369,18 @@ def test_with_a_computed_order_a_resumed_loader_goes_on_with_the_very_next_batch
     whole = list(TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5))
     resumed = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5)
     resumed.load_state_dict({"batches_drawn": drawn})
-    assert all(same(one, other) for one, other in zip(resumed, whole[drawn:], strict=True))
+    rest = islice(resumed, len(resumed) - drawn)
+    assert all(same(one, other) for one, other in zip(rest, whole[drawn:], strict=True))
+
+
+def test_epochs_that_are_cut_short_draw_all_batches_in_turn(make_panel):
+    panel = make_panel([40, 3, 25])
+    whole, cut = (TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5) for _ in range(2))
+    assert len(whole) % 5  # so that an epoch of 5 batches crosses the end of the data's own
+    expected = [batch for _ in range(2) for batch in whole]
+    found = [batch for _ in range(len(expected) // 5) for batch in islice(cut, 5)]
+    assert len(found) > len(whole)
+    assert all(same(one, other) for one, other in zip(found, expected, strict=False))
 
 
 @given(

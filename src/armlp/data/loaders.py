@@ -107,14 +107,25 @@ class TrainingLoader:
         return self.window(order)
 
     def __iter__(self) -> Iterator[Windows]:
-        """Goes on from `batches_drawn` to the end of that epoch."""
-        batches, windows = len(self), self.num_windows // self.world_size
-        epoch, drawn = divmod(self.batches_drawn, batches)
+        """Yield as many batches as an epoch has, from `batches_drawn` on.
+
+        They go on into the next order where they begin within one: `limit_train_batches` makes Lightning's epochs
+        shorter than those of the data, and all batches are drawn in turn.
+        """
+        end = self.batches_drawn + len(self)
+        while self.batches_drawn < end:
+            yield from self._of_one_order(end)
+
+    def _of_one_order(self, end: int) -> Iterator[Windows]:
+        """Yield the batches from `batches_drawn` to the end of their order, or up to the batch number `end`."""
+        windows = self.num_windows // self.world_size
+        epoch, drawn = divmod(self.batches_drawn, len(self))
+        batches, until = len(self), min(len(self), end - epoch * len(self))
         order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
         values = self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]
         at_once = max(1, _AT_ONCE // values)
-        for batch in range(drawn, batches, at_once):
-            numbers = range(batch, min(batch + at_once, batches) + 1)
+        for batch in range(drawn, until, at_once):
+            numbers = range(batch, min(batch + at_once, until) + 1)
             edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
             place = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
             series, origin = self.window(order[place])

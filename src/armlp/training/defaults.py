@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
@@ -57,28 +57,17 @@ def bare_trainer(like: Trainer, **options: Any) -> Trainer:
     same = {name: getattr(like, name) for name in _SAME}
     quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     where = {"accelerator": like.accelerator, "devices": 1 if device.type == "cpu" else [device.index]}
-    return Trainer(**TRAINER | same | quietly | where | options)
+    scheduled = [one for one in all_callbacks(like) if isinstance(one, GradientAccumulationScheduler)]
+    callbacks = {"callbacks": [*options.pop("callbacks", ()), *scheduled]}
+    return Trainer(**TRAINER | same | quietly | where | options | callbacks)
 
 
 def says_how_long(trainer: Trainer) -> bool:
     """Whether a trainer that has not begun was told how long to train, or on how much."""
     limit = trainer.limit_train_batches
     timed = any(isinstance(callback, Timer) for callback in all_callbacks(trainer))
-    return timed or {trainer.max_steps, trainer.max_epochs} != {-1} or isinstance(limit, int) or limit < 1
-
-
-def settle_length(trainer: Trainer, steps: int) -> bool:
-    """Has a trainer that was not told how long to train take so many steps, and validate ten times in all.
-
-    Returns:
-        Whether it was not told.
-    """
-    if chosen := trainer.max_steps == -1 and trainer.max_epochs == -1:
-        trainer.fit_loop.epoch_loop.max_steps = steps
-    if trainer.max_epochs == -1 and trainer.val_check_interval == 1.0:  # steps are the measure of validation too
-        trainer.check_val_every_n_epoch = None
-        trainer.val_check_interval = max(1, trainer.max_steps // 10)
-    return chosen
+    limited = {trainer.max_steps, trainer.max_epochs} - {-1, None}  # a plain Trainer leaves the epochs at None
+    return timed or bool(limited) or isinstance(limit, int) or limit < 1
 
 
 def all_callbacks(trainer: Trainer) -> list[Callback]:
@@ -123,6 +112,5 @@ _NOT_ACTIONABLE = (
     "The dirpath has changed from",  # a run that goes on from a saved model has a folder of its own
     ".*LeafSpec.*is deprecated.*",  # between lightning and torch
     "Be aware that when using `ckpt_path`, callbacks",  # training's callbacks have nothing to do in a forecast
-    "It is recommended to use `self.log.*sync_dist=True",  # scores are of all processes already
     "The number of training batches .* is smaller than the logging interval",  # logging goes by steps
 )

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
@@ -25,7 +25,7 @@ from armlp.training.averaging import ExponentialAverage
 from armlp.training.blending import Blending
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
-from armlp.training.defaults import MONITOR, log_interval, settle_length
+from armlp.training.defaults import MONITOR
 from armlp.training.initial import start_from_data
 from armlp.training.judging import Judge
 from armlp.training.objective import unrolled_objective
@@ -37,6 +37,7 @@ from armlp.training.recipe import Choice
 from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
 from armlp.training.schedule import chain_length, scheduled
+from armlp.training.steps import is_logged, measure_by_steps, settle_length
 
 
 class ForecastModule(LightningModule):
@@ -207,6 +208,17 @@ class ForecastModule(LightningModule):
         return self.recalibration.factors
 
     @property
+    def trainer(self) -> Trainer:
+        """The trainer that the module is attached to."""
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            measure_by_steps(trainer)
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]  # mypy knows no setters of a class
+
+    @property
     def datamodule(self) -> SeriesDataModule:
         """The data that the trainer was given."""
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -245,8 +257,8 @@ class ForecastModule(LightningModule):
         choices = self.settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
-        elif settle_length(self.trainer, choices["max_steps"].value):
-            self.chosen["max_steps"] = choices["max_steps"]
+        else:
+            self._settle_length(data, choices["max_steps"])
         self.blending = Blending(data, self.hparams["theta_share"]) if self.hparams["theta_share"] else None
         self.recalibration.prepare(data, stage)
         reach = data.test_split.test_reach if stage == "test" else data.horizon
@@ -255,6 +267,12 @@ class ForecastModule(LightningModule):
         data.origins_at_once = sampling.series_at_once(self.network, reach)
         if stage != "predict":
             self.judge = Judge(data, stage, reach)
+
+    def _settle_length(self, data: SeriesDataModule, steps: Choice) -> None:
+        """Settle how many optimizer steps the training takes."""
+        self.total_steps, chosen = settle_length(self.trainer, steps.value, lambda: len(data.train_dataloader()))
+        if chosen:
+            self.chosen["max_steps"] = steps
 
     def configure_callbacks(self) -> list[Callback]:
         """Averages the weights in training, where that is wanted."""
@@ -304,7 +322,7 @@ class ForecastModule(LightningModule):
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
         """The objective of one batch."""
         assert self.network is not None
-        logged = (self.global_step + 1) % log_interval(self.trainer) == 0
+        logged = is_logged(self.trainer, self.global_step + 1)
         unroll, growth = self.hparams["unroll"], self.hparams["unroll_growth"]
         chain = chain_length(self.global_step, self.total_steps, unroll, growth)
         options = {name: self.hparams[name] for name in _OBJECTIVE}
@@ -313,11 +331,17 @@ class ForecastModule(LightningModule):
         objective = unrolled_objective(self.network, windows, **options)
         if logged:
             self.log("train/loss", objective.loss, prog_bar=True)
-            self.log("train/learning_rate", self.trainer.optimizers[0].param_groups[0]["lr"])
+            for rate in self._learning_rates()[:1]:
+                self.log("train/learning_rate", rate)
             self.log("train/unroll", float(chain))
             if objective.nll is not None:
                 self.log("train/nll", objective.nll)
         return objective.loss
+
+    def _learning_rates(self) -> list[float]:
+        """Return the rates of all optimizers, which need not have one where `configure_optimizers` is overridden."""
+        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+        return [group["lr"] for group in groups if "lr" in group]
 
     @without_autocast
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -353,16 +377,21 @@ class ForecastModule(LightningModule):
         """Logs the rollout metrics of all origins, and settles by how much forecasts are recalibrated."""
         self.recalibration.settle(self.datamodule, self.trainer.world_size)
         self.judge.sum_up(self.device)
-        for name, value in self.scores[MODEL].items():
-            if not math.isnan(value):
-                self.log(f"val/{name}", value, prog_bar=name == "skill")
+        self._log_scores("val")
         self.monitored = self.judge.monitored
-        self.log(MONITOR, self.monitored)
+        self.log(MONITOR, self.monitored, **_SAME_EVERYWHERE)
 
     def on_test_epoch_end(self) -> None:
-        """Sums up the test origins."""
+        """Log the rollout metrics of all test origins."""
         self.recalibration.rest()
         self.judge.sum_up(self.device)
+        self._log_scores("test")
+
+    def _log_scores(self, group: str) -> None:
+        """Log the scores of the model, except those that the data do not define."""
+        for name, value in self.scores[MODEL].items():
+            if not math.isnan(value):
+                self.log(f"{group}/{name}", value, prog_bar=name == "skill", **_SAME_EVERYWHERE)
 
     @without_autocast
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -378,11 +407,7 @@ class ForecastModule(LightningModule):
         # A fused optimizer would take the scale off 16-bit gradients itself, after they are clipped.
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         optimizer = make_optimizer(self.hparams["optimizer"], self.network, *rates, fused=fused)
-        steps = self.trainer.max_steps
-        if steps == -1:
-            steps = (self.trainer.max_epochs or 1) * len(self.datamodule.train_dataloader())
-        self.total_steps = steps
-        scheduler = scheduled(optimizer, self.hparams["schedule"], steps, self.hparams["warmup"])
+        scheduler = scheduled(optimizer, self.hparams["schedule"], self.total_steps, self.hparams["warmup"])
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(
@@ -411,4 +436,6 @@ class ForecastModule(LightningModule):
         self.requested = Requested(**checkpoint["requested"]) if "requested" in checkpoint else None
 
 
+# All processes hold the same scores: their maximum is exact, and Lightning does not warn that they are not reduced.
+_SAME_EVERYWHERE: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
 from armlp.training.defaults import log_interval
+
+if TYPE_CHECKING:
+    from armlp.training.module import ForecastModule
 
 
 class StepBar(ProgressBar):
@@ -47,8 +50,7 @@ class StepBar(ProgressBar):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Opens the bar where a resumed run stands."""
-        steps = trainer.max_steps if trainer.max_steps != -1 else trainer.estimated_stepping_batches
-        self._open(self.training, self.steps or steps)
+        self._open(self.training, self.steps or cast("ForecastModule", pl_module).total_steps)
         if self.bar is not None:
             self.bar.update(trainer.global_step)
 
