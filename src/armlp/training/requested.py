@@ -12,11 +12,12 @@ from lightning.pytorch.callbacks import Timer
 
 from armlp.data.options import plain
 from armlp.training.defaults import all_callbacks, says_how_long
+from armlp.training.steps import validates_ten_times
 
 # Options of the Trainer that decide on what and how it trains; it has attributes of the same names.
 _TRAINER = (
-    "limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval", "check_val_every_n_epoch",
-    "accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm", "precision",
+    "limit_train_batches", "limit_val_batches", "overfit_batches", "accumulate_grad_batches", "gradient_clip_val",
+    "gradient_clip_algorithm", "precision",
 )  # fmt: skip
 # What is settled in training, or says where the rows come from.
 _NOT_REQUESTED = ("source", "covariate_statistics", "trained_freq")
@@ -39,6 +40,9 @@ class Requested(NamedTuple):
     def of(cls, module: LightningModule, data: LightningDataModule, trainer: Trainer) -> Requested:
         """Return what a training that has not begun was given."""
         options = {name: getattr(trainer, name) for name in _TRAINER}
+        interval = getattr(trainer, "val_check_interval", None)  # Lightning has none where validation goes by the clock
+        if interval is not None and not validates_ten_times(trainer):
+            options |= {"val_check_interval": interval, "check_val_every_n_epoch": trainer.check_val_every_n_epoch}
         if says_how_long(trainer):
             options |= {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
         for callback in all_callbacks(trainer):

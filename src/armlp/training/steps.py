@@ -20,8 +20,17 @@ def measure_by_steps(trainer: Trainer) -> None:
     """
     if trainer.max_epochs is None:
         trainer.fit_loop.max_epochs = -1
-    if _validation_is_open(trainer):
+    if validates_ten_times(trainer):
         trainer.check_val_every_n_epoch = None
+
+
+def validates_ten_times(trainer: Trainer) -> bool:
+    """Return whether a training by steps was not told when to validate, and so does it ten times.
+
+    The integer 1 tells it to validate after every batch.
+    """
+    interval = getattr(trainer, "val_check_interval", None)  # Lightning sets none where validation goes by the clock
+    return trainer.max_epochs == -1 and isinstance(interval, float) and interval == 1.0
 
 
 def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> tuple[int, bool]:
@@ -42,7 +51,7 @@ def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> t
     by_steps = trainer.max_epochs == -1
     known = by_steps and set(_accumulation(trainer).values()) == {1}  # without a look at the loader
     count = 0 if known else batches_per_epoch(trainer, batches())
-    if _validation_is_open(trainer):
+    if validates_ten_times(trainer):
         trainer.val_check_interval = validation_interval(trainer, count, trainer.max_steps)
     return planned_steps(trainer, count), chosen
 
@@ -115,12 +124,6 @@ def is_logged(trainer: Trainer, step: int) -> bool:
         step: The optimizer step that the batch is part of, from 1.
     """
     return step == 1 or step % log_interval(trainer) == 0 or _validates_after_this_batch(trainer)
-
-
-def _validation_is_open(trainer: Trainer) -> bool:
-    """Return whether a training by steps was not told when to validate; the integer 1 says after every batch."""
-    interval = getattr(trainer, "val_check_interval", None)  # Lightning sets none where validation goes by the clock
-    return trainer.max_epochs == -1 and isinstance(interval, float) and interval == 1.0
 
 
 def _accumulation(trainer: Trainer) -> dict[int, int]:
