@@ -369,3 +369,11 @@ def test_data_without_covariates_say_so():
     assert data.covariate_sizes == {"known": [], "past": [], "static": []}
     assert (data.calendar_size, data.has_covariates) == (0, False)
     assert not math.isnan(float(next(iter(data.predict_dataloader())).context.sum()))
+
+
+@pytest.mark.parametrize("role", ["known", "past", "static"])
+@pytest.mark.parametrize("nothing", [float("nan"), None])
+def test_a_covariate_that_holds_nothing_is_refused_before_training(make_table: Any, role: str, nothing: Any):
+    data = SeriesDataModule(make_table().assign(x=nothing), horizon=6, **{f"{role}_covariates": ["x"]})
+    with pytest.raises(UserError, match=rf"--data\.{role}_covariates: column 'x' is empty; fill it, or train without"):
+        data.setup("fit")

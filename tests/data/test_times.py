@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.answers import to_table
+from armlp.data.outputs import write_table
 from armlp.data.reading.spelled_times import look_like_times, parse_times
 from armlp.data.reading.times import TimesError, read_times, spell_periods, times_of_objects
 from armlp.data.tables import read_panel
@@ -134,6 +135,67 @@ def test_hours_of_several_offsets_are_instants_and_their_midnights_are_days() ->
     assert (times == days.tz_localize(None).to_numpy()).all()
     panel = read_panel(pd.DataFrame({"ds": [time.isoformat() for time in days], "y": 1.0}))
     assert (panel.calendar.freq, len(panel.values)) == ("D", 30)
+
+
+def with_offsets(times: pd.DatetimeIndex) -> pd.DataFrame:
+    """A table of text as files of CSV have it: every time with the offset of its clock."""
+    texts = [time.isoformat() for time in times]
+    return pd.DataFrame({"unique_id": "a", "ds": texts, "y": np.arange(len(times), dtype=float)})
+
+
+@pytest.mark.parametrize("zone", ["Europe/Berlin", "Europe/London", "America/New_York", "Australia/Sydney"])
+@pytest.mark.parametrize(
+    ("freq", "begin", "rows"),
+    [("D", "2024-03-01", 50), ("D", "2024-10-01 06:00", 50), ("W-MON", "2024-02-05", 20), ("MS", "2023-01-01", 14)],
+)
+def test_days_of_a_file_go_on_across_a_change_of_its_clock_as_those_of_the_zone(
+    zone: str, freq: str, begin: str, rows: int, tmp_path: Path
+) -> None:
+    times = pd.date_range(begin, periods=rows + 3, freq=freq, tz=zone)
+    table = with_offsets(times[:rows])
+    table.to_csv(tmp_path / "table.csv", index=False)
+    table.assign(ds=times[:rows]).to_parquet(tmp_path / "table.parquet")
+    aware = table.assign(ds=pd.Series([dt.datetime.fromisoformat(text) for text in table.ds], dtype=object))
+    for source in (tmp_path / "table.csv", tmp_path / "table.parquet", table, aware):
+        panel = read_panel(source)
+        assert (panel.calendar.freq.split("-")[0], len(panel.values)) == (freq.split("-")[0], rows)
+        ahead = to_table(panel, np.zeros(3, dtype=int), {"ds": np.arange(rows, rows + 3)}, {})
+        shown = ahead.to_pandas() if isinstance(ahead, pa.Table) else ahead
+        assert shown.ds.dt.tz_localize(None).tolist() == times[rows:].tz_localize(None).tolist()
+
+
+@pytest.mark.parametrize("last", ["2024-03-30", "2024-03-31", "2024-04-01"])
+def test_a_file_that_ends_around_a_change_is_forecast_at_local_midnights(last: str, tmp_path: Path) -> None:
+    times = pd.date_range("2024-03-01", last, tz="Europe/Berlin")
+    with_offsets(times).to_csv(tmp_path / "table.csv", index=False)
+    panel = read_panel(tmp_path / "table.csv")
+    ahead = to_table(panel, np.zeros(4, dtype=int), {"ds": len(times) + np.arange(4)}, {})
+    write_table(ahead, tmp_path / "forecast.csv")
+    days = pd.date_range(last, periods=5)[1:].strftime("%Y-%m-%d 00:00:00").tolist()
+    written = pd.read_csv(tmp_path / "forecast.csv").ds.astype(str)
+    assert written.str[:19].tolist() == days
+    offset = "" if last == "2024-04-01" else "+0100"  # the last one, as the file does not tell when it changes
+    assert set(written.str[19:]) == {offset}
+
+
+@pytest.mark.parametrize("begin", ["2024-03-30", "2024-10-26"])
+def test_hours_of_a_file_are_exact_across_a_change_of_the_clock(begin: str, tmp_path: Path) -> None:
+    times = pd.date_range(begin, periods=72, freq="h", tz="Europe/Berlin")
+    with_offsets(times[:60]).to_csv(tmp_path / "table.csv", index=False)
+    panel = read_panel(tmp_path / "table.csv")
+    assert (panel.calendar.freq, len(panel.values), panel.missing) == ("h", 60, 0)
+    ahead = to_table(panel, np.zeros(12, dtype=int), {"ds": np.arange(60, 72)}, {}).to_pandas()
+    assert (pd.DatetimeIndex(ahead.ds) == times[60:]).all()
+
+
+def test_offsets_that_no_summer_time_makes_are_no_days(tmp_path: Path) -> None:
+    days = pd.date_range("2024-03-01", periods=20).strftime("%Y-%m-%dT00:00:00")
+    offsets = ["+01:00", "-05:00", "+09:30", "+00:00"] * 5
+    table = pd.DataFrame({"ds": [day + offset for day, offset in zip(days, offsets, strict=True)], "y": 1.0})
+    table.to_csv(tmp_path / "table.csv", index=False)
+    for source in (table, tmp_path / "table.csv"):
+        with pytest.raises(UserError, match="has no common step of time"):
+            read_panel(source)
 
 
 def test_times_with_and_without_an_offset_are_refused() -> None:

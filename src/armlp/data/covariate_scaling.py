@@ -217,6 +217,20 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
     return ColumnScaling(mean, std, codes, _told(statistics))
 
 
+def refuse_empty(panel: Panel) -> None:
+    """Refuse covariates of which training would learn nothing.
+
+    Raises:
+        UserError: A column holds nothing; the message names it.
+    """
+    for role in ROLES:
+        for place, column in enumerate(panel.covariate_columns[role]):
+            if _is_empty(panel, role, place):
+                raise UserError(
+                    f"--data.{role}_covariates: column '{column.name}' is empty; fill it, or train without it."
+                )
+
+
 def _is_empty(panel: Panel, role: str, place: int) -> bool:
     """Whether a column holds nothing; a look at the first block tells of nearly every one."""
     values: Tensor = getattr(panel, role)[:, place]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from armlp.data.catalog import Options
-from armlp.data.covariate_scaling import CovariateScaling, fit_statistics
+from armlp.data.covariate_scaling import CovariateScaling, fit_statistics, refuse_empty
 from armlp.data.panel import Panel
 from armlp.data.seasonality import find_season
 from armlp.data.shortages import refuse_untold_cycles
@@ -93,6 +93,7 @@ def settle_inputs(options: MutableMapping[str, Any], panel: Panel, usual: Option
         options["symbols"] = list(panel.symbols)
     options["calendar_inputs"] = _cycles(options["calendar_inputs"], panel, split)
     if options["covariate_statistics"] is None:
+        refuse_empty(panel)
         options["covariate_statistics"] = fit_statistics(panel, split.train_ends(panel.lengths))
     scaling = CovariateScaling.of(panel, options["covariate_statistics"])
     return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(options["calendar_inputs"]))

@@ -224,6 +224,7 @@ class _Dialect(NamedTuple):
     delimiter: str
     decimal_point: str
     has_rows: bool
+    with_offsets: frozenset[str]
 
 
 def _dialect(path: Path) -> _Dialect:
@@ -239,7 +240,13 @@ def _dialect(path: Path) -> _Dialect:
     columns, *rows = csv.reader(first, delimiter=delimiter)
     cells = (cell.strip() for row in rows for cell in row)
     comma = delimiter != "," and any(re.fullmatch(r"(?i)[+-]?\d*,\d+(e[+-]?\d+)?", cell) for cell in cells)
-    return _Dialect(tuple(columns), delimiter, "," if comma else ".", any(rows))
+    with_offsets = {
+        column
+        for row in rows
+        for column, cell in zip(columns, row, strict=False)
+        if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d\S* ?[+-]\d\d(:?\d\d)?", cell.strip())
+    }
+    return _Dialect(tuple(columns), delimiter, "," if comma else ".", any(rows), frozenset(with_offsets))
 
 
 def _delimiter(lines: Sequence[str]) -> str:
@@ -252,7 +259,7 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 
 def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
-    """Reads a CSV file; ids as text, because `001` is not 1."""
+    """Read a CSV file; ids as text, because `001` is not 1, and times with offsets, which arrow takes for UTC."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
@@ -260,7 +267,8 @@ def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: 
     if not dialect.has_rows:
         return
     parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
-    types = {column: pa.string() for column in columns if wanted[column] == "--data.id_column"}
+    text = {"--data.id_column": columns, "--data.time_column": dialect.with_offsets}
+    types = {column: pa.string() for column in columns if column in text.get(wanted[column], ())}
     convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
     if path.stat().st_size <= _STREAMED:
         try:

@@ -79,7 +79,7 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
     ISO 8601 is tried first, then periods, which stand for their first instant (`2020Q1`, `2020-W05`, `2020H2`,
     `2020M01`, `Jan 2020`), then whatever pandas makes of the first one, month before day or day before month. Times
     with one offset from UTC keep it. Where there are several, as summer time makes them, they are read as UTC, unless
-    all are midnights of their own clocks: then they are days, and are read without a zone.
+    clocks show the same time of day in all of them: then they are days, and are read without a zone.
 
     Args:
         spelled: All the different texts of a column, so that each is read in the way that reads all; none empty.

@@ -12,6 +12,9 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow as pa
 
+# Summer time, and a law or two, change the offset of one place by no more.
+_MOST_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
+
 
 class TimesError(ValueError):
     """What a column of times holds that is no time; who knows the column makes a sentence of it.
@@ -137,7 +140,9 @@ def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarra
         minutes = int(offsets[0].total_seconds() // 60)
         sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
         return nanoseconds(instants), f"{sign}{hours:02d}:{rest:02d}" if minutes else "UTC"
-    if (wall.normalize()[wall.notna()] == wall[wall.notna()]).all():
+    shown = wall[wall.notna()]
+    changed = offsets.max() - offsets.min() <= _MOST_CHANGED and (offsets % _QUARTER == pd.Timedelta(0)).all()
+    if changed and ((shown - shown.normalize()) == shown[0] - shown[0].normalize()).all():
         return nanoseconds(wall), None
     return nanoseconds(instants), "UTC"
 
