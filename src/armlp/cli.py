@@ -19,7 +19,7 @@ from armlp.errors import UserError, refuse_below
 from armlp.export.trainer import ExportingTrainer
 from armlp.presets import preset_path
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
-from armlp.training.checkpoint import read_checkpoint, run_folder
+from armlp.training.checkpoint import find_checkpoint, read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard, TestDashboard
 from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, all_callbacks, quiet, run_logger
 from armlp.training.final import train_anew
@@ -32,6 +32,10 @@ from armlp.training.report import Report
 
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}
+_CKPT_PATH = (
+    "The .ckpt file that `armlp fit` wrote: fit goes on from there, and other commands use its model. 'last' and "
+    "'best' are last.ckpt and best.ckpt of the newest run in lightning_logs that has one."
+)
 # What may be otherwise where a training goes on.
 _FREE = ("val_paths", "trials", "refit")
 
@@ -62,12 +66,15 @@ class ArmlpCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's commands and ours, with the arguments that are no options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in _FILES}}
+        commands = {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in _FILES}}
+        return {name: {*skipped, "ckpt_path"} for name, skipped in commands.items()}  # which has a help of its own
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._asked not in (None, subcommand):
             return self.init_parser(**kwargs)  # to add the options of commands that nobody asked for takes a while
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CKPT_PATH)
+        self._subcommand_method_arguments[subcommand].append("ckpt_path")
         parser.link_arguments("seed_everything", "data.seed")
         if subcommand == "fit":
             parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
@@ -93,6 +100,7 @@ class ArmlpCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Finds presets by name and takes defaults from the checkpoint, then parses."""
         assert isinstance(args, list)
+        args = _with_newest(args)
         command, path = next(iter(args), ""), _value_of("--ckpt_path", args)
         if command in self._subcommand_parsers and path is not None:
             checkpoint = read_checkpoint(path)
@@ -223,6 +231,17 @@ def _value_of(option: str, args: Sequence[str]) -> str | None:
         elif argument.startswith(f"{option}="):
             value = argument.partition("=")[2]
     return value
+
+
+def _with_newest(args: Sequence[str]) -> list[str]:
+    """Return the same arguments with the file that a `--ckpt_path` of `last` or `best` means, and say which it is."""
+    path = _value_of("--ckpt_path", args)
+    if path is None:
+        return list(args)
+    found = find_checkpoint(path, _value_of("--trainer.default_root_dir", args))
+    if found != path:
+        print(f"{path} checkpoint: {found}")
+    return [*args, f"--ckpt_path={found}"] if found != path else list(args)
 
 
 class _Parser(LightningArgumentParser):

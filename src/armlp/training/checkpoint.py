@@ -13,6 +13,8 @@ import torch
 from armlp.errors import UserError
 
 FORMAT = 4  # 4 knows a share of Theta, and 3 recalibration, which those before do without
+_NEWEST = ("last", "best")
+_KEYWORDS = (*_NEWEST, "hpc", "registry")  # of Lightning's Trainer
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
@@ -57,6 +59,38 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if checkpoint["armlp_format"] < 4:
         checkpoint["hyper_parameters"] = {"theta_share": 0.0} | checkpoint["hyper_parameters"]
     return checkpoint
+
+
+def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> str:
+    """Return the file that `--ckpt_path` means: `last` and `best` are files of the newest run that has one.
+
+    Args:
+        path: What was given.
+        root: The folder that holds `lightning_logs`; the current one where left out.
+
+    Raises:
+        UserError: There is no run with such a file, or it is one of Lightning's words that armlp has no use for.
+    """
+    word = path.partition(":")[0]
+    if word not in _KEYWORDS:
+        return path
+    if os.path.exists(path):
+        return os.path.abspath(path)  # which is none of Lightning's words
+    logs = Path(root or ".") / "lightning_logs"
+    if word not in _NEWEST:
+        raise UserError(
+            f"--ckpt_path: {path} is not supported; give a .ckpt file that `armlp fit` wrote, or 'last' or 'best' of "
+            f"the newest run in {logs}."
+        )
+    name = f"{word}.ckpt"
+    found = {
+        int(file.parent.parent.name.removeprefix("version_")): file
+        for file in logs.glob(f"version_*/checkpoints/{name}")
+        if file.parent.parent.name.removeprefix("version_").isdecimal()
+    }
+    if not found:
+        raise UserError(f"--ckpt_path: no run in {logs} has a {name}; give the .ckpt file that `armlp fit` wrote.")
+    return str(found[max(found)])
 
 
 def _upgrade(checkpoint: dict[str, Any]) -> None:
