@@ -32,10 +32,22 @@ from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
 from armlp.training.requested import Requested
-from armlp.training.runs import RunLogger, claim_log_folder, make_run_folder, resumed_run, run_folder, runs_folder
+from armlp.training.runs import (
+    RunLogger,
+    claim_log_folder,
+    find_checkpoint,
+    make_run_folder,
+    resumed_run,
+    run_folder,
+    runs_folder,
+)
 
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}
+_CKPT_PATH = (
+    "The .ckpt file that `armlp fit` wrote: fit goes on from there, and other commands use its model. 'last' and "
+    "'best' are last.ckpt and best.ckpt of the newest run in lightning_logs that has one."
+)
 # What may be otherwise where a training goes on.
 _FREE = ("val_paths", "trials", "refit")
 
@@ -67,12 +79,15 @@ class ArmlpCLI(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Lightning's commands and ours, with the arguments that are no options."""
-        return {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in _FILES}}
+        commands = {**LightningCLI.subcommands(), **{name: {"model", "datamodule"} for name in _FILES}}
+        return {name: {*skipped, "ckpt_path"} for name, skipped in commands.items()}  # which has a help of its own
 
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         if self._asked not in (None, subcommand):
             return self.init_parser(**kwargs)  # to add the options of commands that nobody asked for takes a while
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        parser.add_argument("--ckpt_path", type=str | None, default=None, help=_CKPT_PATH)
+        self._subcommand_method_arguments[subcommand].append("ckpt_path")
         parser.link_arguments("seed_everything", "data.seed")
         if subcommand == "fit":
             parser.add_lightning_class_args(BestCheckpoint, "checkpoint")
@@ -97,6 +112,7 @@ class ArmlpCLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Finds presets by name and takes defaults from the checkpoint, then parses."""
         assert isinstance(args, list)
+        args = _with_newest(args)
         command, path = next(iter(args), ""), _value_of("--ckpt_path", args)
         if command in self._subcommand_parsers and path is not None:
             checkpoint = read_checkpoint(path)
@@ -277,6 +293,17 @@ def _value_of(option: str, args: Sequence[str]) -> str | None:
         elif argument.startswith(f"{option}="):
             value = argument.partition("=")[2]
     return value
+
+
+def _with_newest(args: Sequence[str]) -> list[str]:
+    """Return the same arguments with the file that a `--ckpt_path` of `last` or `best` means, and say which it is."""
+    path = _value_of("--ckpt_path", args)
+    if path is None:
+        return list(args)
+    found = find_checkpoint(path, _value_of("--trainer.default_root_dir", args))
+    if found != path:
+        print(f"{path} checkpoint: {found}")
+    return [*args, f"--ckpt_path={found}"] if found != path else list(args)
 
 
 class _Parser(LightningArgumentParser):

@@ -11,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from armlp import ForecastModule, SeriesDataModule
 from armlp.data.windows import Windows
 from armlp.errors import UserError
+from armlp.forecaster import Forecaster
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.objective import unrolled_objective
 from armlp.training.precision import refuse_precision
@@ -134,7 +135,6 @@ def test_a_precision_in_which_likelihoods_mean_nothing_is_refused(precision):
     ("precision", "device", "capability", "sentence"),
     [
         ("bf16-mixed", "cuda", (7, 5), "compute capability 8.0 or higher, but Old GPU has 7.5; use 16-mixed"),
-        ("64-true", "mps", (0, 0), "mps has no 64-bit numbers; use 32-true"),
     ],
 )
 def test_a_precision_that_the_device_lacks_is_refused(monkeypatch, precision, device, capability, sentence):
@@ -145,10 +145,25 @@ def test_a_precision_that_the_device_lacks_is_refused(monkeypatch, precision, de
         refuse_precision(trainer)
 
 
-@pytest.mark.parametrize("precision", ["32-true", "64-true", "16-mixed", "bf16-mixed"])
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])
 def test_a_precision_that_a_new_gpu_has_is_taken(monkeypatch, precision):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     refuse_precision(SimpleNamespace(precision=precision, strategy=SimpleNamespace(root_device=torch.device("cuda"))))
+
+
+@pytest.mark.parametrize("precision", [64, "64", "64-true"])
+def test_double_precision_is_refused_in_one_sentence(program, make_table, precision):
+    make_table().to_parquet("table.parquet")
+    sentence = program.refuses("fit", "--data.source=table.parquet", f"--trainer.precision={precision}")
+    assert "--trainer.precision: 64-true is not supported" in sentence
+    assert "32-true" in sentence
+    with pytest.raises(UserError, match="64-true is not supported"):
+        Forecaster(precision=precision, max_steps=1, enable_progress_bar=False).fit(make_table())
+
+
+def test_a_forecast_refuses_double_precision_too(program, trained):
+    sentence = program.refuses("predict", "--ckpt_path", trained.best, "--trainer.precision=64")
+    assert "--trainer.precision: 64-true is not supported" in sentence
 
 
 def test_a_module_refuses_before_it_settles(make_table):

@@ -128,6 +128,15 @@ class SeriesDataModule(LightningDataModule):
         self.trained = TrainedPart.nothing()
         self._panel: Panel | None = None
 
+    def __str__(self) -> str:
+        """Return the source and the options that were given or settled, without a look at the data."""
+        told = {name: value for name, value in self.hparams.items() if value is not None and name != "source"}
+        told.pop("covariate_statistics", None)  # long, and not for people
+        source = repr(os.fspath(self.source)) if isinstance(self.source, (str, os.PathLike)) else "a table in memory"
+        return f"{type(self).__name__}({', '.join([source, *(f'{name}={value!r}' for name, value in told.items())])})"
+
+    __repr__ = __str__
+
     @property
     def panel(self) -> Panel:
         """The panel, read at the first look."""
@@ -235,6 +244,13 @@ class SeriesDataModule(LightningDataModule):
     def summary(self) -> DataSummary:
         """What the data are that are trained on, for people."""
         return summarize(self.panel, self.split, self.season_length, self._training_loader().num_windows)
+
+    def settle_batch_size(self) -> None:
+        """Settle the batch size by the number of training windows, where it was left out.
+
+        Lightning's tools that search for one need a number to begin with.
+        """
+        self._training_loader()
 
     def _training_loader(self) -> TrainingLoader:
         """All training windows; settles what options there are of training on them."""

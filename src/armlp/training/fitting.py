@@ -22,6 +22,7 @@ from armlp.training.defaults import BEST, MONITOR, all_callbacks, prepare_run, s
 from armlp.training.final import settle_refit, train_anew
 from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.module import ForecastModule
+from armlp.training.monitors import refuse_unknown_monitors
 from armlp.training.trials import try_candidates
 
 
@@ -60,6 +61,7 @@ def before_fit(
         module.hparams["theta_share"] = 0.0  # as trials and a last training: what was asked for, and nothing else
     with isolate_rng():
         ForecastModule(**module.hparams).settle(data.twin())
+    refuse_unknown_monitors(trainer, data)
     prepare_run(trainer)
     if resumed is None:
         try_candidates(trainer, module, data)

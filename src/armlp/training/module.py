@@ -28,6 +28,7 @@ from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR
 from armlp.training.initial import start_from_data
 from armlp.training.judging import Judge
+from armlp.training.monitors import refuse_undefined_monitors, refuse_unknown_monitors
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import make_optimizer
 from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
@@ -119,6 +120,7 @@ class ForecastModule(LightningModule):
     blending: Blending | None
     judge: Judge  # of the validation or the test
     total_steps: int  # of the training
+    _planned_rate: float  # that the optimizer was made for
 
     def __init__(
         self,
@@ -258,6 +260,8 @@ class ForecastModule(LightningModule):
         if stage != "fit":
             warn_of_other_frequency(data)
         else:
+            if type(self) is ForecastModule:  # others may log more
+                refuse_unknown_monitors(self.trainer, data)
             self._settle_length(data, choices["max_steps"])
         self.blending = Blending(data, self.hparams["theta_share"]) if self.hparams["theta_share"] else None
         self.recalibration.prepare(data, stage)
@@ -270,7 +274,9 @@ class ForecastModule(LightningModule):
 
     def _settle_length(self, data: SeriesDataModule, steps: Choice) -> None:
         """Settle how many optimizer steps the training takes."""
+        data.settle_batch_size()
         self.total_steps, chosen = settle_length(self.trainer, steps.value, lambda: len(data.train_dataloader()))
+        self._planned_rate = self.hparams["learning_rate"]
         if chosen:
             self.chosen["max_steps"] = steps
 
@@ -302,6 +308,13 @@ class ForecastModule(LightningModule):
         data = self.datamodule
         paths = sampling.paths(self.network, data.panel, windows, steps, given)
         return paths if self.blending is None else self.blending(self.network, paths, windows, given)
+
+    def on_fit_start(self) -> None:
+        """Plan anew where a callback has found another batch size or learning rate."""
+        planned = self.total_steps, self._planned_rate
+        self._settle_length(self.datamodule, Choice(self.total_steps, ""))
+        if planned != (self.total_steps, self._planned_rate):
+            self.trainer.strategy.setup_optimizers(self.trainer)
 
     def on_train_start(self) -> None:
         """Sets what has a closed form, unless the training goes on from a checkpoint."""
@@ -378,6 +391,9 @@ class ForecastModule(LightningModule):
         self.recalibration.settle(self.datamodule, self.trainer.world_size)
         self.judge.sum_up(self.device)
         self._log_scores("val")
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            logged = [MONITOR, *(f"val/{name}" for name, value in self.scores[MODEL].items() if not math.isnan(value))]
+            refuse_undefined_monitors(self.trainer, self.datamodule, logged)
         self.monitored = self.judge.monitored
         self.log(MONITOR, self.monitored, **_SAME_EVERYWHERE)
 

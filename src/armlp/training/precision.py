@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of a GPU that multiplies in bfloat16, the least that it is capable of.
 _BFLOAT16 = (8, 0)
 _FLOAT32 = "32-true"
-_KNOWN = ("bf16-mixed", "16-mixed", _FLOAT32, "64-true")
+_KNOWN = ("bf16-mixed", "16-mixed", _FLOAT32)
 
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
@@ -57,13 +57,16 @@ def refuse_precision(trainer: Trainer) -> None:
     """
     precision: Any = trainer.precision
     device = trainer.strategy.root_device
+    if precision == "64-true":
+        raise UserError(
+            f"--trainer.precision: {precision} is not supported, because the data and the network are kept in 32 bits; "
+            f"leave the option out, or say {_FLOAT32}."
+        )
     if precision not in _KNOWN:
         raise UserError(
             f"--trainer.precision: {precision} keeps values and likelihoods in too few bits as well; use bf16-mixed, "
             "in which the network alone computes in 16."
         )
-    if precision == "64-true" and device.type == "mps":
-        raise UserError(f"--trainer.precision: {device.type} has no 64-bit numbers; use {_FLOAT32}, or another device.")
     if precision == "bf16-mixed" and device.type == "cuda":
         found = torch.cuda.get_device_capability(device)
         if found < _BFLOAT16:

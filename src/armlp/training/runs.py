@@ -10,6 +10,9 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from armlp.errors import UserError
 
+_NEWEST = ("last", "best")
+_KEYWORDS = (*_NEWEST, "hpc", "registry")  # of Lightning's Trainer
+
 
 def runs_folder(root: str | os.PathLike[str] | None = None) -> Path:
     """Return the full path of `lightning_logs` below `root`, or below the current folder."""
@@ -36,8 +39,7 @@ def make_run_folder(runs: str | os.PathLike[str]) -> Path:
     """
     runs = Path(runs)
     runs.mkdir(parents=True, exist_ok=True)
-    numbers = [folder.name.removeprefix("version_") for folder in runs.glob("version_*")]
-    number = 1 + max((int(text) for text in numbers if text.isdecimal()), default=-1)
+    number = 1 + max((number for number, _ in _numbered(runs)), default=-1)
     while True:
         folder = runs / f"version_{number}"
         try:
@@ -46,6 +48,40 @@ def make_run_folder(runs: str | os.PathLike[str]) -> Path:
             number += 1
         else:
             return folder
+
+
+def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> str:
+    """Return the file that `--ckpt_path` means: `last` and `best` are files of the newest run that has one.
+
+    Args:
+        path: What was given.
+        root: The folder that holds `lightning_logs`; the current one where left out.
+
+    Raises:
+        UserError: There is no run with such a file, or it is one of Lightning's words that armlp has no use for.
+    """
+    word = path.partition(":")[0]
+    if word not in _KEYWORDS:
+        return path
+    if os.path.exists(path):
+        return os.path.abspath(path)  # which is none of Lightning's words
+    logs = Path(root or ".") / "lightning_logs"
+    if word not in _NEWEST:
+        raise UserError(
+            f"--ckpt_path: {path} is not supported; give a .ckpt file that `armlp fit` wrote, or 'last' or 'best' of "
+            f"the newest run in {logs}."
+        )
+    name = f"{word}.ckpt"
+    found = [run / "checkpoints" / name for _, run in sorted(_numbered(logs)) if (run / "checkpoints" / name).exists()]
+    if not found:
+        raise UserError(f"--ckpt_path: no run in {logs} has a {name}; give the .ckpt file that `armlp fit` wrote.")
+    return str(found[-1])
+
+
+def _numbered(runs: Path) -> list[tuple[int, Path]]:
+    """Return the number and the path of everything that is called `version_N`."""
+    found = ((path.name.removeprefix("version_"), path) for path in runs.glob("version_*"))
+    return [(int(number), path) for number, path in found if number.isdecimal()]
 
 
 class RunLogger(TensorBoardLogger):

@@ -21,10 +21,11 @@ from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.diagnostics import Exemplar
 from armlp.training.dashboard.pages import add_charts, add_layout, add_lead_curves
 from armlp.training.dashboard.texts import configuration, data_report, model_card, options, versions
-from armlp.training.defaults import MONITOR, log_interval
+from armlp.training.defaults import MONITOR
 from armlp.training.fit_callbacks import best_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
+from armlp.training.steps import is_logged
 
 
 class Dashboard(Callback):
@@ -72,7 +73,7 @@ class Dashboard(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Logs the norm of the gradient, before it is clipped."""
-        if (trainer.global_step + 1) % log_interval(trainer) == 0:
+        if is_logged(trainer, trainer.global_step + 1):
             norms = [weight.grad.norm() for weight in pl_module.parameters() if weight.grad is not None]
             pl_module.log("train/gradient_norm", torch.stack(norms).norm())
 
@@ -81,7 +82,7 @@ class Dashboard(Callback):
     ) -> None:
         """Logs how many windows a second training took in since the last time."""
         self._windows += len(batch.series)
-        if trainer.global_step % log_interval(trainer) == 0:
+        if is_logged(trainer, trainer.global_step):
             now = time.perf_counter()
             pl_module.log("train/windows_per_second", self._windows / (now - self._since))
             self._windows, self._since = 0, now
