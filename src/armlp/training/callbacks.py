@@ -179,7 +179,7 @@ class ForecastWriter(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
         assert isinstance(pl_module, ForecastModule)
         parts = [part for rank in from_all_ranks(self._parts, trainer.world_size) for part in rank]
-        if not trainer.is_global_zero or not parts:
+        if not parts:
             return
         panel = pl_module.datamodule.panel
         columns = {
@@ -193,12 +193,13 @@ class ForecastWriter(Callback):
         else:
             del times["cutoff"]
         self.table = to_table(panel, series, times, columns)
-        if self.output is not None:
-            write_table(self.table, self.output)
-        if self.paths is not None:
-            write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
-        if self.plot is not None:
-            save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
+        if trainer.is_global_zero:  # every process has the table, and one writes it
+            if self.output is not None:
+                write_table(self.table, self.output)
+            if self.paths is not None:
+                write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
+            if self.plot is not None:
+                save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
         if not self.gathers:
             self._parts = []
 
