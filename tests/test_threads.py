@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_forecasters_are_fitted_in_several_threads_as_in_one(make_table: MakeTab
     def fitted(seed: int) -> np.ndarray:
         return Forecaster(6, seed=seed, **options).fit(make_table(seed=seed)).sample(num_paths=5)
 
-    calls: list[Call] = [lambda seed=seed: fitted(seed) for seed in range(4)]  # type: ignore[misc]  # mypy sees no default
+    calls: list[Call] = [partial(fitted, seed) for seed in range(4)]
     alone = [call() for call in calls]
     assert all(equal(one, other) for one, other in zip(alone, together(calls), strict=True))
     assert not equal(alone[0], alone[1])

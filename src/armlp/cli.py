@@ -21,7 +21,7 @@ from armlp.presets import preset_path
 from armlp.training.callbacks import ForecastWriter, LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint, run_folder
 from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, all_callbacks, quiet, run_logger
+from armlp.training.defaults import BEST, EARLY_STOPPING, TRAINER, all_callbacks, quiet, run_logger, trainer_mistakes
 from armlp.training.final import train_anew
 from armlp.training.fitting import before_fit
 from armlp.training.module import ForecastModule
@@ -138,10 +138,8 @@ class ArmlpCLI(LightningCLI):
             self.save_config_callback = None
         elif config.trainer.logger in (None, True):
             kwargs["logger"] = run_logger(config.trainer.default_root_dir, config.ckpt_path)
-        try:
+        with trainer_mistakes():
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leaves out the callbacks of what is switched off, which Lightning would refuse."""

@@ -11,10 +11,12 @@ from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 
+from armlp.arguments import check_argument, check_arguments
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.outputs import prepare_output
 from armlp.data.symbols import spell_symbols
@@ -23,7 +25,7 @@ from armlp.presets import read_preset
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import TRAINER, quiet, run_logger
+from armlp.training.defaults import TRAINER, quiet, run_logger, trainer_mistakes
 from armlp.training.fitting import fit
 from armlp.training.isolation import isolated_training, restored_generators
 from armlp.training.module import ForecastModule
@@ -78,14 +80,17 @@ class Forecaster:
         **options: Any,
     ) -> None:
         quiet()
-        usual = read_preset(preset)
+        usual = read_preset(check_argument("preset", preset, str | os.PathLike[str] | None))
         usual["data"].pop("source", None)  # the table is what is fitted
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
-        self._data = self._given = usual["data"] | own | data
-        self._model = usual["model"] | model
-        self._trainer = TRAINER | usual["trainer"] | trainer
-        self._seed = seed
+        given = usual["data"] | own | data
+        self._data = self._given = check_arguments(SeriesDataModule.__init__, given, "--data.")
+        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model, "--model.")
+        self._trainer = TRAINER | check_arguments(Trainer.__init__, usual["trainer"] | trainer, "--trainer.")
+        with torch.device("meta"):  # which takes no memory, and draws no weights
+            ForecastModule(**self._model)
+        self._seed = SeriesDataModule(**self._given).seed
         self._module: ForecastModule | None = None
         self._table: Any = None  # of `fit`
         self._loaded = False
@@ -248,7 +253,9 @@ class Forecaster:
         """
         data = self._data_of(table)
         progress = self._trainer.get("enable_progress_bar", True)
-        return ScoringTrainer(logger=False, **self._devices()).score(self._twin(), data, seed=seed, progress=progress)
+        with trainer_mistakes():
+            trainer = ScoringTrainer(logger=False, **self._devices())
+        return trainer.score(self._twin(), data, seed=seed, progress=progress)
 
     def backtest(
         self,
@@ -290,8 +297,10 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        refuse_below("windows", windows, 1)
-        refuse_below("refit", refit, 0)
+        windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
+        step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
+        for name, value, least in (("windows", windows, 1), ("step", step, 1), ("gap", gap, 0), ("refit", refit, 0)):
+            refuse_below(name, value, least)
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
         data = self._data_of(table, horizon, None, **options)
@@ -322,7 +331,7 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the file cannot be written.
         """
-        prepare_output(path, (".ckpt",))
+        prepare_output(check_argument("path", path, _PATH), (".ckpt",))
         write_checkpoint(self._fitted(), path)
 
     def export(
@@ -349,6 +358,7 @@ class Forecaster:
         from armlp.export import write_onnx
 
         data = self._fitted()["datamodule_hyper_parameters"]
+        check_argument("path", path, _PATH)
         write_onnx(self._twin(), data, path, horizon, num_paths, levels)
 
     @classmethod
@@ -362,6 +372,7 @@ class Forecaster:
         Raises:
             UserError: The file is missing, cut short, or of another program.
         """
+        check_argument("path", path, _PATH)
         forecaster = cls(**taken(Trainer, wrong := dict(options)))
         if wrong:
             raise UserError(
@@ -418,7 +429,8 @@ class Forecaster:
     def _tool(self, writer: ForecastWriter) -> Trainer:
         """A trainer that leaves no run."""
         options = {"logger": False, "callbacks": [writer, *self._callbacks()], **self._devices()}
-        trainer = Trainer(**options)
+        with trainer_mistakes():
+            trainer = Trainer(**options)
         return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
 
     def _devices(self) -> dict[str, Any]:
@@ -430,6 +442,7 @@ class Forecaster:
         return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
 
 
+_PATH = str | os.PathLike[str]
 _ONE_DEVICE: dict[str, Any] = {"devices": 1, "strategy": "auto"}
 
 

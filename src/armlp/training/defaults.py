@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
+from armlp.errors import UserError
 from armlp.training.checkpoint import run_folder
 from armlp.training.precision import refuse_precision
 
@@ -75,6 +79,17 @@ def bare_trainer(like: Trainer, **options: Any) -> Trainer:
     quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     where = {"accelerator": like.accelerator, "devices": 1 if device.type == "cpu" else [device.index]}
     return Trainer(**TRAINER | same | quietly | where | options)
+
+
+@contextmanager
+def trainer_mistakes() -> Iterator[None]:
+    """Raise what Lightning's Trainer refuses as a UserError that names the Trainer."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
 def says_how_long(trainer: Trainer) -> bool:

@@ -16,7 +16,7 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.callbacks import LastCheckpoint
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run, says_how_long
+from armlp.training.defaults import BEST, EARLY_STOPPING, all_callbacks, prepare_run, says_how_long, trainer_mistakes
 from armlp.training.final import settle_refit, train_anew
 from armlp.training.module import ForecastModule
 from armlp.training.trials import try_candidates
@@ -80,7 +80,8 @@ def fit(
     """
     best, last = ModelCheckpoint(**BEST), LastCheckpoint()
     kept = [best, last] if options.get("enable_checkpointing", True) else []
-    trainer = Trainer(**{**options, "callbacks": [*kept, EarlyStopping(**EARLY_STOPPING), *callbacks]})
+    with trainer_mistakes():
+        trainer = Trainer(**{**options, "callbacks": [*kept, EarlyStopping(**EARLY_STOPPING), *callbacks]})
     before_fit(trainer, module, data)
     trainer.fit(module, datamodule=data)
     train_anew(trainer, module, data)

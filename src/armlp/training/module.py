@@ -14,9 +14,9 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from armlp.arguments import check_arguments
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
-from armlp.data.options import plain
 from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL
@@ -169,7 +169,7 @@ class ForecastModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
+        self.hparams.update(check_arguments(ForecastModule.__init__, self.hparams, "--model."))
         if head == "auto":
             self.hparams["head"] = None
         check_options(self.hparams)
