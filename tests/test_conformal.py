@@ -86,7 +86,7 @@ def test_a_checkpoint_of_the_format_before_is_read_and_not_recalibrated(both: di
     torch.save(old, tmp_path / "old.ckpt")
     assert "conformal" not in read_checkpoint(tmp_path / "old.ckpt")
     loaded = Forecaster.load(tmp_path / "old.ckpt", enable_progress_bar=False)
-    table = both["off"]._fitted_data.source
+    table = both["off"]._table
     pd.testing.assert_frame_equal(loaded.predict(table), both["off"].predict())
 
 

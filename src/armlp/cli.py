@@ -23,7 +23,7 @@ from armlp.presets import preset_path
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, TRAINER, all_callbacks, listed, quiet
+from armlp.training.defaults import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
 from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.fitting import after_fit, before_fit
 from armlp.training.module import ForecastModule
@@ -160,10 +160,8 @@ class ArmlpCLI(LightningCLI):
             kwargs["logger"] = RunLogger(config.trainer.default_root_dir, config.ckpt_path)
         elif config.trainer.logger is False:
             self.save_config_kwargs = {"save_to_log_dir": False}
-        try:
+        with trainer_mistakes():
             return super().instantiate_trainer(**kwargs)
-        except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
-            raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leaves out the callbacks of what is switched off, which Lightning would refuse."""

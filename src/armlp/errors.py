@@ -18,11 +18,19 @@ def one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:160].rstrip(".")
 
 
-def refuse_below(option: str, value: float | None, least: float) -> None:
-    """Refuses a number that is too small; None is none.
+# Of larger numbers the products would leave 64 bits; no data could have a use for them.
+LARGEST = 2**31 - 1
+# A seed of numpy, and so of Lightning.
+LARGEST_SEED = 2**32 - 1
+
+
+def refuse_below(option: str, value: float | None, least: float, most: float = LARGEST) -> None:
+    """Raise a UserError for a number that is too small, or far too large; None is none.
 
     Raises:
         UserError: Naming the option.
     """
     if value is not None and value < least:
         raise UserError(f"{option}: {value} is too small; it must be at least {least}.")
+    if value is not None and value > most:
+        raise UserError(f"{option}: {value} is too large; it must be at most {most}.")

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import os
+import pickle
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
+from copy import copy, deepcopy
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 
+from armlp.arguments import check_argument, check_arguments
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.outputs import prepare_output
 from armlp.data.symbols import spell_symbols
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, one_line, refuse_below
 from armlp.presets import read_preset
 from armlp.training.callbacks import ForecastWriter
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import TRAINER, callback_states, listed, quiet, restore_states
+from armlp.training.defaults import TRAINER, callback_states, listed, quiet, restore_states, trainer_mistakes
 from armlp.training.fitting import fit
+from armlp.training.isolation import isolated_training, restored_generators
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
@@ -28,6 +35,7 @@ from armlp.training.report import Report, confession
 from armlp.training.requested import Requested
 from armlp.training.routing import routed, taken
 from armlp.training.runs import RunLogger
+from armlp.training.sampling import from_all_ranks, in_order
 from armlp.training.scoring import ScoringTrainer
 
 if TYPE_CHECKING:
@@ -49,6 +57,13 @@ class Forecaster:
             (`context_length`, `head`, `learning_rate`, ...) or Lightning's `Trainer` (`max_steps`, `accelerator`,
             `default_root_dir`, ...) by its name. What is left out is chosen from the data.
 
+    Several threads may call `predict`, `sample`, `score` and `backtest` of one Forecaster at the same time. `fit` uses
+    random generators that all threads share, so fits in several threads take turns. No call changes the state of the
+    global generators of numpy, random and torch.
+
+    A Forecaster can be pickled. As in a file of `save`, a table in memory is not in the pickle: `fit` and the options
+    stay as they are, and `predict` needs a table, unless `fit` was given a path or a name. A copy keeps the table.
+
     Attributes:
         scores: Of the model and of the baselines, by forecaster and metric: those of the best validation after `fit`
             (before it was trained anew on the validation rows, where `refit` says so), those of all origins after
@@ -67,20 +82,48 @@ class Forecaster:
         **options: Any,
     ) -> None:
         quiet()
-        usual = read_preset(preset)
+        usual = read_preset(check_argument("preset", preset, str | os.PathLike[str] | None))
         usual["data"].pop("source", None)  # the table is what is fitted
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
-        self._data = self._given = usual["data"] | own | data
-        self._model = usual["model"] | model
-        self._trainer_options = usual["trainer"] | trainer
+        given = usual["data"] | own | data
+        self._data = self._given = check_arguments(SeriesDataModule.__init__, given, "--data.")
+        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model, "--model.")
+        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer, "--trainer.")
         self._trainer = TRAINER | self._trainer_options
         self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
-        self._seed = seed
+        with torch.device("meta"):  # which takes no memory, and draws no weights
+            ForecastModule(**self._model)
+        self._seed = SeriesDataModule(**self._given).seed
         self._module: ForecastModule | None = None
-        self._fitted_data: SeriesDataModule | None = None
+        self._table: Any = None  # of `fit`
         self._checkpoint: dict[str, Any] | None = None
         self.scores: dict[str, dict[str, float]] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what `save` keeps, the options and the scores."""
+        _refuse_unpicklable(self._trainer)
+        return vars(self) | {"_table": None, "_module": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore it, and build the network anew from the checkpoint."""
+        quiet()
+        vars(self).update(state)
+        if self._checkpoint is not None:
+            self._module = _module_of(self._checkpoint)
+
+    def __copy__(self) -> Forecaster:
+        """Return a copy that shares everything, the table of `fit` too; a fit of one does not change the other."""
+        copied = type(self).__new__(type(self))
+        vars(copied).update(vars(self))
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Forecaster:
+        """Return a copy that shares what never changes: the table of `fit` and what it has trained."""
+        memo |= {id(shared): shared for shared in (self._table, self._module, self._checkpoint)}
+        copied = copy(self)
+        vars(copied).update(deepcopy(vars(self), memo))
+        return copied
 
     def fit(self, table: IntoFrame | str | os.PathLike[str]) -> Forecaster:
         """Trains on a table, and keeps the best checkpoint of its validation.
@@ -97,15 +140,16 @@ class Forecaster:
         return self._fit(SeriesDataModule(table, **self._given))
 
     def _fit(self, data: SeriesDataModule) -> Forecaster:
-        seed_everything(self._seed, verbose=False)
         options = dict(self._trainer)
         if options.get("logger") in (None, True):
             options["logger"] = RunLogger(options.get("default_root_dir"))
         own = listed(options.get("callbacks"))
         restore_states(own, self._callback_states)
         callbacks = [dashboard := Dashboard(), *self._callbacks(), *own]
-        self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
-        self._fitted_data, self.scores = data, dashboard.best or {}
+        with isolated_training():
+            seed_everything(self._seed, verbose=False)
+            self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
+        self._table, self.scores = data.source, dashboard.best or {}
         return self
 
     def predict(
@@ -148,7 +192,8 @@ class Forecaster:
             UserError: There is nothing fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k, precision, memory)
-        self._roll(self._data_of(table, horizon, future, known_future), writer, keep=False)
+        data = self._data_of(table, horizon, future, known_future)
+        self._run("predict", data, writer, return_predictions=False)
         return writer.table
 
     def sample(
@@ -187,7 +232,8 @@ class Forecaster:
         """
         writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
-        paths = torch.cat(self._roll(data, writer, keep=True)).cpu().numpy()
+        module, parts = self._run("predict", data, writer, return_predictions=True)
+        paths = in_order(from_all_ranks([part.cpu() for part in parts], module.trainer.world_size)).numpy()
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
 
     def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
@@ -212,9 +258,10 @@ class Forecaster:
             UserError: There is nothing fitted, the table cannot be used, or the head has no distribution (`point`).
         """
         data = self._data_of(table)
-        assert self._module is not None
         progress = self._trainer.get("enable_progress_bar", True)
-        return ScoringTrainer(logger=False, **self._devices()).score(self._module, data, seed=seed, progress=progress)
+        with trainer_mistakes():
+            trainer = ScoringTrainer(logger=False, **self._devices())
+        return trainer.score(self._twin(), data, seed=seed, progress=progress)
 
     def backtest(
         self,
@@ -257,15 +304,16 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the table cannot be used.
         """
-        refuse_below("windows", windows, 1)
-        refuse_below("refit", refit, 0)
+        windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
+        step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
+        for name, value, least in (("windows", windows, 1), ("step", step, 1), ("gap", gap, 0), ("refit", refit, 0)):
+            refuse_below(name, value, least)
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
-        data, module = self._data_of(table, horizon, None, **options), self._module
-        assert module is not None
+        data = self._data_of(table, horizon, None, **options)
         options["horizon"] = data.hparams["horizon"]
         if not refit:
-            self._tool(writer).test(module, datamodule=data, verbose=False)
+            module, _ = self._run("test", data, writer, verbose=False)
             self.scores = module.scores
             if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
                 warnings.warn(sentence, stacklevel=2)
@@ -273,16 +321,19 @@ class Forecaster:
         requested = Requested.from_checkpoint(self._fitted())
         options |= {"memory_budget": self._given.get("memory_budget")}
         trainer = TRAINER | requested.trainer | self._trainer_options
-        self.scores = backtest_refitting(
-            data.source,
-            requested.data | options,
-            requested.model,
-            trainer,
-            writer,
-            int(refit),
-            printed=bool(self._callbacks()),
-            states=self._callback_states,
-        )
+        if not _gives_back(Trainer(logger=False, **self._devices())):
+            trainer |= _ONE_DEVICE
+        with isolated_training():
+            self.scores = backtest_refitting(
+                data.source,
+                requested.data | options,
+                requested.model,
+                trainer,
+                writer,
+                int(refit),
+                printed=bool(self._callbacks()),
+                states=self._callback_states,
+            )
         return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -291,7 +342,7 @@ class Forecaster:
         Raises:
             UserError: There is nothing fitted, or the file cannot be written.
         """
-        prepare_output(path, (".ckpt",))
+        prepare_output(check_argument("path", path, _PATH), (".ckpt",))
         write_checkpoint(self._fitted(), path)
 
     def export(
@@ -317,9 +368,9 @@ class Forecaster:
         """
         from armlp.export import write_onnx
 
-        checkpoint = self._fitted()
-        module = _module_of(checkpoint)  # another one, because this may lie on another device
-        write_onnx(module, checkpoint["datamodule_hyper_parameters"], path, horizon, num_paths, levels)
+        data = self._fitted()["datamodule_hyper_parameters"]
+        check_argument("path", path, _PATH)
+        write_onnx(self._twin(), data, path, horizon, num_paths, levels)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Forecaster:
@@ -332,6 +383,7 @@ class Forecaster:
         Raises:
             UserError: The file is missing, cut short, or of another program.
         """
+        check_argument("path", path, _PATH)
         forecaster = cls(**taken(Trainer, wrong := dict(options)))
         if wrong:
             raise UserError(
@@ -341,6 +393,7 @@ class Forecaster:
         return forecaster
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint = move_data_to_device(checkpoint, "cpu")  # so that it can be pickled for any machine
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
         self._module, self._checkpoint = _module_of(checkpoint), checkpoint
 
@@ -353,26 +406,42 @@ class Forecaster:
         self, table: Any, horizon: int | None = None, future: Any = None, known_future: Any = None, **others: Any
     ) -> SeriesDataModule:
         self._fitted()
-        if table is None and self._fitted_data is None and "source" not in self._data:
-            raise UserError("The checkpoint holds no table: call predict(table) with the series to forecast.")
+        if table is None and self._table is None and "source" not in self._data:
+            raise UserError(
+                "The checkpoint holds no table: call predict(table) with the series to forecast; neither save nor "
+                "pickle keeps a table in memory."
+            )
         options = self._data | ({} if table is None else {"source": table})
         options |= {} if horizon is None else {"horizon": horizon}
-        if table is None and self._fitted_data is not None:
-            options["source"] = self._fitted_data.source
+        if table is None and self._table is not None:
+            options["source"] = self._table
         here = {"future": future, "known_future": known_future, "memory_budget": self._given.get("memory_budget")}
         options |= {name: value for name, value in here.items() if value is not None} | others
         data = SeriesDataModule(**options)
         data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
         return data
 
-    def _roll(self, data: SeriesDataModule, writer: ForecastWriter, keep: bool) -> list[torch.Tensor]:
+    def _twin(self) -> ForecastModule:
+        """Return a module for one call, which shares the weights with those of other threads and nothing else."""
         assert self._module is not None
-        predictions: Any = self._tool(writer).predict(self._module, datamodule=data, return_predictions=keep)
-        return predictions or []
+        return self._module.twin()
+
+    def _run(
+        self, command: str, data: SeriesDataModule, writer: ForecastWriter, **options: Any
+    ) -> tuple[ForecastModule, Any]:
+        """Run a command of the Trainer; the module that it used, and what it returned."""
+        module, trainer = self._twin(), self._tool(writer)
+        # Lightning may seed the global generators anew in each of several processes.
+        with restored_generators() if trainer.world_size > 1 else nullcontext():
+            returned = getattr(trainer, command)(module, datamodule=data, **options)
+        return module, returned
 
     def _tool(self, writer: ForecastWriter) -> Trainer:
         """A trainer that leaves no run."""
-        return Trainer(logger=False, callbacks=[writer, *self._callbacks()], **self._devices())
+        options = {"logger": False, "callbacks": [writer, *self._callbacks()], **self._devices()}
+        with trainer_mistakes():
+            trainer = Trainer(**options)
+        return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
 
     def _devices(self) -> dict[str, Any]:
         """The options of the Trainer that say on what it runs."""
@@ -383,8 +452,35 @@ class Forecaster:
         return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
 
 
+_PATH = str | os.PathLike[str]
+_ONE_DEVICE: dict[str, Any] = {"devices": 1, "strategy": "auto"}
+
+
+def _gives_back(trainer: Trainer) -> bool:
+    """Return whether results come back to this process; of strategies that spawn or fork processes they do not."""
+    try:
+        trainer.predict_loop.return_predictions = True
+    except MisconfigurationException:
+        return False
+    return True
+
+
 def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
-    module = ForecastModule(**checkpoint["hyper_parameters"])
+    with restored_generators(include_cuda=False):  # the first weights are drawn, and replaced
+        module = ForecastModule(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     module.on_load_checkpoint(checkpoint)
     return module
+
+
+def _refuse_unpicklable(options: dict[str, Any]) -> None:
+    """Raise a UserError for options of the Trainer that cannot be pickled, such as a callback with a lambda."""
+    for name, value in options.items():
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            try:
+                pickle.dumps(one)
+            except Exception as error:  # an object raises what it likes
+                raise UserError(
+                    f"{name}: {type(one).__name__} cannot be pickled ({one_line(error)}), so the Forecaster cannot be; "
+                    "leave the option out, or use save(path), which keeps no options of the Trainer."
+                ) from error

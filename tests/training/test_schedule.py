@@ -1,6 +1,7 @@
 """Tests of the schedules: functions of the step alone."""
 
 import math
+import pickle
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from lightning.pytorch import Trainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training import module as training
 from armlp.training.module import ForecastModule
-from armlp.training.schedule import SCHEDULES, chain_length, learning_rate_factor
+from armlp.training.schedule import SCHEDULES, chain_length, learning_rate_factor, scheduled
 
 shares = st.floats(0, 1)
 
@@ -81,3 +82,9 @@ def test_training_chains_as_many_patches_as_the_schedule_says(make_table: Any, m
     torch.manual_seed(0)
     trainer.fit(module, datamodule=SeriesDataModule(make_table(), horizon=6))
     assert spans == [2, 2, 4, 4, 6, 6, 6, 6, 6, 6]
+
+
+def test_a_schedule_can_be_pickled():
+    schedule = scheduled(torch.optim.SGD([torch.zeros(1)], lr=1.0), "cosine", 10, 0.2)
+    (factor,) = pickle.loads(pickle.dumps(schedule)).lr_lambdas
+    assert [factor(step) for step in range(12)] == [learning_rate_factor("cosine", step, 10, 0.2) for step in range(12)]

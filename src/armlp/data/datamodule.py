@@ -12,12 +12,14 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
+from armlp.arguments import check_arguments
 from armlp.data import catalog
 from armlp.data.covariate_scaling import covariate_sizes
 from armlp.data.known_future import KnownFuture, read_known_future
 from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.options import check_options, plain, reader_options, settle_batch_size, settle_inputs, settle_split
+from armlp.data.options import check_options, reader_options, settle_batch_size, settle_inputs, settle_split
 from armlp.data.panel import Panel
+from armlp.data.reading.memory import parse_bytes
 from armlp.data.shortages import (
     refuse_no_origin,
     refuse_too_few,
@@ -107,10 +109,12 @@ class SeriesDataModule(LightningDataModule):
         super().__init__()
         # What is of this machine and this forecast alone is no part of a checkpoint.
         self.save_hyperparameters(ignore=["source", "future", "known_future", "memory_budget"], logger=False)
-        self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
+        self.hparams.update(check_arguments(SeriesDataModule.__init__, self.hparams, "--data."))
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
         check_options(self.hparams)
+        if memory_budget is not None:
+            parse_bytes(memory_budget)
         self.chooses_cycles = calendar_inputs is None
         self.allow_zero_length_dataloader_with_multiple_devices = True  # fewer origins than processes
         self.source = source

@@ -6,8 +6,6 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from armlp.data.catalog import Options
 from armlp.data.covariate_scaling import CovariateScaling, fit_statistics, refuse_empty
 from armlp.data.panel import Panel
@@ -15,7 +13,7 @@ from armlp.data.seasonality import find_season
 from armlp.data.shortages import refuse_untold_cycles
 from armlp.data.time_features import feature_cycles, repeated_cycles
 from armlp.data.windows import Split
-from armlp.errors import UserError, refuse_below
+from armlp.errors import LARGEST_SEED, UserError, refuse_below
 
 _READER = (
     "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
@@ -27,17 +25,6 @@ _LEAST = {
 }  # fmt: skip
 
 
-def plain(value: Any) -> Any:
-    """An option as plain Python, the only kind that a checkpoint gives back without running code.
-
-    Args:
-        value: Perhaps a number of numpy, or a sequence of them.
-    """
-    if isinstance(value, np.generic):
-        return value.item()
-    return [plain(item) for item in value] if isinstance(value, (list, tuple, np.ndarray)) else value
-
-
 def check_options(options: Mapping[str, Any]) -> None:
     """Refuses numbers that no data could have a use for.
 
@@ -46,6 +33,7 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     for name, least in _LEAST.items():
         refuse_below(f"--data.{name}", options[name], least)
+    refuse_below("--data.seed", options["seed"], 0, LARGEST_SEED)
 
 
 def reader_options(options: Mapping[str, Any], usual: Options) -> dict[str, Any]:

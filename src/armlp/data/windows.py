@@ -201,6 +201,7 @@ class Split:
             "test": (self.test_windows, self.test_reach + self.later_windows * step, step),
             "predict": (1, 0, 1),
         }[part]
+        count = max(0, min(count, 1 + (int(lengths.max()) - 1 - last) // apart))  # as many as the longest has room for
         steps_back = last + apart * torch.arange(count - 1, -1, -1)
         origins = lengths[:, None] - steps_back
         series = torch.arange(len(lengths))[:, None].expand_as(origins)

@@ -8,6 +8,7 @@ import narwhals as nw
 import numpy as np
 import pandas as pd
 
+from armlp.arguments import check_argument
 from armlp.errors import UserError
 from armlp.evaluation.metrics.forecast import covered
 from armlp.evaluation.quantiles import SYMBOL
@@ -32,9 +33,14 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
     Raises:
         UserError: The table is no backtest table, or `by` is something else.
     """
-    if by not in _BY:
+    if check_argument("by", by, str) not in _BY:
         raise UserError(f"by: {by!r} is not known; use one of {', '.join(_BY)}.")
-    frame = nw.from_native(table)
+    try:
+        frame = nw.from_native(table)
+    except TypeError as error:
+        raise UserError(
+            f"table: this is a {type(table).__name__}; give what Forecaster.backtest returned or armlp test wrote."
+        ) from error
     eager = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
     rows = eager.to_pandas()
     targets = [name for name in rows.columns if name == "y" or name.startswith("y-")]

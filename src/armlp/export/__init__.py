@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from armlp.arguments import check_argument
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.data.outputs import prepare_output
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.evaluation.quantiles import check_levels
 from armlp.export.labels import labels
 
@@ -38,7 +39,7 @@ def write_onnx(
     path: str | os.PathLike[str],
     horizon: int | None = None,
     num_paths: int = 200,
-    levels: Sequence[float] = (80, 95),
+    levels: Sequence[float] | float = (80, 95),
 ) -> None:
     """Writes the whole rollout of a trained model as one ONNX file.
 
@@ -67,14 +68,10 @@ def write_onnx(
     from armlp.export.graph import Example, whole_graph
     from armlp.export.parts import Closing, Opening
 
-    horizon = int(data["horizon"]) if horizon is None else horizon
+    horizon = int(check_argument("--horizon", data["horizon"] if horizon is None else horizon, int))
+    num_paths, levels = check_argument("--num_paths", num_paths, int), check_levels(levels, "--levels")
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
-        if value < 1:
-            raise UserError(f"--{name}: {value} is too small; it must be at least 1.")
-    try:
-        check_levels(levels)
-    except UserError as error:  # here the option has another name
-        raise UserError(str(error).replace("--forecast.", "--")) from error
+        refuse_below(f"--{name}", value, 1)
     prepare_output(path, (".onnx",))
     assert module.network is not None
     # Always on the processor and in float32, whatever it was trained on.

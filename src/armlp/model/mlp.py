@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from armlp.arguments import check_arguments, plain
 from armlp.data.covariates import Covariates
 from armlp.errors import UserError, refuse_below
 from armlp.model.ensemble import Pool, layer_norm, linear
-from armlp.model.heads import Predictive, make_head
+from armlp.model.heads import HEADS, Predictive, make_head
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import GLOBAL, SCALERS, Scaling, scale_window
 
+_LEAST = {
+    "context_length": 1, "patch_length": 1, "residual_blocks": 0, "block_size": 1, "season_length": 1, "channels": 1,
+    "members": 1, "components": 1, "bins": 3, "symbols": 0,
+}  # fmt: skip
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
@@ -118,23 +124,9 @@ class AutoregressiveMLP(nn.Module):
         members: int = 1,
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
+        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals(), "--model."))
         super().__init__()
-        _check_choice("scaler", scaler, (*SCALERS, GLOBAL))
-        _check_choice("activation", activation, ACTIVATIONS)
-        for name, value, least in (
-            ("context_length", context_length, 1),
-            ("patch_length", patch_length, 1),
-            ("residual_blocks", residual_blocks, 0),
-            ("block_size", block_size, 1),
-            ("season_length", season_length, 1),
-            ("channels", channels, 1),
-            ("members", members, 1),
-        ):
-            refuse_below(f"--model.{name}", value, least)
-        if any(width < 1 for width in hidden_sizes):
-            raise UserError(f"--model.hidden_sizes: {list(hidden_sizes)} holds a width below 1.")
-        if not 0 <= dropout < 1:
-            raise UserError(f"--model.dropout: {dropout} is not a share between 0 and 1.")
+        hidden_sizes = plain(hidden_sizes)
         if residual_blocks and not hidden_sizes:
             raise UserError("--model.residual_blocks: blocks need a layer before them; give --model.hidden_sizes.")
         if (head == "symbols") != (symbols > 0):
@@ -282,6 +274,26 @@ class AutoregressiveMLP(nn.Module):
         return raw
 
 
-def _check_choice(option: str, value: str, choices: Sequence[str] | Mapping[str, type]) -> None:
+def check_network_options(options: Mapping[str, Any]) -> None:
+    """Raise a UserError for options that no network could have.
+
+    Args:
+        options: Of `AutoregressiveMLP`, and perhaps others; None is left out.
+    """
+    for name, choices in {"scaler": (*SCALERS, GLOBAL), "activation": (*ACTIVATIONS,), "head": (*HEADS,)}.items():
+        if options[name] is not None:
+            _check_choice(name, options[name], choices)
+    for name, least in _LEAST.items():
+        refuse_below(f"--model.{name}", options[name], least)
+    sizes = options["hidden_sizes"] or []
+    if any(width < 1 for width in sizes):
+        raise UserError(f"--model.hidden_sizes: {sizes} holds a width below 1.")
+    for width in sizes:
+        refuse_below("--model.hidden_sizes", width, 1)
+    if not 0 <= (options["dropout"] or 0) < 1:
+        raise UserError(f"--model.dropout: {options['dropout']} is not a share between 0 and 1.")
+
+
+def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
         raise UserError(f"--model.{option}: {value!r} is not known; use one of {', '.join(choices)}.")

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from armlp.arguments import check_arguments
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.model.distributions import open_interval
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.reference import Origins, Reference
@@ -108,11 +109,18 @@ def rollout(
         `[B, P, H(, V)]`, data units.
 
     Raises:
-        UserError: `horizon` or `num_paths` is below 1, or the context is too short.
+        UserError: An argument is of another type or out of its range, or the context is too short.
     """
-    for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
-        if value < 1:
-            raise UserError(f"{name}: {value} is too small; it must be at least 1.")
+    numbers = {"horizon": horizon, "num_paths": num_paths, "temperature": temperature, "top_k": top_k}
+    horizon, num_paths, temperature, top_k = check_arguments(rollout, numbers).values()
+    for name in ("horizon", "num_paths", "top_k"):
+        refuse_below(name, numbers[name], 1)
+    if temperature <= 0:
+        raise UserError(f"temperature: {temperature} is not above 0.")
+    tensors = {"observed": observed, "noise": noise, "zero": zero, "given": given}
+    for name, value in {"context": context, **tensors}.items():
+        if not isinstance(value, Tensor) and (name == "context" or value is not None):
+            raise UserError(f"{name}: a Tensor is needed, but this is of type {type(value).__name__}.")
     if context.shape[1] < model.context_length:
         raise UserError(
             f"context: {context.shape[1]} values are too few; the model sees {model.context_length}: pad them on the "

@@ -12,13 +12,14 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from armlp.arguments import check_arguments
 from armlp.data.answers import to_table
 from armlp.data.outputs import prepare_output, write_table
 from armlp.data.panel import Panel
 from armlp.data.reading.memory import parse_bytes
 from armlp.data.symbols import spell_symbols
 from armlp.data.windows import Windows
-from armlp.errors import UserError, refuse_below
+from armlp.errors import LARGEST_SEED, UserError, refuse_below
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
@@ -69,18 +70,18 @@ class ForecastWriter(Callback):
         paths: str | None = None,
         plot: str | None = None,
     ) -> None:
-        levels = [levels] if isinstance(levels, (int, float)) else list(levels)
-        check_levels(levels)
-        for name, value in {"num_paths": num_paths, "top_k": top_k}.items():
-            refuse_below(f"--forecast.{name}", value, 1)
-        if temperature <= 0:
+        given = check_arguments(ForecastWriter.__init__, locals(), "--forecast.")
+        for name in ("num_paths", "top_k"):
+            refuse_below(f"--forecast.{name}", given[name], 1)
+        refuse_below("--forecast.seed", given["seed"], 0, LARGEST_SEED)
+        if given["temperature"] <= 0:
             raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
-        self.output = output
-        self.levels = levels
         if precision not in PRECISIONS:
             raise UserError(f"--forecast.precision: {precision} is none of {', '.join(PRECISIONS)}.")
+        self.output = output
+        self.levels = check_levels(levels)
         room = parse_bytes(memory, "--forecast.memory")
-        self.sampling = Sampling(num_paths, seed, temperature, top_k, precision, room)
+        self.sampling = Sampling(**{name: given[name] for name in Sampling._fields} | {"memory": room})
         self.paths = paths
         self.plot = plot
         self.table: Any = None
@@ -166,7 +167,7 @@ class ForecastWriter(Callback):
     def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
         assert isinstance(pl_module, ForecastModule)
         parts = [part for rank in from_all_ranks(self._parts, trainer.world_size) for part in rank]
-        if not trainer.is_global_zero or not parts:
+        if not parts:
             return
         panel = pl_module.datamodule.panel
         columns = {
@@ -180,12 +181,13 @@ class ForecastWriter(Callback):
         else:
             del times["cutoff"]
         self.table = to_table(panel, series, times, columns)
-        if self.output is not None:
-            write_table(self.table, self.output)
-        if self.paths is not None:
-            write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
-        if self.plot is not None:
-            save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
+        if trainer.is_global_zero:  # every process has the table, and one writes it
+            if self.output is not None:
+                write_table(self.table, self.output)
+            if self.paths is not None:
+                write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
+            if self.plot is not None:
+                save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
         if not self.gathers:
             self._parts = []
 

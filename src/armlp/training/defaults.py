@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
+from armlp.errors import UserError
 from armlp.training.precision import refuse_precision
 
 # The CRPS of the validation rollouts, so that intervals count as well as the median.
@@ -60,6 +63,17 @@ def bare_trainer(like: Trainer, **options: Any) -> Trainer:
     scheduled = [one for one in all_callbacks(like) if isinstance(one, GradientAccumulationScheduler)]
     callbacks = {"callbacks": [*options.pop("callbacks", ()), *scheduled]}
     return Trainer(**TRAINER | same | quietly | where | options | callbacks)
+
+
+@contextmanager
+def trainer_mistakes() -> Iterator[None]:
+    """Raise what Lightning's Trainer refuses as a UserError that names the Trainer."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
 def says_how_long(trainer: Trainer) -> bool:

@@ -18,7 +18,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import BEST, MONITOR, all_callbacks, prepare_run, says_how_long
+from armlp.training.defaults import BEST, MONITOR, all_callbacks, prepare_run, says_how_long, trainer_mistakes
 from armlp.training.final import settle_refit, train_anew
 from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.module import ForecastModule
@@ -119,7 +119,8 @@ def fit(
         place = None if options.get("logger") else folder
         kept: list[Callback] = [BestCheckpoint(place, **BEST)] if options.get("enable_checkpointing", True) else []
         kept += [LastCheckpoint()] if kept and place is None else []
-        trainer = Trainer(**{**options, "callbacks": [*kept, *stops, *callbacks]})
+        with trainer_mistakes():
+            trainer = Trainer(**{**options, "callbacks": [*kept, *stops, *callbacks]})
         before_fit(trainer, module, data)
         trainer.fit(module, datamodule=data)
         checkpoint = after_fit(trainer, module, data)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from armlp.arguments import check_arguments
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
-from armlp.data.options import plain
 from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.backtest import MODEL
@@ -27,6 +28,7 @@ from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
 from armlp.training.defaults import MONITOR
 from armlp.training.initial import start_from_data
+from armlp.training.isolation import RestoredGenerators
 from armlp.training.judging import Judge
 from armlp.training.monitors import refuse_undefined_monitors, refuse_unknown_monitors
 from armlp.training.objective import unrolled_objective
@@ -171,7 +173,7 @@ class ForecastModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.hparams.update({name: plain(value) for name, value in self.hparams.items()})
+        self.hparams.update(check_arguments(ForecastModule.__init__, self.hparams, "--model."))
         if head == "auto":
             self.hparams["head"] = None
         check_options(self.hparams)
@@ -228,6 +230,14 @@ class ForecastModule(LightningModule):
             raise UserError("ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule).")
         return datamodule
 
+    def twin(self) -> ForecastModule:
+        """Return a copy with the same weights in memory, and with everything else of its own.
+
+        A Trainer changes the module that it is given, so that calls at the same time need a copy each.
+        """
+        weights = {id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in self.parameters()}
+        return deepcopy(self, weights | {id(buffer): buffer.detach() for buffer in self.buffers()})
+
     def prefer(self, choices: Mapping[str, Choice]) -> None:
         """Takes options as if they had been given, and `max_steps` where the Trainer is not told how long to train."""
         self.preferred = dict(choices)
@@ -281,9 +291,11 @@ class ForecastModule(LightningModule):
             self.chosen["max_steps"] = steps
 
     def configure_callbacks(self) -> list[Callback]:
-        """Averages the weights in training, where that is wanted."""
-        averaged = self.hparams["averaging"] > 0 and self.trainer.state.fn == TrainerFn.FITTING
-        return [ExponentialAverage(self.hparams["averaging"])] if averaged else []
+        """Return what a training needs: the generators as they were after it, and averaged weights where wanted."""
+        if self.trainer.state.fn != TrainerFn.FITTING:
+            return []
+        averaging = self.hparams["averaging"]
+        return [RestoredGenerators(), *([ExponentialAverage(averaging)] if averaging > 0 else [])]
 
     def forward(self, windows: Windows, given: Tensor | None = None) -> Tensor:
         """Rolls the model forward from every window, and recalibrates the paths where that is wanted.

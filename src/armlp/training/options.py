@@ -8,7 +8,7 @@ from typing import Any
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, refuse_below
-from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.mlp import AutoregressiveMLP, check_network_options
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
 from armlp.training.optimizers import OPTIMIZERS
 from armlp.training.recipe import Choice, recipe
@@ -39,7 +39,6 @@ _CHOICES = {
     "optimizer": OPTIMIZERS,
     "conformal": ("off", "split", "adaptive"),
 }
-_WHOLE = ("unroll", "members", "val_paths", "trials", "effort")
 _LEAST = {
     "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
     "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0, "members": 1, "effort": 1,
@@ -47,7 +46,7 @@ _LEAST = {
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses what no training could use; the network checks what is its own.
+    """Refuses what no training and no network could use.
 
     Raises:
         UserError: Naming the option.
@@ -55,14 +54,13 @@ def check_options(options: Mapping[str, Any]) -> None:
     for name, choices in _CHOICES.items():
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
-    for name in _WHOLE:
-        if options[name] is not None and type(options[name]) is not int:
-            raise UserError(f"--model.{name}: {options[name]!r} is no whole number; give one.")
     for name, least in _LEAST.items():
         refuse_below(f"--model.{name}", options[name], least)
-    for name, whole in {"unroll_growth": "training", "averaging": "training", "theta_share": "forecast"}.items():
+    shares = {"unroll_growth": "training", "averaging": "training", "warmup": "training", "theta_share": "forecast"}
+    for name, whole in shares.items():
         if options[name] is not None and not options[name] <= 1:
             raise UserError(f"--model.{name}: {options[name]} is more than the whole {whole}; give a share up to 1.")
+    check_network_options(options)
     gradient = options["gradient"]
     if gradient not in GRADIENTS and not (isinstance(gradient, int) and gradient >= 1):
         raise UserError(

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
-from armlp.data.options import plain
+from armlp.arguments import plain
 from armlp.training.defaults import all_callbacks, says_how_long
 from armlp.training.steps import validates_ten_times
 

@@ -112,3 +112,12 @@ def from_all_ranks(parts: list[Part], world_size: int) -> list[list[Part]]:
     gathered: list[Any] = [None] * world_size
     torch.distributed.all_gather_object(gathered, parts)
     return gathered
+
+
+def in_order(ranks: list[list[Tensor]]) -> Tensor:
+    """Return as one tensor what `from_all_ranks` gave: each process had its stride of the rows."""
+    parts = [torch.cat(rank) for rank in ranks]
+    whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
+    for rank, part in enumerate(parts):
+        whole[rank :: len(parts)] = part
+    return whole

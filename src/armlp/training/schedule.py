@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -30,7 +31,8 @@ def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup: flo
 
 def scheduled(optimizer: Optimizer, schedule: str, total_steps: int, warmup: float) -> LambdaLR:
     """The learning rate of an optimizer, step by step; arguments as in `learning_rate_factor`."""
-    return LambdaLR(optimizer, lambda step: learning_rate_factor(schedule, step, total_steps, warmup))
+    # Not a lambda, which cannot be pickled.
+    return LambdaLR(optimizer, partial(learning_rate_factor, schedule, total_steps=total_steps, warmup=warmup))
 
 
 def chain_length(step: int, total_steps: int, unroll: int, growth: float) -> int:

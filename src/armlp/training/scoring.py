@@ -8,9 +8,10 @@ from typing import Any
 
 from lightning.pytorch import Trainer
 
+from armlp.arguments import check_argument
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.outputs import prepare_output, write_table
-from armlp.errors import UserError
+from armlp.errors import LARGEST_SEED, UserError, refuse_below
 from armlp.evaluation.one_step import score_table
 from armlp.training.agreement import warn_of_other_frequency
 from armlp.training.checkpoint import read_checkpoint
@@ -45,6 +46,8 @@ class ScoringTrainer(Trainer):
         Raises:
             UserError: The data are not those of the model, or it has no density, or the table cannot be written.
         """
+        seed = check_argument("--seed", seed, int)
+        refuse_below("--seed", seed, 0, LARGEST_SEED)
         if output is not None:
             source = datamodule.source
             if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 
+from armlp.arguments import check_argument
 from armlp.errors import UserError
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
@@ -21,6 +22,7 @@ def parse_bytes(text: str | int, option: str = "--data.memory_budget") -> int:
     Raises:
         UserError: It is none.
     """
+    text = check_argument(option, text, str | int)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
     if match is None or match[2] not in _UNITS or not float(match[1]):
         raise UserError(f"{option}: {text!r} is no amount of memory; give one such as 2GB or 500MB.")

@@ -59,7 +59,10 @@ class Source:
     is_text: bool = False
 
 
-def open_source(source: Any, name: str = "the table") -> Source:
+_TABLE = "the table"  # that is forecast
+
+
+def open_source(source: Any, name: str = _TABLE) -> Source:
     """Find a table.
 
     Args:
@@ -98,8 +101,8 @@ def _open_memory(table: Any, name: str) -> Source:
     except Exception as error:  # The libraries that narwhals speaks to each raise their own.
         reason = "" if isinstance(error, TypeError) else f" ({one_line(error)})"
         raise UserError(
-            f"The source, of type {type(table).__name__}, cannot be read as a table{reason}: give a pandas, polars or "
-            "pyarrow table, a path, or a data set's name."
+            f"{'The source' if name == _TABLE else name}, of type {type(table).__name__}, cannot be read as a table"
+            f"{reason}: give a pandas, polars or pyarrow table, a path, or a data set's name."
         ) from error
     library = str(frame.implementation.value)
     known = library in ("pandas", "polars")

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from armlp.arguments import check_arguments
+from armlp.errors import refuse_below
 from armlp.evaluation.metrics.forecast import ClosedForm, Forecast, covered
 from armlp.evaluation.metrics.metric import LeadMetric
+from armlp.evaluation.quantiles import check_levels
 from armlp.model.distributions import Predictive
 
 
@@ -24,7 +27,7 @@ class _IntervalMetric(LeadMetric):
 
     def __init__(self, horizon: int, level: float, **options: Any) -> None:
         super().__init__(horizon, **options)
-        self.level = level
+        (self.level,) = check_levels([level], "level")
 
     def _interval(self, forecast: Forecast) -> Tensor:
         tail = (1 - self.level / 100) / 2
@@ -83,6 +86,8 @@ class PITHistogram(Metric):
 
     def __init__(self, horizon: int, bins: int = 20, **options: Any) -> None:
         super().__init__(**options)
+        for name, size in check_arguments(PITHistogram.__init__, {"horizon": horizon, "bins": bins}).items():
+            refuse_below(name, size, 1)
         self.add_state("mass", torch.zeros(horizon, bins, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(

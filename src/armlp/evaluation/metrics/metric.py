@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from armlp.arguments import check_arguments
+from armlp.errors import refuse_below
 from armlp.evaluation.metrics.forecast import Forecast
 from armlp.model.distributions import Predictive
 
@@ -30,6 +32,9 @@ class LeadMetric(Metric, ABC):
 
     def __init__(self, horizon: int, num_series: int = 0, **options: Any) -> None:
         super().__init__(**options)
+        sizes = check_arguments(LeadMetric.__init__, {"horizon": horizon, "num_series": num_series})
+        refuse_below("horizon", sizes["horizon"], 1)
+        refuse_below("num_series", sizes["num_series"], 0)
         for name, size in {"": horizon, "series_": num_series}.items():
             for sums in ("total", "count"):
                 self.add_state(name + sums, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from armlp.arguments import check_argument
+from armlp.errors import UserError
 from armlp.evaluation.metrics.forecast import Forecast
 from armlp.evaluation.metrics.metric import LeadMetric
 
@@ -27,7 +29,10 @@ class PinballLoss(LeadMetric):
 
     def __init__(self, horizon: int, probabilities: Sequence[float] = _DECILES, **options: Any) -> None:
         super().__init__(horizon, **options)
-        self.probabilities = list(probabilities)
+        self.probabilities = check_argument("probabilities", probabilities, Sequence[float])
+        for probability in self.probabilities:
+            if not 0 < probability < 1:
+                raise UserError(f"probabilities: {probability} is not between 0 and 1.")
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """`p (truth - quantile)` where the truth is above the quantile, `(1 - p) (quantile - truth)` below it."""

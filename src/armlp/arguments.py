@@ -1,0 +1,119 @@
+"""Arguments: what a caller gave, checked against the types that a function declares."""
+
+from __future__ import annotations
+
+import math
+import os
+import types
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from armlp.errors import UserError
+
+# What a type is called in a sentence, alone and as the items of a list.
+_NAMES: dict[Any, tuple[str, str]] = {
+    int: ("whole number", "whole numbers"),
+    float: ("number", "numbers"),
+    bool: ("truth value (True or False)", "truth values (True or False)"),
+    str: ("string", "strings"),
+    os.PathLike: ("path", "paths"),
+}
+_LONGEST = 60  # of a value in a sentence
+
+
+def plain(value: Any) -> Any:
+    """Return an argument as plain Python, the only kind that a checkpoint gives back without running code.
+
+    Args:
+        value: Perhaps a number or an array of numpy, pandas or torch, or a list of them.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def check_argument(option: str, value: Any, hint: Any) -> Any:
+    """Return an argument as plain Python, if it is of a type.
+
+    Numbers are never rounded or read from strings: 2.5 and "7" are no whole numbers, and True is no number. A whole
+    number is a number too. Numbers that are not finite are none.
+
+    Args:
+        option: The name of the argument.
+        value: What was given.
+        hint: The type, or a union of types.
+
+    Raises:
+        UserError: It is of another type; the message names the argument, what was found and what is needed.
+    """
+    found = plain(value)
+    if _fits(found, hint):
+        return found
+    kinds = [kind for kind in _members(hint) if kind is not types.NoneType]
+    needed = dict.fromkeys(_name(kind) for kind in kinds)
+    left_out = ", or leave it out" if len(kinds) < len(_members(hint)) else ""
+    raise UserError(f"{option}: {_shown(value)} is no {' or '.join(needed)}; give one{left_out}.")
+
+
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return those of some arguments that a function declares, as plain Python.
+
+    Args:
+        function: Whose annotations say of which types they are.
+        arguments: By name; others are left out.
+        prefix: Before the names in messages, as the command line spells them.
+
+    Raises:
+        UserError: One is of another type.
+    """
+    hints = _hints(function)
+    return {
+        name: check_argument(prefix + name, value, hints[name]) for name, value in arguments.items() if name in hints
+    }
+
+
+@cache
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    return get_type_hints(function)
+
+
+def _members(hint: Any) -> list[Any]:
+    """Return the types of a union, or the type itself."""
+    return list(get_args(hint)) if get_origin(hint) in (Union, types.UnionType) else [hint]
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind is Any:
+        return True
+    if kind in (Union, types.UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind is Literal:
+        return any(type(value) is type(part) and value == part for part in parts)
+    if kind in (int, float):
+        number = isinstance(value, (int, kind)) and not isinstance(value, bool)
+        return number and (isinstance(value, int) or math.isfinite(value))
+    if isinstance(value, str) and kind in (Sequence, Iterable):
+        return False
+    if not isinstance(value, kind):
+        return False
+    if parts and isinstance(value, Mapping):
+        return all(_fits(key, parts[0]) and _fits(item, parts[1]) for key, item in value.items())
+    return not (parts and isinstance(value, (list, tuple))) or all(_fits(item, parts[0]) for item in value)
+
+
+def _name(hint: Any) -> str:
+    kind, parts = get_origin(hint) or hint, get_args(hint)
+    if kind is Literal:
+        return " or ".join(map(repr, parts))
+    if parts and issubclass(kind, Iterable) and not issubclass(kind, Mapping):
+        return f"list of {_NAMES[parts[0]][1]}" if parts[0] in _NAMES else "list"
+    return _NAMES[kind][0] if kind in _NAMES else str(kind.__name__)
+
+
+def _shown(value: Any) -> str:
+    shown = repr(value)
+    return shown if len(shown) <= _LONGEST and "\n" not in shown else f"this {type(value).__name__}"
