@@ -15,7 +15,7 @@ forecast. Every interval lies between the 10% and 90% quantiles of 200 sampled p
     neuralforecast     its DeepAR, with the time that --budget gives; of version 3.3, it feeds back its means
     gluonts            its DeepAR, likewise, which feeds back samples
 
-A peer is left out where it is not installed (pip install 'armlp[peers]').
+A peer is left out where it is not installed, which is said: run this script by the Python that has it.
 
 Widths are medians over the series, and CRPS means over series and leads from nine deciles; both in units of the
 innovation's standard deviation (ar2), or of the error of the seasonal naive in the training part (m4-hourly).
@@ -26,6 +26,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import logging
+import sys
 import tempfile
 import time
 import warnings
@@ -36,6 +37,7 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import seed_everything
+from peers import not_installed
 from rich.console import Console
 from rich.table import Table
 from what_helps import train
@@ -287,7 +289,7 @@ def installed(name: str) -> bool:
     """Whether a peer is there; says so if not."""
     found = importlib.util.find_spec(name) is not None
     if not found:
-        print(f"{name} is not installed: its DeepAR is left out (pip install 'armlp[peers]').", flush=True)
+        print(f"Its DeepAR is left out. {not_installed(name, sys.executable)}", flush=True)
     return found
 
 

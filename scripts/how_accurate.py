@@ -32,8 +32,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import torch
 from accuracy import chaos, results, table
 from accuracy.benchmarks import load, names
-from accuracy.forecasters import Baselines, Forecast, LeftOutError, installed, ours, peer
+from accuracy.forecasters import Baselines, Forecast, LeftOutError, ours, peer
 from accuracy.scores import owa, scores
+from peers import not_installed
+from peers import version as version_in
 
 import armlp
 from armlp.training.defaults import quiet
@@ -94,9 +96,9 @@ def run(data_set: str, model: str, seed: int, given: argparse.Namespace) -> None
     version: str | None = f"armlp {armlp.__version__}{commit()}"
     if model in PEERS:
         library = PEERS[model]
-        version = installed(python_of(library, given), library)
+        version = version_in(library, python_of(library, given))
         if version is None:
-            print(f"{library} is not installed for {python_of(library, given)}: {model} is left out.", flush=True)
+            print(f"{model} is left out. {not_installed(library, python_of(library, given))}", flush=True)
             return
         version = f"{library} {version}"
     key |= {"date": f"{datetime.date.today()}", "machine": machine(), "version": str(version)}

@@ -51,6 +51,7 @@ def main() -> None:
         answer(*given.peer)
         return
 
+    from peers import not_installed, version
     from rich.console import Console
     from rich.table import Table
 
@@ -67,10 +68,8 @@ def main() -> None:
         for name, library in PEERS.items():
             module = library.__name__
             python = given.gluonts_python if module == "gluonts" else given.peers_python
-            if subprocess.run(
-                [python, "-c", f"import importlib.metadata as m; m.version({module!r})"], capture_output=True
-            ).returncode:
-                console.print(f"{module} is not installed for {python}: {name} is left out.")
+            if version(module, python) is None:
+                console.print(f"{name} is left out. {not_installed(module, python)}", markup=False, soft_wrap=True)
             else:
                 runs[name] = Peer(python, name, path).seconds
         found: dict[str, list[float]] = {name: [] for name in runs}

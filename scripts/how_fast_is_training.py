@@ -69,6 +69,8 @@ def main() -> None:
     if given.peer is not None:
         answer(PEERS[given.peer])
         return
+    from peers import not_installed, version
+
     runs: dict[str, Callable[[int], float]] = {"bare": bare, "textbook DataLoader": textbook}
     for name, options in MODELS.items():
         runs[f"armlp, {name}"] = lambda steps, options=options: ours(options, steps)
@@ -77,7 +79,10 @@ def main() -> None:
         MODELS["textbook network, MSE"], steps, precision="bf16-mixed"
     )
     with contextlib.ExitStack() as stack:
-        for library, python in (one.split("=") for one in given.peers):
+        for library, python in (one.split("=", 1) for one in given.peers):
+            if version(library, python) is None:
+                print(f"{NAMES[library]} is left out. {not_installed(library, python)}", flush=True)
+                continue
             runs[NAMES[library]] = stack.enter_context(Peer(library, python)).seconds
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for run in runs.values():

@@ -22,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 
+from peers import EXTRAS, not_installed, version
 from rich.console import Console
 from rich.table import Table
 
@@ -130,11 +131,8 @@ def main() -> None:
         run(sys.executable, WRITE, folder)
         for name in given.programs or programs:
             python, program = programs[name]
-            library = name if name not in ("bare", "textbook") else "torch"
-            if subprocess.run(
-                [python, "-c", f"import importlib.metadata as m; m.version({library!r})"], capture_output=True
-            ).returncode:
-                print(f"{name} is not installed for {python}: it is left out.", file=sys.stderr)
+            if name in EXTRAS and version(name, python) is None:
+                print(f"{name} is left out. {not_installed(name, python)}", file=sys.stderr)
                 continue
             peak = run(python, program, folder)
             print(name, f"{peak / 1e6:,.0f} MB", file=sys.stderr, flush=True)

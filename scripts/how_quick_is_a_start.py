@@ -38,6 +38,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from peers import not_installed, version
 from rich.console import Console
 from rich.table import Table
 
@@ -167,12 +168,11 @@ def programs(given: argparse.Namespace) -> dict[str, list[list[str]]]:
         "statsforecast": (given.statsforecast_python, STATSFORECAST),
     }
     for name, (python, program) in peers.items():
-        look = f"from importlib.metadata import version; print(version({name!r}))"
-        known = subprocess.run([python, "-c", look], capture_output=True, text=True)
-        if known.returncode:
-            print(f"{name} is not installed for {python}: it is left out.", file=sys.stderr)
+        known = version(name, python)
+        if known is None:
+            print(f"{name} is left out. {not_installed(name, python)}", file=sys.stderr)
         else:
-            found[f"{name} {known.stdout.strip()}"] = [[python, "-c", program]]
+            found[f"{name} {known}"] = [[python, "-c", program]]
     return found
 
 

@@ -10,7 +10,7 @@ mistake come first, to show that all three are used rightly.
 Prints a Markdown table: the error, shortened; or that a forecast came without one, what the library warned of (less
 what it says of a table without a mistake), whether the forecast is finite and where it should be, and its mean absolute
 error against the law of the data. Each run has a process of its own, and a limit of CPU time. A library that lives in
-another environment is run by the Python given for it; one that is not installed is left out (extra `peers`).
+another environment is run by the Python given for it; one that is not installed is left out, which is said.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from peers import not_installed
 
 HORIZON, LENGTH, STEPS = 24, 300, 300
 START, STEP = pd.Timestamp("2026-01-01"), pd.Timedelta(hours=1)
@@ -86,7 +87,7 @@ def column(library: str, python: str, limit: int) -> tuple[str, list[str]]:
             continue
         said = json.loads(run.stdout.splitlines()[-1])
         if not said["version"]:
-            print(f"{library} is not installed for {python}: it is left out.", file=sys.stderr)
+            print(f"It is left out. {not_installed(library, python)}", file=sys.stderr)
             return "", []
         version = said["version"]
         if mistake.startswith("nothing wrong"):

@@ -163,9 +163,3 @@ def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) 
 def numbered(table: pd.DataFrame) -> pd.DataFrame:
     """Times as 1, 2, ... of each series."""
     return table.assign(ds=table.groupby("unique_id", sort=False).cumcount() + 1)
-
-
-def installed(python: str, library: str) -> str | None:
-    """The version of a library in an interpreter."""
-    run = subprocess.run([python, PEERS, "version", library], capture_output=True, text=True)
-    return None if run.returncode else run.stdout.strip()

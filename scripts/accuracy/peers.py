@@ -23,7 +23,6 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +169,4 @@ LIBRARIES: dict[str, Callable[..., Answer]] = {
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "version":
-        print(version(sys.argv[2]))
-    else:
-        main()
+    main()
