@@ -15,7 +15,7 @@ from armlp.arguments import check_argument
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.data.outputs import prepare_output
 from armlp.errors import UserError, refuse_below
-from armlp.evaluation.quantiles import check_levels
+from armlp.evaluation.levels import check_levels
 from armlp.export.labels import labels
 
 if TYPE_CHECKING:

@@ -21,7 +21,8 @@ from armlp.data.symbols import spell_symbols
 from armlp.data.windows import Windows
 from armlp.errors import LARGEST_SEED, UserError, refuse_below
 from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
-from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
+from armlp.evaluation.levels import check_levels
+from armlp.evaluation.quantiles import SYMBOL, forecast_columns, symbol_columns
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
 
