@@ -62,4 +62,4 @@ def test_presets_say_what_fit_does_beside_its_training(program: Any, trained: An
         program("fit", "--config", name, "--data.source", trained.source, *options)
         (last,) = Path().rglob("last.ckpt")
         assert read_checkpoint(last)["hyper_parameters"].items() >= settled.items()
-        shutil.rmtree("checkpoints")
+        shutil.rmtree("lightning_logs")

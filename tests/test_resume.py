@@ -141,7 +141,8 @@ def test_a_finished_training_goes_on_when_it_is_given_more_steps(program: Any, m
     make_table().to_parquet("table.parquet")
     fit = ("fit", *DRAWS, "--trainer.val_check_interval=2", "--model.schedule=constant")
     program(*fit, "--trainer.max_steps=4")
-    program(*fit, "--trainer.max_steps=4", "--ckpt_path", LAST)  # there is nothing left to do
+    with pytest.warns(UserWarning, match="nothing was left to train"):
+        program(*fit, "--trainer.max_steps=4", "--ckpt_path", LAST)
     assert torch.load(LAST, weights_only=True)["global_step"] == 4
     program(*fit, "--trainer.max_steps=8", "--ckpt_path", LAST)
     Path("lightning_logs").rename("in_two_parts")

@@ -24,13 +24,13 @@ LARGEST = 2**31 - 1
 LARGEST_SEED = 2**32 - 1
 
 
-def refuse_below(option: str, value: float | None, least: float, most: float = LARGEST) -> None:
-    """Raise a UserError for a number that is too small, or far too large; None is none.
+def refuse_below(option: str, value: float | int | None, least: float, most: float = LARGEST) -> None:
+    """Raise a UserError for a number that is too small, or a whole number that is far too large; None is none.
 
     Raises:
         UserError: Naming the option.
     """
     if value is not None and value < least:
         raise UserError(f"{option}: {value} is too small; it must be at least {least}.")
-    if value is not None and value > most:
+    if isinstance(value, int) and value > most:
         raise UserError(f"{option}: {value} is too large; it must be at most {most}.")
