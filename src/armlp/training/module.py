@@ -35,6 +35,7 @@ from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import make_optimizer
 from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
 from armlp.training.precision import clip_gradients, refuse_precision, without_autocast
+from armlp.training.progress import StepBar
 from armlp.training.recalibration import Recalibration
 from armlp.training.recipe import Choice
 from armlp.training.requested import Requested
@@ -355,7 +356,9 @@ class ForecastModule(LightningModule):
         windows = batch.shortened(chain * self.network.patch_length)
         objective = unrolled_objective(self.network, windows, **options)
         if logged:
-            self.log("train/loss", objective.loss, prog_bar=True)
+            # A bar that shows it has Lightning wait for the device at every step; ours reads it where it is logged.
+            shown = not isinstance(self.trainer.progress_bar_callback, (StepBar, type(None)))
+            self.log("train/loss", objective.loss, prog_bar=shown)
             for rate in self._learning_rates()[:1]:
                 self.log("train/learning_rate", rate)
             self.log("train/unroll", float(chain))
