@@ -2,6 +2,10 @@
 
 import contextlib
 import io
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -156,6 +160,38 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     """The command line, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return Program(capsys)
+
+
+@pytest.fixture(scope="session")
+def two_processes() -> Callable[..., list[str]]:
+    """A way to run a script in two processes of one group, as `devices=2` starts them, but both at once.
+
+    It takes the script, its arguments and more of the environment, and returns what each process has printed.
+    """
+
+    def run(script: str, *arguments: str, **environment: str) -> list[str]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        together = os.environ | {
+            "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
+            "NODE_RANK": "0", "WORLD_SIZE": "2",
+        } | environment  # fmt: skip
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, *arguments],
+                env=together | {"LOCAL_RANK": str(rank)},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+            for rank in range(2)
+        ]
+        printed = [process.communicate(timeout=300)[0] for process in processes]
+        assert [process.returncode for process in processes] == [0, 0], printed
+        return printed
+
+    return run
 
 
 class Trained(NamedTuple):

@@ -1,9 +1,5 @@
 """Whole-program tests of the command line: tables in, tables out, and mistakes refused."""
 
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -367,30 +363,13 @@ for arguments in sys.argv[1].split("|"):
 
 @pytest.mark.slow
 def test_two_processes_train_on_one_series_and_test_and_forecast_as_one_does(
-    program: Any, trained: Any, make_table: MakeTable
+    program: Any, trained: Any, make_table: MakeTable, two_processes: Any
 ):
     write(make_table(series=1), Path("one.parquet"))  # so that one of the two has nothing to validate on
     fit = "fit --data.source=one.parquet --data.horizon=6 --trainer.max_steps=2 --model.hidden_sizes=[8]"
     predict = f"predict --ckpt_path={trained.best} --forecast.output=two.parquet --forecast.paths=paths-two.parquet"
     test = f"test --ckpt_path={trained.best} --forecast.output=test-two.parquet"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES, "|".join((fit, predict, test))],
-            env=environment | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    said = two_processes(TWO_PROCESSES, "|".join((fit, predict, test)))
     assert Path("lightning_logs/version_0/checkpoints/best.ckpt").exists()
 
     program(

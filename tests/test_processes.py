@@ -2,8 +2,6 @@
 
 import os
 import pickle
-import socket
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +50,7 @@ def answers(forecaster: Forecaster, table: pd.DataFrame) -> dict[str, Any]:
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*Caution")
 def test_every_process_returns_what_one_does(
-    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_processes: Any
 ):
     monkeypatch.chdir(tmp_path)
     table = make_table(series=5, rows=60)
@@ -61,26 +59,8 @@ def test_every_process_returns_what_one_does(
     forecaster = Forecaster(6, **options).fit(table)
     forecaster.save("model.ckpt")
     expected = answers(forecaster, table)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {
-        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1",
-        "NODE_RANK": "0", "WORLD_SIZE": "2", "PL_GLOBAL_SEED": "3",
-        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)]),
-    }  # fmt: skip
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", SCRIPT],
-            env=environment | {"LOCAL_RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])
+    two_processes(SCRIPT, PL_GLOBAL_SEED="3", PYTHONPATH=path)
     for rank in range(2):
         found = pickle.loads(Path(f"rank{rank}.pkl").read_bytes())
         assert found.keys() == expected.keys()

@@ -2,10 +2,6 @@
 
 import json
 import math
-import os
-import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,26 +121,13 @@ json.dump([validated, tested, said], open(f"{trainer.global_rank}.json", "w"))
 
 
 @pytest.mark.slow
-def test_two_processes_log_the_metrics_of_all_origins(make_table: MakeTable, tmp_path: Path):
+def test_two_processes_log_the_metrics_of_all_origins(
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_processes: Any
+):
     table = make_table()  # of three series, so that one process has two of the origins
     table.to_parquet(tmp_path / "table.parquet")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GLOO_SOCKET_IFNAME": "lo"}
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", TWO_PROCESSES],
-            cwd=tmp_path,
-            env=environment | {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": "2"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [process.communicate(timeout=180)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    monkeypatch.chdir(tmp_path)
+    two_processes(TWO_PROCESSES)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     assert first == second
     state = torch.load(tmp_path / "module.pt", weights_only=True)
