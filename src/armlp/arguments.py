@@ -6,6 +6,7 @@ import math
 import os
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from enum import Enum
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -26,10 +27,12 @@ def plain(value: Any) -> Any:
     """Return an argument as plain Python, the only kind that a checkpoint gives back without running code.
 
     Args:
-        value: Perhaps a number or an array of numpy, pandas or torch, or a list of them.
+        value: Perhaps an enum, a number or an array of numpy, pandas or torch, or a list of them.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
+    if isinstance(value, Enum):
+        value = value.value
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from armlp import Forecaster
 from armlp.data.datamodule import SeriesDataModule
@@ -146,3 +146,28 @@ def test_a_backtest_that_trains_anew_has_the_callbacks_of_the_user(
     assert (counter.trainings, counter.steps) == (4, 12)
     forecaster.fit(make_table(seed=1))
     assert (counter.trainings, counter.steps) == (5, 15)
+
+
+def test_a_backtest_that_trains_anew_leaves_out_callbacks_that_need_a_logger(
+    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    counter = Counter()
+    forecaster = Forecaster(**SMALL | {"logger": True}, max_steps=2, callbacks=[LearningRateMonitor(), counter]).fit(
+        make_table()
+    )
+    forecaster.backtest(windows=2, refit=True)
+    assert counter.trainings == 3
+
+
+def test_a_forecaster_that_clips_by_value_can_be_loaded_and_trains_anew_alike(
+    make_table: Callable[..., pd.DataFrame], tmp_path: Path
+):
+    table = make_table()
+    options = SMALL | {"max_steps": 2, "logger": False, "gradient_clip_val": 0.01}
+    fitted = Forecaster(**options, gradient_clip_algorithm="value").fit(table)
+    fitted.save(tmp_path / "model.ckpt")
+    loaded = Forecaster.load(tmp_path / "model.ckpt")
+    pd.testing.assert_frame_equal(loaded.predict(table), fitted.predict())
+    again = loaded.backtest(table, windows=2, refit=True)
+    pd.testing.assert_frame_equal(again, fitted.backtest(windows=2, refit=True))

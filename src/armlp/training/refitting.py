@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.callbacks import ForecastWriter
@@ -14,6 +14,8 @@ from armlp.training.defaults import callback_states, listed, restore_states
 from armlp.training.fitting import fit
 from armlp.training.module import ForecastModule
 from armlp.training.report import print_scores, print_summaries
+
+_NEEDS_RUN = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor)
 
 
 def backtest_refitting(
@@ -35,7 +37,7 @@ def backtest_refitting(
         data: Options of the data module; `test_windows` says how many origins there are.
         model: Options of the module.
         trainer: Options of the Trainer, of training and test. It leaves no run, so callbacks that write checkpoints
-            are left out.
+            or need a logger are left out.
         writer: Collects the table.
         refit: How many origins are tested by one model.
         printed: Whether the report of a test follows.
@@ -59,7 +61,7 @@ def backtest_refitting(
         seed_everything(part.seed, verbose=False)
         module = ForecastModule(**model)
         restore_states(callbacks, states)
-        checkpoint = fit(module, part, options, [one for one in callbacks if not isinstance(one, Checkpoint)])
+        checkpoint = fit(module, part, options, [one for one in callbacks if not isinstance(one, _NEEDS_RUN)])
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         judge = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})

@@ -39,7 +39,7 @@ class Requested(NamedTuple):
     @classmethod
     def of(cls, module: LightningModule, data: LightningDataModule, trainer: Trainer) -> Requested:
         """Return what a training that has not begun was given."""
-        options = {name: getattr(trainer, name) for name in _TRAINER}
+        options = {name: plain(getattr(trainer, name)) for name in _TRAINER}
         interval = getattr(trainer, "val_check_interval", None)  # Lightning has none where validation goes by the clock
         if interval is not None and not validates_ten_times(trainer):
             options |= {"val_check_interval": interval, "check_val_every_n_epoch": trainer.check_val_every_n_epoch}
