@@ -1,6 +1,7 @@
 """Arguments of public calls: each wrong one is a UserError that names it, and none is taken for something else."""
 
 import math
+from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -177,6 +178,17 @@ CALLS: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
         {"by": [5, [], None, "row"], "table": [5, None, [1]]},
     ),
 }  # fmt: skip
+
+
+def test_a_sequence_of_any_kind_is_a_list(make_table: MakeTable, tmp_path: Path):
+    options = {"max_steps": 1, "enable_progress_bar": False, "logger": False}
+    forecaster = Forecaster(6, hidden_sizes=range(3, 5), **options).fit(make_table())
+    forecaster.save(tmp_path / "model.ckpt")
+    expected = forecaster.predict(levels=[80, 90])
+    for levels in (range(80, 100, 10), deque([80, 90]), (80, 90), np.array([80, 90])):
+        pd.testing.assert_frame_equal(forecaster.predict(levels=levels), expected)
+    loaded = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False)
+    pd.testing.assert_frame_equal(loaded.predict(make_table(), levels=[80, 90]), expected)
 
 
 @pytest.mark.parametrize("call", CALLS)

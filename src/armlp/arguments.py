@@ -27,7 +27,7 @@ def plain(value: Any) -> Any:
     """Return an argument as plain Python, the only kind that a checkpoint gives back without running code.
 
     Args:
-        value: Perhaps an enum, a number or an array of numpy, pandas or torch, or a list of them.
+        value: Perhaps an enum, a number or an array of numpy, pandas or torch, or a sequence of them.
     """
     if hasattr(value, "tolist"):
         value = value.tolist()
@@ -35,7 +35,8 @@ def plain(value: Any) -> Any:
         value = value.value
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, (list, tuple)) else value
+    is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+    return [plain(item) for item in value] if is_list else value
 
 
 def check_argument(option: str, value: Any, hint: Any) -> Any:

@@ -31,7 +31,7 @@ from armlp.training.options import NETWORK_OPTIONS
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report
-from armlp.training.requested import Requested
+from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.runs import (
     RunLogger,
     claim_log_folder,
@@ -210,6 +210,7 @@ class ArmlpCLI(LightningCLI):
         writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         checkpoint = read_checkpoint(config.ckpt_path)
         requested = Requested.from_checkpoint(checkpoint)
+        warn_of_missing_callbacks(requested, listed(self.config_init.test.trainer.callbacks))
         data = _changed(self.datamodule.hparams, checkpoint["datamodule_hyper_parameters"])
         data |= {name: self.datamodule.hparams[name] for name in ("test_step", "test_gap")}
         data |= {

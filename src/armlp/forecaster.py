@@ -32,7 +32,7 @@ from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refitting import backtest_refitting
 from armlp.training.report import Report, confession
-from armlp.training.requested import Requested
+from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.routing import routed, taken
 from armlp.training.runs import RunLogger
 from armlp.training.sampling import from_all_ranks, in_order
@@ -319,6 +319,7 @@ class Forecaster:
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
         requested = Requested.from_checkpoint(self._fitted())
+        warn_of_missing_callbacks(requested, listed(self._trainer.get("callbacks")))
         options |= {"memory_budget": self._given.get("memory_budget")}
         trainer = TRAINER | requested.trainer | self._trainer_options
         if not _gives_back(Trainer(logger=False, **self._devices())):

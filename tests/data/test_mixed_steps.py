@@ -1,11 +1,13 @@
 """Tests of tables whose series step differently: they are refused, and gaps that come by chance are not."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.tables import read_panel
 from armlp.errors import UserError
 
@@ -92,3 +94,40 @@ def test_business_days_and_series_of_a_row_or_two_go_with_days(kinds: Any):
 def test_rows_of_business_hours_go_with_hours():
     table = table_of(("h", 3, 480))
     assert len(read_panel(table[(table["unique_id"] != "h 1") | table["ds"].dt.hour.between(9, 16)])) == 3
+
+
+def daily(rows: int = 140) -> tuple[pd.DatetimeIndex, np.ndarray, np.ndarray]:
+    """Days, values of every day, and values of every seventh day only."""
+    steps = np.arange(rows)
+    return pd.date_range("2024-01-01", periods=rows), 1.0 + steps % 7, np.where(steps % 7 == 0, np.sin(steps), np.nan)
+
+
+def wide_table() -> tuple[pd.DataFrame, dict[str, Any]]:
+    days, every, weekly = daily()
+    return pd.DataFrame({"ds": days, "d": every, "w": weekly}), {"layout": "wide"}
+
+
+def long_table() -> tuple[pd.DataFrame, dict[str, Any]]:
+    days, every, weekly = daily()
+    parts = {"d": every, "w": weekly}
+    return pd.concat([pd.DataFrame({"unique_id": name, "ds": days, "y": part}) for name, part in parts.items()]), {}
+
+
+def vector_table() -> tuple[pd.DataFrame, dict[str, Any]]:
+    days, every, weekly = daily()
+    return pd.DataFrame({"unique_id": "w", "ds": days, "y": every, "z": weekly}), {"target_columns": ["y", "z"]}
+
+
+@pytest.mark.parametrize("make", [wide_table, long_table, vector_table])
+def test_weekly_values_between_empty_cells_are_not_taken_for_daily_ones(
+    make: Callable[[], tuple[pd.DataFrame, dict[str, Any]]],
+):
+    table, options = make()
+    data = SeriesDataModule(table, horizon=7, **options)
+    with pytest.raises(UserError, match=r"series 'w' steps by W-MON, but the table by D.*--data\.freq D"):
+        data.refuse_untrainable()
+    SeriesDataModule(table, horizon=7, freq="D", **options).refuse_untrainable()  # as was asked for
+    gaps = np.random.default_rng(0).random(len(table)) < 0.7
+    for column in table.columns.intersection(["y", "z", "w"]):
+        table[column] = np.where(gaps, np.nan, np.arange(len(table)))
+    SeriesDataModule(table, horizon=7, **options).refuse_untrainable()  # gaps at random are no longer step

@@ -138,3 +138,20 @@ def test_the_schedule_begins_with_the_learning_rate_that_was_found(make_table: M
     a_trainer(tmp_path, LearningRateFinder(num_training_steps=20), rates).fit(module, datamodule=data)
     factors = [0.5 * (1 + math.cos(math.pi * step / 3)) for step in range(4)]
     assert rates.rates == pytest.approx([module.hparams["learning_rate"] * factor for factor in factors], abs=1e-9)
+
+
+class Narrow(ForecastModule):
+    """Has an argument of its own, and gives the others values."""
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__(hidden_sizes=[width], residual_blocks=0)
+
+
+def test_a_subclass_with_arguments_of_its_own_is_loaded_from_its_checkpoint(make_table: MakeTable, tmp_path: Path):
+    data, module = SeriesDataModule(make_table(), horizon=6), Narrow(width=3)
+    trainer = a_trainer(tmp_path)
+    trainer.fit(module, datamodule=data)
+    trainer.save_checkpoint(tmp_path / "model.ckpt")
+    loaded = Narrow.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert module.state_dict().keys() == loaded.state_dict().keys()
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in module.state_dict().items())

@@ -1,6 +1,7 @@
 """Tests of what both doors settle before a training, and of what they say after it."""
 
 import contextlib
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
-from armlp import Forecaster
+from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.defaults import TRAINER
@@ -171,3 +172,40 @@ def test_a_forecaster_that_clips_by_value_can_be_loaded_and_trains_anew_alike(
     pd.testing.assert_frame_equal(loaded.predict(table), fitted.predict())
     again = loaded.backtest(table, windows=2, refit=True)
     pd.testing.assert_frame_equal(again, fitted.backtest(windows=2, refit=True))
+
+
+def test_a_checkpoint_says_which_callbacks_it_does_not_hold(make_table: Callable[..., pd.DataFrame], tmp_path: Path):
+    def stop() -> EarlyStopping:
+        return EarlyStopping("val/monitor", patience=1, min_delta=1e9)
+
+    table = make_table()
+    forecaster = Forecaster(**SMALL | EVERY_STEP, callbacks=[stop()]).fit(table)
+    forecaster.save(tmp_path / "model.ckpt")
+    expected = forecaster.backtest(windows=2, refit=True)
+    loaded = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False)
+    with pytest.warns(UserWarning, match="had the callbacks EarlyStopping, which a checkpoint does not hold"):
+        loaded.backtest(table, windows=2, refit=True)
+    again = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False, callbacks=[stop()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        pd.testing.assert_frame_equal(again.backtest(table, windows=2, refit=True), expected)
+
+
+def test_a_training_that_writes_nothing_names_no_file(
+    make_table: Callable[..., pd.DataFrame], capsys: pytest.CaptureFixture[str]
+):
+    Forecaster(**SMALL | {"max_steps": 2, "enable_progress_bar": True}).fit(make_table())
+    printed = capsys.readouterr().out
+    assert "Validation, best checkpoint" in printed
+    assert ".ckpt" not in printed
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("accumulate_grad_batches", 0), ("gradient_clip_val", -1.0), ("check_val_every_n_epoch", 0)],
+)
+def test_numbers_with_which_nothing_can_be_trained_are_refused(
+    option: str, value: float, make_table: Callable[..., pd.DataFrame]
+):
+    with pytest.raises(UserError, match=rf"--trainer\.{option}: {value} is too small"):
+        Forecaster(**SMALL | {"max_steps": 2, option: value}).fit(make_table())

@@ -22,6 +22,7 @@ from armlp.data.panel import Panel
 from armlp.data.reading.memory import parse_bytes
 from armlp.data.shortages import (
     refuse_no_origin,
+    refuse_regular_gaps,
     refuse_too_few,
     refuse_too_short,
     refuse_unknown_future,
@@ -242,6 +243,8 @@ class SeriesDataModule(LightningDataModule):
             UserError: No series is long enough, and the message names the longest and the length that it needs; or
                 nothing was observed in the validation windows.
         """
+        if self.hparams["freq"] is None:
+            refuse_regular_gaps(self.panel)
         refuse_too_short(self.panel, self.split)
         refuse_unobserved(self.panel, self.split, self.val_dataloader())
 

@@ -250,6 +250,11 @@ class Panel:
         values = self.values[first : first + self.lengths[index]]
         return self.in_data_units(torch.tensor([index]), values[None])[0]
 
+    def observed_of(self, index: int) -> Tensor:
+        """Return which values of one series' history were observed, `[n, V]` bool."""
+        first = self.offsets[index]
+        return self.observed[first : first + self.lengths[index]]
+
     def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
         """Adds the levels to values on the scale of the store.
 

@@ -6,11 +6,13 @@ import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
+from armlp.data.reading.mixed_steps import DENSE, MOST_SERIES, refuse_mixed_steps
 from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
 from armlp.data.windows import Split, Windows
 from armlp.errors import UserError
@@ -63,6 +65,31 @@ def refuse_unobserved(panel: Panel, split: Split, validation: Iterable[Windows])
             f"{panel.name} has no observed value in the last {split.val_windows} x {split.horizon} steps before the "
             "test windows, which validation needs: leave out empty rows at the end, or raise --data.val_windows."
         )
+
+
+def refuse_regular_gaps(panel: Panel) -> None:
+    """Refuse a panel that has rows for every step, but values of some series at every so many steps only.
+
+    In a wide table weekly values among daily ones stand between empty cells.
+
+    Raises:
+        UserError: There is such a series; the message names it, its step and that of the table.
+    """
+    if panel.fully_observed or panel.symbols is not None:
+        return
+    for channel in range(len(panel.channels)):
+        seen = torch.zeros(len(panel), dtype=torch.int64)
+        for rows in panel.blocks():
+            seen.index_add_(0, panel.places(rows)[0], panel.observed[rows, channel].long())
+        sparse = ((seen > 2) & (seen <= DENSE * panel.lengths)).nonzero()[:, 0]
+        sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MOST_SERIES]
+        places = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
+        if not places:
+            continue
+        begins = np.cumsum([0, *map(len, places)])
+        times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, places)))), torch.cat(places))
+        instants = panel.calendar.instants(times.numpy())
+        refuse_mixed_steps(instants, begins, panel.ids[sparse.numpy()], panel.calendar, panel.name)
 
 
 def warn_of_short(panel: Panel, split: Split) -> None:

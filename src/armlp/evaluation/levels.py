@@ -19,7 +19,7 @@ def check_levels(levels: Sequence[float] | float, option: str = "--forecast.leve
     Raises:
         UserError: Naming the level.
     """
-    given = plain([*levels] if isinstance(levels, range) else levels)
+    given = plain(levels)
     found: list[Any] = given if isinstance(given, list) else [given]
     for level in found:
         if isinstance(level, int | float) and not 0 < level < 100:

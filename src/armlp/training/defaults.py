@@ -16,7 +16,7 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from armlp.data.outputs import prepare_output
-from armlp.errors import UserError
+from armlp.errors import UserError, refuse_below
 from armlp.training.precision import refuse_precision
 
 # The CRPS of the validation rollouts, so that intervals count as well as the median.
@@ -39,12 +39,14 @@ BEST: dict[str, Any] = {
 
 
 def prepare_run(trainer: Trainer) -> None:
-    """Refuses a precision in which nothing can be trained, and a folder in which no run can be made.
+    """Refuse a precision or a number with which nothing can be trained, and a folder in which no run can be made.
 
     Raises:
-        UserError: Naming the precision, or the folder.
+        UserError: Naming the option, or the folder.
     """
     refuse_precision(trainer)
+    for name, least in _LEAST.items():
+        refuse_below(f"--trainer.{name}", getattr(trainer, name), least)
     folder = trainer.logger.root_dir if isinstance(trainer.logger, TensorBoardLogger) else trainer.default_root_dir
     prepare_output(Path(folder) / ".run", ("",))
 
@@ -120,6 +122,7 @@ def quiet() -> None:
         warnings.filterwarnings("ignore", message)
 
 
+_LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_steps": 0, "check_val_every_n_epoch": 1}
 _SAME = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder

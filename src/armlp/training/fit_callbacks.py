@@ -29,6 +29,7 @@ class BestCheckpoint(ModelCheckpoint):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._saved: bytes | None = None
+        self.is_temporary = False  # whether its folder is removed after the training
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Watch what the Trainer writes."""

@@ -117,7 +117,9 @@ def fit(
     stops = [] if any(isinstance(callback, EarlyStopping) for callback in callbacks) else [StopEarly()]
     with TemporaryDirectory() as folder:
         place = None if options.get("logger") else folder
-        kept: list[Callback] = [BestCheckpoint(place, **BEST)] if options.get("enable_checkpointing", True) else []
+        best = BestCheckpoint(place, **BEST)
+        best.is_temporary = place is not None
+        kept: list[Callback] = [best] if options.get("enable_checkpointing", True) else []
         kept += [LastCheckpoint()] if kept and place is None else []
         with trainer_mistakes():
             trainer = Trainer(**{**options, "callbacks": [*kept, *stops, *callbacks]})

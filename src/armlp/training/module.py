@@ -460,6 +460,9 @@ class ForecastModule(LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restores what validation has settled."""
+        if self.network is None:  # of a class with other arguments, which Lightning has not given what was settled
+            self.hparams.update(checkpoint["hyper_parameters"])
+            self._build()
         self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
         self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
         self.monitored = checkpoint.get("monitored", math.inf)

@@ -69,7 +69,7 @@ class Report(Callback):
             print_scores(best, "Validation, best checkpoint")
         checkpoint = best_checkpoint(trainer)
         last = next((one for one in all_callbacks(trainer) if isinstance(one, LastCheckpoint)), None)
-        if checkpoint is not None and checkpoint.best_model_path:
+        if checkpoint is not None and checkpoint.best_model_path and not checkpoint.is_temporary:
             print(f"best checkpoint: {os.path.relpath(checkpoint.best_model_path)}")
         elif last is not None and last.best_model_path:
             print(

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lightning.pytorch import LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.callbacks import Timer
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    DeviceStatsMonitor,
+    LearningRateMonitor,
+    ModelSummary,
+    ProgressBar,
+    Timer,
+)
 
 from armlp.arguments import plain
 from armlp.training.defaults import all_callbacks, says_how_long
@@ -19,6 +26,8 @@ _TRAINER = (
     "limit_train_batches", "limit_val_batches", "overfit_batches", "accumulate_grad_batches", "gradient_clip_val",
     "gradient_clip_algorithm", "precision",
 )  # fmt: skip
+# Callbacks that change nothing of a training; a Timer is the option `max_time`.
+_HARMLESS = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor, ModelSummary, ProgressBar, Timer)
 # What is settled in training, or says where the rows come from.
 _NOT_REQUESTED = ("source", "covariate_statistics", "trained_freq")
 
@@ -30,11 +39,13 @@ class Requested(NamedTuple):
         model: Options of `ForecastModule`.
         data: Options of `SeriesDataModule`, without the table.
         trainer: Options of the Trainer that decide for how long, on what and how it trains.
+        callbacks: The names of callbacks that may decide it too.
     """
 
     model: dict[str, Any]
     data: dict[str, Any]
     trainer: dict[str, Any]
+    callbacks: Sequence[str] = ()
 
     @classmethod
     def of(cls, module: LightningModule, data: LightningDataModule, trainer: Trainer) -> Requested:
@@ -48,7 +59,9 @@ class Requested(NamedTuple):
         for callback in all_callbacks(trainer):
             if isinstance(callback, Timer) and (seconds := callback.time_remaining()) is not None:
                 options["max_time"] = {"seconds": seconds}
-        return cls(_given(module), _given(data), options)
+        others = [one for one in all_callbacks(trainer) if not isinstance(one, _HARMLESS)]
+        names = [type(one).__name__ for one in others if not type(one).__module__.startswith("armlp.")]
+        return cls(_given(module), _given(data), options, names)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Requested:
@@ -64,6 +77,17 @@ class Requested(NamedTuple):
         data = checkpoint["datamodule_hyper_parameters"]
         data = {name: value for name, value in data.items() if name not in _NOT_REQUESTED}
         return cls(dict(checkpoint["hyper_parameters"]), data, {})
+
+
+def warn_of_missing_callbacks(requested: Requested, callbacks: Sequence[Callback]) -> None:
+    """Warn of callbacks that a training had and its repetition has not, because no checkpoint holds them."""
+    missing = [name for name in requested.callbacks if name not in [type(one).__name__ for one in callbacks]]
+    if missing:
+        warnings.warn(
+            f"The training had the callbacks {', '.join(missing)}, which a checkpoint does not hold: it is repeated "
+            "without them, unless they are given again as callbacks of the Trainer.",
+            stacklevel=3,
+        )
 
 
 def _given(part: LightningModule | LightningDataModule) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from armlp.data.frequency import infer_calendar
 from armlp.errors import UserError
 
 # A series that has more than this share of its rows has no longer step; business days among days are 5 of 7.
-_DENSE = 0.6
+DENSE = 0.6
 # How likely gaps that come by chance may at most look like a longer step in any series of a table.
 _CHANCE = 1e-4
 # So many series are looked at, those of most rows first.
-_MOST_SERIES = 50
+MOST_SERIES = 50
 
 
 def refuse_mixed_steps(
@@ -42,8 +42,8 @@ def refuse_mixed_steps(
     steps = np.diff(places, append=np.iinfo(np.int64).max)
     steps[begins[1:] - 1] = np.iinfo(np.int64).max
     spans = places[begins[1:] - 1] + 1
-    sparse = np.flatnonzero((np.minimum.reduceat(steps, begins[:-1]) > 1) & (rows > 2) & (rows <= _DENSE * spans))
-    for series in sparse[np.argsort(-rows[sparse], kind="stable")][:_MOST_SERIES]:
+    sparse = np.flatnonzero((np.minimum.reduceat(steps, begins[:-1]) > 1) & (rows > 2) & (rows <= DENSE * spans))
+    for series in sparse[np.argsort(-rows[sparse], kind="stable")][:MOST_SERIES]:
         own = times[begins[series] : begins[series + 1]]
         try:
             step = infer_calendar(own, np.array([0, len(own)]), ids[[series]], calendar.timezone, name)
