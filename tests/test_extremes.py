@@ -161,7 +161,9 @@ def test_a_constant_is_forecast_as_itself_with_hardly_any_spread_integer_or_not(
     table = pd.DataFrame({"unique_id": ids, "ds": np.tile(times, 1 + beside), "y": values})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that it never changes
-        forecaster = Forecaster(horizon=3, preset="fast", max_steps=60, enable_progress_bar=False).fit(table)
+        forecaster = Forecaster(horizon=3, preset="fast", max_steps=60, enable_progress_bar=False, logger=False).fit(
+            table
+        )
     forecast = forecaster.predict(levels=(95,)).query("unique_id == 'constant'")
     assert forecast["armlp"].to_numpy() == pytest.approx(value, abs=0.1)
     assert (forecast["armlp-hi-95"] - forecast["armlp-lo-95"]).max() < 0.5
