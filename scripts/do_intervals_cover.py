@@ -23,7 +23,7 @@ from accuracy.benchmarks import COMPETITIONS, long_table
 
 from armlp import Forecaster
 from armlp.data import catalog
-from armlp.evaluation.metrics.forecast import covered
+from armlp.evaluation.metrics.base import covered
 from armlp.training.checkpoint import read_checkpoint
 
 KINDS = ("off", "split", "adaptive")

@@ -38,7 +38,7 @@ from peers import not_installed
 from peers import version as version_in
 
 import armlp
-from armlp.training.defaults import quiet
+from armlp.training.trainer import quiet
 
 BASELINES = ("seasonal-naive", "naive2", "ridge-ar")
 OURS = ("armlp-fast", "armlp-default", "armlp-best")

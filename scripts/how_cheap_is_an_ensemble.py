@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 import armlp
-from armlp.training.defaults import TRAINER, quiet
+from armlp.training.trainer import TRAINER, quiet
 
 SIZES = {
     "[64]": {"hidden_sizes": [64], "residual_blocks": 0},

@@ -20,7 +20,7 @@ from rich.table import Table
 from side_by_side import seconds, textbook_loop
 
 from armlp.export import write_onnx
-from armlp.model.distributions import open_interval
+from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.training.module import ForecastModule

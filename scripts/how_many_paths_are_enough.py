@@ -22,12 +22,11 @@ from what_helps import train
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.windows import Windows
-from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.scoreboard import MODEL, Judge
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
-from armlp.training.defaults import quiet
-from armlp.training.judging import Judge
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import quiet
 
 
 class Found(NamedTuple):

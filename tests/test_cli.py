@@ -17,7 +17,7 @@ from torch import nn
 from armlp import presets
 from armlp.data.datamodule import SeriesDataModule
 from armlp.forecaster import Forecaster
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.rollout import path_noise, rollout
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule

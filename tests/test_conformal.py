@@ -13,7 +13,7 @@ import torch
 from armlp import Forecaster, UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.training.checkpoint import FORMAT, read_checkpoint
-from armlp.training.stream import Stream
+from armlp.training.transforms import Stream
 
 MakeTable = Callable[..., pd.DataFrame]
 SMALL: dict[str, Any] = {

@@ -16,23 +16,13 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import armlp
+from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, refuse_below
-from armlp.export.trainer import ExportingTrainer
 from armlp.presets import preset_path
-from armlp.training.callbacks import ForecastWriter
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
-from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-from armlp.training.fitting import after_fit, before_fit
-from armlp.training.module import ForecastModule
-from armlp.training.options import NETWORK_OPTIONS
-from armlp.training.progress import StepBar
-from armlp.training.refitting import backtest_refitting
-from armlp.training.report import Report
-from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.runs import (
+from armlp.report.console import Report
+from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.runs import (
     RunLogger,
     claim_log_folder,
     find_checkpoint,
@@ -41,6 +31,16 @@ from armlp.training.runs import (
     run_folder,
     runs_folder,
 )
+from armlp.report.tensorboard import Dashboard, TestDashboard
+from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.fit import after_fit, before_fit
+from armlp.training.module import ForecastModule
+from armlp.training.progress import StepBar
+from armlp.training.refit_backtest import backtest_refitting
+from armlp.training.requested import Requested, warn_of_missing_callbacks
+from armlp.training.settings import NETWORK_OPTIONS
+from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
 
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}

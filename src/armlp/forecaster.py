@@ -17,26 +17,34 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from armlp.arguments import check_argument, check_arguments
+from armlp.commands import ScoringTrainer
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.outputs import prepare_output
-from armlp.data.symbols import spell_symbols
+from armlp.data.tables.encoders import spell_symbols
 from armlp.errors import UserError, one_line, refuse_below
+from armlp.files import prepare_output
 from armlp.presets import read_preset
-from armlp.training.callbacks import ForecastWriter
+from armlp.report.console import Report, confession
+from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.runs import RunLogger
+from armlp.report.tensorboard import Dashboard
+from armlp.routing import routed, taken
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import TRAINER, callback_states, listed, quiet, restore_states, trainer_mistakes
-from armlp.training.fitting import fit
-from armlp.training.isolation import isolated_training, restored_generators
+from armlp.training.fit import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
-from armlp.training.refitting import backtest_refitting
-from armlp.training.report import Report, confession
+from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.routing import routed, taken
-from armlp.training.runs import RunLogger
 from armlp.training.sampling import from_all_ranks, in_order
-from armlp.training.scoring import ScoringTrainer
+from armlp.training.trainer import (
+    TRAINER,
+    callback_states,
+    isolated_training,
+    listed,
+    quiet,
+    restore_states,
+    restored_generators,
+    trainer_mistakes,
+)
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame

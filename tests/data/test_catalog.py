@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import scipy.special
 
-from armlp.data import catalog, downloads, generated
+from armlp.data import catalog
+from armlp.data.catalog import downloads, generated
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
 from armlp.errors import UserError
 
 

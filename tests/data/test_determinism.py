@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 import torch
 
-from armlp.data import generated
-from armlp.data.determinism import is_deterministic, is_whole_state
-from armlp.data.tables import read_panel
+from armlp.data.catalog import generated
+from armlp.data.detect import is_deterministic, is_whole_state
+from armlp.data.tables.read import read_panel
 
 
 def panel_of(values: np.ndarray, **columns: object):

@@ -16,10 +16,10 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from armlp.data.answers import to_table
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
+from armlp.data.tables.write import to_table
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.training.module import ForecastModule

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
 from armlp.errors import UserError
 
 

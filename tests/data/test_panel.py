@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from armlp.data import loaders
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.residency import Residency
-from armlp.evaluation.baselines import seasonal_naive
+from armlp.data.storage import Residency
+from armlp.evaluation.baselines.naive import seasonal_naive
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 properties = settings(max_examples=50)

@@ -16,11 +16,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from armlp.data import tables
-from armlp.data.answers import to_table
 from armlp.data.panel import Panel
-from armlp.data.reading import rows, sources, wanted
-from armlp.data.tables import read_panel
+from armlp.data.tables import read as tables
+from armlp.data.tables import roles as wanted
+from armlp.data.tables import rows
+from armlp.data.tables import source as sources
+from armlp.data.tables.read import read_panel
+from armlp.data.tables.write import to_table
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 
@@ -255,7 +257,7 @@ def test_a_budget_that_no_training_fits_in_is_refused(budget: str, sentence: str
 
 @pytest.fixture
 def with_a_small_sample(in_small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from armlp.data.reading import survey
+    from armlp.data.tables import scan as survey
 
     monkeypatch.setattr(survey, "_SAMPLE", 50)
 

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
-from armlp.data import shuffling
-from armlp.data.shuffling import FeistelOrder, shuffled
+from armlp.data import shuffle as shuffling
+from armlp.data.shuffle import FeistelOrder, shuffled
 
 MANY = 1 << 18
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.answers import to_table
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.symbols import spell_symbols
-from armlp.data.tables import read_panel
+from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.read import read_panel
+from armlp.data.tables.write import to_table
 from armlp.errors import UserError
 
 

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.answers import to_table
 from armlp.data.calendar import spell_time
-from armlp.data.outputs import prepare_output, write_table
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
+from armlp.data.tables.write import to_table
 from armlp.errors import UserError
+from armlp.files import prepare_output, write_table
 
 
 def long_table(series: int = 3, rows: int = 6, freq: str = "h") -> pd.DataFrame:

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data import loaders, shuffling, windows
+from armlp.data import loaders, windows
+from armlp.data import shuffle as shuffling
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.windows import Split, gather
 

@@ -8,8 +8,8 @@ import torch
 
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Split
-from armlp.evaluation.backtest import BASELINE, DRIFT, MODEL, NAIVE2, RIDGE, Scoreboard
-from armlp.evaluation.baselines import drift, naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive import drift, naive_error, seasonal_naive
+from armlp.evaluation.scoreboard import BASELINE, DRIFT, MODEL, NAIVE2, RIDGE, Scoreboard
 
 HORIZON, SEASON = 4, 3
 
@@ -145,7 +145,7 @@ def test_reset_forgets_all_batches(panel):
 def test_the_baselines_forecast_once_and_keep_their_scores_from_pass_to_pass(panel, monkeypatch):
     calls = []
     monkeypatch.setattr(
-        "armlp.evaluation.backtest.drift", lambda *arguments: calls.append(arguments) or drift(*arguments)
+        "armlp.evaluation.scoreboard.drift", lambda *arguments: calls.append(arguments) or drift(*arguments)
     )
     split = Split(HORIZON, 0, 2)
     board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)

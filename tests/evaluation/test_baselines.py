@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel
-from armlp.evaluation.baselines import Naive2, RidgeAR, drift, naive_error, naive_errors, seasonal_naive
-from armlp.evaluation.metrics import MeanAbsoluteScaledError, SymmetricMAPE
+from armlp.data.tables.read import read_panel
+from armlp.evaluation.baselines.naive import drift, naive_error, naive_errors, seasonal_naive
+from armlp.evaluation.baselines.naive2 import Naive2
+from armlp.evaluation.baselines.ridge import RidgeAR
+from armlp.evaluation.metrics.point import MeanAbsoluteScaledError, SymmetricMAPE
 
 BLOCKS = Panel.blocks
 LENGTHS = st.lists(st.integers(1, 25), min_size=1, max_size=4)

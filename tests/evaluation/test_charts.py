@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from armlp.evaluation.charts import Fan, fan_charts
+from armlp.evaluation.fan_charts import Fan, fan_charts
 
 
 def fan(title="s", paths=20, truth=True, baseline=True, dated=True):

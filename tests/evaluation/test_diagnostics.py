@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from armlp.data.windows import gather
-from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
 from armlp.evaluation.quantiles import forecast_columns
+from armlp.evaluation.scoreboard import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.verdict import spelled
+from armlp.report.comparison import spelled
 
 HORIZON, CONTEXT = 4, 12
 

@@ -8,21 +8,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.metrics import (
-    ContinuousRankedProbabilityScore,
-    Coverage,
-    EnergyScore,
+from armlp.evaluation.metrics.base import Paths
+from armlp.evaluation.metrics.calibration import Coverage, IntervalScore
+from armlp.evaluation.metrics.functional import crps, energy_score
+from armlp.evaluation.metrics.point import (
     ErrorRate,
-    IntervalScore,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
-    Paths,
-    PinballLoss,
     RootMeanSquaredError,
-    ScaledCRPS,
     SymmetricMAPE,
-    crps,
-    energy_score,
+)
+from armlp.evaluation.metrics.probabilistic import (
+    ContinuousRankedProbabilityScore,
+    EnergyScore,
+    PinballLoss,
+    ScaledCRPS,
 )
 
 HORIZON = 5

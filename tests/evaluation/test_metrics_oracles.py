@@ -8,9 +8,11 @@ from scipy import integrate, stats
 from utilsforecast import losses
 
 import armlp
-from armlp.evaluation.baselines import naive_errors
-from armlp.model.distributions import Laplace, NegativeBinomial, Normal, NormalMixture, Poisson, StudentT
+from armlp.evaluation.baselines.naive import naive_errors
 from armlp.model.ensemble import Pool
+from armlp.model.families.counts import NegativeBinomial, Poisson
+from armlp.model.families.location_scale import Laplace, Normal, StudentT
+from armlp.model.families.mixture import NormalMixture
 
 SERIES, PATHS, HORIZON, SEASON = 4, 40, 6, 3
 LEVELS = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]

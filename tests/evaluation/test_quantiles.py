@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.errors import UserError
-from armlp.evaluation.levels import check_levels
-from armlp.evaluation.quantiles import forecast_columns
+from armlp.evaluation.quantiles import check_levels, forecast_columns
 
 
 @given(

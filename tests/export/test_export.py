@@ -24,9 +24,10 @@ from armlp.export import _FREE, _values
 from armlp.export.graph import Example, whole_graph
 from armlp.export.parts import Closing, Opening
 from armlp.forecaster import Forecaster
-from armlp.model.heads import QuantileHead
+from armlp.model.families.base import open_interval
+from armlp.model.families.quantile import QuantileHead
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval, path_noise, rollout
+from armlp.model.rollout import path_noise, rollout
 
 LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}

@@ -8,18 +8,13 @@ import torch
 from scipy import stats
 
 from armlp.errors import UserError
-from armlp.model.distributions import (
-    Binned,
-    MultivariateNormal,
-    Normal,
-    NormalMixture,
-    Point,
-    Poisson,
-    StudentT,
-    Symbols,
-    open_interval,
-)
-from armlp.model.heads import MultivariateNormalHead, NormalHead, PointHead
+from armlp.model.families.base import open_interval
+from armlp.model.families.categorical import Binned
+from armlp.model.families.counts import Poisson
+from armlp.model.families.location_scale import MultivariateNormal, MultivariateNormalHead, Normal, NormalHead, StudentT
+from armlp.model.families.mixture import NormalMixture
+from armlp.model.families.point import Point, PointHead
+from armlp.model.families.symbols import Symbols
 
 LEVELS = torch.tensor([1e-6, 0.004, 0.02, 0.05, 0.1, 0.37, 0.5, 0.9, 0.951, 0.98, 0.995, 1 - 1e-6], dtype=torch.float64)
 

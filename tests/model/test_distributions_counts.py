@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy import stats
 
-from armlp.model.distributions import NegativeBinomial, Poisson
+from armlp.model.families.counts import NegativeBinomial, Poisson
 
 LEVELS = torch.tensor([1e-6, 0.004, 0.02, 0.05, 0.1, 0.37, 0.5, 0.9, 0.951, 0.98, 0.995, 1 - 1e-6], dtype=torch.float64)
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
 
-from armlp.model.distributions import Binned, PiecewiseLinearQuantile, open_interval
-from armlp.model.heads import QuantileHead
+from armlp.model.families.base import open_interval
+from armlp.model.families.categorical import Binned
+from armlp.model.families.quantile import PiecewiseLinearQuantile, QuantileHead
 
 LEVELS = torch.tensor([1e-6, 0.004, 0.02, 0.05, 0.1, 0.37, 0.5, 0.9, 0.951, 0.98, 0.995, 1 - 1e-6], dtype=torch.float64)
 properties = settings(max_examples=50)

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from armlp.model.distributions import NegativeBinomial, Poisson
-from armlp.model.distributions.traced_counts import probability, traced_least_count
+from armlp.model.families.counts import NegativeBinomial, Poisson
+from armlp.model.families.traced_counts import probability, traced_least_count
 
 MEANS = (1e-3, 0.3, 1.0, 20.0, 300.0, 1e5)
 EXCESSES = (None, 1e-3, 0.1, 1.0, 10.0)  # in units of the deviation of a Poisson distribution

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import integrate, special, stats
 from torch.autograd import gradcheck
 
-from armlp.model.heads import HEADS, make_head
+from armlp.model.families import HEADS, make_head
 
 DISCRETE = [name for name, head in HEADS.items() if head.discrete]
 DENSE = [name for name, head in HEADS.items() if head.has_density and not head.discrete]

@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from armlp.errors import UserError
-from armlp.model.heads import HEADS, CategoricalHead, PointHead, QuantileHead, make_head
+from armlp.model.families import HEADS, make_head
+from armlp.model.families.categorical import CategoricalHead
+from armlp.model.families.point import PointHead
+from armlp.model.families.quantile import QuantileHead
 
 properties = settings(max_examples=50)
 

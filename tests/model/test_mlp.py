@@ -12,7 +12,7 @@ from torch import nn
 
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.mlp import ACTIVATIONS, AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.model.scaling import SCALERS

@@ -15,9 +15,10 @@ from armlp.data.covariates import Covariates
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import gather
 from armlp.errors import UserError
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
+from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval, path_noise, rollout
+from armlp.model.rollout import path_noise, rollout
 from armlp.model.scaling import GLOBAL, SCALERS, scale_window
 
 LENGTH = 8

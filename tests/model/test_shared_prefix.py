@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 
 from armlp.data.covariates import Covariates
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.mlp import ACTIVATIONS, AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 from armlp.model.scaling import SCALERS

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windows
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 from armlp.model.scaling import GLOBAL, SCALERS

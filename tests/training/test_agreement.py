@@ -11,7 +11,7 @@ from scipy.integrate import solve_ivp
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.training.agreement import warn_of_other_frequency
+from armlp.training.checks import warn_of_other_frequency
 from armlp.training.module import ForecastModule
 
 

@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.defaults import BEST
-from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint
+from armlp.training.callbacks import BestCheckpoint, LastCheckpoint
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import BEST
 
 STEPS = 12
 

@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.evaluation.baselines import Theta
+from armlp.evaluation.baselines.theta import Theta
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.module import ForecastModule
 

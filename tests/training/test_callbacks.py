@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
+from armlp.evaluation.fan_charts import series_fan
 from armlp.forecaster import Forecaster
-from armlp.training.callbacks import ForecastWriter, series_fan
+from armlp.report.forecast_writer import ForecastWriter
 
 
 def steps_of(run: Path) -> dict[str, int]:

@@ -13,9 +13,10 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.custom_scalar import layout_pb2
 
 import armlp
+from armlp.report import pages
+from armlp.report import tensorboard as fitting
+from armlp.report.texts import table
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.dashboard import fitting, pages
-from armlp.training.dashboard.texts import table
 
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
 CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")

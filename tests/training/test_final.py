@@ -13,11 +13,11 @@ from lightning.pytorch import Trainer, seed_everything
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training import trials
+from armlp.training.callbacks import BestCheckpoint
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import BEST, TRAINER
-from armlp.training.final import settle_refit
-from armlp.training.fit_callbacks import BestCheckpoint
+from armlp.training.fit import settle_refit
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import BEST, TRAINER
 
 MakeTable = Callable[..., pd.DataFrame]
 Weights = dict[str, torch.Tensor]

@@ -13,11 +13,11 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
+from armlp.training.callbacks import StopEarly
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import TRAINER
-from armlp.training.fit_callbacks import StopEarly
-from armlp.training.fitting import before_fit
+from armlp.training.fit import before_fit
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import TRAINER
 
 VALIDATIONS = 10  # in a training whose length the recipe chooses
 

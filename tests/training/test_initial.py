@@ -11,8 +11,8 @@ from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.training.initial import level_and_spread, ridge_regression
 from armlp.training.module import ForecastModule
+from armlp.training.warm_start import level_and_spread, ridge_regression
 
 PENALTIES = np.logspace(-6, 1, 8)
 CONTEXT, HORIZON, ORIGINS = 8, 6, 30

@@ -6,7 +6,7 @@ import pytest
 
 from armlp.errors import UserError
 from armlp.training.module import ForecastModule
-from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION
+from armlp.training.settings import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION
 
 # Of every option with a choice or a range, a value out of it, and what the sentence says of it.
 REFUSED = [

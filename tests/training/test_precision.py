@@ -14,7 +14,7 @@ from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.objective import unrolled_objective
-from armlp.training.precision import refuse_precision
+from armlp.training.trainer import refuse_precision
 
 LENGTH, PATCH = 12, 2
 HEADS = ("point", "normal", "student_t", "laplace", "mixture", "quantile", "categorical", "poisson")

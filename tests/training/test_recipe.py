@@ -15,9 +15,9 @@ from armlp.data.windows import Split
 from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
-from armlp.training.options import NETWORK_OPTIONS, OPTIMIZATION
 from armlp.training.recipe import SHORT, Choice, _training_values
 from armlp.training.recipe import recipe as recipe_of
+from armlp.training.settings import NETWORK_OPTIONS, OPTIMIZATION
 
 BLOCKS = Panel.blocks
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=5)

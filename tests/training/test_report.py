@@ -8,10 +8,11 @@ import pytest
 import torch
 
 from armlp.data.summary import summarize
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
 from armlp.data.windows import Split
+from armlp.report.comparison import verdict
+from armlp.report.console import print_choices, print_scores, print_summary
 from armlp.training.recipe import Choice
-from armlp.training.report import print_choices, print_scores, print_summary, verdict
 
 SCORES = {
     "armlp": {"mae": 1234.5678, "smape": 2.5, "mase": math.nan, "crps": 0.25, "coverage_80": 0.804, "skill": 0.1234},

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from armlp import Forecaster, UserError
+from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.runs import RunLogger, claim_log_folder, make_run_folder
 
 MakeTable = Callable[..., pd.DataFrame]
 QUICK: dict[str, Any] = {

@@ -19,8 +19,8 @@ from armlp.evaluation.conformal import LEAST_WINDOWS
 from armlp.training import recipe, trials
 from armlp.training.candidates import RECIPE, Trial, best_of
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import TRAINER, quiet
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import TRAINER, quiet
 
 MakeTable = Callable[..., pd.DataFrame]
 NO_RUN: dict[str, Any] = {"logger": False, "enable_progress_bar": False}

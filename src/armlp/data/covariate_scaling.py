@@ -16,6 +16,7 @@ from armlp.errors import UserError
 if TYPE_CHECKING:
     from armlp.data.panel import Panel
 
+
 # By role, a list of columns: their `name` with `mean`, `std` and whether some were `missing`, or with `categories`.
 # Plain values, for checkpoints; older ones never say `missing`.
 Statistics = Mapping[str, list[dict[str, Any]]]

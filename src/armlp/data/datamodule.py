@@ -14,13 +14,7 @@ from torch import Tensor
 
 from armlp.arguments import check_arguments
 from armlp.data import catalog
-from armlp.data.covariate_scaling import covariate_sizes
-from armlp.data.known_future import KnownFuture, read_known_future
-from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.options import check_options, reader_options, settle_batch_size, settle_inputs, settle_split
-from armlp.data.panel import Panel
-from armlp.data.reading.memory import parse_bytes
-from armlp.data.shortages import (
+from armlp.data.checks import (
     refuse_no_origin,
     refuse_regular_gaps,
     refuse_too_few,
@@ -30,9 +24,15 @@ from armlp.data.shortages import (
     warn_of_constant,
     warn_of_short,
 )
+from armlp.data.covariate_scaling import covariate_sizes
+from armlp.data.loaders import OriginLoader, TrainingLoader
+from armlp.data.panel import Panel
+from armlp.data.settings import check_options, reader_options, settle_batch_size, settle_inputs, settle_split
+from armlp.data.storage import parse_bytes
 from armlp.data.summary import DataSummary, summarize
-from armlp.data.tables import read_panel
-from armlp.data.trained import TrainedPart
+from armlp.data.tables.known_future import KnownFuture, read_known_future
+from armlp.data.tables.read import read_panel
+from armlp.data.training_record import TrainedPart
 from armlp.data.windows import Split, Windows, origins_between
 
 # So many origins of a series tell how intervals have covered of late.

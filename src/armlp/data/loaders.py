@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.data.shuffling import shuffled
+from armlp.data.shuffle import shuffled
 from armlp.data.windows import Windows, gather
 
 # About so many values are gathered at a time, in as many batches as that is: more would fall out of the cache.

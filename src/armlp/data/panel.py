@@ -16,7 +16,7 @@ from armlp.data.covariates import ROLES, CovariateColumn
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
     from armlp.data.covariate_scaling import CovariateScaling
-    from armlp.data.residency import Residency
+    from armlp.data.storage import Residency
 
 
 _NO_COLUMNS = torch.empty(0, 0)

@@ -9,8 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from armlp.data.calendar import Calendar, spell_time
+from armlp.data.checks import rows_needed
 from armlp.data.panel import Panel
-from armlp.data.shortages import rows_needed
 from armlp.data.windows import Split
 
 _MOST_NAMES = 6

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from armlp.evaluation.charts import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, THUMBNAIL, blank_figure, dress
 from armlp.evaluation.diagnostics import Autocorrelation
+from armlp.evaluation.fan_charts import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, THUMBNAIL, blank_figure, dress
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

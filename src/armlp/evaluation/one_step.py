@@ -9,14 +9,14 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from armlp.data.answers import to_table
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.symbols import spell_symbols
+from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.write import to_table
 from armlp.data.windows import Windows, gather
 from armlp.errors import UserError
-from armlp.model.distributions import Predictive
 from armlp.model.ensemble import Pool
+from armlp.model.families.base import Predictive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise
 

@@ -13,13 +13,14 @@ import torch
 
 from armlp.arguments import check_argument
 from armlp.data.covariate_scaling import ColumnScaling
-from armlp.data.outputs import prepare_output
 from armlp.errors import UserError, refuse_below
-from armlp.evaluation.levels import check_levels
-from armlp.export.labels import labels
+from armlp.evaluation.quantiles import check_levels
+from armlp.export.metadata import labels
+from armlp.files import prepare_output
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
+
 
 # Of each input, which axes may have any size, and what to call it.
 _FREE = {

@@ -12,7 +12,8 @@ from armlp.arguments import check_arguments, plain
 from armlp.data.covariates import Covariates
 from armlp.errors import UserError, refuse_below
 from armlp.model.ensemble import Pool, layer_norm, linear
-from armlp.model.heads import HEADS, Predictive, make_head
+from armlp.model.families import HEADS, make_head
+from armlp.model.families.base import Predictive
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import GLOBAL, SCALERS, Scaling, scale_window
 

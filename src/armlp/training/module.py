@@ -19,29 +19,29 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.scoreboard import MODEL, Judge
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
-from armlp.training.averaging import ExponentialAverage
-from armlp.training.blending import Blending
+from armlp.training.callbacks import ExponentialAverage
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
-from armlp.training.defaults import MONITOR
-from armlp.training.initial import start_from_data
-from armlp.training.isolation import RestoredGenerators
-from armlp.training.judging import Judge
-from armlp.training.monitors import refuse_undefined_monitors, refuse_unknown_monitors
+from armlp.training.checks import (
+    refuse_disagreement,
+    refuse_other_data,
+    refuse_undefined_monitors,
+    refuse_unknown_monitors,
+    warn_of_other_frequency,
+)
 from armlp.training.objective import unrolled_objective
-from armlp.training.optimizers import make_optimizer
-from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
-from armlp.training.precision import clip_gradients, refuse_precision, without_autocast
+from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.progress import StepBar
-from armlp.training.recalibration import Recalibration
 from armlp.training.recipe import Choice
 from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
-from armlp.training.schedule import chain_length, scheduled
+from armlp.training.settings import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
 from armlp.training.steps import is_logged, measure_by_steps, settle_length
+from armlp.training.trainer import MONITOR, RestoredGenerators, clip_gradients, refuse_precision, without_autocast
+from armlp.training.transforms import Blending, Recalibration
+from armlp.training.warm_start import start_from_data
 
 
 class ForecastModule(LightningModule):

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from armlp.data.windows import Windows
-from armlp.evaluation.metrics import crps, energy_score
+from armlp.evaluation.metrics.functional import crps, energy_score
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import Scaling
 

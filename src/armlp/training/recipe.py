@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.determinism import is_deterministic, is_whole_state
+from armlp.data.detect import is_deterministic, is_whole_state
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 

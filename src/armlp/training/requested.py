@@ -18,8 +18,8 @@ from lightning.pytorch.callbacks import (
 )
 
 from armlp.arguments import plain
-from armlp.training.defaults import all_callbacks, says_how_long
 from armlp.training.steps import validates_ten_times
+from armlp.training.trainer import all_callbacks, says_how_long
 
 # Options of the Trainer that decide on what and how it trains; it has attributes of the same names.
 _TRAINER = (

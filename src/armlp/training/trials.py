@@ -1,4 +1,4 @@
-"""Trials: cheap alternatives to what the recipe chose, each trained and judged by the validation origins."""
+"""Trials: candidates trained on the training part and compared on the validation windows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.evaluation.backtest import MODEL
 from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.evaluation.scoreboard import MODEL
 from armlp.training.candidates import RECIPE, Trial, best_of, candidates, trial_steps
-from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
+from armlp.training.trainer import MONITOR, all_callbacks, bare_trainer, says_how_long
 
 _USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
 

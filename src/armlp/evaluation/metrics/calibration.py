@@ -10,10 +10,9 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import refuse_below
-from armlp.evaluation.levels import check_levels
-from armlp.evaluation.metrics.forecast import ClosedForm, Forecast, covered
-from armlp.evaluation.metrics.metric import LeadMetric
-from armlp.model.distributions import Predictive
+from armlp.evaluation.metrics.base import ClosedForm, Forecast, LeadMetric, covered
+from armlp.evaluation.quantiles import check_levels
+from armlp.model.families.base import Predictive
 
 
 class _IntervalMetric(LeadMetric):
