@@ -22,7 +22,7 @@ from what_helps import train
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.windows import Windows
-from armlp.evaluation.scoreboard import MODEL, Judge
+from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 from armlp.training.module import ForecastModule
@@ -63,7 +63,7 @@ def forecast(module: ForecastModule, data: SeriesDataModule, paths: int, stratif
     network = module.network.eval()
     scores, medians = [], []
     for seed in range(seeds):
-        judge, each = Judge(data, "val", data.horizon), []
+        judge, each = Evaluation(data, "val", data.horizon), []
         for windows in data.val_dataloader():
             noise = noise_of(data, network, windows, paths, seed, stratified)
             found = rollout(network, windows.context, data.horizon, paths, windows.observed, noise, windows.covariates)

@@ -121,6 +121,6 @@ def _ett(horizon: int) -> Benchmark:
 
 
 def chunks(windows: int, size: int = 200) -> Iterator[tuple[int, int]]:
-    """Origins in groups that fit into memory."""
+    """RolloutInputs in groups that fit into memory."""
     for first in range(0, windows, size):
         yield first, min(first + size, windows)

@@ -18,7 +18,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 import armlp
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.presets import preset_path
 from armlp.report.console import Report
 from armlp.report.forecast_writer import ForecastWriter
@@ -206,7 +206,7 @@ class ArmlpCLI(LightningCLI):
         if not config.refit:
             self.trainer.test(**options)
             return
-        refuse_below("--refit", config.refit, 0)
+        check_bounds("--refit", config.refit, 0)
         writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         checkpoint = read_checkpoint(config.ckpt_path)
         requested = Requested.from_checkpoint(checkpoint)

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 
 from armlp.arguments import check_argument
 from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import LARGEST_SEED, UserError, refuse_below
+from armlp.errors import LARGEST_SEED, UserError, check_bounds
 from armlp.evaluation.one_step import score_table
 from armlp.files import prepare_output, write_table
 from armlp.training.checkpoint import read_checkpoint
@@ -48,7 +48,7 @@ class ScoringTrainer(Trainer):
             UserError: The data are not those of the model, or it has no density, or the table cannot be written.
         """
         seed = check_argument("--seed", seed, int)
-        refuse_below("--seed", seed, 0, LARGEST_SEED)
+        check_bounds("--seed", seed, 0, LARGEST_SEED)
         if output is not None:
             source = datamodule.source
             if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():

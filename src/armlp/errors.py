@@ -24,7 +24,7 @@ LARGEST = 2**31 - 1
 LARGEST_SEED = 2**32 - 1
 
 
-def refuse_below(option: str, value: float | int | None, least: float, most: float = LARGEST) -> None:
+def check_bounds(option: str, value: float | int | None, least: float, most: float = LARGEST) -> None:
     """Raise a UserError for a number that is too small, or a whole number that is far too large; None is none.
 
     Raises:

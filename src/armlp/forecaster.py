@@ -20,10 +20,10 @@ from armlp.arguments import check_argument, check_arguments
 from armlp.commands import ScoringTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.tables.encoders import spell_symbols
-from armlp.errors import UserError, one_line, refuse_below
+from armlp.errors import UserError, check_bounds, one_line
 from armlp.files import prepare_output
 from armlp.presets import read_preset
-from armlp.report.console import Report, confession
+from armlp.report.console import Report, leakage_warning
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
@@ -110,7 +110,7 @@ class Forecaster:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what `save` keeps, the options and the scores."""
-        _refuse_unpicklable(self._trainer)
+        _check_picklable(self._trainer)
         return vars(self) | {"_table": None, "_module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -315,7 +315,7 @@ class Forecaster:
         windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
         step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
         for name, value, least in (("windows", windows, 1), ("step", step, 1), ("gap", gap, 0), ("refit", refit, 0)):
-            refuse_below(name, value, least)
+            check_bounds(name, value, least)
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
         data = self._data_of(table, horizon, None, **options)
@@ -323,7 +323,7 @@ class Forecaster:
         if not refit:
             module, _ = self._run("test", data, writer, verbose=False)
             self.scores = module.scores
-            if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
+            if not self._callbacks() and (sentence := leakage_warning(data)):  # otherwise the report has said it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
         requested = Requested.from_checkpoint(self._fitted())
@@ -482,7 +482,7 @@ def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
     return module
 
 
-def _refuse_unpicklable(options: dict[str, Any]) -> None:
+def _check_picklable(options: dict[str, Any]) -> None:
     """Raise a UserError for options of the Trainer that cannot be pickled, such as a callback with a lambda."""
     for name, value in options.items():
         for one in value if isinstance(value, (list, tuple)) else [value]:

@@ -240,5 +240,5 @@ def test_newer_origins_follow_what_training_saw_in_the_order_of_time(freq: str |
         found = [loader.origins[loader.series == series].tolist() for series in range(3)]
         assert found[0] == list(range(40, 70 - held_out, 4))
         assert found[1] == list(range(20, 50 - held_out, 4))
-        latest = list(range(8, 300 - held_out, 4))[-datamodule._MOST_NEWER :]
+        latest = list(range(8, 300 - held_out, 4))[-datamodule._MAX_NEW_ORIGINS :]
         assert found[2] == latest

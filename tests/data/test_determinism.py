@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from armlp.data.catalog import generated
-from armlp.data.detect import is_deterministic, is_whole_state
+from armlp.data.detect import is_deterministic, is_full_state
 from armlp.data.tables.read import read_panel
 
 
@@ -65,10 +65,10 @@ def test_several_series_or_missing_values_are_not():
 @pytest.mark.parametrize("channels", [[0, 1, 2], [0, 1], [0, 2], [1, 2], [0]])
 def test_the_next_step_follows_from_the_whole_state_only(channels):
     values = SOLUTIONS["lorenz"][:, channels]
-    assert is_whole_state(panel_of(values), torch.tensor([4000])) == (len(channels) == 3)
+    assert is_full_state(panel_of(values), torch.tensor([4000])) == (len(channels) == 3)
 
 
 def test_the_test_part_has_no_say_in_what_the_state_is():
     values = SOLUTIONS["lorenz"].copy()
     values[4000:] = np.random.default_rng(0).standard_normal(values[4000:].shape)
-    assert is_whole_state(panel_of(values), torch.tensor([4000]))
+    assert is_full_state(panel_of(values), torch.tensor([4000]))

@@ -19,7 +19,7 @@ import pytest
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.tables.read import read_panel
-from armlp.data.tables.write import to_table
+from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.training.module import ForecastModule
@@ -313,8 +313,8 @@ def test_files_of_two_time_zones_are_refused(tmp_path: Path):
 
 def test_small_integer_times_go_on_beyond_their_type():
     panel = read_panel(table_of(np.ones(126), times=np.arange(126, dtype=np.int8)))
-    assert to_table(panel, np.array([0]), {"ds": np.array([5])}, {})["ds"].dtype == np.int8
-    assert to_table(panel, np.array([0, 0]), {"ds": np.array([127, 128])}, {})["ds"].tolist() == [127, 128]
+    assert write_table_like(panel, np.array([0]), {"ds": np.array([5])}, {})["ds"].dtype == np.int8
+    assert write_table_like(panel, np.array([0, 0]), {"ds": np.array([127, 128])}, {})["ds"].tolist() == [127, 128]
 
 
 # Names of columns and series

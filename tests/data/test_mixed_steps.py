@@ -125,9 +125,9 @@ def test_weekly_values_between_empty_cells_are_not_taken_for_daily_ones(
     table, options = make()
     data = SeriesDataModule(table, horizon=7, **options)
     with pytest.raises(UserError, match=r"series 'w' steps by W-MON, but the table by D.*--data\.freq D"):
-        data.refuse_untrainable()
-    SeriesDataModule(table, horizon=7, freq="D", **options).refuse_untrainable()  # as was asked for
+        data.check_trainable()
+    SeriesDataModule(table, horizon=7, freq="D", **options).check_trainable()  # as was asked for
     gaps = np.random.default_rng(0).random(len(table)) < 0.7
     for column in table.columns.intersection(["y", "z", "w"]):
         table[column] = np.where(gaps, np.nan, np.arange(len(table)))
-    SeriesDataModule(table, horizon=7, **options).refuse_untrainable()  # gaps at random are no longer step
+    SeriesDataModule(table, horizon=7, **options).check_trainable()  # gaps at random are no longer step

@@ -22,7 +22,7 @@ from armlp.data.tables import roles as wanted
 from armlp.data.tables import rows
 from armlp.data.tables import source as sources
 from armlp.data.tables.read import read_panel
-from armlp.data.tables.write import to_table
+from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 
@@ -87,7 +87,7 @@ def back(panel: Panel) -> pd.DataFrame:
         "promo": promo[panel.known[:, 1].numpy()[seen].astype(int)],
         "region": region[panel.static[:, 0].numpy().astype(int)][series[seen]],
     }
-    table: pd.DataFrame = to_table(panel, series[seen], {"ds": positions[seen]}, columns)
+    table: pd.DataFrame = write_table_like(panel, series[seen], {"ds": positions[seen]}, columns)
     return table
 
 

@@ -60,5 +60,5 @@ def test_an_order_shows_no_pattern(seed):
 
 def test_few_numbers_are_drawn_as_torch_does_and_many_computed(monkeypatch):
     assert shuffled(1000, 5)[torch.arange(1000)].equal(torch.randperm(1000, generator=torch.Generator().manual_seed(5)))
-    monkeypatch.setattr(shuffling, "_MOST_DRAWN", 999)
+    monkeypatch.setattr(shuffling, "_MAX_DRAWN", 999)
     assert isinstance(shuffled(1000, 5), FeistelOrder)

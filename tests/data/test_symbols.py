@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.tables.encoders import spell_symbols
 from armlp.data.tables.read import read_panel
-from armlp.data.tables.write import to_table
+from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_symbols_come_back_as_they_went_in(symbols: list[Any]):
     back = spell_symbols(panel, codes)
     assert back.tolist() == symbols
     assert {type(symbol) for symbol in back} == {type(symbol) for symbol in symbols}
-    answer = to_table(panel, np.zeros(len(codes), np.int64), {"ds": np.arange(len(codes))}, {"armlp": back})
+    answer = write_table_like(panel, np.zeros(len(codes), np.int64), {"ds": np.arange(len(codes))}, {"armlp": back})
     assert answer["armlp"].to_pylist() == symbols
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
 from armlp.data.tables.read import read_panel
-from armlp.data.tables.write import to_table
+from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.files import prepare_output, write_table
 
@@ -51,7 +51,7 @@ def back(panel: Panel, column: str = "y") -> Any:
     series = np.repeat(np.arange(len(panel)), panel.lengths.numpy())
     positions = np.concatenate([np.arange(length) for length in panel.lengths.tolist()])
     seen = panel.observed[:, 0].numpy()
-    return to_table(panel, series[seen], {"ds": positions[seen]}, {column: panel.values[:, 0].numpy()[seen]})
+    return write_table_like(panel, series[seen], {"ds": positions[seen]}, {column: panel.values[:, 0].numpy()[seen]})
 
 
 def error_of(source: Any, **options: Any) -> str:
@@ -275,7 +275,7 @@ def test_dates_stay_dates(backend: str) -> None:
 
 def test_answers_may_lie_past_the_end_and_are_sorted_by_series_cutoff_and_time() -> None:
     panel = read_panel(long_table(2, 6, "MS"))
-    table = to_table(
+    table = write_table_like(
         panel,
         np.array([1, 0, 0, 0]),
         {"ds": np.array([6, 7, 6, 7]), "cutoff": np.array([5, 5, 5, 4])},

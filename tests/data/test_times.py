@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from armlp.data.tables.read import read_panel
 from armlp.data.tables.time_text import look_like_times, parse_times
 from armlp.data.tables.times import TimesError, read_times, spell_periods, times_of_objects
-from armlp.data.tables.write import to_table
+from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.files import write_table
 
@@ -159,7 +159,7 @@ def test_days_of_a_file_go_on_across_a_change_of_its_clock_as_those_of_the_zone(
     for source in (tmp_path / "table.csv", tmp_path / "table.parquet", table, aware):
         panel = read_panel(source)
         assert (panel.calendar.freq.split("-")[0], len(panel.values)) == (freq.split("-")[0], rows)
-        ahead = to_table(panel, np.zeros(3, dtype=int), {"ds": np.arange(rows, rows + 3)}, {})
+        ahead = write_table_like(panel, np.zeros(3, dtype=int), {"ds": np.arange(rows, rows + 3)}, {})
         shown = ahead.to_pandas() if isinstance(ahead, pa.Table) else ahead
         assert shown.ds.dt.tz_localize(None).tolist() == times[rows:].tz_localize(None).tolist()
 
@@ -169,7 +169,7 @@ def test_a_file_that_ends_around_a_change_is_forecast_at_local_midnights(last: s
     times = pd.date_range("2024-03-01", last, tz="Europe/Berlin")
     with_offsets(times).to_csv(tmp_path / "table.csv", index=False)
     panel = read_panel(tmp_path / "table.csv")
-    ahead = to_table(panel, np.zeros(4, dtype=int), {"ds": len(times) + np.arange(4)}, {})
+    ahead = write_table_like(panel, np.zeros(4, dtype=int), {"ds": len(times) + np.arange(4)}, {})
     write_table(ahead, tmp_path / "forecast.csv")
     days = pd.date_range(last, periods=5)[1:].strftime("%Y-%m-%d 00:00:00").tolist()
     written = pd.read_csv(tmp_path / "forecast.csv").ds.astype(str)
@@ -184,7 +184,7 @@ def test_hours_of_a_file_are_exact_across_a_change_of_the_clock(begin: str, tmp_
     with_offsets(times[:60]).to_csv(tmp_path / "table.csv", index=False)
     panel = read_panel(tmp_path / "table.csv")
     assert (panel.calendar.freq, len(panel.values), panel.missing) == ("h", 60, 0)
-    ahead = to_table(panel, np.zeros(12, dtype=int), {"ds": np.arange(60, 72)}, {}).to_pandas()
+    ahead = write_table_like(panel, np.zeros(12, dtype=int), {"ds": np.arange(60, 72)}, {}).to_pandas()
     assert (pd.DatetimeIndex(ahead.ds) == times[60:]).all()
 
 
@@ -214,7 +214,7 @@ def test_pandas_periods_come_back_as_periods(freq: str, tmp_path: Path) -> None:
     table = pd.DataFrame({"unique_id": "a", "ds": periods, "y": np.arange(12.0)})
     panel = read_panel(table[table.index != 5])
     assert len(panel.values) == 12
-    ahead = to_table(panel, np.zeros(15, dtype=int), {"ds": np.arange(15)}, {"y": np.arange(15.0)})
+    ahead = write_table_like(panel, np.zeros(15, dtype=int), {"ds": np.arange(15)}, {"y": np.arange(15.0)})
     assert (pd.PeriodIndex(ahead.ds) == pd.period_range("2020-01-01", periods=15, freq=freq)).all()
     assert ahead.ds.dtype == table.ds.dtype
 

@@ -58,7 +58,7 @@ def test_the_energy_score_of_windows_is_weighted_by_what_was_observed(channels, 
     paths, truth, observed = random_batch(channels=channels)
     expected = energy_score(paths, truth, observed)[observed].mean().item()
     for at_once in (1, 1 << 24):
-        monkeypatch.setattr("armlp.evaluation.metrics.probabilistic._AT_ONCE", at_once)
+        monkeypatch.setattr("armlp.evaluation.metrics.probabilistic._CHUNK", at_once)
         metric = armlp.EnergyScore(HORIZON)
         metric.update(paths, truth, observed)
         assert metric.compute().item() == pytest.approx(expected)

@@ -105,7 +105,7 @@ def test_it_scales_with_the_series(factor: float):
 
 def test_of_a_long_series_the_last_rows_count(make_panel: Any, monkeypatch: pytest.MonkeyPatch):
     panel = make_panel([40, 25])
-    monkeypatch.setattr("armlp.evaluation.baselines.theta._MOST_ROWS", 24)
+    monkeypatch.setattr("armlp.evaluation.baselines.theta._MAX_ROWS", 24)
     found = Theta(panel, 4).forecast(torch.arange(2), torch.tensor([38, 20]), 5)
     rows = panel.series(0)[14:38, 0].double(), panel.series(1)[:20, 0].double()
     torch.testing.assert_close(found, forecasts(list(rows), 4, 5))
@@ -115,5 +115,5 @@ def test_many_series_are_forecast_in_parts(make_panel: Any, monkeypatch: pytest.
     panel = make_panel([30, 5, 17, 1, 22])
     places = torch.arange(5), panel.lengths
     whole = Theta(panel, 4).forecast(*places, 3)
-    monkeypatch.setattr("armlp.evaluation.baselines.theta._AT_ONCE", 30)
+    monkeypatch.setattr("armlp.evaluation.baselines.theta._CHUNK", 30)
     torch.testing.assert_close(Theta(panel, 4).forecast(*places, 3), whole)

@@ -22,7 +22,7 @@ from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import forecast_columns
 from armlp.export import _FREE, _values
 from armlp.export.graph import Example, whole_graph
-from armlp.export.parts import Closing, Opening
+from armlp.export.parts import AfterLoop, BeforeLoop
 from armlp.forecaster import Forecaster
 from armlp.model.families.base import open_interval
 from armlp.model.families.quantile import QuantileHead
@@ -98,8 +98,8 @@ def loops(model):
 )
 def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name):
     model = random_model(**MODELS[name])
-    opening, factors = Opening(model, {}), FACTORS if "recalibrated" in name else None
-    closing = Closing(model, factors, None if model.symbols else (80, 95))
+    opening, factors = BeforeLoop(model, {}), FACTORS if "recalibrated" in name else None
+    closing = AfterLoop(model, factors, None if model.symbols else (80, 95))
     values = _values(opening, {}, 3, 5, 2 * model.patch_length + 5)
     examples = {key: Example(value, _FREE[key]) for key, value in values.items()}
     outputs = ["paths"] if model.symbols else ["paths", "quantiles"]

@@ -94,9 +94,9 @@ def test_chosen_edges_are_the_quantiles_of_the_residuals():
 def test_chosen_edges_ascend_whatever_the_ties(residuals, bins):
     head = CategoricalHead(bins)
     head.choose_edges(torch.tensor(residuals))
-    assert (head.edges.diff() > 0.9 * head.LEAST_WIDTH).all()
+    assert (head.edges.diff() > 0.9 * head.MIN_WIDTH).all()
     quantiles = np.quantile(residuals, np.arange(1, bins) / bins)
-    assert (abs(head.edges.numpy() - quantiles) <= bins * head.LEAST_WIDTH + 1e-4).all()
+    assert (abs(head.edges.numpy() - quantiles) <= bins * head.MIN_WIDTH + 1e-4).all()
 
 
 def test_equal_probabilities_in_fine_bins_are_nearly_the_normal_they_were_cut_from():

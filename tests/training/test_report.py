@@ -10,7 +10,7 @@ import torch
 from armlp.data.summary import summarize
 from armlp.data.tables.read import read_panel
 from armlp.data.windows import Split
-from armlp.report.comparison import verdict
+from armlp.report.comparison import compare_with_baselines
 from armlp.report.console import print_choices, print_scores, print_summary
 from armlp.training.recipe import Choice
 
@@ -36,7 +36,7 @@ def test_scores_stand_beside_those_of_the_baseline(capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("skill", "verdict"),
+    ("skill", "compare_with_baselines"),
     [
         (0.25, "armlp's error is 25% smaller than that of the seasonal naive."),
         (-0.5, "its error is 50% larger"),
@@ -44,9 +44,9 @@ def test_scores_stand_beside_those_of_the_baseline(capsys: pytest.CaptureFixture
         (math.nan, "no skill to measure"),
     ],
 )
-def test_the_verdict_says_who_is_better(skill: float, verdict: str, capsys: pytest.CaptureFixture[str]):
+def test_the_verdict_says_who_is_better(skill: float, compare_with_baselines: str, capsys: pytest.CaptureFixture[str]):
     print_scores({name: row | {"skill": skill} for name, row in SCORES.items()}, "Test")
-    assert verdict in said(capsys)
+    assert compare_with_baselines in said(capsys)
 
 
 def test_the_data_are_printed_as_they_are_named_within_80_columns(capsys: pytest.CaptureFixture[str]):
@@ -122,13 +122,15 @@ BASELINES = {
 )
 def test_the_verdict_names_every_baseline_that_is_better(skills: dict[str, float], said_of_others: str):
     scores = {name: row | {"skill": skills.get(name, row["skill"])} for name, row in BASELINES.items()}
-    sentences = verdict(scores)
+    sentences = compare_with_baselines(scores)
     assert len(sentences) == 2
     assert said_of_others in sentences[1]
 
 
 def test_a_model_worse_than_every_baseline_beats_none():
-    sentences = verdict({name: row | {"skill": -float(name == "armlp")} for name, row in BASELINES.items()})
+    sentences = compare_with_baselines(
+        {name: row | {"skill": -float(name == "armlp")} for name, row in BASELINES.items()}
+    )
     assert "worse than the seasonal naive" in sentences[0]
     assert sentences[1].startswith("armlp is worse than ridge AR (error 50% smaller) and drift (error 50% smaller)")
 

@@ -15,7 +15,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.training import recipe, trials
 from armlp.training.candidates import RECIPE, Trial, best_of
 from armlp.training.checkpoint import read_checkpoint
@@ -36,7 +36,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def few_windows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of tests are small."""
-    monkeypatch.setattr(trials, "LEAST_WINDOWS", 1)
+    monkeypatch.setattr(trials, "MIN_WINDOWS", 1)
 
 
 @pytest.fixture
@@ -178,8 +178,8 @@ def test_what_cannot_be_trained_on_the_data_is_not_tried(make_table: MakeTable, 
 
 def test_a_few_windows_choose_nothing(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trials, "_trials", lambda trainer, given, entry, *args: [entry])
-    monkeypatch.setattr(trials, "LEAST_WINDOWS", LEAST_WINDOWS)
-    few, enough = (make_table(series=series) for series in (LEAST_WINDOWS - 1, LEAST_WINDOWS))
+    monkeypatch.setattr(trials, "MIN_WINDOWS", MIN_WINDOWS)
+    few, enough = (make_table(series=series) for series in (MIN_WINDOWS - 1, MIN_WINDOWS))
     assert tried(ForecastModule(), SeriesDataModule(few, horizon=6)) == {}
     assert RECIPE in tried(ForecastModule(trials=1), SeriesDataModule(few, horizon=6))
     assert RECIPE in tried(ForecastModule(), SeriesDataModule(enough, horizon=6))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
-from armlp.data.tables.mixed_steps import DENSE, MOST_SERIES, refuse_mixed_steps
+from armlp.data.tables.mixed_steps import DENSE, MAX_SERIES, check_mixed_steps
 from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
 from armlp.data.windows import Split, Windows
 from armlp.errors import UserError
@@ -26,7 +26,7 @@ def rows_needed(split: Split) -> int:
     return 2 + split.held_out
 
 
-def refuse_too_short(panel: Panel, split: Split) -> None:
+def check_lengths(panel: Panel, split: Split) -> None:
     """Refuses data on which nothing can be trained.
 
     Raises:
@@ -42,7 +42,7 @@ def refuse_too_short(panel: Panel, split: Split) -> None:
         )
 
 
-def refuse_too_few(panel: Panel, windows: int, processes: int) -> None:
+def check_window_count(panel: Panel, windows: int, processes: int) -> None:
     """Refuses fewer training windows than processes that share them.
 
     Raises:
@@ -54,7 +54,7 @@ def refuse_too_few(panel: Panel, windows: int, processes: int) -> None:
         )
 
 
-def refuse_unobserved(panel: Panel, split: Split, validation: Iterable[Windows]) -> None:
+def check_observed(panel: Panel, split: Split, validation: Iterable[Windows]) -> None:
     """Refuses data whose validation windows hold nothing to compare with.
 
     Raises:
@@ -67,7 +67,7 @@ def refuse_unobserved(panel: Panel, split: Split, validation: Iterable[Windows])
         )
 
 
-def refuse_regular_gaps(panel: Panel) -> None:
+def check_regular_gaps(panel: Panel) -> None:
     """Refuse a panel that has rows for every step, but values of some series at every so many steps only.
 
     In a wide table weekly values among daily ones stand between empty cells.
@@ -80,16 +80,16 @@ def refuse_regular_gaps(panel: Panel) -> None:
     for channel in range(len(panel.channels)):
         seen = torch.zeros(len(panel), dtype=torch.int64)
         for rows in panel.blocks():
-            seen.index_add_(0, panel.places(rows)[0], panel.observed[rows, channel].long())
+            seen.index_add_(0, panel.locate(rows)[0], panel.observed[rows, channel].long())
         sparse = ((seen > 2) & (seen <= DENSE * panel.lengths)).nonzero()[:, 0]
-        sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MOST_SERIES]
+        sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
         places = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
         if not places:
             continue
         begins = np.cumsum([0, *map(len, places)])
         times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, places)))), torch.cat(places))
         instants = panel.calendar.instants(times.numpy())
-        refuse_mixed_steps(instants, begins, panel.ids[sparse.numpy()], panel.calendar, panel.name)
+        check_mixed_steps(instants, begins, panel.ids[sparse.numpy()], panel.calendar, panel.name)
 
 
 def warn_of_short(panel: Panel, split: Split) -> None:
@@ -131,7 +131,7 @@ def warn_of_constant(panel: Panel) -> None:
         )
 
 
-def refuse_no_counts(panel: Panel, head: str) -> None:
+def check_counts(panel: Panel, head: str) -> None:
     """Refuses values that a head of counts gives no probability.
 
     Args:
@@ -158,7 +158,7 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
         count += len(wrong)
     if not count:
         return
-    series, place = (int(found) for found in panel.places(slice(row, row + 1)))
+    series, place = (int(found) for found in panel.locate(slice(row, row + 1)))
     value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
     raise UserError(
         f"--model.head {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
@@ -167,7 +167,7 @@ def refuse_no_counts(panel: Panel, head: str) -> None:
     )
 
 
-def refuse_untold_cycles(panel: Panel, cycles: Sequence[str]) -> None:
+def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
     """Refuses data whose calendar does not tell what the model is told.
 
     Args:
@@ -194,7 +194,7 @@ def refuse_untold_cycles(panel: Panel, cycles: Sequence[str]) -> None:
     )
 
 
-def refuse_no_origin(panel: Panel, split: Split, part: str, series: Tensor) -> None:
+def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None:
     """Refuses data without a single origin in a held-out part.
 
     Args:
@@ -217,7 +217,7 @@ def refuse_no_origin(panel: Panel, split: Split, part: str, series: Tensor) -> N
     )
 
 
-def refuse_unknown_future(panel: Panel, horizon: int, statistics: Sequence[Mapping[str, Any]]) -> None:
+def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapping[str, Any]]) -> None:
     """Refuses a forecast whose covariates are not known ahead.
 
     Args:
@@ -242,7 +242,7 @@ def refuse_unknown_future(panel: Panel, horizon: int, statistics: Sequence[Mappi
     needed = [place for place, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
     for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
         row = (panel.offsets[block] + panel.lengths[block])[:, None] + torch.arange(horizon)
-        holes = panel.read(panel.known, row)[..., needed].isnan().nonzero()
+        holes = panel.gather_rows(panel.known, row)[..., needed].isnan().nonzero()
         if len(holes):
             place, step, column = holes[0].tolist()
             series, name = int(block[place]), panel.covariate_columns["known"][needed[column]].name

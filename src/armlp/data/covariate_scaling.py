@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Plain values, for checkpoints; older ones never say `missing`.
 Statistics = Mapping[str, list[dict[str, Any]]]
 # A spread this small beside the mean is rounding, and the column a constant.
-_LEAST_SPREAD = 1e-6
+_MIN_SPREAD = 1e-6
 
 
 def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
@@ -34,7 +34,7 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
     tallies = {role: [_Tally(column) for column in panel.covariate_columns[role]] for role in ROLES}
     if tallies["known"] or tallies["past"]:
         for rows in panel.blocks():
-            seen = panel.before(ends, rows)
+            seen = panel.rows_before(ends, rows)
             for role in ("known", "past"):
                 _count(tallies[role], getattr(panel, role)[rows][seen])
     _count(tallies["static"], panel.static[ends > 0])
@@ -78,7 +78,7 @@ class _Tally:
         if self.column.categories is not None:
             return {"name": name, "categories": [self.column.categories[code] for code in self.seen.nonzero()[:, 0]]}
         std = math.sqrt(self.squares / max(1, self.count))
-        varies = std > _LEAST_SPREAD * max(abs(self.mean), _LEAST_SPREAD)
+        varies = std > _MIN_SPREAD * max(abs(self.mean), _MIN_SPREAD)
         return {"name": name, "mean": self.mean, "std": std if varies else 1.0, "missing": self.missing}
 
 
@@ -218,7 +218,7 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
     return ColumnScaling(mean, std, codes, _told(statistics))
 
 
-def refuse_empty(panel: Panel) -> None:
+def check_not_empty(panel: Panel) -> None:
     """Refuse covariates of which training would learn nothing.
 
     Raises:

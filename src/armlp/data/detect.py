@@ -7,10 +7,10 @@ from torch import Tensor
 
 from armlp.data.panel import Panel
 
-_MOST_SERIES = 300
+_MAX_SERIES = 300
 _MAX_ROWS = 2048
 # Below this the repetition is too weak to build on.
-_LEAST_CORRELATION = 0.3
+_MIN_CORRELATION = 0.3
 # Of several repetitions nearly as strong (a day and its week), the shortest is the season.
 _NEARLY = 0.8
 
@@ -25,7 +25,7 @@ def find_season(panel: Panel, ends: Tensor) -> int:
     Returns:
         Steps in a season; 1 where nothing repeats.
     """
-    chosen = torch.linspace(0, len(panel) - 1, min(len(panel), _MOST_SERIES)).round().long().unique().tolist()
+    chosen = torch.linspace(0, len(panel) - 1, min(len(panel), _MAX_SERIES)).round().long().unique().tolist()
     parts = [panel.series(index)[: int(ends[index])][-_MAX_ROWS:] for index in chosen if int(ends[index]) >= 8]
     if not parts:
         return 1
@@ -40,7 +40,7 @@ def find_season(panel: Panel, ends: Tensor) -> int:
     mean = total / max(counted, 1)
     peaks = 1 + (mean[1:-1] > torch.maximum(mean[:-2], mean[2:])).nonzero()[:, 0]
     # Noise pulls lag 1 below its neighbours, which makes a peak of lag 2 that is no season.
-    peaks = peaks[(peaks >= 3) & (mean[peaks] >= _LEAST_CORRELATION)]
+    peaks = peaks[(peaks >= 3) & (mean[peaks] >= _MIN_CORRELATION)]
     if not len(peaks):
         return 1
     strong = mean[peaks] >= _NEARLY * mean[peaks].max()
@@ -60,7 +60,7 @@ def _autocorrelations(changes: Tensor, longest: int) -> Tensor:
 _MEMORY = 8
 _MAX_STATES = 20_000
 # Measured on Lorenz's and Mackey and Glass' equations: 0.6% and less; on real data, the smoothest: 24%.
-_LEAST_NOISE = 0.02
+_MIN_NOISE = 0.02
 # Neighbours part this much faster where a channel is missing: measured 13 times and more, otherwise 1.9 and less.
 _FALSE = 3.0
 _LOOKED_AT = 1000
@@ -91,10 +91,10 @@ def is_deterministic(panel: Panel, ends: Tensor) -> bool:
     # A pseudo-inverse, because smooth series leave hardly anything to tell their steps apart by.
     slope = torch.linalg.lstsq(context, following, rcond=1e-10, driver="gelsd").solution
     left = (following - context @ slope).std(0, correction=0)
-    return bool((left <= _LEAST_NOISE * steps).all())
+    return bool((left <= _MIN_NOISE * steps).all())
 
 
-def is_whole_state(panel: Panel, ends: Tensor) -> bool:
+def is_full_state(panel: Panel, ends: Tensor) -> bool:
     """Whether the channels of one series that `is_deterministic` are all that its next step follows from.
 
     Then what is near each other stays so for a step. Otherwise it was near in the channels at hand only, and parts.

@@ -54,7 +54,7 @@ def infer_calendar(
         )
     if times.dtype.kind != "M":
         steps = times[before + 1] - times[before]
-        _refuse_dates_as_integers(times, steps, name)
+        _check_dates_as_integers(times, steps, name)
         return Calendar(int(np.gcd.reduce(steps)))
     found = _explained(times, before, timezone)
     if isinstance(found, Calendar):
@@ -236,7 +236,7 @@ _MONTHLY_DATES: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
 }
 
 
-def _refuse_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -> None:
+def _check_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -> None:
     """Refuse 20200131 and the like, between which steps mean nothing; what is no day and steps evenly may be counts."""
     digits = len(str(times.min()))
     if digits not in _DATE_FORMATS or digits != len(str(times.max())) or (digits != 8 and (steps == steps[0]).all()):

@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from armlp.data.catalog import Options
-from armlp.data.checks import refuse_untold_cycles
-from armlp.data.covariate_scaling import CovariateScaling, fit_statistics, refuse_empty
+from armlp.data.checks import check_calendar_cycles
+from armlp.data.covariate_scaling import CovariateScaling, check_not_empty, fit_statistics
 from armlp.data.detect import find_season
 from armlp.data.panel import Panel
 from armlp.data.time_features import feature_cycles, repeated_cycles
 from armlp.data.windows import Split
-from armlp.errors import LARGEST_SEED, UserError, refuse_below
+from armlp.errors import LARGEST_SEED, UserError, check_bounds
 
 _READER = (
     "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
@@ -32,8 +32,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         UserError: Naming the option.
     """
     for name, least in _LEAST.items():
-        refuse_below(f"--data.{name}", options[name], least)
-    refuse_below("--data.seed", options["seed"], 0, LARGEST_SEED)
+        check_bounds(f"--data.{name}", options[name], least)
+    check_bounds("--data.seed", options["seed"], 0, LARGEST_SEED)
 
 
 def reader_options(options: Mapping[str, Any], usual: Options) -> dict[str, Any]:
@@ -81,7 +81,7 @@ def settle_inputs(options: MutableMapping[str, Any], panel: Panel, usual: Option
         options["symbols"] = list(panel.symbols)
     options["calendar_inputs"] = _cycles(options["calendar_inputs"], panel, split)
     if options["covariate_statistics"] is None:
-        refuse_empty(panel)
+        check_not_empty(panel)
         options["covariate_statistics"] = fit_statistics(panel, split.train_ends(panel.lengths))
     scaling = CovariateScaling.of(panel, options["covariate_statistics"])
     return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(options["calendar_inputs"]))
@@ -115,5 +115,5 @@ def _cycles(asked: Any, panel: Panel, split: Split) -> list[str]:
     if isinstance(asked, bool):
         asked = feature_cycles(panel.calendar) or ("day",) if asked else ()
     cycles = [asked] if isinstance(asked, str) else list(asked)
-    refuse_untold_cycles(panel, cycles)
+    check_calendar_cycles(panel, cycles)
     return cycles

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 # Up to here the whole order is drawn, which is the faster way; it takes 8 bytes a number.
-_MOST_DRAWN = 1 << 22
+_MAX_DRAWN = 1 << 22
 _ROUNDS = 6
 
 
@@ -28,7 +28,7 @@ def shuffled(count: int, seed: int) -> Order:
         count: How many numbers.
         seed: Of the order.
     """
-    if count <= _MOST_DRAWN:
+    if count <= _MAX_DRAWN:
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return FeistelOrder(count, seed)
 

@@ -138,7 +138,7 @@ def load(folder: Path, mapped: bool) -> Store:
 
 # One byte that is read may bring in as much as this around it, whatever is asked of the system: a page of the cache
 # that is large is mapped as a whole.
-_MOST_AROUND = 2 << 20
+_MAX_AROUND = 2 << 20
 _STATM = Path("/proc/self/statm")
 
 
@@ -164,7 +164,7 @@ class Residency:
         Args:
             place: `[B, ...]`; those of one of the `B` are near each other.
         """
-        for part in place.split(max(1, self.budget // (2 * _MOST_AROUND))):
+        for part in place.split(max(1, self.budget // (2 * _MAX_AROUND))):
             yield part
             self.settle()
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from armlp.data.panel import Panel
 
 
-class TrainedPart(NamedTuple):
+class TrainingRecord(NamedTuple):
     """What a checkpoint has seen, in training or validation.
 
     Attributes:
@@ -23,12 +23,12 @@ class TrainedPart(NamedTuple):
     until: Tensor
 
     @classmethod
-    def nothing(cls) -> TrainedPart:
+    def nothing(cls) -> TrainingRecord:
         """Of a checkpoint that there is not."""
         return cls(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
 
     @classmethod
-    def of(cls, panel: Panel, rows: Tensor) -> TrainedPart:
+    def of(cls, panel: Panel, rows: Tensor) -> TrainingRecord:
         """A panel up to the rows `[S]` that are the first not to be seen."""
         keys, order = panel.keys.sort()
         return cls(keys, panel.times(torch.arange(len(panel)), rows - 1)[order])

@@ -86,7 +86,7 @@ def blank_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def dress(axis: Axes, title: str) -> None:
+def style_axis(axis: Axes, title: str) -> None:
     """Gives a chart its title, and the looks that all charts share."""
     axis.set_title(title, loc="left", fontsize=10, parse_math=False)
     axis.spines[["top", "right"]].set_visible(False)
@@ -116,7 +116,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
                 label=f"{level:g}% interval",
             )
     axis.plot(fan.times, paths.nanquantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
-    dress(axis, fan.title)
+    style_axis(axis, fan.title)
     axis.set_ylabel(fan.label, fontsize=9, parse_math=False)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
@@ -127,7 +127,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
 
 
 @contextmanager
-def any_letters() -> Iterator[None]:
+def quiet_fonts() -> Iterator[None]:
     """Lets figures be drawn of any names and times, without warnings that nobody can act on.
 
     Boxes stand for letters that the font lacks, and the labels of a few spans of time are closer than they might be.
@@ -145,7 +145,7 @@ def save_chart(figure: Figure, path: str) -> None:
         UserError: The file cannot be written.
     """
     try:
-        with any_letters():
+        with quiet_fonts():
             figure.savefig(path)
     except OSError as error:
         raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from armlp.arguments import check_argument, plain
+from armlp.arguments import check_argument, to_builtin
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import Paths
 
@@ -59,7 +59,7 @@ def check_levels(levels: Sequence[float] | float, option: str = "--forecast.leve
     Raises:
         UserError: Naming the level.
     """
-    given = plain(levels)
+    given = to_builtin(levels)
     found: list[Any] = given if isinstance(given, list) else [given]
     for level in found:
         if isinstance(level, int | float) and not 0 < level < 100:

@@ -192,7 +192,7 @@ _MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
 _BY_LEAD = ("mae", "crps", "coverage_80", "coverage_95", "error_rate")
 
 
-class Judge:
+class Evaluation:
     """Sums up the forecasts of a validation or a test.
 
     Args:

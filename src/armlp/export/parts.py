@@ -20,7 +20,7 @@ from armlp.model.scaling import Scaling
 COVARIATES = Covariates._fields
 
 
-class Opening(nn.Module):
+class BeforeLoop(nn.Module):
     """From the inputs of a forecast to what its steps begin with, a row for each member, series and path.
 
     Args:
@@ -88,14 +88,14 @@ class Opening(nn.Module):
         return self.scalings[role](columns) if role in self.scalings else columns
 
 
-class Step(nn.Module):
+class LoopStep(nn.Module):
     """One call of the network, and what it hands to the next.
 
     Args:
         opening: What the steps begin with.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: BeforeLoop) -> None:
         super().__init__()
         self.network = opening.network
         head = type(opening.network.head).__name__
@@ -130,7 +130,7 @@ class Step(nn.Module):
         return [*(handed[name] for name in self.carried), drawn]
 
 
-class Closing(nn.Module):
+class AfterLoop(nn.Module):
     """From the drawn patches to paths and their quantiles.
 
     Args:

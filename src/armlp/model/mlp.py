@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from armlp.arguments import check_arguments, plain
+from armlp.arguments import check_arguments, to_builtin
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.model.ensemble import Pool, layer_norm, linear
 from armlp.model.families import HEADS, make_head
 from armlp.model.families.base import Predictive
@@ -127,7 +127,7 @@ class AutoregressiveMLP(nn.Module):
     ) -> None:
         check_network_options(check_arguments(AutoregressiveMLP.__init__, locals(), "--model."))
         super().__init__()
-        hidden_sizes = plain(hidden_sizes)
+        hidden_sizes = to_builtin(hidden_sizes)
         if residual_blocks and not hidden_sizes:
             raise UserError("--model.residual_blocks: blocks need a layer before them; give --model.hidden_sizes.")
         if (head == "symbols") != (symbols > 0):
@@ -285,12 +285,12 @@ def check_network_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None:
             _check_choice(name, options[name], choices)
     for name, least in _LEAST.items():
-        refuse_below(f"--model.{name}", options[name], least)
+        check_bounds(f"--model.{name}", options[name], least)
     sizes = options["hidden_sizes"] or []
     if any(width < 1 for width in sizes):
         raise UserError(f"--model.hidden_sizes: {sizes} holds a width below 1.")
     for width in sizes:
-        refuse_below("--model.hidden_sizes", width, 1)
+        check_bounds("--model.hidden_sizes", width, 1)
     if not 0 <= (options["dropout"] or 0) < 1:
         raise UserError(f"--model.dropout: {options['dropout']} is not a share between 0 and 1.")
 

@@ -1,4 +1,4 @@
-"""The verdict: whether a model is worth using, in plain words."""
+"""The compare_with_baselines: whether a model is worth using, in plain words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from armlp.evaluation.scoreboard import BASELINE, MODEL
 
 
-def verdict(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Whether the model is worth using, in sentences.
 
     Args:
@@ -41,7 +41,7 @@ def _listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
-def spelled(metric: str, value: float) -> str:
+def format_score(metric: str, value: float) -> str:
     """A score as tables show it; nothing where there is none."""
     if math.isnan(value):
         return ""

@@ -20,7 +20,7 @@ from rich.text import Text
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
-from armlp.report.comparison import spelled, verdict
+from armlp.report.comparison import compare_with_baselines, format_score
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.tensorboard import Dashboard
 from armlp.training.callbacks import LastCheckpoint, best_checkpoint
@@ -39,7 +39,7 @@ _ORDER = (
     "mae", "rmse", "smape", "mase", "rmsse", "wql", "crps", "coverage_80", "coverage_95", "error_rate", "nll",
     "perplexity", "owa", "skill",
 )  # fmt: skip
-_MOST_ROWS = 6  # of a test by lead or by series
+_MAX_ROWS = 6  # of a test by lead or by series
 
 
 class Report(Callback):
@@ -82,7 +82,7 @@ class Report(Callback):
         """Prints the scores of `validate`; in training the bar shows them."""
         assert isinstance(pl_module, ForecastModule)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
-            seen = confession(pl_module.datamodule, "val") if pl_module.refit_steps else None
+            seen = leakage_warning(pl_module.datamodule, "val") if pl_module.refit_steps else None
             print_scores(pl_module.scores, "Validation", seen)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,13 +95,13 @@ class Report(Callback):
         origins = len(split.origins(data.panel.lengths, "test")[0])
         after = f", each after a gap of {split.test_gap}," if split.test_gap else ""
         title = f"Test, {origins} x {data.horizon} steps{after} at the end of {data.panel.name}"
-        print_scores(pl_module.scores, title, confession(data))
+        print_scores(pl_module.scores, title, leakage_warning(data))
         writer = next((one for one in all_callbacks(trainer) if isinstance(one, ForecastWriter)), None)
         if writer is not None:
             print_summaries(writer.table)
 
 
-def confession(data: SeriesDataModule, part: str = "test") -> str | None:
+def leakage_warning(data: SeriesDataModule, part: str = "test") -> str | None:
     """That the times of a part, `test` or `val`, were trained on, in a sentence; None where they were not."""
     seen = data.series_seen(part)
     if not seen:
@@ -119,7 +119,7 @@ def print_summaries(backtest: Any) -> None:
         rows = nw.from_native(summarize_backtest(backtest, by)).lazy().collect().rows(named=True)
         if len(rows) < 2:
             continue
-        count = min(len(rows), _MOST_ROWS)
+        count = min(len(rows), _MAX_ROWS)
         title, shown = f"Test by series, the worst {count} of {len(rows)} first", list(range(count))
         if by == "lead":
             title, shown = "Test by lead", [round(place * (len(rows) - 1) / (count - 1)) for place in range(count)]
@@ -135,7 +135,7 @@ def print_summaries(backtest: Any) -> None:
 def _cell(name: str, value: Any) -> str:
     if name in ("unique_id", "channel", "lead"):
         return str(value)
-    return f"{value:,}" if name == "count" else spelled(name, value)
+    return f"{value:,}" if name == "count" else format_score(name, value)
 
 
 def print_summary(summary: DataSummary) -> None:
@@ -156,7 +156,7 @@ def print_trials(trials: Sequence[Trial]) -> None:
     best = best_of(trials)
     for trial in trials:
         differing = ", ".join(f"{name} {value}" for name, value in trial.options.items())
-        found = [spelled(name, trial.scores.get(name, math.nan)) for name in scores]
+        found = [format_score(name, trial.scores.get(name, math.nan)) for name in scores]
         row = (trial.name, differing or "what the data suggest", *found, f"{trial.seconds:.1f}")
         table.add_row(*map(Text, row), style="bold" if trial is best else None)
     Console().print(table)
@@ -186,7 +186,7 @@ def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption:
         shown.pop()
         table = _score_table(scores, shown, title)
     console.print(table)
-    for sentence in (*verdict(scores), *([caption] if caption else [])):
+    for sentence in (*compare_with_baselines(scores), *([caption] if caption else [])):
         console.print(sentence, highlight=False)
 
 
@@ -199,8 +199,8 @@ def _score_table(scores: Mapping[str, Mapping[str, float]], shown: Sequence[str]
         values = [row.get(name, math.nan) for row in scores.values()]
         rivals = [value for value in values if not math.isnan(value)]
         marked = len(set(rivals)) > 1 and not name.startswith("coverage")
-        best = spelled(name, (max if name == "skill" else min)(rivals)) if marked else None
-        texts = [spelled(name, value) for value in values]
+        best = format_score(name, (max if name == "skill" else min)(rivals)) if marked else None
+        texts = [format_score(name, value) for value in values]
         columns.append([Text(f"{text}*", "bold") if text == best else f"{text} " for text in texts])
     for forecaster, *cells in zip(scores, *columns, strict=True):
         table.add_row(forecaster, *cells)

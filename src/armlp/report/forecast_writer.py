@@ -16,16 +16,16 @@ from armlp.arguments import check_arguments
 from armlp.data.panel import Panel
 from armlp.data.storage import parse_bytes
 from armlp.data.tables.encoders import spell_symbols
-from armlp.data.tables.write import to_table
+from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows
-from armlp.errors import LARGEST_SEED, UserError, refuse_below
+from armlp.errors import LARGEST_SEED, UserError, check_bounds
 from armlp.evaluation.fan_charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
 from armlp.files import prepare_output, write_table
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
 
-_MOST_CHARTS = 6
+_MAX_CHARTS = 6
 
 
 class _Forecasts(NamedTuple):
@@ -72,8 +72,8 @@ class ForecastWriter(Callback):
     ) -> None:
         given = check_arguments(ForecastWriter.__init__, locals(), "--forecast.")
         for name in ("num_paths", "top_k"):
-            refuse_below(f"--forecast.{name}", given[name], 1)
-        refuse_below("--forecast.seed", given["seed"], 0, LARGEST_SEED)
+            check_bounds(f"--forecast.{name}", given[name], 1)
+        check_bounds("--forecast.seed", given["seed"], 0, LARGEST_SEED)
         if given["temperature"] <= 0:
             raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
         if precision not in PRECISIONS:
@@ -180,7 +180,7 @@ class ForecastWriter(Callback):
             columns = {name: part.astype(float) if part.dtype.kind == "f" else part for name, part in columns.items()}
         else:
             del times["cutoff"]
-        self.table = to_table(panel, series, times, columns)
+        self.table = write_table_like(panel, series, times, columns)
         if trainer.is_global_zero:  # every process has the table, and one writes it
             if self.output is not None:
                 write_table(self.table, self.output)
@@ -222,7 +222,9 @@ def _path_table(panel: Panel, parts: Sequence[_Forecasts], gap: int, with_cutoff
     for channel, suffix in enumerate(_suffixes(panel.channels)):
         columns["y" + suffix] = _spelled(panel, "y", values[:, channel])
     names = ("ds", "cutoff") if with_cutoff else ("ds",)
-    return to_table(panel, series.repeat(num_paths), {name: times[name].repeat(num_paths) for name in names}, columns)
+    return write_table_like(
+        panel, series.repeat(num_paths), {name: times[name].repeat(num_paths) for name in names}, columns
+    )
 
 
 def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
@@ -232,6 +234,6 @@ def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
     return [
         series_fan(data.panel, int(series), int(origin), paths, data.season_length, 3 * data.horizon)
         for series, origin, paths in zip(
-            part.series[:_MOST_CHARTS], part.origin[:_MOST_CHARTS], part.paths[:_MOST_CHARTS], strict=True
+            part.series[:_MAX_CHARTS], part.origin[:_MAX_CHARTS], part.paths[:_MAX_CHARTS], strict=True
         )
     ]

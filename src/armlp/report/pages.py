@@ -12,14 +12,14 @@ from torch import Tensor
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Windows, gather
 from armlp.evaluation.diagnostic_charts import (
-    MOST_TIMES,
+    MAX_TIMES,
     autocorrelation_chart,
     lead_chart,
     pit_chart,
     reliability_chart,
 )
 from armlp.evaluation.diagnostics import Exemplar, residual_autocorrelation
-from armlp.evaluation.fan_charts import any_letters, fan_charts, series_fan
+from armlp.evaluation.fan_charts import fan_charts, quiet_fonts, series_fan
 from armlp.evaluation.scoreboard import MODEL
 from armlp.training.module import ForecastModule
 
@@ -45,7 +45,7 @@ def add_layout(writer: SummaryWriter, scores: Mapping[str, Mapping[str, float]])
     loss = "nll" if "nll" in known else "loss"
     error, words = ("error_rate", "Share of wrong symbols") if "error_rate" in known else ("mae", "MAE")
     least = min((row[error] for row in scores.values() if not math.isnan(row[error])), default=math.nan)
-    shown = [name for name, row in scores.items() if name == MODEL or row[error] <= MOST_TIMES * least]
+    shown = [name for name, row in scores.items() if name == MODEL or row[error] <= MAX_TIMES * least]
     charts = {
         "Negative log-likelihood: training, validation" if loss == "nll" else "Loss": [
             f"^train/{loss}$",
@@ -119,7 +119,7 @@ def add_charts(
         place = module.datamodule.panel, residuals_of.series, residuals_of.origins, module.judge.scoreboard.horizon
         if found := residual_autocorrelation(module.network, *place):
             figures["residuals"] = autocorrelation_chart(found)
-    with any_letters():
+    with quiet_fonts():
         for name, figure in figures.items():
             writer.add_figure(f"{group}/{name}", figure, step)
 

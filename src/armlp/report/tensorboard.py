@@ -22,7 +22,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.windows import Windows
 from armlp.evaluation.diagnostics import Exemplar
 from armlp.evaluation.scoreboard import MODEL
-from armlp.report.comparison import verdict
+from armlp.report.comparison import compare_with_baselines
 from armlp.report.pages import add_charts, add_layout, add_lead_curves
 from armlp.report.runs import run_folder
 from armlp.report.texts import configuration, data_report, model_card, options, score_table, versions
@@ -262,4 +262,4 @@ class TestDashboard(Callback):
             measured = judge.curves, judge.calibration, judge.coverage
             add_charts(*place, *measured, pl_module.datamodule.test_dataloader())
             lines = [f"Tested on {pl_module.datamodule.panel.name}.", score_table(pl_module.scores)]
-            writer.add_text("test", "\n\n".join([*lines, *verdict(pl_module.scores)]), step)
+            writer.add_text("test", "\n\n".join([*lines, *compare_with_baselines(pl_module.scores)]), step)

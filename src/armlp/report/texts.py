@@ -10,7 +10,7 @@ from typing import Any
 
 import armlp
 from armlp.evaluation.scoreboard import MODEL
-from armlp.report.comparison import spelled, verdict
+from armlp.report.comparison import compare_with_baselines, format_score
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import explained
 
@@ -19,7 +19,7 @@ _SCORES = {
     "coverage_80": "in 80%", "coverage_95": "in 95%", "error_rate": "wrong", "perplexity": "perplexity", "nll": "NLL",
 }  # fmt: skip
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "tensorboard")
-_FEW_ORIGINS = 10
+_MIN_ORIGINS = 10
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -56,7 +56,9 @@ def versions(module: ForecastModule) -> str:
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
     """Scores of the model beside those of the baselines."""
     shown = [name for name in _SCORES if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
-    rows = [[name, *(spelled(metric, row.get(metric, math.nan)) for metric in shown)] for name, row in scores.items()]
+    rows = [
+        [name, *(format_score(metric, row.get(metric, math.nan)) for metric in shown)] for name, row in scores.items()
+    ]
     return table(["forecaster", *(_SCORES[name] for name in shown)], rows)
 
 
@@ -90,7 +92,7 @@ def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]
         "### How good it is",
         f"On the validation part, {summary.horizon:,} steps ahead:",
         score_table(scores),
-        " ".join(verdict(scores)),
+        " ".join(compare_with_baselines(scores)),
         "### Limits",
         "\n".join(f"* {limit}" for limit in _limits(module, scores)),
     ]
@@ -101,7 +103,7 @@ def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -
     summary, own = module.datamodule.summary(), scores[MODEL]
     limits = ["The checkpoint was chosen on the same validation part, which flatters it: `armlp test` does not."]
     origins = summary.val.windows if summary.val else 0
-    if origins < _FEW_ORIGINS:
+    if origins < _MIN_ORIGINS:
         limits.append(
             f"It was judged from {origins} origin{'' if origins == 1 else 's'} only, so chance has a part in it."
         )

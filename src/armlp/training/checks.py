@@ -10,23 +10,23 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
 from armlp.data.calendar import Calendar
-from armlp.data.checks import refuse_no_counts
+from armlp.data.checks import check_counts
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.time_features import spell_cycles
 from armlp.errors import UserError
-from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.recipe import Choice
 from armlp.training.trainer import MONITOR, all_callbacks
-from armlp.training.warm_start import MOST_INPUTS
+from armlp.training.warm_start import MAX_INPUTS
 
 # Beyond this, and below its reciprocal, the squares of values and their gradients come near the ends of float32.
 _LARGE = 1e9
 
 
-def refuse_disagreement(options: Mapping[str, Any], network: AutoregressiveMLP) -> None:
+def check_options_agree(options: Mapping[str, Any], network: AutoregressiveMLP) -> None:
     """Refuses options of the training that the network has no use for.
 
     Raises:
@@ -53,7 +53,7 @@ def refuse_disagreement(options: Mapping[str, Any], network: AutoregressiveMLP) 
             "are none that lie in between; say --model.theta_share 0."
         )
     if options["ridge_init"]:
-        _refuse_ridge(network)
+        _check_ridge(network)
     most = network.context_length // 2
     if network.scaler == "seasonal" and not 1 < network.season_length <= most:
         raise UserError(
@@ -64,18 +64,18 @@ def refuse_disagreement(options: Mapping[str, Any], network: AutoregressiveMLP) 
         raise UserError(f"--model.input_noise: {options['input_noise']} is for numbers, not for symbols; leave it out.")
 
 
-def _refuse_ridge(network: AutoregressiveMLP) -> None:
+def _check_ridge(network: AutoregressiveMLP) -> None:
     inputs = network.context_length * network.channels
     if network.linear_skip is None:
         raise UserError("--model.ridge_init: there is no linear skip to start; say --model.linear_skip true.")
-    if inputs > MOST_INPUTS:
+    if inputs > MAX_INPUTS:
         raise UserError(
-            f"--model.ridge_init: the context has {inputs} inputs, and {MOST_INPUTS} are the most for a ridge "
+            f"--model.ridge_init: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
             "regression; lower --model.context_length, or leave the option out."
         )
 
 
-def refuse_other_data(options: Mapping[str, Any], data: SeriesDataModule, choices: Mapping[str, Choice]) -> None:
+def check_same_data(options: Mapping[str, Any], data: SeriesDataModule, choices: Mapping[str, Choice]) -> None:
     """Refuses data of another kind than the model is of.
 
     Args:
@@ -112,10 +112,10 @@ def refuse_other_data(options: Mapping[str, Any], data: SeriesDataModule, choice
             f"The model is of covariates of the sizes {trained}, but {panel.name} has {found}; give the covariates of "
             "its training, or train anew."
         )
-    _refuse_extremes(options, panel)
+    _check_extremes(options, panel)
     head = HEADS.get(options["head"])  # one that is not known is refused where the network is built
     if head is not None and head.discrete and not panel.symbols:
-        refuse_no_counts(panel, options["head"])
+        check_counts(panel, options["head"])
 
 
 def warn_of_other_frequency(data: SeriesDataModule) -> None:
@@ -134,23 +134,23 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
 def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
     """Warns of too few validation windows to recalibrate by."""
     windows = data.num_val_windows
-    if windows < LEAST_WINDOWS:
+    if windows < MIN_WINDOWS:
         warnings.warn(
             f"--model.conformal: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "
             f"intervals {'start' if conformal == 'adaptive' else 'stay'} as they are; raise --data.val_windows until "
-            f"there are {LEAST_WINDOWS}, or leave the option out.",
+            f"there are {MIN_WINDOWS}, or leave the option out.",
             stacklevel=3,
         )
 
 
-def _refuse_extremes(options: Mapping[str, Any], panel: Panel) -> None:
+def _check_extremes(options: Mapping[str, Any], panel: Panel) -> None:
     """Refuses values that nothing scales and whose squares float32 cannot hold."""
     for option, value, instead in (("scaler", "none", "standard"), ("loss_units", "data", "relative")):
         if options[option] != value or panel.symbols:
             continue
         largest = panel.values.new_zeros(len(panel))
         for rows in panel.blocks():
-            largest.scatter_reduce_(0, panel.places(rows)[0], panel.values[rows].abs().amax(1), "amax")
+            largest.scatter_reduce_(0, panel.locate(rows)[0], panel.values[rows].abs().amax(1), "amax")
         wrong = largest > _LARGE
         if option == "scaler":
             wrong |= (largest > 0) & (largest < 1 / _LARGE)
@@ -176,7 +176,7 @@ _BOTH = ("skill", "nll", "diverged")
 _SYMBOLS = ("error_rate", "perplexity")
 
 
-def refuse_unknown_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
+def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
     """Refuse a monitored metric that nothing logs, before anything is trained.
 
     Where there are callbacks of others than Lightning and armlp, they may log it, so nothing is refused.
@@ -198,7 +198,7 @@ def refuse_unknown_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
             raise UserError(f"--{option}.monitor: {monitor!r} is not logged; use one of {', '.join(known)}.")
 
 
-def refuse_undefined_monitors(trainer: Trainer, data: SeriesDataModule, logged: Collection[str]) -> None:
+def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Collection[str]) -> None:
     """Refuse a monitored metric that these data or this model do not have, at the first validation.
 
     Args:

@@ -17,11 +17,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.report.console import Report
 from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.checks import refuse_unknown_monitors
+from armlp.training.checks import check_monitors
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
@@ -30,8 +30,8 @@ from armlp.training.trainer import (
     MONITOR,
     all_callbacks,
     bare_trainer,
+    is_length_given,
     prepare_run,
-    says_how_long,
     trainer_mistakes,
 )
 from armlp.training.trials import try_candidates
@@ -64,12 +64,12 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
     if module.hparams["refit"] is None:
         split, windows = data.split, data.num_val_windows
         rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
-        few = windows < LEAST_WINDOWS and steps <= _SOON_DONE
+        few = windows < MIN_WINDOWS and steps <= _SOON_DONE
         why = {
             f"validation has {rows} rows of a series, training {typical:,}": rows >= _WORTH * typical,
             f"{windows} validation windows are too few to choose a step by": few,
         }
-        possible = possible and not says_how_long(trainer)
+        possible = possible and not is_length_given(trainer)
         reasons = [reason for reason, holds in why.items() if holds and possible]
         module.hparams["refit"] = bool(reasons)
         if reasons:
@@ -149,7 +149,7 @@ def before_fit(
     Raises:
         UserError: Nothing can be trained; the message names what is wrong and the fix.
     """
-    data.refuse_untrainable()
+    data.check_trainable()
     first = 0
     if resumed is not None:
         checkpoint = read_checkpoint(resumed)
@@ -160,17 +160,17 @@ def before_fit(
             )
         module.on_load_checkpoint(checkpoint)
         first = checkpoint["global_step"]
-    if says_how_long(trainer) and module.hparams["theta_share"] is None:
+    if is_length_given(trainer) and module.hparams["theta_share"] is None:
         module.hparams["theta_share"] = 0.0  # as trials and a last training: what was asked for, and nothing else
     with isolate_rng():
         ForecastModule(**module.hparams).settle(data.twin())
-    refuse_unknown_monitors(trainer, data)
+    check_monitors(trainer, data)
     prepare_run(trainer)
     if resumed is None:
         try_candidates(trainer, module, data)
     choices = module.settle(data)
     settle_refit(trainer, module, data, choices["max_steps"].value)
-    if data.num_val_windows < LEAST_WINDOWS:
+    if data.num_val_windows < MIN_WINDOWS:
         _train_to_the_end(trainer)
     return first
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.model.mlp import AutoregressiveMLP, check_network_options
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
 from armlp.training.optimizers import OPTIMIZERS, SCHEDULES
@@ -54,7 +54,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None and options[name] not in choices:
             raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
     for name, least in _LEAST.items():
-        refuse_below(f"--model.{name}", options[name], least)
+        check_bounds(f"--model.{name}", options[name], least)
     shares = {"unroll_growth": "training", "averaging": "training", "warmup": "training", "theta_share": "forecast"}
     for name, whole in shares.items():
         if options[name] is not None and not options[name] <= 1:

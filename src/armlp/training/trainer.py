@@ -20,7 +20,7 @@ from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from torch.optim import Optimizer
 
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.files import prepare_output
 
 if TYPE_CHECKING:
@@ -59,9 +59,9 @@ def prepare_run(trainer: Trainer) -> None:
     Raises:
         UserError: Naming the option, or the folder.
     """
-    refuse_precision(trainer)
+    check_precision(trainer)
     for name, least in _LEAST.items():
-        refuse_below(f"--trainer.{name}", getattr(trainer, name), least)
+        check_bounds(f"--trainer.{name}", getattr(trainer, name), least)
     folder = trainer.logger.root_dir if isinstance(trainer.logger, TensorBoardLogger) else trainer.default_root_dir
     prepare_output(Path(folder) / ".run", ("",))
 
@@ -93,7 +93,7 @@ def trainer_mistakes() -> Iterator[None]:
         raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
 
 
-def says_how_long(trainer: Trainer) -> bool:
+def is_length_given(trainer: Trainer) -> bool:
     """Whether a trainer that has not begun was told how long to train, or on how much."""
     limit = trainer.limit_train_batches
     timed = any(isinstance(callback, Timer) for callback in all_callbacks(trainer))
@@ -180,7 +180,7 @@ def clip_gradients(trainer: Trainer, optimizer: Optimizer, value: float | None, 
         Precision.clip_gradients(trainer.precision_plugin, optimizer, value, kind)
 
 
-def refuse_precision(trainer: Trainer) -> None:
+def check_precision(trainer: Trainer) -> None:
     """Refuses a precision in which likelihoods mean nothing, or that the device lacks.
 
     Raises:

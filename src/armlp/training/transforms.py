@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 
 
 # Of fewer rows, and fewer seasons, Theta makes a line of what is noise.
-_LEAST_ROWS, _LEAST_SEASONS = 6, 4
+_MIN_ROWS, _MIN_SEASONS = 6, 4
 # So many values of its forecasts are kept, for origins that are forecast again and again.
-_MOST_KEPT = 1 << 22
+_MAX_KEPT = 1 << 22
 
 
 class Blending:
@@ -51,10 +51,10 @@ class Blending:
 
     def __init__(self, data: SeriesDataModule, share: float) -> None:
         self.share = share
-        self.least = max(_LEAST_ROWS, _LEAST_SEASONS * data.season_length)
+        self.least = max(_MIN_ROWS, _MIN_SEASONS * data.season_length)
         self.theta = Theta(data.panel, data.season_length)
         self._kept: dict[tuple[bytes, bytes, int], Tensor] = {}
-        self._room = _MOST_KEPT
+        self._room = _MAX_KEPT
 
     def __call__(
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, given: Tensor | None = None
@@ -91,7 +91,7 @@ class Blending:
         return found
 
 
-class Stream:
+class OnlineRecalibration:
     """Adaptive factors that have seen all that a table knows before a test or a forecast begins.
 
     They start from those of the checkpoint and are followed through the rows after its training, forecast from origins
@@ -162,7 +162,7 @@ class Recalibration:
         self.kind = kind
         self.factors: Tensor | None = None
         self._scores: list[Tensor] = []
-        self._stream: Stream | None = None  # of the test or the forecast that goes on
+        self._stream: OnlineRecalibration | None = None  # of the test or the forecast that goes on
         self._learns = False  # whether the stream takes in the windows that are forecast, as those of a test
 
     def prepare(self, data: SeriesDataModule, stage: str) -> None:
@@ -190,7 +190,7 @@ class Recalibration:
     def follow(self, module: ForecastModule, part: str) -> None:
         """Brings a stream, where there is to be one, to where a `test` or a forecast (`predict`) begins."""
         if self.kind == "adaptive":
-            self._stream, self._learns = Stream(module, part), part == "test"
+            self._stream, self._learns = OnlineRecalibration(module, part), part == "test"
 
     def rest(self) -> None:
         """Leaves the stream where the test has ended."""

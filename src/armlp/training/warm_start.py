@@ -14,14 +14,14 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import GLOBAL
 from armlp.training.objective import loss_unit
 
-_MOST_WINDOWS = 8192
+_MAX_WINDOWS = 8192
 # The normal equations of more inputs than this take longer than the training that they would save.
-MOST_INPUTS = 4096
+MAX_INPUTS = 4096
 _PENALTIES = torch.logspace(-6, 1, 8, dtype=torch.float64)
 
 
 @torch.no_grad()
-def start_from_data(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str, ridge: bool) -> None:
+def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str, ridge: bool) -> None:
     """Sets what has a closed form, from a sample of training windows.
 
     Args:
@@ -33,7 +33,7 @@ def start_from_data(model: AutoregressiveMLP, loader: TrainingLoader, loss_units
     bins = model.head if isinstance(model.head, CategoricalHead) else None
     if not (ridge or bins or model.scaler == GLOBAL):
         return
-    windows = loader.sample(_MOST_WINDOWS, model.patch_length)
+    windows = loader.sample(_MAX_WINDOWS, model.patch_length)
     windows = move_data_to_device(windows, next(model.parameters()).device)
     context, observed, target, seen = windows[:4]
     if model.scaler == GLOBAL:

@@ -19,15 +19,15 @@ from armlp.data.panel import Panel, TableStyle
 from armlp.data.storage import Residency, Store
 from armlp.data.tables.columns import table_type
 from armlp.data.tables.files import find_files
-from armlp.data.tables.layout import Plan
+from armlp.data.tables.layout import Layout
 
 _SERIES = "series.arrow"
 # A mapped panel may have so many bytes resident, however little room there is.
-_LEAST_RESIDENT = 32 << 20
+_MIN_RESIDENT = 32 << 20
 
 
 def make_panel(
-    plan: Plan,
+    plan: Layout,
     arrays: Store,
     levels: np.ndarray | None,
     static: np.ndarray,
@@ -97,7 +97,7 @@ def fingerprint(sources: list[str]) -> list[list[Any]]:
 
 
 def save_panel(
-    folder: Path, plan: Plan, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
+    folder: Path, plan: Layout, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
 ) -> None:
     """Writes what a saved panel says of its series.
 
@@ -169,7 +169,7 @@ def load_panel(folder: Path, sources: list[list[Any]], room: int) -> tuple[Panel
         table_type(table.schema.field("time").type),
     )
     ids = table["id"].combine_chunks()
-    plan = Plan(
+    plan = Layout(
         ids=(ids.dictionary_decode() if hasattr(ids, "dictionary_decode") else ids).to_numpy(zero_copy_only=False),
         places=np.empty(0, np.int64),
         calendar=Calendar(found["freq"], found["timezone"]),
@@ -189,6 +189,6 @@ def load_panel(folder: Path, sources: list[list[Any]], room: int) -> tuple[Panel
         "covariate_columns": columns,
     }
     static = stacked("static", np.float32)
-    residency = Residency(arrays.maps, max(room, _LEAST_RESIDENT)) if arrays.maps else None
+    residency = Residency(arrays.maps, max(room, _MIN_RESIDENT)) if arrays.maps else None
     panel = make_panel(plan, arrays, levels if levels.shape[1] else None, static, facts, residency)
     return panel, found["notes"]

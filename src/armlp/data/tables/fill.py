@@ -9,7 +9,7 @@ import numpy as np
 from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES
 from armlp.data.storage import Store
-from armlp.data.tables.layout import OffCalendar, Plan, duplicates
+from armlp.data.tables.layout import Layout, OffCalendar, duplicates
 from armlp.data.tables.rows import Rows, TableRows
 from armlp.data.tables.scan import Groups
 from armlp.errors import UserError
@@ -21,7 +21,7 @@ _LOSS = 1e-4
 _BLOCK = 1 << 18
 
 
-class Layer:
+class PanelFiller:
     """Lays rows into a store.
 
     Args:
@@ -29,7 +29,7 @@ class Layer:
         store: `values`, `observed` (bytes), `known` and `past`.
     """
 
-    def __init__(self, plan: Plan, store: Store) -> None:
+    def __init__(self, plan: Layout, store: Store) -> None:
         self.plan, self.store = plan, store
         shape = len(plan.ids), store["values"].shape[1]
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)

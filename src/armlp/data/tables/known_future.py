@@ -14,7 +14,7 @@ from torch import Tensor
 from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
-from armlp.data.tables.roles import Wanted, few
+from armlp.data.tables.roles import ColumnRoles, few
 from armlp.data.tables.rows import TableRows
 from armlp.data.tables.source import open_source
 from armlp.errors import UserError
@@ -75,7 +75,7 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     targets = tuple(name for name in wanted if name in opened.columns)
     symbols = False if panel.symbols is None else panel.symbols
     table = TableRows(
-        opened, Wanted(id_column, time_column, targets or wanted[:1], dict.fromkeys(ROLES, ()), symbols), layout
+        opened, ColumnRoles(id_column, time_column, targets or wanted[:1], dict.fromkeys(ROLES, ()), symbols), layout
     )
     parts = list(table)
     if not parts:

@@ -8,14 +8,14 @@ import numpy as np
 
 from armlp.data.calendar import Calendar, spell_time
 from armlp.data.frequency import infer_calendar
-from armlp.data.tables.mixed_steps import refuse_mixed_steps
+from armlp.data.tables.mixed_steps import check_mixed_steps
 from armlp.data.tables.roles import few
 from armlp.data.tables.rows import TableRows
-from armlp.data.tables.scan import Survey
+from armlp.data.tables.scan import TableScan
 from armlp.errors import UserError
 
 # A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.
-_MOST_GAPS = 20
+_MAX_GAPS = 20
 _ROWS_ALWAYS_ALLOWED = 10_000_000
 # So many times longer, and so much more, and the user is told.
 _MANY_GAPS = 2.5
@@ -23,7 +23,7 @@ _GAPS_NEVER_TOLD = 100
 
 
 @dataclass(frozen=True)
-class Plan:
+class Layout:
     """Where the rows of every series belong.
 
     Attributes:
@@ -56,7 +56,7 @@ class OffCalendar(Exception):
         self.code, self.time = code, time
 
 
-class Planner:
+class LayoutPlanner:
     """Finds the calendar of a table and the place of its rows.
 
     Args:
@@ -67,7 +67,7 @@ class Planner:
     """
 
     def __init__(
-        self, table: TableRows, survey: Survey, freq: str | int | None, usual_freq: str | int | None = None
+        self, table: TableRows, survey: TableScan, freq: str | int | None, usual_freq: str | int | None = None
     ) -> None:
         self.table, self.survey, self.name = table, survey, table.table.name
         self.is_integer = not table.has_dates
@@ -78,7 +78,7 @@ class Planner:
         self._given = freq is not None
         self.calendar = self._inferred() if freq is None else self._checked(Calendar(freq, table.timezone))
 
-    def plan(self) -> Plan:
+    def plan(self) -> Layout:
         """Where the rows of every series belong; fills `notes` with what there is to warn of.
 
         Raises:
@@ -92,7 +92,7 @@ class Planner:
         numbers = order[survey.observed[order]]
         self._note_unobserved(numbers)
         if not self._given:
-            refuse_mixed_steps(*self._sampled(), calendar, self.name)
+            check_mixed_steps(*self._sampled(), calendar, self.name)
         if as_text := self.table.numbers_as_categories:
             self.notes.append(
                 f"{self.name}: covariates that hold numbers as text are taken for categories: {few(as_text)}; "
@@ -101,7 +101,7 @@ class Planner:
         starts = calendar.count(self._times(survey.starts[numbers]))
         lengths, histories = (self._steps(numbers, starts, ends) for ends in (survey.ends, survey.history_ends))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
-        if offsets[-1] > _MOST_GAPS * self.table.num_rows + _ROWS_ALWAYS_ALLOWED:
+        if offsets[-1] > _MAX_GAPS * self.table.num_rows + _ROWS_ALWAYS_ALLOWED:
             raise UserError(
                 f"{self.name} has {self.table.num_rows} rows, but with a step of {calendar.freq} its gaps make them "
                 f"{offsets[-1]}: give the true step with --data.freq, or times without such gaps."
@@ -109,7 +109,7 @@ class Planner:
         self._note_gaps(int(offsets[-1]))
         places = np.full(len(order), -1)
         places[numbers] = np.arange(len(numbers))
-        return Plan(self.ids[self.ranks[numbers]], places, calendar, starts, offsets, lengths - histories)
+        return Layout(self.ids[self.ranks[numbers]], places, calendar, starts, offsets, lengths - histories)
 
     def _steps(self, numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """`[S]` rows from the start of each series to its end."""
@@ -119,7 +119,7 @@ class Planner:
             raise OffCalendar(int(number), int(ends[number]))
         return np.asarray(steps + 1)
 
-    def static(self, plan: Plan) -> np.ndarray:
+    def static(self, plan: Layout) -> np.ndarray:
         """`[S, M]` what every series says all along; nan where it says nothing.
 
         Raises:

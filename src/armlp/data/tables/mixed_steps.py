@@ -15,10 +15,10 @@ DENSE = 0.6
 # How likely gaps that come by chance may at most look like a longer step in any series of a table.
 _CHANCE = 1e-4
 # So many series are looked at, those of most rows first.
-MOST_SERIES = 50
+MAX_SERIES = 50
 
 
-def refuse_mixed_steps(
+def check_mixed_steps(
     times: np.ndarray, begins: np.ndarray, ids: np.ndarray, calendar: Calendar, name: str = "the table"
 ) -> None:
     """Refuse a table some of whose series step by more than it does, such as weekly ones among daily ones.
@@ -43,7 +43,7 @@ def refuse_mixed_steps(
     steps[begins[1:] - 1] = np.iinfo(np.int64).max
     spans = places[begins[1:] - 1] + 1
     sparse = np.flatnonzero((np.minimum.reduceat(steps, begins[:-1]) > 1) & (rows > 2) & (rows <= DENSE * spans))
-    for series in sparse[np.argsort(-rows[sparse], kind="stable")][:MOST_SERIES]:
+    for series in sparse[np.argsort(-rows[sparse], kind="stable")][:MAX_SERIES]:
         own = times[begins[series] : begins[series + 1]]
         try:
             step = infer_calendar(own, np.array([0, len(own)]), ids[[series]], calendar.timezone, name)

@@ -17,11 +17,11 @@ from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
 from armlp.data.storage import Store, parse_bytes, room_for_panel
 from armlp.data.tables import cache as saved_panels
-from armlp.data.tables.fill import Layer
-from armlp.data.tables.layout import OffCalendar, Planner
-from armlp.data.tables.roles import Wanted
+from armlp.data.tables.fill import PanelFiller
+from armlp.data.tables.layout import LayoutPlanner, OffCalendar
+from armlp.data.tables.roles import ColumnRoles
 from armlp.data.tables.rows import Rows, TableRows
-from armlp.data.tables.scan import Survey
+from armlp.data.tables.scan import TableScan
 from armlp.data.tables.source import open_source
 from armlp.errors import UserError
 
@@ -77,7 +77,7 @@ def read_panel(
     given = (known_covariates, past_covariates, static_covariates)
     covariates = {role: _names(columns) for role, columns in zip(ROLES, given, strict=True)}
     id_column, time_column = str(id_column), str(time_column)  # numbers may name columns of pandas
-    wanted = Wanted(id_column, time_column, _names(target_columns), covariates, symbols)
+    wanted = ColumnRoles(id_column, time_column, _names(target_columns), covariates, symbols)
     if future is not None and not covariates["known"]:
         raise UserError("--data.future: there are no covariates to know ahead; name them with --data.known_covariates.")
     place, files = None, []
@@ -99,7 +99,7 @@ def read_panel(
     table = TableRows(
         opened, wanted, layout, None if future is None else open_source(future, "the table of --data.future")
     )
-    planner = Planner(table, _survey(table), freq, usual_freq)
+    planner = LayoutPlanner(table, _survey(table), freq, usual_freq)
     while True:
         try:
             return _warned(*_panel(table, planner, place, files, room))
@@ -117,8 +117,8 @@ def _warned(panel: Panel, notes: Sequence[str]) -> Panel:
     return panel
 
 
-def _survey(table: TableRows) -> Survey:
-    survey = Survey(len(table.channels), *(len(table.wanted.covariates[role]) for role in ("known", "static")))
+def _survey(table: TableRows) -> TableScan:
+    survey = TableScan(len(table.channels), *(len(table.wanted.covariates[role]) for role in ("known", "static")))
     for rows in _shown(table, "looking at"):
         survey.add(rows)
     survey.finish(table.num_series)
@@ -126,7 +126,7 @@ def _survey(table: TableRows) -> Survey:
 
 
 def _panel(
-    table: TableRows, planner: Planner, place: Path | None, files: list[list[Any]], room: int
+    table: TableRows, planner: LayoutPlanner, place: Path | None, files: list[list[Any]], room: int
 ) -> tuple[Panel, list[str]]:
     """The panel, in memory or mapped from `place` if it is larger than `room` bytes; and what there is to warn of."""
     plan, notes = planner.plan(), planner.notes
@@ -142,7 +142,7 @@ def _panel(
         table.channels, table.wanted.covariates["known"], table.wanted.covariates["past"])))  # fmt: skip
 
     def lay(into: Store) -> np.ndarray | None:
-        return Layer(plan, into).lay(table, lambda: _shown(table, "reading"))
+        return PanelFiller(plan, into).lay(table, lambda: _shown(table, "reading"))
 
     if place is None or store.num_bytes(shapes) <= room:
         arrays = store.in_memory(shapes)

@@ -1,4 +1,4 @@
-"""Wanted columns: which columns of a table are what, and whether the table has them."""
+"""ColumnRoles columns: which columns of a table are what, and whether the table has them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INDEX = ("", "Unnamed: 0", "__index_level_0__")
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ColumnRoles:
     """Which columns of a table are what.
 
     Attributes:
@@ -44,7 +44,7 @@ class Wanted:
         return tuple(name for names in self.covariates.values() for name in names)
 
 
-def settle(table: Source, wanted: Wanted, layout: str) -> Wanted:
+def resolve_roles(table: Source, wanted: ColumnRoles, layout: str) -> ColumnRoles:
     """What is wanted of a table in a layout, with every column named.
 
     Args:
@@ -85,11 +85,11 @@ def settle(table: Source, wanted: Wanted, layout: str) -> Wanted:
             "name one of them with --data.target_columns."
         )
     else:
-        _refuse_bounds(targets)
+        _check_bounds(targets)
     return replace(wanted, targets=targets)
 
 
-def _found_targets(table: Source, wanted: Wanted) -> tuple[str, ...]:
+def _found_targets(table: Source, wanted: ColumnRoles) -> tuple[str, ...]:
     """The columns that can be series; says so if others are left out."""
     others = (wanted.time_column, wanted.id_column, *wanted.covariate_names)
     left = [column for column in table.columns if column not in others]
@@ -161,7 +161,7 @@ def _require_roles(table: Source, columns: Mapping[str, Sequence[str]]) -> None:
             used[name] = option
 
 
-def _refuse_bounds(targets: Sequence[str]) -> None:
+def _check_bounds(targets: Sequence[str]) -> None:
     """Refuse channels that are called like the intervals of others, because a forecast would have two such columns."""
     for target in targets:
         channel = re.sub(r"-(lo|hi)-[\d.]+$", "", target)

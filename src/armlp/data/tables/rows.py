@@ -14,7 +14,7 @@ from armlp.data.covariates import ROLES, CovariateColumn
 from armlp.data.panel import TableStyle
 from armlp.data.tables.columns import Column, Labels, as_integers, is_text, table_type
 from armlp.data.tables.encoders import CovariateCoder, SymbolCoder
-from armlp.data.tables.roles import Wanted, first_part, require, settle
+from armlp.data.tables.roles import ColumnRoles, first_part, require, resolve_roles
 from armlp.data.tables.source import BATCH, Part, Source
 from armlp.data.tables.time_text import SpelledTimes
 from armlp.errors import UserError
@@ -53,7 +53,7 @@ class TableRows:
         future: Another table, of ids, times and known covariates after the last value of every series.
     """
 
-    def __init__(self, table: Source, wanted: Wanted, layout: str, future: Source | None = None) -> None:
+    def __init__(self, table: Source, wanted: ColumnRoles, layout: str, future: Source | None = None) -> None:
         self.table, self.layout, self.future = table, layout, future
         self.num_rows = 0
         self.timezone: str | None = None
@@ -65,7 +65,7 @@ class TableRows:
         self._kept: list[Rows] | None = []
         self._complete = False
         self._types: dict[str, Any] = {}
-        self.wanted = settle(table, wanted, layout)
+        self.wanted = resolve_roles(table, wanted, layout)
         if layout != "long":
             self._ids = Labels(self.wanted.targets if layout == "wide" else ["series"])
         if future is not None:
@@ -171,7 +171,7 @@ class TableRows:
             ids = pa.array(labels.found)  # later files may have wider integers than the first one
         return ids.to_numpy(zero_copy_only=False)[order], ranks
 
-    def _columns_of_future(self, wanted: Wanted) -> tuple[str, ...]:
+    def _columns_of_future(self, wanted: ColumnRoles) -> tuple[str, ...]:
         ids = (wanted.id_column,) if self.layout == "long" else ()
         return (*ids, wanted.time_column, *wanted.covariates["known"])
 

@@ -13,7 +13,7 @@ _SAMPLE = 1 << 20
 _NEVER, _BEFORE = np.iinfo(np.int64).max, np.iinfo(np.int64).min
 
 
-class Survey:
+class TableScan:
     """What is known of every series after its rows have gone by once, in memory of the size of `S`.
 
     Series are numbered as in `Rows.codes`; times are int64, as the table has them.

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 # Summer time, and a law or two, change the offset of one place by no more.
-_MOST_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
+_MAX_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
 
 
 class TimesError(ValueError):
@@ -142,7 +142,7 @@ def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarra
         sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
         return nanoseconds(instants), f"{sign}{hours:02d}:{rest:02d}" if minutes else "UTC"
     shown = wall[wall.notna()]
-    changed = offsets.max() - offsets.min() <= _MOST_CHANGED and (offsets % _QUARTER == pd.Timedelta(0)).all()
+    changed = offsets.max() - offsets.min() <= _MAX_CHANGED and (offsets % _QUARTER == pd.Timedelta(0)).all()
     if changed and ((shown - shown.normalize()) == shown[0] - shown[0].normalize()).all():
         return nanoseconds(wall), None
     return nanoseconds(instants), "UTC"

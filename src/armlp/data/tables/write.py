@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-def to_table(
+def write_table_like(
     panel: Panel,
     series: np.ndarray,
     times: Mapping[str, np.ndarray],

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
-from armlp.errors import refuse_below
+from armlp.errors import check_bounds
 from armlp.evaluation.metrics.functional import counts_crps, ranked_crps
 from armlp.model.families.base import Predictive
 from armlp.model.families.counts import NegativeBinomial, Poisson
@@ -174,8 +174,8 @@ class LeadMetric(Metric, ABC):
     def __init__(self, horizon: int, num_series: int = 0, **options: Any) -> None:
         super().__init__(**options)
         sizes = check_arguments(LeadMetric.__init__, {"horizon": horizon, "num_series": num_series})
-        refuse_below("horizon", sizes["horizon"], 1)
-        refuse_below("num_series", sizes["num_series"], 0)
+        check_bounds("horizon", sizes["horizon"], 1)
+        check_bounds("num_series", sizes["num_series"], 0)
         for name, size in {"": horizon, "series_": num_series}.items():
             for sums in ("total", "count"):
                 self.add_state(name + sums, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")

@@ -14,7 +14,7 @@ from armlp.evaluation.metrics.base import Forecast, LeadMetric, Paths
 from armlp.evaluation.metrics.functional import energy_score, variogram_score
 
 # So many differences between paths are in memory at a time.
-_AT_ONCE = 1 << 24
+_CHUNK = 1 << 24
 
 
 class ContinuousRankedProbabilityScore(LeadMetric):
@@ -47,7 +47,7 @@ class EnergyScore(LeadMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """The score of the window over the root of its number of values: as large as that of one of them."""
         paths = _paths(self, forecast)
-        at_once = max(1, _AT_ONCE // paths.values.shape[1] ** 2)
+        at_once = max(1, _CHUNK // paths.values.shape[1] ** 2)
         parts = zip(*(part.split(at_once) for part in (paths.values, truth, ~truth.isnan())), strict=True)
         return torch.cat([energy_score(values, wanted, seen, paths.even) for values, wanted, seen in parts])
 

@@ -125,7 +125,7 @@ class Head(nn.Module, ABC):
             scale: Broadcasts against the values, data units per network unit.
         """
 
-    def prepared(self, uniform: Tensor) -> Tensor:
+    def prepare_noise(self, uniform: Tensor) -> Tensor:
         """What `draw` needs of noise `[..., noise]`, for many values at once."""
         return uniform
 
@@ -134,7 +134,7 @@ class Head(nn.Module, ABC):
 
         Args:
             raw: `[..., U(, V), outputs]`; expands to the noise, and may be written over.
-            noise: `[..., U(, V), noise]` from `prepared`.
+            noise: `[..., U(, V), noise]` from `prepare_noise`.
         """
         raw = raw.expand(*noise.shape[:-1], -1)
         return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(noise)
@@ -149,7 +149,7 @@ class Head(nn.Module, ABC):
         """
         return -distribution.log_prob(value)
 
-    def scored(self, observed: Tensor) -> Tensor:
+    def score_mask(self, observed: Tensor) -> Tensor:
         """Which values of a target `[..., U(, V)]` the likelihood counts: those that were observed."""
         return observed
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from armlp.errors import refuse_below
+from armlp.errors import check_bounds
 from armlp.model.families.base import Head, Predictive
 from armlp.model.families.quantile import PiecewiseLinearQuantile
 from armlp.model.families.symbols import sharpen
@@ -45,12 +45,12 @@ class CategoricalHead(Head):
     """
 
     # Keeps the density of bins around a value that many residuals share from going to infinity, network units.
-    LEAST_WIDTH = 1e-3
+    MIN_WIDTH = 1e-3
     edges: Tensor
 
     def __init__(self, bins: int = 64) -> None:
         super().__init__()
-        refuse_below("--model.bins", bins, 3)
+        check_bounds("--model.bins", bins, 3)
         self.outputs = 1 + bins
         levels = torch.arange(1, bins, dtype=torch.float64) / bins
         self.register_buffer("edges", torch.special.ndtri(levels).float())
@@ -64,7 +64,7 @@ class CategoricalHead(Head):
         levels = np.arange(1, self.outputs - 1) / (self.outputs - 1)
         edges = np.quantile(residuals.detach().double().cpu().numpy(), levels)
         # Edges that are closer than the least width move apart, those of ties to both sides.
-        steps = self.LEAST_WIDTH * np.arange(len(edges))
+        steps = self.MIN_WIDTH * np.arange(len(edges))
         upwards = np.maximum.accumulate(edges - steps) + steps
         downwards = np.minimum.accumulate((edges - steps)[::-1])[::-1] + steps
         self.edges.copy_(torch.from_numpy((upwards + downwards) / 2))

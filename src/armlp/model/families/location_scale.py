@@ -9,7 +9,7 @@ import scipy
 import torch
 from torch import Tensor
 
-from armlp.errors import refuse_below
+from armlp.errors import check_bounds
 from armlp.model.families.base import Head, Predictive, positive
 
 
@@ -179,7 +179,7 @@ class StudentTHead(Head):
         location, spread, tail = raw.unbind(-1)
         return StudentT(2 + positive(tail + 4), shift + scale * location, scale * positive(spread))
 
-    def prepared(self, uniform: Tensor) -> Tensor:
+    def prepare_noise(self, uniform: Tensor) -> Tensor:
         """The parts of the draw that do not hang on the degrees of freedom."""
         return StudentT.polar(uniform)
 
@@ -198,7 +198,7 @@ class MultivariateNormalHead(NormalHead):
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        refuse_below("--model.channels", channels, 1)
+        check_bounds("--model.channels", channels, 1)
         self.channels = channels
         self.outputs = 1 + channels
 
@@ -215,6 +215,6 @@ class MultivariateNormalHead(NormalHead):
         factor = diagonal[..., None] * rows.tril(-1) + diagonal.diag_embed()
         return MultivariateNormal(shift + scale * location, scale[..., None] * factor)
 
-    def scored(self, observed: Tensor) -> Tensor:
+    def score_mask(self, observed: Tensor) -> Tensor:
         """Only steps of which all channels were observed, because each is judged given those before it."""
         return observed if self.channels == 1 else observed.all(-1, keepdim=True).expand_as(observed)

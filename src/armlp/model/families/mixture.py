@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily
 
-from armlp.errors import refuse_below
+from armlp.errors import check_bounds
 from armlp.model.families.base import Head, Predictive, positive
 from armlp.model.families.location_scale import Normal, normal_distance
 
@@ -80,7 +80,7 @@ class MixtureHead(Head):
 
     def __init__(self, components: int = 3) -> None:
         super().__init__()
-        refuse_below("--model.components", components, 1)
+        check_bounds("--model.components", components, 1)
         self.outputs = 1 + 3 * components
         # Components that start alike get the same gradient and could never part.
         ends = 1.0 if components > 1 else 0.0

@@ -204,7 +204,7 @@ class QuantileHead(Head):
         error = (value[..., None] - distribution.knots) / unit[..., None]
         return 2 * torch.maximum(distribution.levels * error, (distribution.levels - 1) * error).mean(-1)
 
-    def prepared(self, uniform: Tensor) -> Tensor:
+    def prepare_noise(self, uniform: Tensor) -> Tensor:
         """A quantile is the median and a share of each gap: the shares, `[..., gaps]`, one gap after the other."""
         level = uniform[..., 0]
         levels, masses = self.levels.to(level), self.log_masses.to(level)

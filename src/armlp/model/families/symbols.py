@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.model.families.base import Head, Predictive
 
 
@@ -99,7 +99,7 @@ class SymbolsHead(Head):
 
     def __init__(self, symbols: int = 0) -> None:
         super().__init__()
-        refuse_below("--model.symbols", symbols, 2)
+        check_bounds("--model.symbols", symbols, 2)
         self.outputs = symbols
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:

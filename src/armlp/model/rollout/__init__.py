@@ -10,10 +10,10 @@ from torch import Tensor
 
 from armlp.arguments import check_arguments
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout.reference import Origins, Reference
+from armlp.model.rollout.reference import Reference, RolloutInputs
 from armlp.model.rollout.shared_prefix import SharedPrefix
 
 # A block of paths has so many numbers in its widest layer: few enough for a processor's cache, enough to be worth the
@@ -114,7 +114,7 @@ def rollout(
     numbers = {"horizon": horizon, "num_paths": num_paths, "temperature": temperature, "top_k": top_k}
     horizon, num_paths, temperature, top_k = check_arguments(rollout, numbers).values()
     for name in ("horizon", "num_paths", "top_k"):
-        refuse_below(name, numbers[name], 1)
+        check_bounds(name, numbers[name], 1)
     if temperature <= 0:
         raise UserError(f"temperature: {temperature} is not above 0.")
     tensors = {"observed": observed, "noise": noise, "zero": zero, "given": given}
@@ -136,7 +136,7 @@ def rollout(
         context, observed, zero, noise = context[..., None], observed[..., None], zero[..., None], noise.unsqueeze(3)
         given = None if given is None else given[..., None]
     length = model.context_length
-    origins = Origins(context[:, -length:], observed[:, -length:], covariates, zero, given)
+    origins = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, zero, given)
     # As many paths of every member; paths without noise differ between members only.
     distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
     noise = F.pad(noise[:, :distinct], (0, 0, 0, 0, 0, 0, 0, max(0, distinct - num_paths)), value=0.5)
@@ -157,7 +157,9 @@ def rollout(
     return paths[:, torch.arange(num_paths, device=paths.device) % distinct]
 
 
-def _groups(model: AutoregressiveMLP, origins: Origins, horizon: int) -> Iterator[tuple[slice | Tensor, list[int]]]:
+def _groups(
+    model: AutoregressiveMLP, origins: RolloutInputs, horizon: int
+) -> Iterator[tuple[slice | Tensor, list[int]]]:
     """Series whose patches begin alike, and the steps at which they do: a series' paths do not depend on its batch."""
     patch, given = model.patch_length, origins.given
     if given is None or patch == 1 or not len(given):

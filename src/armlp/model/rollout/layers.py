@@ -12,7 +12,7 @@ from armlp.model.ensemble import StackedLayerNorm, member_of
 from armlp.model.mlp import AutoregressiveMLP, ResidualBlock
 
 # With fewer paths than this, one matrix product of all series is faster than one for each.
-_FEW_PATHS = 16
+_MIN_PATHS = 16
 _IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.ReLU: torch.relu_,
     nn.GELU: torch.ops.aten.gelu_.default,
@@ -21,7 +21,7 @@ _IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 }
 
 
-class Stack:
+class IncrementalLayers:
     """The layers and the skips of one member of an `AutoregressiveMLP`, dropout off.
 
     Args:
@@ -112,7 +112,7 @@ class Stack:
             seen = self.seen[:, start * self.width : step * self.width]
             weight = self.first[late * self.width :]
             hidden = self.hidden(seen)
-            if self.paths >= _FEW_PATHS:
+            if self.paths >= _MIN_PATHS:
                 seen, out = (part.unflatten(0, (-1, self.paths)) for part in (seen, hidden))
                 torch.baddbmm(common[:, None], seen, weight.expand(len(seen), -1, -1), out=out)
             else:

@@ -11,7 +11,7 @@ from armlp.data.covariates import Covariates
 from armlp.model.mlp import AutoregressiveMLP
 
 
-class Origins(NamedTuple):
+class RolloutInputs(NamedTuple):
     """Where the series of a block start from; a value has a channel axis even where `V` is 1.
 
     Attributes:
@@ -28,13 +28,13 @@ class Origins(NamedTuple):
     zero: Tensor
     given: Tensor | None
 
-    def rows(self, rows: slice | Tensor) -> Origins:
+    def rows(self, rows: slice | Tensor) -> RolloutInputs:
         """Some of the series."""
         covariates = None if self.covariates is None else self.covariates.rows(rows)
         given = None if self.given is None else self.given[rows]
-        return Origins(self.context[rows], self.observed[rows], covariates, self.zero[rows], given)
+        return RolloutInputs(self.context[rows], self.observed[rows], covariates, self.zero[rows], given)
 
-    def reaching(self, span: int) -> Origins:
+    def reaching(self, span: int) -> RolloutInputs:
         """The same with `T` steps of the future: of those beyond what is known ahead the last one known stays."""
         covariates, given = self.covariates, self.given
         if covariates is not None:
@@ -60,7 +60,7 @@ class Reference:
         self.model, self.steps, self.sharpness = model, steps, sharpness
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
 
-    def roll(self, origins: Origins, noise: Tensor) -> Tensor:
+    def roll(self, origins: RolloutInputs, noise: Tensor) -> Tensor:
         """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
 
         Path `p` is of member `p % E`, and there are as many of each.

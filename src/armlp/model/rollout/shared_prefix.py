@@ -12,14 +12,14 @@ import torch
 from torch import Tensor
 
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout.layers import Stack
-from armlp.model.rollout.reference import Origins
+from armlp.model.rollout.layers import IncrementalLayers
+from armlp.model.rollout.reference import RolloutInputs
 from armlp.model.scaling import REACH, Scaling
 
 # So many numbers of the inputs of all steps are laid out at a time.
-_PREFIX_AT_ONCE = 1 << 22
+_PREFIX_CHUNK = 1 << 22
 # Likewise of what heads prepare of noise.
-_NOISE_AT_ONCE = 1 << 19
+_NOISE_CHUNK = 1 << 19
 
 
 class SharedPrefix:
@@ -41,11 +41,11 @@ class SharedPrefix:
     ) -> None:
         self.model, self.steps, self.sharpness = model, steps, sharpness
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
-        self.stacks = [Stack(model, member, dtype) for member in range(model.members)]
+        self.stacks = [IncrementalLayers(model, member, dtype) for member in range(model.members)]
         skips = [stack.skip for stack in self.stacks if stack.skip is not None]
         self.skips = tuple(map(torch.stack, zip(*skips, strict=True))) if skips else None
 
-    def roll(self, origins: Origins, noise: Tensor) -> Tensor:
+    def roll(self, origins: RolloutInputs, noise: Tensor) -> Tensor:
         """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
 
         Path `p` is of member `p % E`, and there are as many of each.
@@ -60,7 +60,7 @@ class SharedPrefix:
             paths[:, mine] = self._in_data_units(drawn, origins, scaling)
         return paths
 
-    def _prefix(self, origins: Origins, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
+    def _prefix(self, origins: RolloutInputs, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
         """What the paths of a series have in common at every step.
 
         Returns:
@@ -73,7 +73,7 @@ class SharedPrefix:
         covariates = None if origins.covariates is None else origins.covariates.tile(members)
         values = model.inputs.values(scaling.to_network(context))
         hidden, skips = [], []
-        at_once = max(1, _PREFIX_AT_ONCE // (len(values) * max(model.inputs.width, values[0].numel())))
+        at_once = max(1, _PREFIX_CHUNK // (len(values) * max(model.inputs.width, values[0].numel())))
         for begin in range(0, len(self.steps), at_once):
             steps = self.steps[begin : begin + at_once]
             windows = model.inputs.windows(values, steps)
@@ -93,7 +93,7 @@ class SharedPrefix:
     def _recursion(
         self,
         member: int,
-        origins: Origins,
+        origins: RolloutInputs,
         scaling: Scaling,
         hidden: Tensor | None,
         location: Tensor | None,
@@ -112,7 +112,7 @@ class SharedPrefix:
         stack.begin(own)
         in_network_units = self.sharpness is None and head.affine
         # What can be done for many steps at once is: a step of few paths would spend most of its time on it.
-        at_once = max(1, _NOISE_AT_ONCE // (head.outputs * noise[:, :, :patch].numel() or 1))
+        at_once = max(1, _NOISE_CHUNK // (head.outputs * noise[:, :, :patch].numel() or 1))
         news, owns = self._patches(drawn), self._patches(own)
         hiddens, locations = (len(self.steps) * [None] if part is None else part for part in (hidden, location))
         for call, (step, common, base) in enumerate(zip(self.steps, hiddens, locations, strict=True)):
@@ -121,7 +121,7 @@ class SharedPrefix:
                 first, last = step, self.steps[call : call + at_once][-1]
                 # Step by step is how it is read.
                 soon = noise[:, :, first : last + patch].movedim(2, 0).contiguous().movedim(0, 2)
-                noises = self._patches(head.prepared(soon) if in_network_units else soon)
+                noises = self._patches(head.prepare_noise(soon) if in_network_units else soon)
             raw = stack(common, base, step)
             if in_network_units:
                 value = head.draw(raw, noises[step - first])
@@ -142,7 +142,7 @@ class SharedPrefix:
         """Of `[B, P, T, ...]` the patches `[B, P, U, ...]` that begin at each step."""
         return part.unfold(2, self.model.patch_length, 1).movedim(-1, 3).unbind(2)
 
-    def _lowest(self, origins: Origins, scaling: Scaling) -> Tensor | None:
+    def _lowest(self, origins: RolloutInputs, scaling: Scaling) -> Tensor | None:
         """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""
         if not self.model.non_negative:
             return None
@@ -150,7 +150,7 @@ class SharedPrefix:
         lowest = (origins.zero - shift) / scaling.scale
         return lowest.expand(-1, self.span, -1)[:, None]
 
-    def _in_data_units(self, drawn: Tensor, origins: Origins, scaling: Scaling) -> Tensor:
+    def _in_data_units(self, drawn: Tensor, origins: RolloutInputs, scaling: Scaling) -> Tensor:
         """The paths `[B, P, T, V]` in data units, without rounding where a value is known exactly."""
         values = scaling.shift_at(self.model.context_length, self.span)[:, None] + scaling.scale[:, None] * drawn
         if self.model.head.discrete:
