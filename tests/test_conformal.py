@@ -13,7 +13,7 @@ import torch
 from armlp import Forecaster, UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.training.checkpoint import FORMAT, read_checkpoint
-from armlp.training.transforms import Stream
+from armlp.training.transforms import OnlineRecalibration
 
 MakeTable = Callable[..., pd.DataFrame]
 SMALL: dict[str, Any] = {
@@ -197,4 +197,4 @@ def test_adaptive_begins_with_the_network_s_own_intervals_where_validation_is_to
 def test_adaptive_refuses_several_processes():
     module: Any = SimpleNamespace(trainer=SimpleNamespace(world_size=2))
     with pytest.raises(UserError, match=r"--model.conformal: adaptive takes .* 2 processes cannot share"):
-        Stream(module, "test")
+        OnlineRecalibration(module, "test")

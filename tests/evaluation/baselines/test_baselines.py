@@ -292,7 +292,7 @@ def forecast_by(method, panel, ends, series, origin):
 
 
 def test_on_m4_hourly_the_naive_forecasts_score_as_published():
-    folder = Path(os.environ.get("ARMLP_DATA", Path(__file__).parents[3] / "shared/data"))
+    folder = Path(os.environ.get("ARMLP_DATA", Path(__file__).parents[4] / "shared/data"))
     files = [folder / f"m4_hourly_{part}.parquet" for part in ("train", "test")]
     if not all(file.exists() for file in files):
         pytest.skip(f"the M4 Hourly tables are not in {folder}; ARMLP_DATA can name another folder")
