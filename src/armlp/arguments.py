@@ -59,24 +59,21 @@ def check_argument(option: str, value: Any, hint: Any) -> Any:
     kinds = [kind for kind in _members(hint) if kind is not types.NoneType]
     needed = dict.fromkeys(_name(kind) for kind in kinds)
     left_out = ", or leave it out" if len(kinds) < len(_members(hint)) else ""
-    raise UserError(f"{option}: {_shown(value)} is no {' or '.join(needed)}; give one{left_out}.")
+    raise UserError(f"`{option}`: {_shown(value)} is no {' or '.join(needed)}; give one{left_out}.")
 
 
-def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of some arguments that a function declares, as plain Python.
 
     Args:
         function: Whose annotations say of which types they are.
         arguments: By name; others are left out.
-        prefix: Before the names in messages, as the command line spells them.
 
     Raises:
         UserError: One is of another type.
     """
     hints = _hints(function)
-    return {
-        name: check_argument(prefix + name, value, hints[name]) for name, value in arguments.items() if name in hints
-    }
+    return {name: check_argument(name, value, hints[name]) for name, value in arguments.items() if name in hints}
 
 
 @cache

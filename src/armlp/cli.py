@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -327,6 +328,24 @@ def _with_presets(args: Sequence[str]) -> list[str]:
     ]
 
 
+def with_flags(sentence: str, command: str | None = None) -> str:
+    """Return a sentence whose options are spelled as a command takes them: `horizon` becomes --data.horizon."""
+    groups: dict[str, Callable[..., Any]] = {
+        "data": SeriesDataModule, "model": ForecastModule, "forecast": ForecastWriter, "trainer": Trainer
+    }  # fmt: skip
+    if command in _TABLES:
+        groups = {"forecast": ForecastWriter} | groups
+
+    def flag(match: re.Match[str]) -> str:
+        name = match[1]
+        if command in _FILES and name in inspect.signature(getattr(ExportingTrainer, str(command))).parameters:
+            return f"--{name}"
+        group = next((group for group, kind in groups.items() if name in inspect.signature(kind).parameters), None)
+        return f"--{group}.{name}" if group else f"--{name}" if "." in name else name
+
+    return re.sub(r"`([\w.-]+)`", flag, sentence)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command; a user's mistake ends with one sentence on standard error and exit code 2.
 
@@ -334,9 +353,11 @@ def main(args: Sequence[str] | None = None) -> None:
         args: What follows `armlp` on the command line; `sys.argv` if left out.
     """
     quiet()
-    warnings.formatwarning = lambda message, *_: f"armlp: {message}\n"  # for people, not for programmers
+    args = list(sys.argv[1:] if args is None else args)
+    command = next(iter(args), None)
+    warnings.formatwarning = lambda message, *_: f"armlp: {with_flags(str(message), command)}\n"  # no line of code
     try:
-        ArmlpCLI(list(sys.argv[1:] if args is None else args))
+        ArmlpCLI(args)
     except (UserError, MisconfigurationException) as error:
-        print(f"armlp: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"armlp: {with_flags(' '.join(str(error).split()), command)}", file=sys.stderr)
         sys.exit(2)

@@ -47,8 +47,8 @@ class ScoringTrainer(Trainer):
         Raises:
             UserError: The data are not those of the model, or it has no density, or the table cannot be written.
         """
-        seed = check_argument("--seed", seed, int)
-        check_bounds("--seed", seed, 0, LARGEST_SEED)
+        seed = check_argument("seed", seed, int)
+        check_bounds("seed", seed, 0, LARGEST_SEED)
         if output is not None:
             source = datamodule.source
             if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():

@@ -5,7 +5,9 @@ class UserError(ValueError):
     """A mistake that the user can mend.
 
     Its message is one sentence that names the file, series, column or option, says what was found and
-    what is needed, and gives the fix. The command line prints it without a traceback and exits with 2.
+    what is needed, and gives the fix. Options stand
+    between backticks by their plain names, such as `horizon`; the command line spells them as it takes them
+    (`--data.horizon`), prints the sentence without a traceback and exits with 2.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -31,6 +33,6 @@ def check_bounds(option: str, value: float | int | None, least: float, most: flo
         UserError: Naming the option.
     """
     if value is not None and value < least:
-        raise UserError(f"{option}: {value} is too small; it must be at least {least}.")
+        raise UserError(f"`{option}`: {value} is too small; it must be at least {least}.")
     if isinstance(value, int) and value > most:
-        raise UserError(f"{option}: {value} is too large; it must be at most {most}.")
+        raise UserError(f"`{option}`: {value} is too large; it must be at most {most}.")

@@ -95,9 +95,9 @@ class Forecaster:
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         given = usual["data"] | own | data
-        self._data = self._given = check_arguments(SeriesDataModule.__init__, given, "--data.")
-        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model, "--model.")
-        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer, "--trainer.")
+        self._data = self._given = check_arguments(SeriesDataModule.__init__, given)
+        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model)
+        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer)
         self._trainer = TRAINER | self._trainer_options
         self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
         with torch.device("meta"):  # which takes no memory, and draws no weights

@@ -193,7 +193,7 @@ def test_what_looks_like_a_path_or_is_a_table_stays_what_it_is(tmp_path: Path, m
 
 
 def test_an_empty_source_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--data\.source is empty"):
+    with pytest.raises(UserError, match=r"`source` is empty"):
         catalog.resolve("")
 
 

@@ -179,7 +179,7 @@ def test_no_series_long_enough_names_the_longest_and_what_it_needs(make_table: M
         [table[table["unique_id"] != "s01"].groupby("unique_id").head(9), table[table["unique_id"] == "s01"]]
     )
     data = SeriesDataModule(table, horizon=10, val_windows=2, test_windows=1)
-    with pytest.raises(UserError, match=r"'s01', has 30 rows and needs 32, 30 of them held out; lower --data.horizon"):
+    with pytest.raises(UserError, match=r"'s01', has 30 rows and needs 32, 30 of them held out; lower `horizon`"):
         data.train_dataloader()
 
 

@@ -51,7 +51,7 @@ def test_another_logger_that_took_the_number_of_another_training_is_refused(tmp_
     first, second = CSVLogger(tmp_path), CSVLogger(tmp_path)
     assert first.log_dir == second.log_dir
     claim_log_folder(first)
-    with pytest.raises(UserError, match=r"another training has just made .*version_0.*--trainer\.logger\.version"):
+    with pytest.raises(UserError, match=r"another training has just made .*version_0.*`logger`\.version"):
         claim_log_folder(second)
 
 

@@ -71,7 +71,7 @@ def test_values_that_nothing_scales_are_refused_where_float32_could_not_square_t
 
 
 def test_symbols_take_no_noise():
-    with pytest.raises(UserError, match=r"--model\.input_noise: 0\.1 is for numbers"):
+    with pytest.raises(UserError, match=r"`input_noise`: 0\.1 is for numbers"):
         ForecastModule(input_noise=0.1).settle(SeriesDataModule("markov"))
 
 

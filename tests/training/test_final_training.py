@@ -114,7 +114,7 @@ def test_a_final_training_that_diverges_is_not_kept(
                 weight.data.fill_(np.nan)
 
     monkeypatch.setattr(ForecastModule, "on_train_end", spoil)
-    with pytest.warns(UserWarning, match=r"--model\.refit: .*best\.ckpt stays as validation has chosen it"):
+    with pytest.warns(UserWarning, match=r"`refit`: .*best\.ckpt stays as validation has chosen it"):
         found = fitted(make_table())
     assert "refit" not in found
     assert all(value.isfinite().all() for value in found["state_dict"].values())
@@ -181,7 +181,7 @@ def test_what_was_given_is_settled(make_table: MakeTable):
         module = ForecastModule(refit=given)
         settle_refit(Trainer(logger=False, callbacks=[BestCheckpoint(**BEST)], max_steps=3), module, data, 600)
         assert module.hparams["refit"] is given
-    with pytest.raises(UserError, match=r"--model\.refit: .*--trainer\.enable_checkpointing"):
+    with pytest.raises(UserError, match=r"`refit`: .*`enable_checkpointing`"):
         settle_refit(Trainer(logger=False, enable_checkpointing=False), ForecastModule(refit=True), data, 600)
 
 

@@ -127,7 +127,7 @@ def test_gradients_are_clipped_in_every_precision(make_table, algorithm, precisi
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
 def test_a_precision_in_which_likelihoods_mean_nothing_is_refused(precision):
     trainer = Trainer(precision=precision, accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    with pytest.raises(UserError, match=r"--trainer.precision: .*16-true .*use bf16-mixed"):
+    with pytest.raises(UserError, match=r"`trainer.precision`: .*16-true .*use bf16-mixed"):
         check_precision(trainer)
 
 
@@ -168,7 +168,7 @@ def test_a_forecast_refuses_double_precision_too(program, trained):
 
 def test_a_module_refuses_before_it_settles(make_table):
     trainer = Trainer(precision="bf16-true", accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    with pytest.raises(UserError, match=r"--trainer\.precision"):
+    with pytest.raises(UserError, match=r"`trainer.precision`"):
         trainer.fit(ForecastModule(), datamodule=SeriesDataModule(make_table()))
 
 

@@ -77,10 +77,10 @@ def test_what_is_chosen_is_what_may_be_left_out():
 @pytest.mark.parametrize("objective", ["crps", "energy"])
 @pytest.mark.parametrize("kind", [{"head": "point"}, {"head": "symbols", "symbols": 4}])
 def test_scores_of_paths_are_refused_where_there_is_nothing_to_score(objective: str, kind: dict[str, Any]):
-    with pytest.raises(UserError, match=rf"--model\.objective: {objective} scores sampled numbers.*'{kind['head']}'"):
+    with pytest.raises(UserError, match=rf"`objective`: {objective} scores sampled numbers.*'{kind['head']}'"):
         ForecastModule(**WHOLE | kind, objective=objective)
 
 
 def test_a_ridge_needs_a_linear_skip_to_start():
-    with pytest.raises(UserError, match=r"--model\.ridge_init.*--model\.linear_skip"):
+    with pytest.raises(UserError, match=r"`ridge_init`.*`linear_skip`"):
         ForecastModule(**WHOLE, ridge_init=True, linear_skip=False)

@@ -148,7 +148,7 @@ def test_a_share_is_a_share(options: dict[str, Any], sentence: str):
 def test_counts_are_not_moved(head: str, make_table: MakeTable):
     table = make_table()
     table["y"] = table["y"].abs().round()
-    with pytest.raises(UserError, match=f"--model.theta_share: 0.3 .* head '{head}' .*say --model.theta_share 0"):
+    with pytest.raises(UserError, match=f"`theta_share`: 0.3 .* head '{head}' .*say `theta_share` 0"):
         fitted(table, head=head, theta_share=0.3)
 
 
@@ -177,5 +177,5 @@ def test_who_says_how_long_to_train_gets_the_network_alone(make_table: MakeTable
 
 def test_an_export_says_what_it_leaves_out(make_table: MakeTable, tmp_path: Path):
     forecaster = fitted(make_table(rows=40), theta_share=0.4, calendar_inputs=False)
-    with pytest.warns(UserWarning, match=r"network alone: the 40% .*--model.theta_share 0"):
+    with pytest.warns(UserWarning, match=r"network alone: the 40% .*`theta_share` 0"):
         forecaster.export(tmp_path / "model.onnx")

@@ -186,7 +186,7 @@ def test_a_few_windows_choose_nothing(make_table: MakeTable, monkeypatch: pytest
 
 
 def test_several_processes_share_no_trials():
-    with pytest.raises(UserError, match=r"--model\.trials: 2 processes"):
+    with pytest.raises(UserError, match=r"`trials`: 2 processes"):
         trials._wanted(SimpleNamespace(world_size=2), ForecastModule(trials=2), None)  # type: ignore[arg-type]
 
 

@@ -177,7 +177,7 @@ def test_without_a_ridge_training_starts_further_off(autoregression, started):
 
 
 def test_a_context_too_long_for_a_ridge_is_refused(autoregression, started):
-    with pytest.raises(UserError, match=r"--model\.ridge_init: the context has 5000 inputs, and 4096 are the most"):
+    with pytest.raises(UserError, match=r"`ridge_init`: the context has 5000 inputs, and 4096 are the most"):
         started(autoregression, context_length=5000, ridge_init=True, hidden_sizes=[4], residual_blocks=0)
 
 

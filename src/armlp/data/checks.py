@@ -38,7 +38,7 @@ def check_lengths(panel: Panel, split: Split) -> None:
         raise UserError(
             f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
             f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
-            "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
+            "`horizon`, `val_windows` or `test_windows`, or add rows."
         )
 
 
@@ -49,9 +49,7 @@ def check_window_count(panel: Panel, windows: int, processes: int) -> None:
         UserError: There are fewer.
     """
     if windows < processes:
-        raise UserError(
-            f"{panel.name} has {windows} training windows for {processes} processes; lower --trainer.devices."
-        )
+        raise UserError(f"{panel.name} has {windows} training windows for {processes} processes; lower `devices`.")
 
 
 def check_observed(panel: Panel, split: Split, validation: Iterable[Windows]) -> None:
@@ -63,7 +61,7 @@ def check_observed(panel: Panel, split: Split, validation: Iterable[Windows]) ->
     if not any(bool(windows.target_observed.any()) for windows in validation):
         raise UserError(
             f"{panel.name} has no observed value in the last {split.val_windows} x {split.horizon} steps before the "
-            "test windows, which validation needs: leave out empty rows at the end, or raise --data.val_windows."
+            "test windows, which validation needs: leave out empty rows at the end, or raise `val_windows`."
         )
 
 
@@ -102,7 +100,7 @@ def warn_of_short(panel: Panel, split: Split) -> None:
     warnings.warn(
         f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
         f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out; to "
-        "train on more, add rows or lower --data.horizon, --data.val_windows or --data.test_windows.",
+        "train on more, add rows or lower `horizon`, `val_windows` or `test_windows`.",
         stacklevel=3,
     )
 
@@ -116,7 +114,7 @@ def warn_of_constant(panel: Panel) -> None:
         what = f"target column '{panel.channels[dead[0]]}'" if len(panel.channels) > 1 else "target"
         warnings.warn(
             f"The {what} of {panel.name} never changes within a series: correct the table, or give other "
-            "--data.target_columns.",
+            "`target_columns`.",
             stacklevel=3,
         )
         return
@@ -145,9 +143,9 @@ def check_counts(panel: Panel, head: str) -> None:
     if panel.levels is not None:
         large = panel.levels.abs().amax(1)
         raise UserError(
-            f"--model.head {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
+            f"`head` {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
             f"so little beside its level of {large.max():g} that the model is told only what differs from that: give "
-            "another head, such as --model.head quantile."
+            "another head, such as `head` quantile."
         )
     count, row = 0, 0
     for rows in panel.blocks():
@@ -161,9 +159,9 @@ def check_counts(panel: Panel, head: str) -> None:
     series, place = (int(found) for found in panel.locate(slice(row, row + 1)))
     value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
     raise UserError(
-        f"--model.head {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
+        f"`head` {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
         f"{_time(panel, series, place)} ({count} such rows in all): give another head, such "
-        "as --model.head quantile, or whole numbers from 0 on."
+        "as `head` quantile, or whole numbers from 0 on."
     )
 
 
@@ -180,7 +178,7 @@ def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
     for cycle in cycles:
         if cycle not in CYCLE_NAMES:
             raise UserError(
-                f"--data.calendar_inputs: {cycle!r} is no cycle of a calendar; give some of {', '.join(CYCLE_NAMES)}."
+                f"`calendar_inputs`: {cycle!r} is no cycle of a calendar; give some of {', '.join(CYCLE_NAMES)}."
             )
     told = feature_cycles(panel.calendar)
     if set(cycles) <= set(told):
@@ -188,9 +186,9 @@ def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
     times = "are integers" if panel.calendar.is_integer else f"step by {panel.calendar.freq}"
     tells = f"only {spell_cycles(told)}" if told else "nothing"
     raise UserError(
-        f"--data.calendar_inputs: the model is told {spell_cycles(cycles)}, but the times of {panel.name} {times}, of "
+        f"`calendar_inputs`: the model is told {spell_cycles(cycles)}, but the times of {panel.name} {times}, of "
         f"which a calendar tells {tells}: give dates that step as in training, or train with "
-        "--data.calendar_inputs false."
+        "`calendar_inputs` false."
     )
 
 
@@ -213,7 +211,7 @@ def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None
     raise UserError(
         f"No series of {panel.name} is long enough for the {part} windows: the longest, "
         f"{panel.ids[longest]!r}, has {int(panel.lengths[longest])} rows and needs {needed}; lower "
-        "--data.horizon, or add rows."
+        "`horizon`, or add rows."
     )
 
 
@@ -234,10 +232,10 @@ def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapp
     if len(short):
         series = int(short[0])
         raise UserError(
-            f"{panel.name} lacks the --data.known_covariates of series '{panel.ids[series]}' from "
+            f"{panel.name} lacks the `known_covariates` of series '{panel.ids[series]}' from "
             f"{_time(panel, series, int(panel.stored_lengths[series]))} on ({len(short)} of {len(panel)} series lack "
-            f"some): give {horizon} rows (--data.horizon) after the last value of every series, with empty targets or "
-            "in a table of their own, --data.future."
+            f"some): give {horizon} rows (`horizon`) after the last value of every series, with empty targets or "
+            "in a table of their own, `future`."
         )
     needed = [place for place, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
     for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
@@ -247,7 +245,7 @@ def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapp
             place, step, column = holes[0].tolist()
             series, name = int(block[place]), panel.covariate_columns["known"][needed[column]].name
             raise UserError(
-                f"{panel.name} lacks '{name}' of --data.known_covariates for series "
+                f"{panel.name} lacks '{name}' of `known_covariates` for series "
                 f"'{panel.ids[series]}' at {_time(panel, series, int(panel.lengths[series]) + step)}, within the "
                 "horizon, and in training it was never missing: fill it."
             )

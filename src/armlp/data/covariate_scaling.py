@@ -126,7 +126,7 @@ class CovariateScaling:
             expected = [column["name"] for column in statistics[role]]
             if given != expected:
                 raise UserError(
-                    f"--data.{role}_covariates: {given} was given, but the model was trained with {expected}; leave "
+                    f"`{role}_covariates`: {given} was given, but the model was trained with {expected}; leave "
                     "the option out, or train anew."
                 )
         return cls(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
@@ -197,7 +197,7 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
     mean, std = torch.zeros(len(statistics)), torch.ones(len(statistics))
     codes = {}
     for place, (column, trained) in enumerate(zip(panel.covariate_columns[role], statistics, strict=True)):
-        option = f"--data.{role}_covariates"
+        option = f"`{role}_covariates`"
         categories, empty = column.categories, _is_empty(panel, role, place)
         if empty:  # It has no type: it may be of numbers, or of categories, that are all missing.
             if "mean" in trained and role == "known":
@@ -227,9 +227,7 @@ def check_not_empty(panel: Panel) -> None:
     for role in ROLES:
         for place, column in enumerate(panel.covariate_columns[role]):
             if _is_empty(panel, role, place):
-                raise UserError(
-                    f"--data.{role}_covariates: column '{column.name}' is empty; fill it, or train without it."
-                )
+                raise UserError(f"`{role}_covariates`: column '{column.name}' is empty; fill it, or train without it.")
 
 
 def _is_empty(panel: Panel, role: str, place: int) -> bool:

@@ -110,7 +110,7 @@ class SeriesDataModule(LightningDataModule):
         super().__init__()
         # What is of this machine and this forecast alone is no part of a checkpoint.
         self.save_hyperparameters(ignore=["source", "future", "known_future", "memory_budget"], logger=False)
-        self.hparams.update(check_arguments(SeriesDataModule.__init__, self.hparams, "--data."))
+        self.hparams.update(check_arguments(SeriesDataModule.__init__, self.hparams))
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
         check_options(self.hparams)

@@ -32,8 +32,8 @@ def check_options(options: Mapping[str, Any]) -> None:
         UserError: Naming the option.
     """
     for name, least in _LEAST.items():
-        check_bounds(f"--data.{name}", options[name], least)
-    check_bounds("--data.seed", options["seed"], 0, LARGEST_SEED)
+        check_bounds(name, options[name], least)
+    check_bounds("seed", options["seed"], 0, LARGEST_SEED)
 
 
 def reader_options(options: Mapping[str, Any], usual: Options) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def settle_inputs(options: MutableMapping[str, Any], panel: Panel, usual: Option
     if panel.symbols is not None:
         if len(panel.symbols) < 2:
             raise UserError(
-                f"--data.symbols: {panel.name} holds nothing but '{panel.symbols[0]}'; a model needs two symbols."
+                f"`symbols`: {panel.name} holds nothing but '{panel.symbols[0]}'; a model needs two symbols."
             )
         options["symbols"] = list(panel.symbols)
     options["calendar_inputs"] = _cycles(options["calendar_inputs"], panel, split)

@@ -107,7 +107,7 @@ def build(
         os.rename(unfinished, folder)
     except OSError as error:
         raise UserError(
-            f"{folder}, which is to hold what is larger than --data.memory_budget, cannot be written "
+            f"{folder}, which is to hold what is larger than `memory_budget`, cannot be written "
             f"({error.strerror or one_line(error)}): make room there, or raise the budget."
         ) from error
     finally:
@@ -197,7 +197,7 @@ _TIMES = 3
 _TRAINING = 256 << 20
 
 
-def parse_bytes(text: str | int, option: str = "--data.memory_budget") -> int:
+def parse_bytes(text: str | int, option: str = "memory_budget") -> int:
     """A number of bytes, such as `2GB`, `500 MiB` or 4000000000.
 
     Raises:
@@ -206,7 +206,7 @@ def parse_bytes(text: str | int, option: str = "--data.memory_budget") -> int:
     text = check_argument(option, text, str | int)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
     if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise UserError(f"{option}: {text!r} is no amount of memory; give one such as 2GB or 500MB.")
+        raise UserError(f"`{option}`: {text!r} is no amount of memory; give one such as 2GB or 500MB.")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -246,7 +246,7 @@ def room_for_panel(budget: int | None) -> int:
         budget = max(of_machine() // 2, taken + 2 * _TRAINING)
     elif budget < taken + _TRAINING:
         raise UserError(
-            f"--data.memory_budget: {budget // 10**6} MB is too small; the program itself takes {taken // 10**6} MB, "
+            f"`memory_budget`: {budget // 10**6} MB is too small; the program itself takes {taken // 10**6} MB, "
             f"and {(taken + _TRAINING) // 10**6 + 1}MB is the smallest that works."
         )
     return (budget - taken - _TRAINING) // _TIMES

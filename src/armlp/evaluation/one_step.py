@@ -99,7 +99,7 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
     if not network.head.has_density:
         raise UserError(
             "The point head forecasts a value without a distribution, so no row is more or less likely: train with "
-            "another --model.head to score rows."
+            "another `head` to score rows."
         )
     parts = list(one_step_scores(network, panel, seed, progress))
     if not parts:

@@ -49,7 +49,7 @@ SYMBOL = "armlp"
 _SIDES = (("lo", -1), ("hi", 1))
 
 
-def check_levels(levels: Sequence[float] | float, option: str = "--forecast.levels") -> list[float]:
+def check_levels(levels: Sequence[float] | float, option: str = "levels") -> list[float]:
     """Return levels as a list, if they are percentages between 0 and 100, and none stands twice.
 
     Args:
@@ -63,8 +63,8 @@ def check_levels(levels: Sequence[float] | float, option: str = "--forecast.leve
     found: list[Any] = given if isinstance(given, list) else [given]
     for level in found:
         if isinstance(level, int | float) and not 0 < level < 100:
-            raise UserError(f"{option}: {level} is not a coverage in percent; give numbers like 80 or 95.")
+            raise UserError(f"`{option}`: {level} is not a coverage in percent; give numbers like 80 or 95.")
     check_argument(option, levels, float | Sequence[float])
     if len({f"{level:g}" for level in found}) < len(found):  # as columns spell them
-        raise UserError(f"{option}: {found} names a level twice.")
+        raise UserError(f"`{option}`: {found} names a level twice.")
     return found

@@ -250,7 +250,7 @@ class Evaluation:
         scores = self.scores[MODEL]
         measured = [scores[name] for name in _MONITORED if math.isfinite(scores.get(name, math.nan))]
         if not measured:
-            raise UserError("The validation forecasts are not finite: train with a lower --model.learning_rate.")
+            raise UserError("The validation forecasts are not finite: train with a lower `learning_rate`.")
         return measured[0]
 
     def reset(self) -> None:

@@ -69,10 +69,10 @@ def write_onnx(
     from armlp.export.graph import Example, whole_graph
     from armlp.export.parts import AfterLoop, BeforeLoop
 
-    horizon = int(check_argument("--horizon", data["horizon"] if horizon is None else horizon, int))
-    num_paths, levels = check_argument("--num_paths", num_paths, int), check_levels(levels, "--levels")
+    horizon = int(check_argument("horizon", data["horizon"] if horizon is None else horizon, int))
+    num_paths, levels = check_argument("num_paths", num_paths, int), check_levels(levels)
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
-        check_bounds(f"--{name}", value, 1)
+        check_bounds(name, value, 1)
     prepare_output(path, (".onnx",))
     assert module.network is not None
     # Always on the processor and in float32, whatever it was trained on.
@@ -80,7 +80,7 @@ def write_onnx(
     if share := module.hparams["theta_share"]:
         warnings.warn(
             f"The file holds the network alone: the {share:.0%} that armlp's own forecasts take from the Theta method "
-            "need whole series. Forecast with --model.theta_share 0 to have armlp's the same as the file's; where they "
+            "need whole series. Forecast with `theta_share` 0 to have armlp's the same as the file's; where they "
             "are recalibrated, train with it too.",
             stacklevel=2,
         )

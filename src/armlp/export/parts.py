@@ -38,7 +38,7 @@ class BeforeLoop(nn.Module):
         super().__init__()
         self.network, self.scalings = network, scalings
         self.title = "how this model scales its context or covariates"
-        self.remedy = f"train with another --model.scaler than {network.scaler}"
+        self.remedy = f"train with another `scaler` than {network.scaler}"
         roles = [role for role in COVARIATES if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
         seasonal = network.scaler == "seasonal" and 1 < network.season_length <= network.context_length // 2
@@ -100,7 +100,7 @@ class LoopStep(nn.Module):
         self.network = opening.network
         head = type(opening.network.head).__name__
         self.title = f"a step of this model, whose head is {head}"
-        self.remedy = "train with another --model.head, such as quantile"
+        self.remedy = "train with another `head`, such as quantile"
         self.carried, self.names = opening.carried, [*opening.carried, *opening.fixed, *opening.stepped]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
@@ -143,7 +143,7 @@ class AfterLoop(nn.Module):
         super().__init__()
         self.network, self.factors, self.levels = network, factors, levels
         self.title = "what becomes of the paths of this model"
-        self.remedy = "leave its recalibration out with --model.conformal off"
+        self.remedy = "leave its recalibration out with `conformal` off"
 
     def forward(self, drawn: Tensor, noise: Tensor) -> list[Tensor]:
         """Paths `[B, P, H(, V)]` and, if wanted, quantiles `[B, 1 + 2 levels, H(, V)]`, data units.

@@ -125,15 +125,15 @@ class AutoregressiveMLP(nn.Module):
         members: int = 1,
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals(), "--model."))
+        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals()))
         super().__init__()
         hidden_sizes = to_builtin(hidden_sizes)
         if residual_blocks and not hidden_sizes:
-            raise UserError("--model.residual_blocks: blocks need a layer before them; give --model.hidden_sizes.")
+            raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
         if (head == "symbols") != (symbols > 0):
             raise UserError(
-                f"--model.head: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
-                f"{'leave it out' if symbols else 'say --data.symbols true if the targets are symbols'}."
+                f"`head`: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
+                f"{'leave it out' if symbols else 'say `symbols` true if the targets are symbols'}."
             )
 
         self.context_length = context_length
@@ -187,7 +187,7 @@ class AutoregressiveMLP(nn.Module):
             self.layers = nn.Sequential(*layers)
         elif symbols or self.inputs.has_covariates:
             seen = "Symbols" if symbols else "Covariates"
-            raise UserError(f"--model.hidden_sizes: {seen} go through the MLP; give it a layer, such as [64].")
+            raise UserError(f"`hidden_sizes`: {seen} go through the MLP; give it a layer, such as [64].")
         else:
             self.bias = nn.Parameter(torch.zeros(members * outputs * self.head.outputs))
         self.linear_skip = linear(members, context_length * channels, outputs) if linear_skip and not symbols else None
@@ -285,16 +285,16 @@ def check_network_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None:
             _check_choice(name, options[name], choices)
     for name, least in _LEAST.items():
-        check_bounds(f"--model.{name}", options[name], least)
+        check_bounds(name, options[name], least)
     sizes = options["hidden_sizes"] or []
     if any(width < 1 for width in sizes):
-        raise UserError(f"--model.hidden_sizes: {sizes} holds a width below 1.")
+        raise UserError(f"`hidden_sizes`: {sizes} holds a width below 1.")
     for width in sizes:
-        check_bounds("--model.hidden_sizes", width, 1)
+        check_bounds("hidden_sizes", width, 1)
     if not 0 <= (options["dropout"] or 0) < 1:
-        raise UserError(f"--model.dropout: {options['dropout']} is not a share between 0 and 1.")
+        raise UserError(f"`dropout`: {options['dropout']} is not a share between 0 and 1.")
 
 
 def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UserError(f"--model.{option}: {value!r} is not known; use one of {', '.join(choices)}.")
+        raise UserError(f"`{option}`: {value!r} is not known; use one of {', '.join(choices)}.")

@@ -22,7 +22,7 @@ def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[st
     else:
         sentences = [
             f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): use the seasonal "
-            "naive, or judge on more windows (--data.val_windows, --data.test_windows) before you use this model."
+            "naive, or judge on more windows (`val_windows`, `test_windows`) before you use this model."
         ]
     others = {name: row["skill"] for name, row in scores.items() if name not in (MODEL, BASELINE)}
     better = [

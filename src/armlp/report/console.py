@@ -109,7 +109,7 @@ def leakage_warning(data: SeriesDataModule, part: str = "test") -> str | None:
     fix = "to hold them out" if part == "test" else "and judge it by armlp test"
     return (
         f"Caution: the checkpoint was trained on these times in {seen} of {len(data.panel)} series, so this flatters "
-        f"it; train with --data.test_windows {fix}."
+        f"it; train with `test_windows` {fix}."
     )
 
 

@@ -70,17 +70,17 @@ class ForecastWriter(Callback):
         paths: str | None = None,
         plot: str | None = None,
     ) -> None:
-        given = check_arguments(ForecastWriter.__init__, locals(), "--forecast.")
+        given = check_arguments(ForecastWriter.__init__, locals())
         for name in ("num_paths", "top_k"):
-            check_bounds(f"--forecast.{name}", given[name], 1)
-        check_bounds("--forecast.seed", given["seed"], 0, LARGEST_SEED)
+            check_bounds(name, given[name], 1)
+        check_bounds("seed", given["seed"], 0, LARGEST_SEED)
         if given["temperature"] <= 0:
-            raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
+            raise UserError(f"`temperature`: {temperature} is not above 0.")
         if precision not in PRECISIONS:
-            raise UserError(f"--forecast.precision: {precision} is none of {', '.join(PRECISIONS)}.")
+            raise UserError(f"`forecast.precision`: {precision} is none of {', '.join(PRECISIONS)}.")
         self.output = output
         self.levels = check_levels(levels)
-        room = parse_bytes(memory, "--forecast.memory")
+        room = parse_bytes(memory, "memory")
         self.sampling = Sampling(**{name: given[name] for name in Sampling._fields} | {"memory": room})
         self.paths = paths
         self.plot = plot
@@ -103,13 +103,11 @@ class ForecastWriter(Callback):
             if path is None:
                 continue
             if any(Path(path).resolve() == other.resolve() for other in taken):
-                raise UserError(
-                    f"--forecast.{option}: {path} is the data itself or another output; give it a name of its own."
-                )
+                raise UserError(f"`{option}`: {path} is the data itself or another output; give it a name of its own.")
             taken.append(Path(path))
             prepare_output(path, suffixes)
         if self.plot is not None and pl_module.datamodule.panel.symbols:
-            raise UserError("--forecast.plot: symbols have no scale to draw a chart on; leave it out.")
+            raise UserError("`plot`: symbols have no scale to draw a chart on; leave it out.")
         pl_module.sampling = self.sampling
         self._gap = pl_module.datamodule.test_split.test_gap if stage == "test" else 0
         if not self.gathers:

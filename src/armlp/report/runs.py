@@ -121,6 +121,6 @@ def claim_log_folder(logger: Logger) -> None:
         Path(logger.log_dir).mkdir(parents=True)
     except FileExistsError:
         raise UserError(
-            f"--trainer.logger: another training has just made {logger.log_dir} too; start this one again, or "
-            "give it a folder of its own with --trainer.logger.version."
+            f"`logger`: another training has just made {logger.log_dir} too; start this one again, or "
+            "give it a folder of its own with `logger`.version."
         ) from None

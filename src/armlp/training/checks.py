@@ -35,43 +35,43 @@ def check_options_agree(options: Mapping[str, Any], network: AutoregressiveMLP) 
     objective, head = options["objective"], options["head"]
     if objective != "head" and (network.symbols or not network.head.noise):
         raise UserError(
-            f"--model.objective: {objective} scores sampled numbers, which the head {head!r} has not; use another "
-            "--model.head, or the objective 'head'."
+            f"`objective`: {objective} scores sampled numbers, which the head {head!r} has not; use another "
+            "`head`, or the objective 'head'."
         )
     if objective != "head" and options["feed"] != "sample":
-        raise UserError(f"--model.feed: {objective} scores sampled paths, which feed themselves; leave the option out.")
+        raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
     if objective == "energy" and options["lead_weighting"] != "even":
-        raise UserError("--model.lead_weighting: the energy score is of all leads together; leave the option out.")
+        raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
     if options["conformal"] != "off" and (network.symbols or network.head.discrete or not network.head.noise):
         raise UserError(
-            f"--model.conformal: {options['conformal']} stretches forecasts that spread on a scale, which those of the "
-            f"head {head!r} do not; use another --model.head, or leave the option out."
+            f"`conformal`: {options['conformal']} stretches forecasts that spread on a scale, which those of the "
+            f"head {head!r} do not; use another `head`, or leave the option out."
         )
     if options["theta_share"] and (network.symbols or network.head.discrete):
         raise UserError(
-            f"--model.theta_share: {options['theta_share']} moves forecasts of numbers, and those of the head {head!r} "
-            "are none that lie in between; say --model.theta_share 0."
+            f"`theta_share`: {options['theta_share']} moves forecasts of numbers, and those of the head {head!r} "
+            "are none that lie in between; say `theta_share` 0."
         )
     if options["ridge_init"]:
         _check_ridge(network)
     most = network.context_length // 2
     if network.scaler == "seasonal" and not 1 < network.season_length <= most:
         raise UserError(
-            f"--model.scaler: seasonal needs a season of 2 to {most} steps, half the context, but it has "
-            f"{network.season_length}; use another scaler, or raise --model.context_length."
+            f"`scaler`: seasonal needs a season of 2 to {most} steps, half the context, but it has "
+            f"{network.season_length}; use another scaler, or raise `context_length`."
         )
     if network.symbols and options["input_noise"]:
-        raise UserError(f"--model.input_noise: {options['input_noise']} is for numbers, not for symbols; leave it out.")
+        raise UserError(f"`input_noise`: {options['input_noise']} is for numbers, not for symbols; leave it out.")
 
 
 def _check_ridge(network: AutoregressiveMLP) -> None:
     inputs = network.context_length * network.channels
     if network.linear_skip is None:
-        raise UserError("--model.ridge_init: there is no linear skip to start; say --model.linear_skip true.")
+        raise UserError("`ridge_init`: there is no linear skip to start; say `linear_skip` true.")
     if inputs > MAX_INPUTS:
         raise UserError(
-            f"--model.ridge_init: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
-            "regression; lower --model.context_length, or leave the option out."
+            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
+            "regression; lower `context_length`, or leave the option out."
         )
 
 
@@ -91,19 +91,19 @@ def check_same_data(options: Mapping[str, Any], data: SeriesDataModule, choices:
     if trained != found:
         raise UserError(
             f"The model was trained on {trained} values per time step, but {panel.name} has "
-            f"{found} ({', '.join(panel.channels)}); choose as many with --data.target_columns."
+            f"{found} ({', '.join(panel.channels)}); choose as many with `target_columns`."
         )
     trained, found = options["symbols"], choices["symbols"].value
     if trained != found:
         raise UserError(
-            f"--data.symbols: the model is of {_alphabet(trained)}, but {panel.name} was read as "
-            f"{_alphabet(found)}; leave --data.symbols and --model.symbols out, or train anew."
+            f"`symbols`: the model is of {_alphabet(trained)}, but {panel.name} was read as "
+            f"{_alphabet(found)}; leave `symbols` and `symbols` out, or train anew."
         )
     trained, found = options["covariate_sizes"], choices["covariate_sizes"].value
     if trained.get("calendar", []) != found.get("calendar", []):
         told = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
         raise UserError(
-            f"--data.calendar_inputs: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
+            f"`calendar_inputs`: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
             f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {told}; "
             "leave the option out and give times of the frequency of its training, or train anew."
         )
@@ -125,7 +125,7 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
         return
     warnings.warn(
         f"The model was trained on a step of {trained}, but {data.panel.name} steps by {found.freq}, and the forecast "
-        f"takes one for the other: aggregate the table to steps of {trained}, give its true step with --data.freq, or "
+        f"takes one for the other: aggregate the table to steps of {trained}, give its true step with `freq`, or "
         "train anew.",
         stacklevel=3,
     )
@@ -136,8 +136,8 @@ def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
     windows = data.num_val_windows
     if windows < MIN_WINDOWS:
         warnings.warn(
-            f"--model.conformal: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "
-            f"intervals {'start' if conformal == 'adaptive' else 'stay'} as they are; raise --data.val_windows until "
+            f"`conformal`: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "
+            f"intervals {'start' if conformal == 'adaptive' else 'stay'} as they are; raise `val_windows` until "
             f"there are {MIN_WINDOWS}, or leave the option out.",
             stacklevel=3,
         )
@@ -157,9 +157,9 @@ def _check_extremes(options: Mapping[str, Any], panel: Panel) -> None:
         if wrong.any():
             series = int(wrong.int().argmax())
             raise UserError(
-                f"--model.{option} {value} takes values as they are, but the largest of series '{panel.ids[series]}' "
+                f"`{option}` {value} takes values as they are, but the largest of series '{panel.ids[series]}' "
                 f"of {panel.name} is {largest[series]:g}, beyond what a network can compute with ({1 / _LARGE:g} to "
-                f"{_LARGE:g}): use --model.{option} {instead}."
+                f"{_LARGE:g}): use `{option}` {instead}."
             )
 
 

@@ -57,9 +57,9 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
     possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
     if module.hparams["refit"] and not possible:
         raise UserError(
-            "--model.refit: a final training takes one process, and the best checkpoint of a validation; leave the "
-            "option out, or say --trainer.devices 1 and leave --trainer.enable_checkpointing and "
-            "--trainer.limit_val_batches as they are."
+            "`refit`: a final training takes one process, and the best checkpoint of a validation; leave the "
+            "option out, or say `devices` 1 and leave `enable_checkpointing` and "
+            "`limit_val_batches` as they are."
         )
     if module.hparams["refit"] is None:
         split, windows = data.split, data.num_val_windows
@@ -117,8 +117,8 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
     weights = {name: value.cpu() for name, value in anew.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         warnings.warn(
-            f"--model.refit: the final training did not end in finite weights, so {name} stays as validation has "
-            "chosen it; train with a lower --model.learning_rate.",
+            f"`refit`: the final training did not end in finite weights, so {name} stays as validation has "
+            "chosen it; train with a lower `learning_rate`.",
             stacklevel=2,
         )
         return checkpoint
@@ -191,10 +191,10 @@ def after_fit(
     """
     if trainer.global_step == first and trainer.is_global_zero:
         warnings.warn(
-            f"nothing was left to train: the checkpoint is at step {first} already; raise --trainer.max_steps to go on."
+            f"nothing was left to train: the checkpoint is at step {first} already; raise `max_steps` to go on."
             if first
-            else "nothing was trained, because the Trainer was given no step to take: raise --trainer.max_steps, "
-            "--trainer.max_epochs or --trainer.limit_train_batches.",
+            else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, "
+            "`max_epochs` or `limit_train_batches`.",
             stacklevel=2,
         )
     return train_anew(trainer, module, data)

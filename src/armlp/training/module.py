@@ -174,7 +174,7 @@ class ForecastModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.hparams.update(check_arguments(ForecastModule.__init__, self.hparams, "--model."))
+        self.hparams.update(check_arguments(ForecastModule.__init__, self.hparams))
         if head == "auto":
             self.hparams["head"] = None
         check_options(self.hparams)

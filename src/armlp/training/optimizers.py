@@ -59,11 +59,9 @@ class Muon(Optimizer):
 
     def __init__(self, network: AutoregressiveMLP, learning_rate: float, weight_decay: float) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"--model.optimizer: torch {torch.__version__} has no muon; use adamw, or torch 2.9 or later."
-            )
+            raise UserError(f"`optimizer`: torch {torch.__version__} has no muon; use adamw, or torch 2.9 or later.")
         if network.layers is None:
-            raise UserError("--model.optimizer: muon trains the layers of a network, and this one has none; use adamw.")
+            raise UserError("`optimizer`: muon trains the layers of a network, and this one has none; use adamw.")
         self._stacks = [layer.weight for layer in network.layers.modules() if isinstance(layer, StackedLinear)]
         single = [layer.weight for layer in network.layers.modules() if isinstance(layer, nn.Linear)]
         others = [part for part in network.parameters() if all(part is not one for one in (*single, *self._stacks))]

@@ -50,9 +50,9 @@ class Sampling(NamedTuple):
         each = self.num_paths * steps * network.channels * (_BYTES + _BYTES_OF_NOISE * network.head.noise)
         if each > self.memory:
             raise UserError(
-                f"--forecast.memory: {self.memory / 10**6:g} MB is too small for the {self.num_paths} paths of "
+                f"`memory`: {self.memory / 10**6:g} MB is too small for the {self.num_paths} paths of "
                 f"{steps} steps of one series; {-(-each // 10**6)}MB is the smallest that works, or draw fewer paths "
-                "(--forecast.num_paths)."
+                "(`num_paths`)."
             )
         return min(_MAX_SERIES, self.memory // each)
 

@@ -52,19 +52,17 @@ def check_options(options: Mapping[str, Any]) -> None:
     """
     for name, choices in _CHOICES.items():
         if options[name] is not None and options[name] not in choices:
-            raise UserError(f"--model.{name}: {options[name]!r} is not known; use one of {', '.join(choices)}.")
+            raise UserError(f"`{name}`: {options[name]!r} is not known; use one of {', '.join(choices)}.")
     for name, least in _LEAST.items():
-        check_bounds(f"--model.{name}", options[name], least)
+        check_bounds(name, options[name], least)
     shares = {"unroll_growth": "training", "averaging": "training", "warmup": "training", "theta_share": "forecast"}
     for name, whole in shares.items():
         if options[name] is not None and not options[name] <= 1:
-            raise UserError(f"--model.{name}: {options[name]} is more than the whole {whole}; give a share up to 1.")
+            raise UserError(f"`{name}`: {options[name]} is more than the whole {whole}; give a share up to 1.")
     check_network_options(options)
     gradient = options["gradient"]
     if gradient not in GRADIENTS and not (isinstance(gradient, int) and gradient >= 1):
-        raise UserError(
-            f"--model.gradient: {gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches."
-        )
+        raise UserError(f"`gradient`: {gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches.")
 
 
 def settle_options(

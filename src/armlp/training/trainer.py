@@ -61,7 +61,7 @@ def prepare_run(trainer: Trainer) -> None:
     """
     check_precision(trainer)
     for name, least in _LEAST.items():
-        check_bounds(f"--trainer.{name}", getattr(trainer, name), least)
+        check_bounds(name, getattr(trainer, name), least)
     folder = trainer.logger.root_dir if isinstance(trainer.logger, TensorBoardLogger) else trainer.default_root_dir
     prepare_output(Path(folder) / ".run", ("",))
 
@@ -90,7 +90,7 @@ def trainer_mistakes() -> Iterator[None]:
     except UserError:
         raise
     except (MisconfigurationException, TypeError, ValueError, ZeroDivisionError) as error:
-        raise UserError(f"--trainer: {' '.join(str(error).split())}") from error
+        raise UserError(f"Trainer: {' '.join(str(error).split())}") from error
 
 
 def is_length_given(trainer: Trainer) -> bool:
@@ -190,19 +190,19 @@ def check_precision(trainer: Trainer) -> None:
     device = trainer.strategy.root_device
     if precision == "64-true":
         raise UserError(
-            f"--trainer.precision: {precision} is not supported, because the data and the network are kept in 32 bits; "
+            f"`trainer.precision`: {precision} is not supported, because the data and the network are kept in 32 bits; "
             f"leave the option out, or say {_FLOAT32}."
         )
     if precision not in _KNOWN:
         raise UserError(
-            f"--trainer.precision: {precision} keeps values and likelihoods in too few bits as well; use bf16-mixed, "
+            f"`trainer.precision`: {precision} keeps values and likelihoods in too few bits as well; use bf16-mixed, "
             "in which the network alone computes in 16."
         )
     if precision == "bf16-mixed" and device.type == "cuda":
         found = torch.cuda.get_device_capability(device)
         if found < _BFLOAT16:
             raise UserError(
-                f"--trainer.precision: bf16-mixed needs a GPU of compute capability {_spelled(_BFLOAT16)} or higher, "
+                f"`trainer.precision`: bf16-mixed needs a GPU of compute capability {_spelled(_BFLOAT16)} or higher, "
                 f"but {torch.cuda.get_device_name(device)} has {_spelled(found)}; use 16-mixed or {_FLOAT32}."
             )
 

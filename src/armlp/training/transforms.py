@@ -108,8 +108,8 @@ class OnlineRecalibration:
     def __init__(self, module: ForecastModule, part: str) -> None:
         if module.trainer.world_size > 1:
             raise UserError(
-                "--model.conformal: adaptive takes one origin after the other, which "
-                f"{module.trainer.world_size} processes cannot share; say --trainer.devices 1, or use split."
+                "`conformal`: adaptive takes one origin after the other, which "
+                f"{module.trainer.world_size} processes cannot share; say `devices` 1, or use split."
             )
         self._module = module
         data = module.datamodule

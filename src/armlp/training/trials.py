@@ -58,8 +58,7 @@ def _wanted(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) ->
     number = module.hparams["trials"]
     if number and trainer.world_size > 1:
         raise UserError(
-            f"--model.trials: {trainer.world_size} processes cannot share trials; say --trainer.devices 1, or leave "
-            "the option out."
+            f"`trials`: {trainer.world_size} processes cannot share trials; say `devices` 1, or leave the option out."
         )
     if number is None:  # by the forecasts of a few windows chance would choose
         number = data.num_val_windows >= MIN_WINDOWS and not (is_length_given(trainer) or trainer.world_size > 1)

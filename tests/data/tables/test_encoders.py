@@ -104,9 +104,9 @@ def test_an_alphabet_is_taken_in_the_type_of_the_column(given: list[Any], column
 
 def test_a_symbol_outside_the_alphabet_is_named_with_its_series_and_time():
     table = pd.concat([table_of(["a", "b"]), table_of(["b", "q"], "other")])
-    with pytest.raises(UserError, match=r"column 'y' holds 'q' \(series 'other' at 1\).*--data\.symbols \('a', 'b'\)"):
+    with pytest.raises(UserError, match=r"column 'y' holds 'q' \(series 'other' at 1\).*`symbols` \('a', 'b'\)"):
         read_panel(table, symbols=["a", "b"])
-    with pytest.raises(UserError, match=r"holds '0' .*--data\.symbols \('1', '2'\)"):
+    with pytest.raises(UserError, match=r"holds '0' .*`symbols` \('1', '2'\)"):
         read_panel(table_of([1, 0]), symbols=[1, 2])
 
 
@@ -117,14 +117,14 @@ def test_what_cannot_be_symbols_is_refused(column: Any):
 
 
 def test_symbols_of_several_types_are_refused():
-    with pytest.raises(UserError, match=r"--data\.symbols: .* \(int, str\): make them one type"):
+    with pytest.raises(UserError, match=r"`symbols`: .* \(int, str\): make them one type"):
         read_panel(pd.DataFrame({"ds": [1, 2], "left": ["a", "c"], "right": [1, 2]}), symbols=True)
 
 
 @pytest.mark.parametrize("layout", ["long", "vector"])
 def test_symbols_take_one_target(layout: str):
     table = table_of(["a", "b"]).assign(z=["a", "b"])
-    with pytest.raises(UserError, match=r"--data\.symbols takes one target column, but 'y', 'z' were given"):
+    with pytest.raises(UserError, match=r"`symbols` takes one target column, but 'y', 'z' were given"):
         read_panel(table, target_columns=["y", "z"], layout=layout, symbols=True)
 
 

@@ -273,7 +273,7 @@ def test_a_calendar_is_found_from_some_series_and_mended_by_others(with_a_small_
 def test_a_series_that_fits_no_calendar_is_named_even_outside_of_the_sample(with_a_small_sample: None):
     table = long_table(40)
     table.loc[31 * 20 + 7, "ds"] += pd.Timedelta(minutes=5)
-    with pytest.raises(UserError, match=r"no common step of time: .* series 's31' .*--data\.freq"):
+    with pytest.raises(UserError, match=r"no common step of time: .* series 's31' .*`freq`"):
         read_panel(table)
 
 
@@ -348,9 +348,9 @@ def test_future_covariates_come_from_rows_without_targets_or_from_a_table_of_the
     }
     same(read_panel(history, future=write[kind](future, "f.csv"), known_covariates="price"), expected)
     same(read_panel(write[kind](history, "h.csv"), future=future, known_covariates="price"), expected)
-    with pytest.raises(UserError, match=r"has no column 'price'.*--data\.future"):
+    with pytest.raises(UserError, match=r"has no column 'price'.*`future`"):
         read_panel(history, future=future.drop(columns="price"), known_covariates="price")
-    with pytest.raises(UserError, match=r"--data\.future: there are no covariates to know ahead"):
+    with pytest.raises(UserError, match=r"`future`: there are no covariates to know ahead"):
         read_panel(history, future=future)
 
 

@@ -124,7 +124,7 @@ def test_weekly_values_between_empty_cells_are_not_taken_for_daily_ones(
 ):
     table, options = make()
     data = SeriesDataModule(table, horizon=7, **options)
-    with pytest.raises(UserError, match=r"series 'w' steps by W-MON, but the table by D.*--data\.freq D"):
+    with pytest.raises(UserError, match=r"series 'w' steps by W-MON, but the table by D.*`freq` D"):
         data.check_trainable()
     SeriesDataModule(table, horizon=7, freq="D", **options).check_trainable()  # as was asked for
     gaps = np.random.default_rng(0).random(len(table)) < 0.7

@@ -425,7 +425,7 @@ def test_gaps_that_would_fill_the_memory_are_refused() -> None:
 
 def test_counts_that_leave_many_gaps_are_told() -> None:
     numbers = pd.DataFrame({"unique_id": "a", "ds": np.cumsum(np.arange(120) % 7 + 1), "y": 1.0})
-    with pytest.warns(UserWarning, match=r"the table has 120 rows, .* \d{3,} steps .*--data\.freq") as warned:
+    with pytest.warns(UserWarning, match=r"the table has 120 rows, .* \d{3,} steps .*`freq`") as warned:
         read_panel(numbers)
     assert len(warned) == 1
     with pytest.warns(UserWarning, match="the table has 120 rows"):

@@ -42,7 +42,7 @@ class Entry:
     """A data set with a name.
 
     Attributes:
-        name: What `--data.source` calls it.
+        name: What `source` calls it.
         description: What it holds.
         citation: Whom to thank.
         licence: What may be done with it.
@@ -76,7 +76,7 @@ def get(name: str) -> Entry:
     close = get_close_matches(name, _ENTRIES, n=len(_ENTRIES), cutoff=0.3)
     ordered = dict.fromkeys((*close, *_ENTRIES))
     raise UserError(
-        f"--data.source {name!r} is neither a file nor a data set of the catalog: give a path, or one of "
+        f"`source` {name!r} is neither a file nor a data set of the catalog: give a path, or one of "
         f"{', '.join(ordered)}."
     )
 
@@ -94,7 +94,7 @@ def resolve(source: Any) -> tuple[Any, Options]:
         return source, Options()
     text = os.fspath(source)
     if not text:
-        raise UserError("--data.source is empty: give a path, or the name of a data set of the catalog.")
+        raise UserError("`source` is empty: give a path, or the name of a data set of the catalog.")
     is_name = isinstance(source, str) and text == Path(text).name and not Path(text).suffix and not has_magic(text)
     if text in _ENTRIES or (is_name and not Path(text).exists()):
         entry = get(text)

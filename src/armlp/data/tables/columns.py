@@ -168,7 +168,7 @@ class Column:
         import pyarrow.compute as pc
 
         kind = self.arrow.type
-        needed = "text, integers, booleans or categories with --data.symbols"
+        needed = "text, integers, booleans or categories with `symbols`"
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
             # Integers among which some are missing often come as fractions.
             try:
@@ -215,7 +215,7 @@ class Column:
 
     @property
     def looks_like_times(self) -> bool:
-        """Whether the column could be `--data.time_column`."""
+        """Whether the column could be `time_column`."""
         return look_like_times(self.arrow)
 
     @property
@@ -235,7 +235,7 @@ class Column:
         """The sentence about the first value that is no number."""
         import pandas as pd
 
-        is_target = self.option == "--data.target_columns"
+        is_target = self.option == "`target_columns`"
         if not self.is_text:
             return self.error(f"holds {self._kind}", "numbers" if is_target else "numbers, text or categories")
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
@@ -249,7 +249,7 @@ class Column:
         if len(bad) and looks_like_number(first.iloc[0]):
             needed = "numbers written like 1234.5"
         elif is_target and len(bad) == len(filled):
-            needed = "numbers, or pass --data.symbols true if they are symbols"
+            needed = "numbers, or pass `symbols` true if they are symbols"
         return self.error(f"holds {what}, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", needed)
 
     def _refuse_missing(self, what: str) -> None:

@@ -102,14 +102,14 @@ class SymbolCoder:
             if type(symbol) is not self._kind:
                 names = ", ".join(sorted([self._kind.__name__, type(symbol).__name__]))
                 raise UserError(
-                    f"--data.symbols: with column '{column.name}', {column.table} holds symbols of different types "
+                    f"`symbols`: with column '{column.name}', {column.table} holds symbols of different types "
                     f"({names}): make them one type."
                 )
             if self._given is not None and symbol not in self.alphabet:
                 row = symbols.to_pylist().index(symbol)
                 known = ", ".join(f"'{name}'" for name in self.alphabet[:20])
                 known += ", ..." if len(self.alphabet) > 20 else ""
-                raise column.error(f"holds '{symbol}' ({column.row(row)})", f"symbols of --data.symbols ({known})")
+                raise column.error(f"holds '{symbol}' ({column.row(row)})", f"symbols of `symbols` ({known})")
         numbers = self._labels.number(symbols)
         return np.where(numbers < 0, np.nan, numbers)
 

@@ -267,7 +267,7 @@ def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: 
     if not dialect.has_rows:
         return
     parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
-    text = {"--data.id_column": columns, "--data.time_column": dialect.with_offsets}
+    text = {"`id_column`": columns, "`time_column`": dialect.with_offsets}
     types = {column: pa.string() for column in columns if column in text.get(wanted[column], ())}
     convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
     if path.stat().st_size <= _STREAMED:
@@ -284,7 +284,7 @@ def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: 
     read = arrow_csv.ReadOptions(block_size=16 << 20)
     with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
         # What begins as whole numbers may go on as fractions.
-        options = {"--data.id_column", "--data.time_column"}
+        options = {"`id_column`", "`time_column`"}
         types |= {
             field.name: pa.float64()
             for field in stream.schema

@@ -19,7 +19,7 @@ from armlp.data.tables.rows import TableRows
 from armlp.data.tables.source import open_source
 from armlp.errors import UserError
 
-_OPTION = "--data.known_future"
+_OPTION = "`known_future`"
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     inside = step < horizon
     if not inside.any():
         raise UserError(
-            f"{opened.name} has no value of a series within the {horizon} steps (--data.horizon) after its end: give "
+            f"{opened.name} has no value of a series within the {horizon} steps (`horizon`) after its end: give "
             "times there, or leave it out."
         )
     order = np.lexsort((step[inside], series[inside]))

@@ -104,7 +104,7 @@ class LayoutPlanner:
         if offsets[-1] > _MAX_GAPS * self.table.num_rows + _ROWS_ALWAYS_ALLOWED:
             raise UserError(
                 f"{self.name} has {self.table.num_rows} rows, but with a step of {calendar.freq} its gaps make them "
-                f"{offsets[-1]}: give the true step with --data.freq, or times without such gaps."
+                f"{offsets[-1]}: give the true step with `freq`, or times without such gaps."
             )
         self._note_gaps(int(offsets[-1]))
         places = np.full(len(order), -1)
@@ -136,9 +136,9 @@ class LayoutPlanner:
                 for value in sorted((least[number, place], most[number, place]))
             )
             raise UserError(
-                f"{self.name}: --data.static_covariates: column '{columns[place].name}' of series "
+                f"{self.name}: `static_covariates`: column '{columns[place].name}' of series "
                 f"'{self.table.id_of(number)}' is both {low} and {high}: give one value per series, or name the column "
-                "in --data.past_covariates."
+                "in `past_covariates`."
             )
         numbers = np.flatnonzero(plan.places >= 0)
         static = np.empty((len(plan.ids), len(columns)), np.float32)
@@ -171,7 +171,7 @@ class LayoutPlanner:
         holds, needs = ("datetimes", "a pandas alias such as h or D")
         if self.is_integer:
             holds, needs = ("integers", "an integer such as 1")
-        raise UserError(f"--data.freq is {calendar.freq}, but the times of {self.name} are {holds}: give {needs}.")
+        raise UserError(f"`freq` is {calendar.freq}, but the times of {self.name} are {holds}: give {needs}.")
 
     def _inferred(self) -> Calendar:
         """The calendar that explains the sample."""
@@ -206,14 +206,14 @@ class LayoutPlanner:
             return UserError(
                 f"{self.name} has no common step of time: most of it steps by {calendar.freq}, on which time {time} of "
                 f"series '{self.ids[place]}'{where} does not lie ({count} such rows in all); correct the times, or "
-                "give --data.freq."
+                "give `freq`."
             )
         try:
-            likely = f"--data.freq {self._inferred().freq} would fit"
+            likely = f"`freq` {self._inferred().freq} would fit"
         except UserError:
-            likely = "correct the times, or give another --data.freq"
+            likely = "correct the times, or give another `freq`"
         return UserError(
-            f"{self.name}: time {time} of series '{self.ids[place]}'{where} does not lie on --data.freq "
+            f"{self.name}: time {time} of series '{self.ids[place]}'{where} does not lie on `freq` "
             f"{calendar.freq} ({count} such rows in all): {likely}."
         )
 
@@ -224,14 +224,14 @@ class LayoutPlanner:
         if steps > _MANY_GAPS * found and steps - found >= _GAPS_NEVER_TOLD:
             self.notes.append(
                 f"{self.name} has {found} rows, but its calendar has {steps} steps between their times, and those "
-                "missing are taken for gaps: if that is not meant, correct the times, or give the step as --data.freq."
+                "missing are taken for gaps: if that is not meant, correct the times, or give the step as `freq`."
             )
 
     def _note_unobserved(self, numbers: np.ndarray) -> None:
         if not len(numbers):
             raise UserError(
                 f"{self.name}: no series has an observed value in every target column: give a table with values, or "
-                "other --data.target_columns."
+                "other `target_columns`."
             )
         if len(numbers) < len(self.ids):
             left_out = np.sort(np.setdiff1d(self.ranks, self.ranks[numbers]))
@@ -252,9 +252,9 @@ def duplicates(table: TableRows, series: str, time: str, count: int) -> UserErro
     """
     fix = "keep one row of each"
     if table.layout != "long":
-        fix += ", or name the column that says which series a row belongs to with --data.id_column"
+        fix += ", or name the column that says which series a row belongs to with `id_column`"
     if table.future is not None:
-        fix += f", and leave out of --data.future what {table.table.name} has"
+        fix += f", and leave out of `future` what {table.table.name} has"
     return UserError(
         f"{table.table.name}: series '{series}' has {time} more than once ({count} such rows in all): {fix}."
     )

@@ -56,7 +56,7 @@ def check_mixed_steps(
             raise UserError(
                 f"{name}: series '{ids[series]}' steps by {step.freq}, but the table by {calendar.freq}, so that "
                 f"{1 - share:.0%} of its values would be missing: aggregate all series to {step.freq}, give series of "
-                f"different steps as tables of their own, or give --data.freq {calendar.freq} to take what lies "
+                f"different steps as tables of their own, or give `freq` {calendar.freq} to take what lies "
                 "between for missing values."
             )
 

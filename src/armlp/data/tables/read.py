@@ -72,14 +72,14 @@ def read_panel(
         UserError: The table cannot be read so; the message says why, and what to change.
     """
     if layout not in _LAYOUTS:
-        raise UserError(f"--data.layout {layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
+        raise UserError(f"`layout` {layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
     room = room_for_panel(None if memory_budget is None else parse_bytes(memory_budget))
     given = (known_covariates, past_covariates, static_covariates)
     covariates = {role: _names(columns) for role, columns in zip(ROLES, given, strict=True)}
     id_column, time_column = str(id_column), str(time_column)  # numbers may name columns of pandas
     wanted = ColumnRoles(id_column, time_column, _names(target_columns), covariates, symbols)
     if future is not None and not covariates["known"]:
-        raise UserError("--data.future: there are no covariates to know ahead; name them with --data.known_covariates.")
+        raise UserError("`future`: there are no covariates to know ahead; name them with `known_covariates`.")
     place, files = None, []
     tables = [source] if future is None else [source, future]
     if all(isinstance(table, (str, os.PathLike)) for table in tables):
@@ -96,9 +96,7 @@ def read_panel(
         # An id column that was named is wanted; only the default one may be absent.
         is_long = id_column in opened.columns or id_column != "unique_id"
         layout = "long" if is_long else "vector" if len(wanted.targets) > 1 else "wide"
-    table = TableRows(
-        opened, wanted, layout, None if future is None else open_source(future, "the table of --data.future")
-    )
+    table = TableRows(opened, wanted, layout, None if future is None else open_source(future, "the table of `future`"))
     planner = LayoutPlanner(table, _survey(table), freq, usual_freq)
     while True:
         try:

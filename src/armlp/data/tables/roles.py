@@ -58,21 +58,21 @@ def resolve_roles(table: Source, wanted: ColumnRoles, layout: str) -> ColumnRole
     is_long = layout == "long"
     targets = wanted.targets or (("y",) if is_long else ())
     if is_long:
-        require(table, (wanted.id_column,), "--data.id_column")
+        require(table, (wanted.id_column,), "`id_column`")
     require_times(table, wanted.time_column)
-    columns: dict[str, Sequence[str]] = {"--data.id_column": (wanted.id_column,)} if is_long else {}
-    columns |= {"--data.time_column": (wanted.time_column,), "--data.target_columns": targets}
-    columns |= {f"--data.{role}_covariates": names for role, names in wanted.covariates.items()}
+    columns: dict[str, Sequence[str]] = {"`id_column`": (wanted.id_column,)} if is_long else {}
+    columns |= {"`time_column`": (wanted.time_column,), "`target_columns`": targets}
+    columns |= {f"`{role}_covariates`": names for role, names in wanted.covariates.items()}
     _require_roles(table, columns)
     if not is_long:
         if wanted.covariates["static"]:
             raise UserError(
-                f"--data.static_covariates: the {layout} layout of {table.name} has no column that tells series "
+                f"`static_covariates`: the {layout} layout of {table.name} has no column that tells series "
                 "apart; give a long table, with a row per series and time."
             )
         if layout == "wide" and wanted.id_column in set(table.columns) - {*targets, *wanted.covariate_names}:
             warnings.warn(
-                f"{table.name}: column '{wanted.id_column}' is left out of the wide layout, because --data.id_column "
+                f"{table.name}: column '{wanted.id_column}' is left out of the wide layout, because `id_column` "
                 "names it.",
                 stacklevel=5,
             )
@@ -81,8 +81,7 @@ def resolve_roles(table: Source, wanted: ColumnRoles, layout: str) -> ColumnRole
         targets = tuple(sorted(targets))
     elif wanted.symbols is not False and len(targets) > 1:
         raise UserError(
-            f"--data.symbols takes one target column, but {few(targets)} were given: "
-            "name one of them with --data.target_columns."
+            f"`symbols` takes one target column, but {few(targets)} were given: name one of them with `target_columns`."
         )
     else:
         _check_bounds(targets)
@@ -100,9 +99,9 @@ def _found_targets(table: Source, wanted: ColumnRoles) -> tuple[str, ...]:
     if wanted.symbols is not False:
         return tuple(targets)
     # With the times, because there may be no other column.
-    options = dict.fromkeys(targets, "--data.target_columns")
-    part = first_part(table, {wanted.time_column: "--data.time_column", **options})
-    columns = [Column(part, target, "--data.target_columns") for target in targets]
+    options = dict.fromkeys(targets, "`target_columns`")
+    part = first_part(table, {wanted.time_column: "`time_column`", **options})
+    columns = [Column(part, target, "`target_columns`") for target in targets]
     numeric = tuple(column.name for column in columns if column.is_numeric)
     other = [column.name for column in columns if not column.is_numeric]
     if not numeric:
@@ -140,7 +139,7 @@ def require(table: Source, columns: Sequence[str], option: str) -> None:
         if column not in table.columns:
             lower = {name.strip().lower(): name for name in table.columns}
             near = get_close_matches(column.lower(), lower, n=1, cutoff=0.5)
-            if option == "--data.future":
+            if option == "`future`":
                 fix = f"add it, because {option} needs the ids, times and known covariates of the rows to come"
             else:
                 fix = f"pass {option} {shlex.quote(lower[near[0]])}" if near else f"name one of them with {option}"
@@ -167,7 +166,7 @@ def _check_bounds(targets: Sequence[str]) -> None:
         channel = re.sub(r"-(lo|hi)-[\d.]+$", "", target)
         if channel != target and channel in targets:
             raise UserError(
-                f"--data.target_columns: a forecast of '{channel}' may have bounds called '{target}', which is another "
+                f"`target_columns`: a forecast of '{channel}' may have bounds called '{target}', which is another "
                 "target: give one of them another name in the table."
             )
 
@@ -176,7 +175,7 @@ def require_times(table: Source, column: str) -> None:
     """Refuse a table that lacks its column of times, with the one that looks like them."""
     if column in table.columns:
         return
-    option = "--data.time_column"
+    option = "`time_column`"
     try:
         part = first_part(table, dict.fromkeys(table.columns, option))
     except UserError:  # about a column of which nobody asked

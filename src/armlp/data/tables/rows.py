@@ -69,7 +69,7 @@ class TableRows:
         if layout != "long":
             self._ids = Labels(self.wanted.targets if layout == "wide" else ["series"])
         if future is not None:
-            require(future, self._columns_of_future(self.wanted), "--data.future")
+            require(future, self._columns_of_future(self.wanted), "`future`")
         self._coders = {role: [CovariateCoder(name, role) for name in self.wanted.covariates[role]] for role in ROLES}
         self._spelled = self._spelled_times()
 
@@ -177,7 +177,7 @@ class TableRows:
 
     def _spelled_times(self) -> SpelledTimes | None:
         """What the text in the column of times means, if it is text: told by all of it, so that all is read alike."""
-        name, option = self.wanted.time_column, "--data.time_column"
+        name, option = self.wanted.time_column, "`time_column`"
         sources = [source for source in (self.table, self.future) if source is not None]
         if not any(Column(first_part(source, {name: option}), name, option).is_text for source in sources):
             return None
@@ -191,11 +191,11 @@ class TableRows:
 
     def _read(self) -> Iterator[Rows]:
         wanted = self.wanted
-        columns = {wanted.id_column: "--data.id_column"} if self.layout == "long" else {}
-        columns |= {wanted.time_column: "--data.time_column"}
-        columns |= dict.fromkeys(wanted.targets, "--data.target_columns")
+        columns = {wanted.id_column: "`id_column`"} if self.layout == "long" else {}
+        columns |= {wanted.time_column: "`time_column`"}
+        columns |= dict.fromkeys(wanted.targets, "`target_columns`")
         for role, names in wanted.covariates.items():
-            columns |= dict.fromkeys(names, f"--data.{role}_covariates")
+            columns |= dict.fromkeys(names, f"`{role}_covariates`")
         most = BATCH if self.layout != "wide" else max(1, BATCH // len(wanted.targets))
         for part in self.table.read(columns, most):
             if len(part.table):

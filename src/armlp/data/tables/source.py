@@ -120,7 +120,7 @@ def _open_memory(table: Any, name: str) -> Source:
         if isinstance(getattr(native, "dtype", None), pd.SparseDtype):
             series = nw.from_native(native.sparse.to_dense(), series_only=True)
         try:
-            is_mixed = option == "--data.time_column" and series.dtype == nw.Object
+            is_mixed = option == "`time_column`" and series.dtype == nw.Object
             arrow = times_of_objects(series.to_numpy()) if is_mixed else series.to_arrow()
         except TimesError as error:
             raise UserError(

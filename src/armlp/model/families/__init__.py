@@ -73,7 +73,7 @@ def make_head(
         UserError: The name is not known, or an option is out of its range, be it of this head or of another.
     """
     if name not in HEADS:
-        raise UserError(f"--model.head: {name!r} is not known; use one of {', '.join(HEADS)}.")
+        raise UserError(f"`head`: {name!r} is not known; use one of {', '.join(HEADS)}.")
     options: dict[str, dict[str, Any]] = {
         name: {},
         "point": {"point_loss": point_loss},

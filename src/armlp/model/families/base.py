@@ -78,9 +78,9 @@ class Predictive(Distribution):
         if temperature == 1 and top_k is None:
             return self
         raise UserError(
-            f"--forecast.{'temperature' if top_k is None else 'top_k'}: this model's head has no separate choices to "
-            "sharpen; leave --forecast.temperature and --forecast.top_k out, or train with --model.head=symbols or "
-            "--model.head=categorical."
+            f"`{'temperature' if top_k is None else 'top_k'}`: this model's head has no separate choices to "
+            "sharpen; leave `temperature` and `top_k` out, or train with `head`=symbols or "
+            "`head`=categorical."
         )
 
 

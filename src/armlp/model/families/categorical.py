@@ -50,7 +50,7 @@ class CategoricalHead(Head):
 
     def __init__(self, bins: int = 64) -> None:
         super().__init__()
-        check_bounds("--model.bins", bins, 3)
+        check_bounds("bins", bins, 3)
         self.outputs = 1 + bins
         levels = torch.arange(1, bins, dtype=torch.float64) / bins
         self.register_buffer("edges", torch.special.ndtri(levels).float())

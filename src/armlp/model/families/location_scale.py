@@ -198,7 +198,7 @@ class MultivariateNormalHead(NormalHead):
 
     def __init__(self, channels: int = 1) -> None:
         super().__init__()
-        check_bounds("--model.channels", channels, 1)
+        check_bounds("channels", channels, 1)
         self.channels = channels
         self.outputs = 1 + channels
 

@@ -80,7 +80,7 @@ class MixtureHead(Head):
 
     def __init__(self, components: int = 3) -> None:
         super().__init__()
-        check_bounds("--model.components", components, 1)
+        check_bounds("components", components, 1)
         self.outputs = 1 + 3 * components
         # Components that start alike get the same gradient and could never part.
         ends = 1.0 if components > 1 else 0.0

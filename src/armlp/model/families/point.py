@@ -68,9 +68,7 @@ class PointHead(Head):
     def __init__(self, point_loss: str = "mse") -> None:
         super().__init__()
         if point_loss not in self._LOSSES:
-            raise UserError(
-                f"--model.point_loss: {point_loss!r} is not a point loss; use one of {', '.join(self._LOSSES)}."
-            )
+            raise UserError(f"`point_loss`: {point_loss!r} is not a point loss; use one of {', '.join(self._LOSSES)}.")
         self.point_loss = point_loss
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:

@@ -175,7 +175,7 @@ class QuantileHead(Head):
         super().__init__()
         if quantile_loss not in self.LOSSES:
             raise UserError(
-                f"--model.quantile_loss: {quantile_loss!r} is not a quantile loss; use one of {', '.join(self.LOSSES)}."
+                f"`quantile_loss`: {quantile_loss!r} is not a quantile loss; use one of {', '.join(self.LOSSES)}."
             )
         self.quantile_loss = quantile_loss
         levels = torch.tensor(self.LEVELS, dtype=torch.float64)

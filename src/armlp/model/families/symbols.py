@@ -74,11 +74,11 @@ def sharpen(log_probs: Tensor, temperature: float, top_k: int | None) -> Tensor:
     """
     if not temperature > 0:
         raise UserError(
-            f"--forecast.temperature: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "
+            f"`temperature`: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "
             "choice is left."
         )
     if top_k is not None and top_k < 1:
-        raise UserError(f"--forecast.top_k: {top_k} is too small; at least 1 choice must stay.")
+        raise UserError(f"`top_k`: {top_k} is too small; at least 1 choice must stay.")
     best = log_probs.amax(-1, keepdim=True)
     logits = (log_probs - best) / max(temperature, torch.finfo(log_probs.dtype).tiny)
     if top_k is None or top_k >= log_probs.shape[-1]:
@@ -99,7 +99,7 @@ class SymbolsHead(Head):
 
     def __init__(self, symbols: int = 0) -> None:
         super().__init__()
-        check_bounds("--model.symbols", symbols, 2)
+        check_bounds("symbols", symbols, 2)
         self.outputs = symbols
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
