@@ -22,7 +22,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         @HEADS.register("normal")
         class NormalHead(Head): ...
 
-    A class outside the package is found by its name once it is registered, or by its class path (`package.module.Class`).
+    A class outside the package is found by the name that it is registered by, or by its class path
+    (`package.module.Class`).
 
     Args:
         option: The option that chooses among them, for messages.
