@@ -238,11 +238,7 @@ def compare(title: str, problems: Mapping[str, Problem], repeats: int, *targets:
             ("network", "rollout", "loop", "blocks", *RATIOS, "floor / square"),
             rates,
         ),
-        table(
-            f"{title}: seconds by purpose",
-            ("network", "whole", "floor", *PURPOSES, "rest, Python and dispatch"),
-            seconds,
-        ),
+        table(f"{title}: seconds by purpose", ("network", "whole", "floor", *PURPOSES, "rest, Python"), seconds),
     ]
 
 

@@ -44,15 +44,8 @@ def write_results(
     question, _, summary = first.partition("? ")
     name = Path(script).stem
     note = f"Written by `scripts/{name}.py --write`; do not edit."
-    page = [
-        f"# {question}?",
-        note,
-        conditions(versions or {}),
-        *tables,
-        "## What was measured",
-        summary,
-        rest.strip("\n"),
-    ]
+    measured = f"## What was measured\n\n{summary}\n{rest.rstrip()}"
+    page = [f"# {question}?", note, conditions(versions or {}), *tables, measured]
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.md").write_text("\n\n".join(page) + "\n")
     print(f"\nSaved as scripts/results/{name}.md.", file=sys.stderr)
@@ -77,10 +70,9 @@ def table(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) ->
 def conditions(versions: Mapping[str, str]) -> str:
     """Return a list of what a measurement depends on: date, commit, command, machine and versions."""
     libraries = {name: version(name) for name in LIBRARIES} | dict(versions)
-    here = f"{Path.cwd()}/"
-    command = shlex.join(
-        ["python", "scripts/" + Path(sys.argv[0]).name, *(word.replace(here, "") for word in sys.argv[1:])]
-    )
+    arguments = (word.replace(f"{RESULTS.parents[1]}/", "") for word in sys.argv[1:])
+    command = shlex.join(["python", f"scripts/{Path(sys.argv[0]).name}", *arguments])
+    threads = os.environ.get("OMP_NUM_THREADS", "not set")
     lines = [
         f"date: {datetime.date.today()}",
         f"commit: {commit()}",
