@@ -25,7 +25,7 @@ from report import add_write_option, table, write_results
 
 from armlp import Forecaster
 from armlp.data import catalog
-from armlp.evaluation.metrics.forecast import covered
+from armlp.evaluation.metrics.base import covered
 from armlp.training.checkpoint import read_checkpoint
 
 KINDS = ("off", "split", "adaptive")

@@ -46,8 +46,8 @@ from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.training.defaults import quiet
-from armlp.training.routing import taken
+from armlp.routing import taken
+from armlp.training.trainer import quiet
 
 HORIZON, PATHS = 48, 200
 LEADS = (1, 12, 24, 48)

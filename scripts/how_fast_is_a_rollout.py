@@ -42,7 +42,7 @@ from side_by_side import median_seconds, textbook_loop
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from armlp.model.distributions import open_interval
+from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 

@@ -26,7 +26,7 @@ from report import add_write_option, table, write_results
 from side_by_side import median_seconds, textbook_loop
 
 from armlp.export import write_onnx
-from armlp.model.distributions import open_interval
+from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.training.module import ForecastModule

@@ -241,12 +241,12 @@ def armlp_fit(options: dict[str, Any], steps: int, **trainer_options: Any) -> fl
     from lightning.pytorch import Trainer
 
     import armlp
-    from armlp.training.dashboard import Dashboard
-    from armlp.training.defaults import BEST, TRAINER
-    from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+    from armlp.report.console import Report
+    from armlp.report.runs import RunLogger
+    from armlp.report.tensorboard import Dashboard
+    from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
     from armlp.training.progress import StepBar
-    from armlp.training.report import Report
-    from armlp.training.runs import RunLogger
+    from armlp.training.trainer import BEST, TRAINER
 
     def fit() -> None:
         callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), Report()]

@@ -28,9 +28,9 @@ from report import add_write_option, table, write_results
 from what_helps import train
 
 import armlp
-from armlp.data import generated
-from armlp.training.defaults import quiet
-from armlp.training.routing import taken
+from armlp.data.catalog import generated
+from armlp.routing import taken
+from armlp.training.trainer import quiet
 
 STEP, EXPONENT, LIMIT = 0.02, 0.9056, 0.4
 POINTS, STARTS, APART, HORIZON = 10_000, 40, 250, 1000

@@ -19,12 +19,11 @@ from what_helps import train
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.windows import Windows
-from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
-from armlp.training.defaults import quiet
-from armlp.training.judging import Judge
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import quiet
 
 
 class Scores(NamedTuple):
@@ -65,7 +64,7 @@ def forecast(module: ForecastModule, data: SeriesDataModule, paths: int, stratif
     network = module.network.eval()
     scores, medians = [], []
     for seed in range(seeds):
-        judge, batches = Judge(data, "val", data.horizon), []
+        judge, batches = Evaluation(data, "val", data.horizon), []
         for windows in data.val_dataloader():
             noise = noise_of(data, network, windows, paths, seed, stratified)
             drawn = rollout(network, windows.context, data.horizon, paths, windows.observed, noise, windows.covariates)

@@ -30,8 +30,8 @@ from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.training.defaults import quiet
-from armlp.training.routing import taken
+from armlp.routing import taken
+from armlp.training.trainer import quiet
 
 MONTH = 30 * 24
 BORDERS = {"train": 12 * MONTH, "val": 16 * MONTH, "test": 20 * MONTH}

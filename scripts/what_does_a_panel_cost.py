@@ -122,7 +122,7 @@ def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, fl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from armlp.evaluation.charts import BLUE, INK, ORANGE
+    from armlp.evaluation.fan_charts import BLUE, INK, ORANGE
 
     figure = Figure(figsize=(9, 4), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)
@@ -173,7 +173,7 @@ def read_panel(path: Path) -> float:
     import pandas  # noqa: F401 (same reason)
     import torch  # noqa: F401 (same reason)
 
-    from armlp.data import tables
+    from armlp.data.tables import read as tables
 
     begin = time.perf_counter()
     panel = tables.read_panel(path)

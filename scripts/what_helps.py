@@ -19,10 +19,10 @@ import yaml
 from lightning.pytorch import Trainer, seed_everything
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.evaluation.backtest import MODEL
-from armlp.training.defaults import TRAINER, quiet
+from armlp.evaluation.scoreboard import MODEL
+from armlp.routing import taken
 from armlp.training.module import ForecastModule
-from armlp.training.routing import taken
+from armlp.training.trainer import TRAINER, quiet
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from torch import nn
 from armlp import presets
 from armlp.data.datamodule import SeriesDataModule
 from armlp.forecaster import Forecaster
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.rollout import path_noise, rollout
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
@@ -220,7 +220,7 @@ def test_the_command_line_wins_over_the_checkpoint_in_what_is_asked_of_the_data(
 def test_a_test_told_of_no_windows_takes_one_and_owns_up_to_times_that_were_trained_on(
     program: Any, trained: Any, make_table: MakeTable
 ):
-    confession = "trained on these times"
+    leakage_warning = "trained on these times"
 
     def tested(checkpoint: Path, *options: object) -> tuple[int, str]:
         printed = program("test", "--ckpt_path", checkpoint, "--forecast.output=b.parquet", *options)
@@ -229,13 +229,13 @@ def test_a_test_told_of_no_windows_takes_one_and_owns_up_to_times_that_were_trai
     # Trained with two windows of six steps held out, which a bare test scores.
     windows, printed = tested(trained.best)
     assert windows == 2
-    assert confession not in printed
-    assert confession not in tested(trained.best, "--data.test_windows=1")[1]
-    assert confession in tested(trained.best, "--data.test_windows=3")[1]
-    assert confession in tested(trained.best, "--data.test_windows=1", "--data.horizon=13")[1]
+    assert leakage_warning not in printed
+    assert leakage_warning not in tested(trained.best, "--data.test_windows=1")[1]
+    assert leakage_warning in tested(trained.best, "--data.test_windows=3")[1]
+    assert leakage_warning in tested(trained.best, "--data.test_windows=1", "--data.horizon=13")[1]
     # Other series, later times of the same, and a rerun in which nothing was held out.
     write(make_table(first=50), Path("others.parquet"))
-    assert confession not in tested(trained.best, "--data.source=others.parquet")[1]
+    assert leakage_warning not in tested(trained.best, "--data.source=others.parquet")[1]
     write(make_table(first=2), Path("one.parquet"))
     assert "in 1 of 3 series" in tested(trained.best, "--data.source=one.parquet", "--data.test_windows=3")[1]
     run = program.fit(trained.source, "--data.horizon=6")

@@ -13,7 +13,7 @@ import torch
 from armlp import Forecaster, UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.training.checkpoint import FORMAT, read_checkpoint
-from armlp.training.stream import Stream
+from armlp.training.transforms import OnlineRecalibration
 
 MakeTable = Callable[..., pd.DataFrame]
 SMALL: dict[str, Any] = {
@@ -92,7 +92,7 @@ def test_a_checkpoint_of_the_format_before_is_read_and_not_recalibrated(both: di
 
 def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_table: MakeTable, tmp_path: Path):
     options = SMALL | {"default_root_dir": str(tmp_path)}
-    with pytest.warns(UserWarning, match="--model.conformal: the table has 3 validation windows, too few"):
+    with pytest.warns(UserWarning, match="`conformal`: the table has 3 validation windows, too few"):
         forecaster = Forecaster(6, **options, conformal="split").fit(make_table())
     pd.testing.assert_frame_equal(forecaster.predict(), Forecaster(6, **options).fit(make_table()).predict())
 
@@ -196,5 +196,5 @@ def test_adaptive_begins_with_the_network_s_own_intervals_where_validation_is_to
 
 def test_adaptive_refuses_several_processes():
     module: Any = SimpleNamespace(trainer=SimpleNamespace(world_size=2))
-    with pytest.raises(UserError, match=r"--model.conformal: adaptive takes .* 2 processes cannot share"):
-        Stream(module, "test")
+    with pytest.raises(UserError, match=r"`conformal`: adaptive takes .* 2 processes cannot share"):
+        OnlineRecalibration(module, "test")

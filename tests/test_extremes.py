@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from armlp import Forecaster
+from armlp.data.detect import find_season
 from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.seasonality import find_season
 from armlp.data.windows import Split
-from armlp.evaluation.backtest import MODEL, Scoreboard
-from armlp.model.heads import HEADS
+from armlp.evaluation.scoreboard import MODEL, Scoreboard
+from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.model.scaling import SCALERS

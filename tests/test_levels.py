@@ -13,10 +13,10 @@ from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.evaluation.backtest import BASELINE, DRIFT, MODEL, RIDGE
-from armlp.evaluation.charts import series_fan
+from armlp.evaluation.fan_charts import series_fan
+from armlp.evaluation.scoreboard import BASELINE, DRIFT, MODEL, RIDGE
 from armlp.forecaster import Forecaster
-from armlp.training.callbacks import ForecastWriter
+from armlp.report.forecast_writer import ForecastWriter
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import recipe
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from armlp import Forecaster
-from armlp.data.known_future import read_known_future
-from armlp.data.tables import read_panel
+from armlp.data.tables.known_future import read_known_future
+from armlp.data.tables.read import read_panel
 from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 import armlp
-from armlp.data import generated
+from armlp.data.catalog import generated
 
 POINTS, STARTS, APART, LIMIT, REACH = 10_000, 40, 250, 0.4, 15
 LONGEST = 1000  # rows of a context; more than any model looks at

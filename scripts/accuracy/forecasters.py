@@ -20,7 +20,9 @@ from accuracy.benchmarks import ETT_HORIZONS, Benchmark, chunks, load
 from accuracy.scores import LEVELS
 
 import armlp
-from armlp.evaluation.baselines import Naive2, RidgeAR, naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive import naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive2 import Naive2
+from armlp.evaluation.baselines.ridge import RidgeAR
 
 PEERS = Path(__file__).with_name("peers.py")
 TOO_LONG = 3  # the exit status of a peer that expects to exceed the limit

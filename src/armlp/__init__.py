@@ -17,41 +17,33 @@ if TYPE_CHECKING:
     from armlp.data.panel import Panel
     from armlp.errors import UserError
     from armlp.evaluation.backtest_summary import summarize_backtest
-    from armlp.evaluation.metrics import (
-        ContinuousRankedProbabilityScore,
-        Coverage,
-        EnergyScore,
+    from armlp.evaluation.metrics.calibration import Coverage, IntervalScore, LogScore, PITHistogram
+    from armlp.evaluation.metrics.point import (
         ErrorRate,
-        IntervalScore,
-        LogScore,
         MeanAbsoluteError,
         MeanAbsoluteScaledError,
-        OverallWeightedAverage,
-        PinballLoss,
-        PITHistogram,
         RootMeanSquaredError,
         RootMeanSquaredScaledError,
-        ScaledCRPS,
-        Skill,
         SymmetricMAPE,
         ValidPredictionTime,
+    )
+    from armlp.evaluation.metrics.probabilistic import (
+        ContinuousRankedProbabilityScore,
+        EnergyScore,
+        PinballLoss,
+        ScaledCRPS,
         VariogramScore,
         WeightedQuantileLoss,
     )
+    from armlp.evaluation.metrics.relative import OverallWeightedAverage, Skill
     from armlp.forecaster import Forecaster
-    from armlp.model.heads import (
-        CategoricalHead,
-        LaplaceHead,
-        MixtureHead,
-        MultivariateNormalHead,
-        NegativeBinomialHead,
-        NormalHead,
-        PointHead,
-        PoissonHead,
-        QuantileHead,
-        StudentTHead,
-        SymbolsHead,
-    )
+    from armlp.model.families.categorical import CategoricalHead
+    from armlp.model.families.counts import NegativeBinomialHead, PoissonHead
+    from armlp.model.families.location_scale import LaplaceHead, MultivariateNormalHead, NormalHead, StudentTHead
+    from armlp.model.families.mixture import MixtureHead
+    from armlp.model.families.point import PointHead
+    from armlp.model.families.quantile import QuantileHead
+    from armlp.model.families.symbols import SymbolsHead
     from armlp.model.mlp import AutoregressiveMLP
     from armlp.model.rollout import rollout
     from armlp.training.module import ForecastModule
@@ -59,41 +51,41 @@ if TYPE_CHECKING:
 # Loaded at first use, so that `import armlp` is quick.
 _HOMES = {
     "AutoregressiveMLP": "model.mlp",
-    "CategoricalHead": "model.heads",
-    "ContinuousRankedProbabilityScore": "evaluation.metrics",
-    "Coverage": "evaluation.metrics",
-    "EnergyScore": "evaluation.metrics",
-    "ErrorRate": "evaluation.metrics",
+    "CategoricalHead": "model.families.categorical",
+    "ContinuousRankedProbabilityScore": "evaluation.metrics.probabilistic",
+    "Coverage": "evaluation.metrics.calibration",
+    "EnergyScore": "evaluation.metrics.probabilistic",
+    "ErrorRate": "evaluation.metrics.point",
     "ForecastModule": "training.module",
     "Forecaster": "forecaster",
-    "IntervalScore": "evaluation.metrics",
-    "LaplaceHead": "model.heads",
-    "LogScore": "evaluation.metrics",
-    "MeanAbsoluteError": "evaluation.metrics",
-    "MeanAbsoluteScaledError": "evaluation.metrics",
-    "MixtureHead": "model.heads",
-    "MultivariateNormalHead": "model.heads",
-    "NegativeBinomialHead": "model.heads",
-    "NormalHead": "model.heads",
-    "OverallWeightedAverage": "evaluation.metrics",
-    "PITHistogram": "evaluation.metrics",
+    "IntervalScore": "evaluation.metrics.calibration",
+    "LaplaceHead": "model.families.location_scale",
+    "LogScore": "evaluation.metrics.calibration",
+    "MeanAbsoluteError": "evaluation.metrics.point",
+    "MeanAbsoluteScaledError": "evaluation.metrics.point",
+    "MixtureHead": "model.families.mixture",
+    "MultivariateNormalHead": "model.families.location_scale",
+    "NegativeBinomialHead": "model.families.counts",
+    "NormalHead": "model.families.location_scale",
+    "OverallWeightedAverage": "evaluation.metrics.relative",
+    "PITHistogram": "evaluation.metrics.calibration",
     "Panel": "data.panel",
-    "PinballLoss": "evaluation.metrics",
-    "PointHead": "model.heads",
-    "PoissonHead": "model.heads",
-    "QuantileHead": "model.heads",
-    "RootMeanSquaredError": "evaluation.metrics",
-    "RootMeanSquaredScaledError": "evaluation.metrics",
-    "ScaledCRPS": "evaluation.metrics",
+    "PinballLoss": "evaluation.metrics.probabilistic",
+    "PointHead": "model.families.point",
+    "PoissonHead": "model.families.counts",
+    "QuantileHead": "model.families.quantile",
+    "RootMeanSquaredError": "evaluation.metrics.point",
+    "RootMeanSquaredScaledError": "evaluation.metrics.point",
+    "ScaledCRPS": "evaluation.metrics.probabilistic",
     "SeriesDataModule": "data.datamodule",
-    "Skill": "evaluation.metrics",
-    "StudentTHead": "model.heads",
-    "SymbolsHead": "model.heads",
-    "SymmetricMAPE": "evaluation.metrics",
+    "Skill": "evaluation.metrics.relative",
+    "StudentTHead": "model.families.location_scale",
+    "SymbolsHead": "model.families.symbols",
+    "SymmetricMAPE": "evaluation.metrics.point",
     "UserError": "errors",
-    "ValidPredictionTime": "evaluation.metrics",
-    "VariogramScore": "evaluation.metrics",
-    "WeightedQuantileLoss": "evaluation.metrics",
+    "ValidPredictionTime": "evaluation.metrics.point",
+    "VariogramScore": "evaluation.metrics.probabilistic",
+    "WeightedQuantileLoss": "evaluation.metrics.probabilistic",
     "rollout": "model.rollout",
     "summarize_backtest": "evaluation.backtest_summary",
 }

@@ -23,7 +23,7 @@ _NAMES: dict[Any, tuple[str, str]] = {
 _LONGEST = 60  # of a value in a sentence
 
 
-def plain(value: Any) -> Any:
+def to_builtin(value: Any) -> Any:
     """Return an argument as plain Python, the only kind that a checkpoint gives back without running code.
 
     Args:
@@ -34,9 +34,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: to_builtin(item) for key, item in value.items()}
     is_list = isinstance(value, Sequence) and not isinstance(value, (str, bytes))
-    return [plain(item) for item in value] if is_list else value
+    return [to_builtin(item) for item in value] if is_list else value
 
 
 def check_argument(option: str, value: Any, hint: Any) -> Any:
@@ -53,30 +53,27 @@ def check_argument(option: str, value: Any, hint: Any) -> Any:
     Raises:
         UserError: It is of another type; the message names the argument, what was found and what is needed.
     """
-    found = plain(value)
+    found = to_builtin(value)
     if _fits(found, hint):
         return found
     kinds = [kind for kind in _members(hint) if kind is not types.NoneType]
     needed = dict.fromkeys(_name(kind) for kind in kinds)
     left_out = ", or leave it out" if len(kinds) < len(_members(hint)) else ""
-    raise UserError(f"{option}: {_shown(value)} is no {' or '.join(needed)}; give one{left_out}.")
+    raise UserError(f"`{option}`: {_shown(value)} is no {' or '.join(needed)}; give one{left_out}.")
 
 
-def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of some arguments that a function declares, as plain Python.
 
     Args:
         function: Whose annotations say of which types they are.
         arguments: By name; others are left out.
-        prefix: Before the names in messages, as the command line spells them.
 
     Raises:
         UserError: One is of another type.
     """
     hints = _hints(function)
-    return {
-        name: check_argument(prefix + name, value, hints[name]) for name, value in arguments.items() if name in hints
-    }
+    return {name: check_argument(name, value, hints[name]) for name, value in arguments.items() if name in hints}
 
 
 @cache

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,23 +17,13 @@ from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 import armlp
+from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import UserError, refuse_below
-from armlp.export.trainer import ExportingTrainer
+from armlp.errors import UserError, check_bounds
 from armlp.presets import preset_path
-from armlp.training.callbacks import ForecastWriter
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.dashboard import Dashboard, TestDashboard
-from armlp.training.defaults import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
-from armlp.training.fit_callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-from armlp.training.fitting import after_fit, before_fit
-from armlp.training.module import ForecastModule
-from armlp.training.options import NETWORK_OPTIONS
-from armlp.training.progress import StepBar
-from armlp.training.refitting import backtest_refitting
-from armlp.training.report import Report
-from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.runs import (
+from armlp.report.console import Report
+from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.runs import (
     RunLogger,
     claim_log_folder,
     find_checkpoint,
@@ -41,6 +32,16 @@ from armlp.training.runs import (
     run_folder,
     runs_folder,
 )
+from armlp.report.tensorboard import Dashboard, TestDashboard
+from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.fit import after_fit, before_fit
+from armlp.training.module import ForecastModule
+from armlp.training.progress import StepBar
+from armlp.training.refit_backtest import backtest_refitting
+from armlp.training.requested import Requested, warn_of_missing_callbacks
+from armlp.training.settings import NETWORK_OPTIONS
+from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
 
 _TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
 _FILES = {"score": "scores.parquet", "export": "model.onnx"}
@@ -206,7 +207,7 @@ class ArmlpCLI(LightningCLI):
         if not config.refit:
             self.trainer.test(**options)
             return
-        refuse_below("--refit", config.refit, 0)
+        check_bounds("--refit", config.refit, 0)
         writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         checkpoint = read_checkpoint(config.ckpt_path)
         requested = Requested.from_checkpoint(checkpoint)
@@ -327,6 +328,24 @@ def _with_presets(args: Sequence[str]) -> list[str]:
     ]
 
 
+def with_flags(sentence: str, command: str | None = None) -> str:
+    """Return a sentence whose options are spelled as a command takes them: `horizon` becomes --data.horizon."""
+    groups: dict[str, Callable[..., Any]] = {
+        "data": SeriesDataModule, "model": ForecastModule, "forecast": ForecastWriter, "trainer": Trainer
+    }  # fmt: skip
+    if command in _TABLES:
+        groups = {"forecast": ForecastWriter} | groups
+
+    def flag(match: re.Match[str]) -> str:
+        name = match[1]
+        if command in _FILES and name in inspect.signature(getattr(ExportingTrainer, str(command))).parameters:
+            return f"--{name}"
+        group = next((group for group, kind in groups.items() if name in inspect.signature(kind).parameters), None)
+        return f"--{group}.{name}" if group else f"--{name}" if "." in name else name
+
+    return re.sub(r"`([\w.-]+)`", flag, sentence)
+
+
 def main(args: Sequence[str] | None = None) -> None:
     """Runs one command; a user's mistake ends with one sentence on standard error and exit code 2.
 
@@ -334,9 +353,11 @@ def main(args: Sequence[str] | None = None) -> None:
         args: What follows `armlp` on the command line; `sys.argv` if left out.
     """
     quiet()
-    warnings.formatwarning = lambda message, *_: f"armlp: {message}\n"  # for people, not for programmers
+    args = list(sys.argv[1:] if args is None else args)
+    command = next(iter(args), None)
+    warnings.formatwarning = lambda message, *_: f"armlp: {with_flags(str(message), command)}\n"  # no line of code
     try:
-        ArmlpCLI(list(sys.argv[1:] if args is None else args))
+        ArmlpCLI(args)
     except (UserError, MisconfigurationException) as error:
-        print(f"armlp: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"armlp: {with_flags(' '.join(str(error).split()), command)}", file=sys.stderr)
         sys.exit(2)

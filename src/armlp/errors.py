@@ -5,7 +5,9 @@ class UserError(ValueError):
     """A mistake that the user can mend.
 
     Its message is one sentence that names the file, series, column or option, says what was found and
-    what is needed, and gives the fix. The command line prints it without a traceback and exits with 2.
+    what is needed, and gives the fix. Options stand
+    between backticks by their plain names, such as `horizon`; the command line spells them as it takes them
+    (`--data.horizon`), prints the sentence without a traceback and exits with 2.
     """
 
     def __init__(self, sentence: str) -> None:
@@ -24,13 +26,13 @@ LARGEST = 2**31 - 1
 LARGEST_SEED = 2**32 - 1
 
 
-def refuse_below(option: str, value: float | int | None, least: float, most: float = LARGEST) -> None:
+def check_bounds(option: str, value: float | int | None, least: float, most: float = LARGEST) -> None:
     """Raise a UserError for a number that is too small, or a whole number that is far too large; None is none.
 
     Raises:
         UserError: Naming the option.
     """
     if value is not None and value < least:
-        raise UserError(f"{option}: {value} is too small; it must be at least {least}.")
+        raise UserError(f"`{option}`: {value} is too small; it must be at least {least}.")
     if isinstance(value, int) and value > most:
-        raise UserError(f"{option}: {value} is too large; it must be at most {most}.")
+        raise UserError(f"`{option}`: {value} is too large; it must be at most {most}.")

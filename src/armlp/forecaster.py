@@ -17,26 +17,34 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 
 from armlp.arguments import check_argument, check_arguments
+from armlp.commands import ScoringTrainer
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.outputs import prepare_output
-from armlp.data.symbols import spell_symbols
-from armlp.errors import UserError, one_line, refuse_below
+from armlp.data.tables.encoders import spell_symbols
+from armlp.errors import UserError, check_bounds, one_line
+from armlp.files import prepare_output
 from armlp.presets import read_preset
-from armlp.training.callbacks import ForecastWriter
+from armlp.report.console import Report, leakage_warning
+from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.runs import RunLogger
+from armlp.report.tensorboard import Dashboard
+from armlp.routing import routed, taken
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.dashboard import Dashboard
-from armlp.training.defaults import TRAINER, callback_states, listed, quiet, restore_states, trainer_mistakes
-from armlp.training.fitting import fit
-from armlp.training.isolation import isolated_training, restored_generators
+from armlp.training.fit import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
-from armlp.training.refitting import backtest_refitting
-from armlp.training.report import Report, confession
+from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.routing import routed, taken
-from armlp.training.runs import RunLogger
 from armlp.training.sampling import from_all_ranks, in_order
-from armlp.training.scoring import ScoringTrainer
+from armlp.training.trainer import (
+    TRAINER,
+    callback_states,
+    isolated_training,
+    listed,
+    quiet,
+    restore_states,
+    restored_generators,
+    trainer_mistakes,
+)
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -87,9 +95,9 @@ class Forecaster:
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         given = usual["data"] | own | data
-        self._data = self._given = check_arguments(SeriesDataModule.__init__, given, "--data.")
-        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model, "--model.")
-        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer, "--trainer.")
+        self._data = self._given = check_arguments(SeriesDataModule.__init__, given)
+        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model)
+        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer)
         self._trainer = TRAINER | self._trainer_options
         self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
         with torch.device("meta"):  # which takes no memory, and draws no weights
@@ -102,7 +110,7 @@ class Forecaster:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what `save` keeps, the options and the scores."""
-        _refuse_unpicklable(self._trainer)
+        _check_picklable(self._trainer)
         return vars(self) | {"_table": None, "_module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -307,7 +315,7 @@ class Forecaster:
         windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
         step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
         for name, value, least in (("windows", windows, 1), ("step", step, 1), ("gap", gap, 0), ("refit", refit, 0)):
-            refuse_below(name, value, least)
+            check_bounds(name, value, least)
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
         data = self._data_of(table, horizon, None, **options)
@@ -315,7 +323,7 @@ class Forecaster:
         if not refit:
             module, _ = self._run("test", data, writer, verbose=False)
             self.scores = module.scores
-            if not self._callbacks() and (sentence := confession(data)):  # otherwise the report has said it
+            if not self._callbacks() and (sentence := leakage_warning(data)):  # otherwise the report has said it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
         requested = Requested.from_checkpoint(self._fitted())
@@ -474,7 +482,7 @@ def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
     return module
 
 
-def _refuse_unpicklable(options: dict[str, Any]) -> None:
+def _check_picklable(options: dict[str, Any]) -> None:
     """Raise a UserError for options of the Trainer that cannot be pickled, such as a callback with a lambda."""
     for name, value in options.items():
         for one in value if isinstance(value, (list, tuple)) else [value]:

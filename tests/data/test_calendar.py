@@ -70,7 +70,7 @@ def test_daylight_saving_moves_no_day_and_skips_no_hour(freq: str, zone: str) ->
 
 @pytest.mark.parametrize("freq", ["fortnight", "", "0", 0, -2, "-1h", "bh", "0h"])
 def test_what_is_no_step_of_time_is_refused_with_examples(freq: str | int) -> None:
-    with pytest.raises(UserError, match=r"--data\.freq .*is not a step of time.*MS"):
+    with pytest.raises(UserError, match=r"`freq` .*is not a step of time.*MS"):
         Calendar(freq)
 
 
@@ -157,7 +157,7 @@ def test_fixed_steps_end_where_int64_would_wrap_round(freq: str) -> None:
     last, first = (2**63 - 2**12 - now) // step, -((2**63 - 2**12 + now) // step)
     assert calendar.shift(start, np.array([first, last])).tolist() == [now + first * step, now + last * step]
     for steps in (last + 1, first - 1, 1000 * last):
-        with pytest.raises(UserError, match=r"2261: .*--data\.horizon"):
+        with pytest.raises(UserError, match=r"2261: .*`horizon`"):
             calendar.shift(start, np.array([0, steps]))
     assert Calendar(7).shift(np.array([2**62]), np.array([3])) == 2**62 + 21
 

@@ -8,9 +8,10 @@ import pandas as pd
 import pytest
 import scipy.special
 
-from armlp.data import catalog, downloads, generated
+from armlp.data import catalog
+from armlp.data.catalog import downloads, generated
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
 from armlp.errors import UserError
 
 
@@ -192,7 +193,7 @@ def test_what_looks_like_a_path_or_is_a_table_stays_what_it_is(tmp_path: Path, m
 
 
 def test_an_empty_source_is_refused() -> None:
-    with pytest.raises(UserError, match=r"--data\.source is empty"):
+    with pytest.raises(UserError, match=r"`source` is empty"):
         catalog.resolve("")
 
 

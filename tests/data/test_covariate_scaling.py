@@ -194,10 +194,10 @@ def test_other_columns_than_those_of_training_are_refused():
     trained = SeriesDataModule(table_of([20]), **OPTIONS)
     trained.setup()
     others = dict(trained.hparams) | {"known_covariates": ["k"]}
-    with pytest.raises(UserError, match=r"--data\.known_covariates: \['k'\] was given, .* with \['k', 'c'\]"):
+    with pytest.raises(UserError, match=r"`known_covariates`: \['k'\] was given, .* with \['k', 'c'\]"):
         SeriesDataModule(table_of([20]), **others).setup()
     for name, column, kinds in (("k", "text", "categories, .* numbers"), ("c", 1.0, "numbers, .* categories")):
-        with pytest.raises(UserError, match=f"--data.known_covariates: column '{name}' holds {kinds}"):
+        with pytest.raises(UserError, match=f"`known_covariates`: column '{name}' holds {kinds}"):
             SeriesDataModule(table_of([20]).assign(**{name: column}), **trained.hparams).setup()
 
 
@@ -205,9 +205,7 @@ def test_other_columns_than_those_of_training_are_refused():
 def test_a_calendar_that_tells_nothing_is_refused(freq: Any):
     times = np.arange(20) if freq == 1 else pd.date_range("2000-01-01", periods=20, freq=freq)
     table = table_of([20]).assign(ds=times)
-    with pytest.raises(
-        UserError, match=rf"--data\.calendar_inputs: .* {'are integers' if freq == 1 else 'step by YS'}"
-    ):
+    with pytest.raises(UserError, match=rf"`calendar_inputs`: .* {'are integers' if freq == 1 else 'step by YS'}"):
         SeriesDataModule(table, **OPTIONS | {"freq": freq}).setup()
 
 
@@ -360,7 +358,7 @@ def test_the_calendar_tells_what_was_asked_for(asked: Any, cycles: list[str]):
 def test_a_cycle_that_the_times_do_not_tell_is_named(freq: Any, asked: Any, sentence: str):
     times = np.arange(20) if freq == 1 else pd.date_range("2000-01-01", periods=20, freq=freq)
     table = pd.DataFrame({"ds": times, "y": np.arange(20.0)})
-    with pytest.raises(UserError, match=rf"--data\.calendar_inputs: .*{sentence}"):
+    with pytest.raises(UserError, match=rf"`calendar_inputs`: .*{sentence}"):
         SeriesDataModule(table, horizon=HORIZON, calendar_inputs=asked).setup()
 
 

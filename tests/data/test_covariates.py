@@ -17,11 +17,11 @@ from armlp.data.covariate_scaling import CovariateScaling
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.tables import read_panel
+from armlp.data.tables.read import read_panel
 from armlp.data.time_features import time_features
 from armlp.data.windows import gather
 from armlp.errors import UserError
-from armlp.evaluation.baselines import naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive import naive_error, seasonal_naive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.sampling import Sampling
 

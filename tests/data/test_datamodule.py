@@ -179,7 +179,7 @@ def test_no_series_long_enough_names_the_longest_and_what_it_needs(make_table: M
         [table[table["unique_id"] != "s01"].groupby("unique_id").head(9), table[table["unique_id"] == "s01"]]
     )
     data = SeriesDataModule(table, horizon=10, val_windows=2, test_windows=1)
-    with pytest.raises(UserError, match=r"'s01', has 30 rows and needs 32, 30 of them held out; lower --data.horizon"):
+    with pytest.raises(UserError, match=r"'s01', has 30 rows and needs 32, 30 of them held out; lower `horizon`"):
         data.train_dataloader()
 
 
@@ -240,5 +240,5 @@ def test_newer_origins_follow_what_training_saw_in_the_order_of_time(freq: str |
         found = [loader.origins[loader.series == series].tolist() for series in range(3)]
         assert found[0] == list(range(40, 70 - held_out, 4))
         assert found[1] == list(range(20, 50 - held_out, 4))
-        latest = list(range(8, 300 - held_out, 4))[-datamodule._MOST_NEWER :]
+        latest = list(range(8, 300 - held_out, 4))[-datamodule._MAX_NEW_ORIGINS :]
         assert found[2] == latest

@@ -189,7 +189,7 @@ def test_any_mixture_ends_in_a_calendar_of_all_or_in_a_frequency_that_is_one(fre
 
 
 def test_series_of_one_row_ask_for_the_frequency() -> None:
-    with pytest.raises(UserError, match=r"one row per series.*--data\.freq"):
+    with pytest.raises(UserError, match=r"one row per series.*`freq`"):
         infer(date_range("h", 1), date_range("h", 1))
 
 

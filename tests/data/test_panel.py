@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from armlp.data import loaders
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.residency import Residency
-from armlp.evaluation.baselines import seasonal_naive
+from armlp.data.storage import Residency
+from armlp.evaluation.baselines.naive import seasonal_naive
 
 LENGTHS = st.lists(st.integers(1, 12), min_size=1, max_size=6)
 properties = settings(max_examples=50)
@@ -96,11 +96,11 @@ def test_rows_of_a_block_know_their_series_and_their_place_in_it(make_panel, len
     expected = [(series, place) for series, length in enumerate(lengths) for place in range(length)]
     found, before = [], []
     for rows in panel.blocks(most):
-        found += zip(*(part.tolist() for part in panel.places(rows)), strict=True)
-        before += panel.before(torch.tensor(ends), rows).tolist()
+        found += zip(*(part.tolist() for part in panel.locate(rows)), strict=True)
+        before += panel.rows_before(torch.tensor(ends), rows).tolist()
     assert found == expected
     assert before == [place < ends[series] for series, place in expected]
-    assert panel.before(torch.tensor(ends)).tolist() == before
+    assert panel.rows_before(torch.tensor(ends)).tolist() == before
 
 
 def test_rows_of_the_future_are_not_missing(make_panel):
@@ -126,7 +126,7 @@ def resident(start):
 def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(
     make_panel, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(loaders, "_AT_ONCE", 1)  # a batch at a time
+    monkeypatch.setattr(loaders, "_CHUNK", 1)  # a batch at a time
     rows, length, budget = 4 << 20, 1 << 10, 8 << 20
     np.arange(rows, dtype=np.float32).tofile(tmp_path / "values")
     with (tmp_path / "values").open("rb") as file:
@@ -141,7 +141,7 @@ def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_wit
         ids=np.arange(rows // length),
     )
     # Pages are counted around what is read, so the whole file is the bound that tells.
-    assert int(panel.read(panel.values, torch.arange(rows)).sum()) > 0
+    assert int(panel.gather_rows(panel.values, torch.arange(rows)).sum()) > 0
     assert resident(values.data_ptr()) == 4 * rows
     held = replace(panel, residency=Residency([mapped], budget))
     held.release()

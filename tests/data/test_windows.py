@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data import loaders, shuffling, windows
+from armlp.data import loaders, windows
+from armlp.data import shuffle as shuffling
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.windows import Split, gather
 
@@ -345,8 +346,8 @@ def test_a_context_at_the_end_of_a_series_is_its_last_values(make_panel):
 @pytest.fixture
 def computed_order(monkeypatch):
     """The order of windows as it is where they are too many to draw, and few windows gathered at a time."""
-    monkeypatch.setattr(shuffling, "_MOST_DRAWN", 0)
-    monkeypatch.setattr(loaders, "_AT_ONCE", 80)
+    monkeypatch.setattr(shuffling, "_MAX_DRAWN", 0)
+    monkeypatch.setattr(loaders, "_CHUNK", 80)
 
 
 def test_with_a_computed_order_ranks_share_every_epoch_and_epochs_differ(make_panel, computed_order):

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.conformal import LEAST_WINDOWS, conformal_factors, conformal_scores, recalibrate
+from armlp.evaluation.conformal import MIN_WINDOWS, conformal_factors, conformal_scores, recalibrate
 
 
 def forecasts(windows: int, spread: float, num_paths: int = 200, horizon: int = 6, seed: int = 0):
@@ -120,7 +120,7 @@ def test_a_score_is_the_distance_of_the_truth_in_units_of_that_of_the_interval()
 
 
 def test_too_few_windows_tell_nothing():
-    paths, truth = forecasts(LEAST_WINDOWS, 0.5)
+    paths, truth = forecasts(MIN_WINDOWS, 0.5)
     observed = torch.ones_like(truth, dtype=torch.bool)
     scores = conformal_scores(paths, truth, observed)
     assert conformal_factors(scores, 1) is not None

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from armlp.data.windows import gather
-from armlp.evaluation.backtest import MODEL, Scoreboard
 from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
 from armlp.evaluation.quantiles import forecast_columns
+from armlp.evaluation.scoreboard import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.verdict import spelled
+from armlp.report.comparison import format_score
 
 HORIZON, CONTEXT = 4, 12
 
@@ -159,7 +159,7 @@ def test_coverage_is_one_number_in_the_table_the_picture_and_the_backtest(make_p
     coverage = found.coverage()
     assert {level: coverage[level] for level in shares} == pytest.approx(shares)
     (axis,) = reliability_chart(coverage).axes
-    assert axis.get_title(loc="left").endswith(f"hold {spelled('coverage_80', own['coverage_80'])}")
+    assert axis.get_title(loc="left").endswith(f"hold {format_score('coverage_80', own['coverage_80'])}")
     columns = forecast_columns(paths.flatten(2), (80,), whole=whole)
     for side in ("lo", "hi"):
         assert np.allclose(columns[f"armlp-{side}-80"].flatten(), rows[f"{side}-80"], atol=1e-4)

@@ -78,7 +78,7 @@ def test_scores_are_those_of_a_loop_over_rows(
     panel = make_panel([20, 1, 9, 2, 3, 40], channels=model.channels, missing=0.2)
     if model.head.discrete:
         panel = replace(panel, values=panel.values.abs().round())
-    monkeypatch.setattr(one_step, "_AT_ONCE", 100)  # several parts
+    monkeypatch.setattr(one_step, "_CHUNK", 100)  # several parts
     found, expected = scored(model, panel), naive(model, panel)
     assert found.series.tolist() == [row[0] for row in expected]
     assert found.row.tolist() == [row[1] for row in expected]

@@ -7,8 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.errors import UserError
-from armlp.evaluation.levels import check_levels
-from armlp.evaluation.quantiles import forecast_columns
+from armlp.evaluation.quantiles import check_levels, forecast_columns
 
 
 @given(
@@ -48,10 +47,10 @@ def test_intervals_are_nested_around_the_median():
 @pytest.mark.parametrize("level", [0, 100, -5, 120, float("nan")])
 def test_a_level_that_is_no_percentage_is_refused_by_name(level):
     for refuse in (check_levels, lambda levels: forecast_columns(torch.zeros(1, 2, 1), levels)):
-        with pytest.raises(UserError, match=rf"--forecast\.levels: {level} is not a coverage in percent"):
+        with pytest.raises(UserError, match=rf"`levels`: {level} is not a coverage in percent"):
             refuse([80, level])
 
 
 def test_a_level_given_twice_is_refused():
-    with pytest.raises(UserError, match=r"--forecast\.levels: \[80, 95, 80\] names a level twice"):
+    with pytest.raises(UserError, match=r"`levels`: \[80, 95, 80\] names a level twice"):
         check_levels([80, 95, 80])

@@ -22,11 +22,12 @@ from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import forecast_columns
 from armlp.export import _FREE, _values
 from armlp.export.graph import Example, whole_graph
-from armlp.export.parts import Closing, Opening
+from armlp.export.parts import AfterLoop, BeforeLoop
 from armlp.forecaster import Forecaster
-from armlp.model.heads import QuantileHead
+from armlp.model.families.base import open_interval
+from armlp.model.families.quantile import QuantileHead
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout import open_interval, path_noise, rollout
+from armlp.model.rollout import path_noise, rollout
 
 LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
@@ -97,8 +98,8 @@ def loops(model):
 )
 def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name):
     model = random_model(**MODELS[name])
-    opening, factors = Opening(model, {}), FACTORS if "recalibrated" in name else None
-    closing = Closing(model, factors, None if model.symbols else (80, 95))
+    opening, factors = BeforeLoop(model, {}), FACTORS if "recalibrated" in name else None
+    closing = AfterLoop(model, factors, None if model.symbols else (80, 95))
     values = _values(opening, {}, 3, 5, 2 * model.patch_length + 5)
     examples = {key: Example(value, _FREE[key]) for key, value in values.items()}
     outputs = ["paths"] if model.symbols else ["paths", "quantiles"]
@@ -261,7 +262,7 @@ def test_what_onnx_cannot_hold_is_named_with_what_to_change(trained, tmp_path, m
         lambda head, raw, shift, scale: forward(head, raw + float(raw.numpy().sum()), shift, scale),
     )
     forecaster = Forecaster.load(trained.best, enable_progress_bar=False)
-    with pytest.raises(UserError, match=r"cannot hold a step of this model, whose head is QuantileHead .*--model.head"):
+    with pytest.raises(UserError, match=r"cannot hold a step of this model, whose head is QuantileHead .*`head`"):
         forecaster.export(tmp_path / "odd.onnx")
     assert not any(tmp_path.iterdir())
 

@@ -10,9 +10,10 @@ from torch import nn
 
 from armlp.data.covariates import Covariates
 from armlp.data.windows import Windows
-from armlp.model.distributions import Normal, Symbols
 from armlp.model.ensemble import Pool, StackedLayerNorm, StackedLinear
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
+from armlp.model.families.location_scale import Normal
+from armlp.model.families.symbols import Symbols
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.training.objective import unrolled_objective

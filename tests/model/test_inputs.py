@@ -214,10 +214,10 @@ def test_past_covariates_after_the_first_origin_are_seen_by_later_one_step_score
 
 @pytest.mark.parametrize("sizes", [{"known": [0]}, {"static": [3]}, {"calendar": [0, 0]}])
 def test_covariates_need_a_layer(sizes):
-    with pytest.raises(UserError, match=r"--model\.hidden_sizes: Covariates go through the MLP"):
+    with pytest.raises(UserError, match=r"`hidden_sizes`: Covariates go through the MLP"):
         AutoregressiveMLP(LENGTH, hidden_sizes=[], covariate_sizes=sizes)
 
 
 def test_symbols_need_a_layer():
-    with pytest.raises(UserError, match=r"--model\.hidden_sizes: Symbols go through the MLP"):
+    with pytest.raises(UserError, match=r"`hidden_sizes`: Symbols go through the MLP"):
         AutoregressiveMLP(LENGTH, hidden_sizes=[], head="symbols", symbols=4)

@@ -12,7 +12,7 @@ from torch import nn
 
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.mlp import ACTIVATIONS, AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.model.scaling import SCALERS
@@ -366,16 +366,16 @@ def test_a_wrong_option_is_refused_by_name(option, value):
 
 
 def test_a_wrong_point_loss_is_refused_whatever_the_head():
-    with pytest.raises(UserError, match=r"--model\.point_loss: 'mape'"):
+    with pytest.raises(UserError, match=r"`point_loss`: 'mape'"):
         AutoregressiveMLP(LENGTH, head="normal", point_loss="mape")
 
 
 def test_residual_blocks_without_a_layer_before_them_are_refused():
-    with pytest.raises(UserError, match=r"--model\.residual_blocks.*--model\.hidden_sizes"):
+    with pytest.raises(UserError, match=r"`residual_blocks`.*`hidden_sizes`"):
         AutoregressiveMLP(LENGTH, hidden_sizes=[], residual_blocks=1)
 
 
 @pytest.mark.parametrize(("head", "symbols"), [("symbols", 0), ("normal", 5)])
 def test_a_head_of_the_wrong_kind_of_values_is_refused(head, symbols):
-    with pytest.raises(UserError, match=rf"--model\.head: '{head}' is not for"):
+    with pytest.raises(UserError, match=rf"`head`: '{head}' is not for"):
         AutoregressiveMLP(LENGTH, head=head, symbols=symbols)

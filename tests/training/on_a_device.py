@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windows
-from armlp.model.heads import HEADS
+from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 from armlp.model.scaling import GLOBAL, SCALERS
@@ -238,7 +238,7 @@ def test_batches_are_the_same_and_gathered_without_waiting(device, covariates):
     expected = list(TrainingLoader(panel, panel.lengths, 24, 4, batch_size=50))
     assert any(not batch.observed[:, 0].all() for batch in expected)  # some are padded
     with Watch():
-        near = panel.near(device)
+        near = panel.on_device(device)
         assert near.fully_observed is False  # which is settled once
         with never_waiting():
             batches = list(TrainingLoader(near, panel.lengths, 24, 4, batch_size=50))
@@ -255,10 +255,10 @@ def test_a_panel_that_would_fill_the_device_stays(device, monkeypatch, make_pane
     size = panel.values.nbytes + panel.observed.nbytes
     with Watch():
         monkeypatch.setattr(Backend, "free", 4 * size)
-        assert panel.near(device).values.device == device
+        assert panel.on_device(device).values.device == device
         monkeypatch.setattr(Backend, "free", 4 * size - 1)
-        assert panel.near(device) is panel
-    assert panel.near(torch.device("cpu")) is panel
+        assert panel.on_device(device) is panel
+    assert panel.on_device(torch.device("cpu")) is panel
 
 
 class Steps(Callback):

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from armlp.errors import UserError
+from armlp.report.runs import run_folder
 from armlp.training.checkpoint import FORMAT, read_checkpoint
 from armlp.training.module import ForecastModule
-from armlp.training.runs import run_folder
 
 PLAIN = (bool, int, float, str, type(None))
 

@@ -10,8 +10,9 @@ from scipy import stats
 
 from armlp.data.covariates import Covariates
 from armlp.data.windows import Windows
-from armlp.model.distributions import open_interval
-from armlp.model.heads import HEADS, MultivariateNormalHead
+from armlp.model.families import HEADS
+from armlp.model.families.base import open_interval
+from armlp.model.families.location_scale import MultivariateNormalHead
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, scale_window
 from armlp.training import objective as module

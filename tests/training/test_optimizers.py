@@ -97,5 +97,5 @@ def test_muon_trains_every_member_as_it_would_alone():
 
 
 def test_muon_is_refused_where_there_are_no_matrices():
-    with pytest.raises(UserError, match=r"--model\.optimizer: muon"):
+    with pytest.raises(UserError, match=r"`optimizer`: muon"):
         Muon(network(hidden_sizes=[], residual_blocks=0), 0.01, 0.0)

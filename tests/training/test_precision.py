@@ -14,7 +14,7 @@ from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.objective import unrolled_objective
-from armlp.training.precision import refuse_precision
+from armlp.training.trainer import check_precision
 
 LENGTH, PATCH = 12, 2
 HEADS = ("point", "normal", "student_t", "laplace", "mixture", "quantile", "categorical", "poisson")
@@ -127,8 +127,8 @@ def test_gradients_are_clipped_in_every_precision(make_table, algorithm, precisi
 @pytest.mark.parametrize("precision", ["bf16-true", "16-true"])
 def test_a_precision_in_which_likelihoods_mean_nothing_is_refused(precision):
     trainer = Trainer(precision=precision, accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    with pytest.raises(UserError, match=r"--trainer.precision: .*16-true .*use bf16-mixed"):
-        refuse_precision(trainer)
+    with pytest.raises(UserError, match=r"`trainer.precision`: .*16-true .*use bf16-mixed"):
+        check_precision(trainer)
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_precision_that_the_device_lacks_is_refused(monkeypatch, precision, de
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
     trainer = SimpleNamespace(precision=precision, strategy=SimpleNamespace(root_device=torch.device(device)))
     with pytest.raises(UserError, match=sentence):
-        refuse_precision(trainer)
+        check_precision(trainer)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])
 def test_a_precision_that_a_new_gpu_has_is_taken(monkeypatch, precision):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-    refuse_precision(SimpleNamespace(precision=precision, strategy=SimpleNamespace(root_device=torch.device("cuda"))))
+    check_precision(SimpleNamespace(precision=precision, strategy=SimpleNamespace(root_device=torch.device("cuda"))))
 
 
 @pytest.mark.parametrize("precision", [64, "64", "64-true"])
@@ -168,7 +168,7 @@ def test_a_forecast_refuses_double_precision_too(program, trained):
 
 def test_a_module_refuses_before_it_settles(make_table):
     trainer = Trainer(precision="bf16-true", accelerator="cpu", logger=False, enable_checkpointing=False, max_epochs=1)
-    with pytest.raises(UserError, match=r"--trainer\.precision"):
+    with pytest.raises(UserError, match=r"`trainer.precision`"):
         trainer.fit(ForecastModule(), datamodule=SeriesDataModule(make_table()))
 
 

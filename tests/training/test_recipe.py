@@ -15,9 +15,9 @@ from armlp.data.windows import Split
 from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.module import ForecastModule
-from armlp.training.options import NETWORK_OPTIONS, OPTIMIZATION
 from armlp.training.recipe import SHORT, Choice, _training_values
 from armlp.training.recipe import recipe as recipe_of
+from armlp.training.settings import NETWORK_OPTIONS, OPTIMIZATION
 
 BLOCKS = Panel.blocks
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=5)
@@ -209,7 +209,7 @@ def test_a_model_that_cannot_be_told_of_the_calendar_leaves_it_out_unless_it_was
     for _ in range(2):
         ForecastModule(**options).settle(data)
         assert (data.calendar_size, data.has_covariates, data.hparams["calendar_inputs"]) == (0, False, [])
-    with pytest.raises(UserError, match=r"--model\.hidden_sizes|--data\.calendar_inputs"):
+    with pytest.raises(UserError, match=r"`hidden_sizes`|`calendar_inputs`"):
         ForecastModule(**options).settle(SeriesDataModule(make_table(rows=500), horizon=6, calendar_inputs=True))
 
 

@@ -48,7 +48,7 @@ def test_little_memory_means_few_series_at_once_and_the_same_forecast(
 
 
 def test_the_smallest_memory_that_works_is_told_and_works(fitted: Forecaster):
-    with pytest.raises(UserError, match=r"--forecast\.memory: 1 MB .* 10000 paths of 6 steps .* 3MB is the smallest"):
+    with pytest.raises(UserError, match=r"`memory`: 1 MB .* 10000 paths of 6 steps .* 3MB is the smallest"):
         fitted.predict(num_paths=10_000, memory="1MB")
     assert len(fitted.predict(num_paths=10_000, memory="3MB")) == 18
 
@@ -63,7 +63,7 @@ def test_backtests_keep_within_it_too(fitted: Forecaster, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("memory", ["0", "much", "-1GB"])
 def test_memory_that_is_no_amount_is_refused(fitted: Forecaster, memory: str):
-    with pytest.raises(UserError, match=rf"--forecast\.memory: '{re.escape(memory)}' is no amount of memory"):
+    with pytest.raises(UserError, match=rf"`memory`: '{re.escape(memory)}' is no amount of memory"):
         fitted.predict(memory=memory)
 
 
@@ -86,5 +86,5 @@ def test_coarser_products_give_nearly_the_same_forecast(fitted: Forecaster):
 
 
 def test_a_precision_that_there_is_not_is_refused(fitted: Forecaster, tmp_path: Path):
-    with pytest.raises(UserError, match=r"--forecast\.precision: 16-true is none of 32-true, bf16-mixed"):
+    with pytest.raises(UserError, match=r"`forecast.precision`: 16-true is none of 32-true, bf16-mixed"):
         fitted.predict(precision="16-true")

@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training import module as training
 from armlp.training.module import ForecastModule
-from armlp.training.schedule import SCHEDULES, chain_length, learning_rate_factor, scheduled
+from armlp.training.optimizers import SCHEDULES, chain_length, learning_rate_factor, scheduled
 
 shares = st.floats(0, 1)
 

@@ -15,16 +15,16 @@ import yaml
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
+from armlp.data.catalog.generated import markov_entropy
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.generated import markov_entropy
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windows
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
-from armlp.training.defaults import TRAINER
 from armlp.training.module import ForecastModule
 from armlp.training.objective import one_step_nll, unrolled_objective
-from armlp.training.schedule import learning_rate_factor
+from armlp.training.optimizers import learning_rate_factor
+from armlp.training.trainer import TRAINER
 
 FIRST, SECOND, SPREAD = 1.2, -0.5, 0.7  # of an autoregression of order two
 HORIZON, PATHS = 20, 20_000

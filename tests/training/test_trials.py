@@ -15,12 +15,12 @@ from lightning.pytorch import Trainer, seed_everything
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.training import recipe, trials
 from armlp.training.candidates import RECIPE, Trial, best_of
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.defaults import TRAINER, quiet
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import TRAINER, quiet
 
 MakeTable = Callable[..., pd.DataFrame]
 NO_RUN: dict[str, Any] = {"logger": False, "enable_progress_bar": False}
@@ -36,7 +36,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
 @pytest.fixture(autouse=True)
 def few_windows_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of tests are small."""
-    monkeypatch.setattr(trials, "LEAST_WINDOWS", 1)
+    monkeypatch.setattr(trials, "MIN_WINDOWS", 1)
 
 
 @pytest.fixture
@@ -178,15 +178,15 @@ def test_what_cannot_be_trained_on_the_data_is_not_tried(make_table: MakeTable, 
 
 def test_a_few_windows_choose_nothing(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(trials, "_trials", lambda trainer, given, entry, *args: [entry])
-    monkeypatch.setattr(trials, "LEAST_WINDOWS", LEAST_WINDOWS)
-    few, enough = (make_table(series=series) for series in (LEAST_WINDOWS - 1, LEAST_WINDOWS))
+    monkeypatch.setattr(trials, "MIN_WINDOWS", MIN_WINDOWS)
+    few, enough = (make_table(series=series) for series in (MIN_WINDOWS - 1, MIN_WINDOWS))
     assert tried(ForecastModule(), SeriesDataModule(few, horizon=6)) == {}
     assert RECIPE in tried(ForecastModule(trials=1), SeriesDataModule(few, horizon=6))
     assert RECIPE in tried(ForecastModule(), SeriesDataModule(enough, horizon=6))
 
 
 def test_several_processes_share_no_trials():
-    with pytest.raises(UserError, match=r"--model\.trials: 2 processes"):
+    with pytest.raises(UserError, match=r"`trials`: 2 processes"):
         trials._wanted(SimpleNamespace(world_size=2), ForecastModule(trials=2), None)  # type: ignore[arg-type]
 
 

@@ -15,7 +15,7 @@ from armlp.errors import UserError
 
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
-_BEYOND = "No calendar goes beyond the years 1678 to 2261: give a smaller --data.horizon."
+_BEYOND = "No calendar goes beyond the years 1678 to 2261: give a smaller `horizon`."
 # Aliases that pandas has renamed; many scripts and papers still spell them so.
 _TODAYS_ALIAS = {
     "H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "d": "D", "b": "B", "w": "W", "M": "ME",
@@ -48,7 +48,7 @@ class Calendar:
         if self.freq > 0 if isinstance(self.freq, int) else _is_step(self._offset):
             return
         raise UserError(
-            f"--data.freq {given!r} is not a step of time: give a pandas alias such as min, 15min, h, D, B, "
+            f"`freq` {given!r} is not a step of time: give a pandas alias such as min, 15min, h, D, B, "
             "W-SUN, MS, ME, QS or YE, or a positive integer where the times are integers."
         )
 

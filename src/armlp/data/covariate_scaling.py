@@ -16,11 +16,12 @@ from armlp.errors import UserError
 if TYPE_CHECKING:
     from armlp.data.panel import Panel
 
+
 # By role, a list of columns: their `name` with `mean`, `std` and whether some were `missing`, or with `categories`.
 # Plain values, for checkpoints; older ones never say `missing`.
 Statistics = Mapping[str, list[dict[str, Any]]]
 # A spread this small beside the mean is rounding, and the column a constant.
-_LEAST_SPREAD = 1e-6
+_MIN_SPREAD = 1e-6
 
 
 def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
@@ -33,7 +34,7 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
     tallies = {role: [_Tally(column) for column in panel.covariate_columns[role]] for role in ROLES}
     if tallies["known"] or tallies["past"]:
         for rows in panel.blocks():
-            seen = panel.before(ends, rows)
+            seen = panel.rows_before(ends, rows)
             for role in ("known", "past"):
                 _count(tallies[role], getattr(panel, role)[rows][seen])
     _count(tallies["static"], panel.static[ends > 0])
@@ -77,7 +78,7 @@ class _Tally:
         if self.column.categories is not None:
             return {"name": name, "categories": [self.column.categories[code] for code in self.seen.nonzero()[:, 0]]}
         std = math.sqrt(self.squares / max(1, self.count))
-        varies = std > _LEAST_SPREAD * max(abs(self.mean), _LEAST_SPREAD)
+        varies = std > _MIN_SPREAD * max(abs(self.mean), _MIN_SPREAD)
         return {"name": name, "mean": self.mean, "std": std if varies else 1.0, "missing": self.missing}
 
 
@@ -125,7 +126,7 @@ class CovariateScaling:
             expected = [column["name"] for column in statistics[role]]
             if given != expected:
                 raise UserError(
-                    f"--data.{role}_covariates: {given} was given, but the model was trained with {expected}; leave "
+                    f"`{role}_covariates`: {given} was given, but the model was trained with {expected}; leave "
                     "the option out, or train anew."
                 )
         return cls(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
@@ -196,7 +197,7 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
     mean, std = torch.zeros(len(statistics)), torch.ones(len(statistics))
     codes = {}
     for place, (column, trained) in enumerate(zip(panel.covariate_columns[role], statistics, strict=True)):
-        option = f"--data.{role}_covariates"
+        option = f"`{role}_covariates`"
         categories, empty = column.categories, _is_empty(panel, role, place)
         if empty:  # It has no type: it may be of numbers, or of categories, that are all missing.
             if "mean" in trained and role == "known":
@@ -217,7 +218,7 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
     return ColumnScaling(mean, std, codes, _told(statistics))
 
 
-def refuse_empty(panel: Panel) -> None:
+def check_not_empty(panel: Panel) -> None:
     """Refuse covariates of which training would learn nothing.
 
     Raises:
@@ -226,9 +227,7 @@ def refuse_empty(panel: Panel) -> None:
     for role in ROLES:
         for place, column in enumerate(panel.covariate_columns[role]):
             if _is_empty(panel, role, place):
-                raise UserError(
-                    f"--data.{role}_covariates: column '{column.name}' is empty; fill it, or train without it."
-                )
+                raise UserError(f"`{role}_covariates`: column '{column.name}' is empty; fill it, or train without it.")
 
 
 def _is_empty(panel: Panel, role: str, place: int) -> bool:

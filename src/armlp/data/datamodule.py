@@ -14,29 +14,29 @@ from torch import Tensor
 
 from armlp.arguments import check_arguments
 from armlp.data import catalog
-from armlp.data.covariate_scaling import covariate_sizes
-from armlp.data.known_future import KnownFuture, read_known_future
-from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.options import check_options, reader_options, settle_batch_size, settle_inputs, settle_split
-from armlp.data.panel import Panel
-from armlp.data.reading.memory import parse_bytes
-from armlp.data.shortages import (
-    refuse_no_origin,
-    refuse_regular_gaps,
-    refuse_too_few,
-    refuse_too_short,
-    refuse_unknown_future,
-    refuse_unobserved,
+from armlp.data.checks import (
+    check_known_covariates,
+    check_lengths,
+    check_observed,
+    check_origins,
+    check_regular_gaps,
+    check_window_count,
     warn_of_constant,
     warn_of_short,
 )
+from armlp.data.covariate_scaling import covariate_sizes
+from armlp.data.loaders import OriginLoader, TrainingLoader
+from armlp.data.panel import Panel
+from armlp.data.settings import check_options, reader_options, settle_batch_size, settle_inputs, settle_split
+from armlp.data.storage import parse_bytes
 from armlp.data.summary import DataSummary, summarize
-from armlp.data.tables import read_panel
-from armlp.data.trained import TrainedPart
+from armlp.data.tables.known_future import KnownFuture, read_known_future
+from armlp.data.tables.read import read_panel
+from armlp.data.training_record import TrainingRecord
 from armlp.data.windows import Split, Windows, origins_between
 
 # So many origins of a series tell how intervals have covered of late.
-_MOST_NEWER = 50
+_MAX_NEW_ORIGINS = 50
 
 
 class SeriesDataModule(LightningDataModule):
@@ -110,7 +110,7 @@ class SeriesDataModule(LightningDataModule):
         super().__init__()
         # What is of this machine and this forecast alone is no part of a checkpoint.
         self.save_hyperparameters(ignore=["source", "future", "known_future", "memory_budget"], logger=False)
-        self.hparams.update(check_arguments(SeriesDataModule.__init__, self.hparams, "--data."))
+        self.hparams.update(check_arguments(SeriesDataModule.__init__, self.hparams))
         if isinstance(source, (str, os.PathLike)):
             self.save_hyperparameters({"source": os.fspath(source)}, logger=False)
         check_options(self.hparams)
@@ -130,7 +130,7 @@ class SeriesDataModule(LightningDataModule):
         self.origins_at_once = 256  # in a batch of forecasts
         self.later_windows = 0  # test windows after those of this model, where a backtest refits
         self.tests_in_time = False  # whether test origins come in the order of time, not series by series
-        self.trained = TrainedPart.nothing()
+        self.trained = TrainingRecord.nothing()
         self._panel: Panel | None = None
 
     def __str__(self) -> str:
@@ -236,7 +236,7 @@ class SeriesDataModule(LightningDataModule):
             return {}
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
-    def refuse_untrainable(self) -> None:
+    def check_trainable(self) -> None:
         """Refuses data on which nothing can be trained, or nothing validated.
 
         Raises:
@@ -244,9 +244,9 @@ class SeriesDataModule(LightningDataModule):
                 nothing was observed in the validation windows.
         """
         if self.hparams["freq"] is None:
-            refuse_regular_gaps(self.panel)
-        refuse_too_short(self.panel, self.split)
-        refuse_unobserved(self.panel, self.split, self.val_dataloader())
+            check_regular_gaps(self.panel)
+        check_lengths(self.panel, self.split)
+        check_observed(self.panel, self.split, self.val_dataloader())
 
     def summary(self) -> DataSummary:
         """What the data are that are trained on, for people."""
@@ -282,19 +282,19 @@ class SeriesDataModule(LightningDataModule):
             UserError: No series is long enough.
         """
         panel, split = self.panel, self.split
-        refuse_too_short(panel, split)
+        check_lengths(panel, split)
         warn_of_short(panel, split)
         warn_of_constant(panel)
         loader = self._training_loader()
-        refuse_too_few(panel, loader.num_windows, loader.world_size)
+        check_window_count(panel, loader.num_windows, loader.world_size)
         if self.trainer is not None:
-            loader.panel = panel.near(self.trainer.strategy.root_device)
-        self.trained = TrainedPart.of(panel, loader.ends + split.val_windows * self.horizon)
+            loader.panel = panel.on_device(self.trainer.strategy.root_device)
+        self.trained = TrainingRecord.of(panel, loader.ends + split.val_windows * self.horizon)
         return loader
 
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
-        refuse_no_origin(self.panel, split, part, series)
+        check_origins(self.panel, split, part, series)
         if part == "test" and self.tests_in_time:
             series, origins = self._in_time(series, origins)
         return self._loader(series, origins, span, split.test_gap if part == "test" else 0)
@@ -336,7 +336,7 @@ class SeriesDataModule(LightningDataModule):
         if self.known_future is not None:
             options = {**self.hparams, **catalog.resolve(self.source)[1].reader}
             self.known_values = read_known_future(self.known_future, panel, options, self.horizon)
-        refuse_unknown_future(panel, self.horizon, self.hparams["covariate_statistics"]["known"])
+        check_known_covariates(panel, self.horizon, self.hparams["covariate_statistics"]["known"])
         return self._origin_loader(self.split, "predict", 0)
 
     def series_seen(self, part: str) -> int:
@@ -355,7 +355,7 @@ class SeriesDataModule(LightningDataModule):
         ends = self.test_split.train_ends(panel.lengths) if part == "test" else panel.lengths
         least = torch.minimum(ends // 2, torch.tensor(self.context_length)).clamp(min=1)  # with a context to speak of
         first = self.trained.first_new(panel, ends, least)
-        return self._loader(*self._in_time(*origins_between(first, ends, horizon, _MOST_NEWER)), horizon)
+        return self._loader(*self._in_time(*origins_between(first, ends, horizon, _MAX_NEW_ORIGINS)), horizon)
 
     def state_dict(self) -> dict[str, Tensor]:
         """What training has seen, so that a later test can tell."""
@@ -363,4 +363,4 @@ class SeriesDataModule(LightningDataModule):
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restores what training has seen."""
-        self.trained = TrainedPart(**state)
+        self.trained = TrainingRecord(**state)

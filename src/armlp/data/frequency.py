@@ -50,11 +50,11 @@ def infer_calendar(
     if not before.size:
         raise UserError(
             f"{name} has one row per series, from which no step of time can be inferred: give it with "
-            "--data.freq (such as h, D, MS, or 1 for integer times)."
+            "`freq` (such as h, D, MS, or 1 for integer times)."
         )
     if times.dtype.kind != "M":
         steps = times[before + 1] - times[before]
-        _refuse_dates_as_integers(times, steps, name)
+        _check_dates_as_integers(times, steps, name)
         return Calendar(int(np.gcd.reduce(steps)))
     found = _explained(times, before, timezone)
     if isinstance(found, Calendar):
@@ -87,7 +87,7 @@ def infer_calendar(
     filled = ((found.counts[offsets[1:] - 1] - found.counts[offsets[:-1]]) // found.divisor + 1).sum(dtype=float)
     raise UserError(
         f"{name} has no common step of time: {spelled(usual)} {known}, but {spelled(odd)}: correct or round the times, "
-        f"or give --data.freq {found.alias(found.divisor)}, with which {1 - len(times) / filled:.0%} of all values "
+        f"or give `freq` {found.alias(found.divisor)}, with which {1 - len(times) / filled:.0%} of all values "
         "are missing."
     )
 
@@ -236,7 +236,7 @@ _MONTHLY_DATES: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
 }
 
 
-def _refuse_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -> None:
+def _check_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -> None:
     """Refuse 20200131 and the like, between which steps mean nothing; what is no day and steps evenly may be counts."""
     digits = len(str(times.min()))
     if digits not in _DATE_FORMATS or digits != len(str(times.max())) or (digits != 8 and (steps == steps[0]).all()):
@@ -251,5 +251,5 @@ def _refuse_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -
         return
     raise UserError(
         f"{name}: the times are dates written as integers, such as {times[0]}: convert them (in pandas, "
-        f"pandas.to_datetime(times, format='{_DATE_FORMATS[digits]}')), or give --data.freq 1 if they only count."
+        f"pandas.to_datetime(times, format='{_DATE_FORMATS[digits]}')), or give `freq` 1 if they only count."
     )

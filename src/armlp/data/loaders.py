@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.data.shuffling import shuffled
+from armlp.data.shuffle import shuffled
 from armlp.data.windows import Windows, gather
 
 # About so many values are gathered at a time, in as many batches as that is: more would fall out of the cache.
-_AT_ONCE = 1 << 20
+_CHUNK = 1 << 20
 # Where series differ much in length, a search in them all is faster than to go on from the first that it can be.
-_MOST_BEYOND = 3
+_MAX_BEYOND = 3
 
 
 class TrainingLoader:
@@ -79,7 +79,7 @@ class TrainingLoader:
 
     def window(self, index: Tensor) -> tuple[Tensor, Tensor]:
         """The series and the origin of windows by their number, each `[B]` int64."""
-        if self._most_beyond > _MOST_BEYOND:
+        if self._most_beyond > _MAX_BEYOND:
             series = self._search(index)
         else:
             series = self._guide[index >> self._digits]
@@ -123,7 +123,7 @@ class TrainingLoader:
         batches, until = len(self), min(len(self), end - epoch * len(self))
         order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
         values = self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]
-        at_once = max(1, _AT_ONCE // values)
+        at_once = max(1, _CHUNK // values)
         for batch in range(drawn, until, at_once):
             numbers = range(batch, min(batch + at_once, until) + 1)
             edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]

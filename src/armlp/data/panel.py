@@ -16,12 +16,12 @@ from armlp.data.covariates import ROLES, CovariateColumn
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
     from armlp.data.covariate_scaling import CovariateScaling
-    from armlp.data.residency import Residency
+    from armlp.data.storage import Residency
 
 
 _NO_COLUMNS = torch.empty(0, 0)
 # So many ids are spelled at a time: as Python's strings they take more memory than their series may.
-_MOST_NAMES = 1 << 16
+_MAX_NAMES = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -126,8 +126,8 @@ class Panel:
         from pandas.util import hash_array
 
         keys = np.empty(len(self), dtype=np.uint64)
-        for first in range(0, len(self), _MOST_NAMES):
-            names = slice(first, first + _MOST_NAMES)
+        for first in range(0, len(self), _MAX_NAMES):
+            names = slice(first, first + _MAX_NAMES)
             keys[names] = hash_array(np.array([str(name) for name in self.ids[names]], dtype=object))
         return torch.from_numpy(keys.view(np.int64))
 
@@ -178,7 +178,7 @@ class Panel:
             if self.residency is not None:
                 self.residency.settle()
 
-    def places(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def locate(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Where the rows of a slice are.
 
         Args:
@@ -197,7 +197,7 @@ class Panel:
         """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""
         return torch.from_numpy(self.calendar.shift(self.starts[series.cpu().numpy()], rows.cpu().numpy()))
 
-    def before(self, ends: Tensor, rows: slice | None = None) -> Tensor:
+    def rows_before(self, ends: Tensor, rows: slice | None = None) -> Tensor:
         """Which rows lie before the row `ends [S]` of their series.
 
         Args:
@@ -207,10 +207,10 @@ class Panel:
         Returns:
             `[n]` bool, one for each of the rows.
         """
-        series, place = self.places(rows or slice(0, len(self.values)))
+        series, place = self.locate(rows or slice(0, len(self.values)))
         return place < ends[series]
 
-    def read(self, store: Tensor, row: Tensor) -> Tensor:
+    def gather_rows(self, store: Tensor, row: Tensor) -> Tensor:
         """Rows of one of the panel's tensors, a copy; of a memory-mapped one within the budget of its residency.
 
         Args:
@@ -222,14 +222,14 @@ class Panel:
         """
         if self.residency is not None:
             return torch.cat([store[part] for part in self.residency.parts(row)])
-        row = self.beside(row)
+        row = self.to_store_device(row)
         return store.index_select(0, row) if row.dim() == 1 else store[row]  # the same, and several times as fast
 
-    def beside(self, part: Tensor) -> Tensor:
+    def to_store_device(self, part: Tensor) -> Tensor:
         """A tensor on the device of the store; if it is not there yet, nobody waits until it is."""
         return part.to(self.values.device, non_blocking=True)
 
-    def near(self, device: torch.device) -> Panel:
+    def on_device(self, device: torch.device) -> Panel:
         """The same panel, its rows on a device if they take a quarter at most of the memory that is free there."""
         stores = {name: getattr(self, name) for name in ("values", "observed", "known", "past", "static")}
         free = getattr(getattr(torch, device.type, None), "mem_get_info", None)  # the processor has none

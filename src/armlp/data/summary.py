@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from armlp.data.calendar import Calendar, spell_time
+from armlp.data.checks import rows_needed
 from armlp.data.panel import Panel
-from armlp.data.shortages import rows_needed
 from armlp.data.windows import Split
 
-_MOST_NAMES = 6
+_MAX_NAMES = 6
 
 
 class Between(NamedTuple):
@@ -187,7 +187,7 @@ def _between(calendar: Calendar, starts: np.ndarray, rows: Tensor) -> Between:
 
 
 def _few(names: Sequence[object]) -> str:
-    return ", ".join(map(str, names[:_MOST_NAMES])) + (", ..." if len(names) > _MOST_NAMES else "")
+    return ", ".join(map(str, names[:_MAX_NAMES])) + (", ..." if len(names) > _MAX_NAMES else "")
 
 
 def _count(number: int, what: str) -> str:

@@ -85,7 +85,7 @@ def gather(
         beyond = ((origin < context_length) | (origin + span > end)).nonzero()[:, 0]
         if len(beyond):
             place = series[beyond], origin[beyond]
-            here = panel.beside(beyond)
+            here = panel.to_store_device(beyond)
             values[here], observed[here] = _padded(panel, *place, context_length, span, end[beyond])
     context, target = values.squeeze(2).tensor_split((context_length,), dim=1)
     context_observed, target_observed = observed.squeeze(2).tensor_split((context_length,), dim=1)
@@ -96,7 +96,7 @@ def _stretches(panel: Panel, first: Tensor, length: int) -> tuple[Tensor, Tensor
     """The values `[B, length, V]` from the rows `first [B]` of the store on, and which of them were observed."""
 
     def read(store: Tensor) -> Tensor:
-        return panel.read(store.unfold(0, length, 1).transpose(1, 2), first)
+        return panel.gather_rows(store.unfold(0, length, 1).transpose(1, 2), first)
 
     values = read(panel.values)
     return values, torch.ones_like(values, dtype=torch.bool) if panel.fully_observed else read(panel.observed)
@@ -106,11 +106,11 @@ def _padded(
     panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The values `[B, L + T, V]` of windows that may reach out of their part, and which of them were observed."""
-    origin, end, start = (panel.beside(part) for part in (origin, end, panel.offsets[series]))
+    origin, end, start = (panel.to_store_device(part) for part in (origin, end, panel.offsets[series]))
     row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
     inside = (row >= 0) & (row < end[:, None])
     row = start[:, None] + row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
-    return panel.read(panel.values, row), panel.read(panel.observed, row) & inside[..., None]
+    return panel.gather_rows(panel.values, row), panel.gather_rows(panel.observed, row) & inside[..., None]
 
 
 def _gather_covariates(
@@ -122,19 +122,19 @@ def _gather_covariates(
         if not columns.shape[1]:
             return columns.new_empty(len(origin), context_length + span, 0)
         last = (lengths[series] if end is None else end).clamp(min=1) - 1
-        at, last, start = (panel.beside(part) for part in (origin, last, panel.offsets[series]))
+        at, last, start = (panel.to_store_device(part) for part in (origin, last, panel.offsets[series]))
         row = at[:, None] + torch.arange(-context_length, span, device=at.device)
-        return panel.read(columns, start[:, None] + row.clamp(min=0).minimum(last[:, None]))
+        return panel.gather_rows(columns, start[:, None] + row.clamp(min=0).minimum(last[:, None]))
 
     calendar = panel.values.new_empty(len(origin), span, 0)
     if panel.calendar_cycles:
         ahead = origin.numpy()[:, None] + np.arange(span)
         times = panel.calendar.shift(panel.starts[series.numpy(), None], ahead)
         features = time_features(panel.calendar, panel.calendar_cycles, times)
-        calendar = panel.beside(torch.from_numpy(features))
+        calendar = panel.to_store_device(torch.from_numpy(features))
     known, past = rows(panel.known, panel.stored_lengths), rows(panel.past, panel.lengths)
     # Filling goes forward within a window, so no row takes anything from a later one.
-    covariates = Covariates(known, past, calendar, panel.read(panel.static, series))
+    covariates = Covariates(known, past, calendar, panel.gather_rows(panel.static, series))
     return covariates if panel.covariate_scaling is None else panel.covariate_scaling(covariates)
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from armlp.arguments import check_argument
 from armlp.errors import UserError
-from armlp.evaluation.metrics.forecast import covered
+from armlp.evaluation.metrics.base import covered
 from armlp.evaluation.quantiles import SYMBOL
 
 _BY = {"lead": "lead", "series": "unique_id"}

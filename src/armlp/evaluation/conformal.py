@@ -12,7 +12,7 @@ from torch import Tensor
 # Central coverages at which the distance from the median is measured; those of other levels lie between.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
 # From so many windows on there is something to go by.
-LEAST_WINDOWS = 30
+MIN_WINDOWS = 30
 # Neighbouring leads are taken together until there are as many scores.
 _POOLED = 2000
 # Distances are stretched by no more, and shrunk to no less than its inverse.
@@ -68,7 +68,7 @@ def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
     """
     seen = ~scores.isnan().any(-1)
     windows = int(seen.any(1).sum())
-    if windows < LEAST_WINDOWS:
+    if windows < MIN_WINDOWS:
         return None
     wanted = (torch.tensor(LEVELS, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
     horizon = scores.shape[1]

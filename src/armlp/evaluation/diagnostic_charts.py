@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from torch import Tensor
 
-from armlp.evaluation.charts import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, THUMBNAIL, blank_figure, dress
 from armlp.evaluation.diagnostics import Autocorrelation
+from armlp.evaluation.fan_charts import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, THUMBNAIL, blank_figure, style_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
 # How many times the least error a baseline may have to be drawn beside it.
-MOST_TIMES = 4
+MAX_TIMES = 4
 
 
 def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
@@ -33,7 +33,7 @@ def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
     least = min((mean for mean in means.values() if not math.isnan(mean)), default=math.nan)
     styles = zip((BLUE, ORANGE, GREEN, GREY, PURPLE), ("-", (0, (4, 1.5)), ":", "-.", (0, (6, 1, 1, 1))), strict=True)
     for (name, curve), (color, line) in zip(curves.items(), styles, strict=False):
-        if line != "-" and not means[name] <= MOST_TIMES * least:
+        if line != "-" and not means[name] <= MAX_TIMES * least:
             continue
         leads = np.arange(1, len(curve) + 1)
         width, marker = (1.8 if line == "-" else 1.2), ("o" if len(curve) == 1 else None)
@@ -43,7 +43,7 @@ def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
     axis.margins(x=0.01)
     axis.locator_params("x", integer=True)
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    dress(axis, f"{label} by lead")
+    style_axis(axis, f"{label} by lead")
     return figure
 
 
@@ -68,7 +68,7 @@ def pit_chart(mass: Tensor) -> Figure:
     axis.set_ylim(0, max(2.0, 1.2 * float(histogram.max())))
     axis.set_xlim(0, 1)
     axis.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
-    dress(axis, f"PIT: {_shape(histogram)}")
+    style_axis(axis, f"PIT: {_shape(histogram)}")
     return figure
 
 
@@ -90,7 +90,7 @@ def reliability_chart(coverage: Mapping[float, float]) -> Figure:
     axis.set_xlim(0, 1)
     axis.set_ylim(0, 1)
     axis.legend(frameon=False, fontsize=9, loc="upper left")
-    dress(axis, f"Reliability: 80% intervals hold {100 * coverage[80]:.0f}%")
+    style_axis(axis, f"Reliability: 80% intervals hold {100 * coverage[80]:.0f}%")
     return figure
 
 
@@ -129,5 +129,5 @@ def autocorrelation_chart(found: Autocorrelation) -> Figure:
     axis.set_ylabel("autocorrelation", fontsize=9)
     axis.set_ylim(min(-0.5, 1.1 * values.min()), max(1.0, 1.1 * values.max()))
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    dress(axis, f"Errors one step ahead: {outside.mean():.0%} of lags outside")
+    style_axis(axis, f"Errors one step ahead: {outside.mean():.0%} of lags outside")
     return figure

@@ -13,7 +13,8 @@ from torchmetrics import MeanMetric
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows, gather
-from armlp.evaluation.metrics import Coverage, Paths, PITHistogram
+from armlp.evaluation.metrics.base import Paths
+from armlp.evaluation.metrics.calibration import Coverage, PITHistogram
 from armlp.model.mlp import AutoregressiveMLP
 
 # A path so many times the range of its context away from it is of no use, though every value of it is a number.

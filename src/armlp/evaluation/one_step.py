@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from armlp.data.answers import to_table
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.symbols import spell_symbols
+from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows, gather
 from armlp.errors import UserError
-from armlp.model.distributions import Predictive
 from armlp.model.ensemble import Pool
+from armlp.model.families.base import Predictive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise
 
 # About so many values are gathered at a time: more would fall out of the cache.
-_AT_ONCE = 1 << 20
+_CHUNK = 1 << 20
 
 
 class OneStepScores(NamedTuple):
@@ -67,13 +67,13 @@ def one_step_scores(
     network.eval()
     length, patch = network.context_length, network.patch_length
     loader = TrainingLoader(panel, panel.lengths, length, 1, batch_size=1)
-    most = max(1, _AT_ONCE // ((length + patch) * panel.values.shape[1]))
+    most = max(1, _CHUNK // ((length + patch) * panel.values.shape[1]))
     with tqdm(
         desc="scoring", total=loader.num_windows, unit=" rows", delay=2, leave=False, disable=not progress
     ) as bar:
         for first in range(0, loader.num_windows, most):
             series, row = loader.window(torch.arange(first, min(first + most, loader.num_windows)))
-            seen = panel.read(panel.observed, panel.offsets[series] + row).any(1)
+            seen = panel.gather_rows(panel.observed, panel.offsets[series] + row).any(1)
             if seen.any():
                 windows = gather(panel, series[seen], row[seen], length, 1, covariate_span=patch)
                 yield _scores(network, panel, windows, seed)
@@ -99,7 +99,7 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
     if not network.head.has_density:
         raise UserError(
             "The point head forecasts a value without a distribution, so no row is more or less likely: train with "
-            "another --model.head to score rows."
+            "another `head` to score rows."
         )
     parts = list(one_step_scores(network, panel, seed, progress))
     if not parts:
@@ -114,7 +114,7 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
             column = values.view(len(series), -1)[:, channel].numpy()
             spelled = spell_symbols(panel, column) if panel.symbols and what == "y" else column
             table[what if len(panel.channels) == 1 else f"{what}-{name}"] = spelled
-    return to_table(panel, series.numpy(), {"ds": row.numpy()}, table)
+    return write_table_like(panel, series.numpy(), {"ds": row.numpy()}, table)
 
 
 def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: int) -> OneStepScores:
@@ -139,7 +139,7 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
     y, pit, tail = (
         torch.where(seen, part, torch.nan)[:, 0] for part in (panel.in_data_units(series, target), pit, tail)
     )
-    log_likelihood = torch.where(network.head.scored(seen), log_likelihood, torch.nan)[:, 0]
+    log_likelihood = torch.where(network.head.score_mask(seen), log_likelihood, torch.nan)[:, 0]
     return OneStepScores(series, row, y, log_likelihood, pit, tail)
 
 

@@ -1,13 +1,15 @@
-"""From sampled paths to the columns of a forecast table."""
+"""Quantiles of sampled paths, and the levels of intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-from armlp.evaluation.levels import check_levels
-from armlp.evaluation.metrics.forecast import Paths
+from armlp.arguments import check_argument, to_builtin
+from armlp.errors import UserError
+from armlp.evaluation.metrics.base import Paths
 
 
 def forecast_columns(
@@ -45,3 +47,24 @@ def symbol_columns(paths: Tensor) -> dict[str, Tensor]:
 
 SYMBOL = "armlp"
 _SIDES = (("lo", -1), ("hi", 1))
+
+
+def check_levels(levels: Sequence[float] | float, option: str = "levels") -> list[float]:
+    """Return levels as a list, if they are percentages between 0 and 100, and none stands twice.
+
+    Args:
+        levels: Central coverages in percent, or one of them.
+        option: What messages call them.
+
+    Raises:
+        UserError: Naming the level.
+    """
+    given = to_builtin(levels)
+    found: list[Any] = given if isinstance(given, list) else [given]
+    for level in found:
+        if isinstance(level, int | float) and not 0 < level < 100:
+            raise UserError(f"`{option}`: {level} is not a coverage in percent; give numbers like 80 or 95.")
+    check_argument(option, levels, float | Sequence[float])
+    if len({f"{level:g}" for level in found}) < len(found):  # as columns spell them
+        raise UserError(f"`{option}`: {found} names a level twice.")
+    return found

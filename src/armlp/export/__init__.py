@@ -13,13 +13,14 @@ import torch
 
 from armlp.arguments import check_argument
 from armlp.data.covariate_scaling import ColumnScaling
-from armlp.data.outputs import prepare_output
-from armlp.errors import UserError, refuse_below
-from armlp.evaluation.levels import check_levels
-from armlp.export.labels import labels
+from armlp.errors import UserError, check_bounds
+from armlp.evaluation.quantiles import check_levels
+from armlp.export.metadata import labels
+from armlp.files import prepare_output
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
+
 
 # Of each input, which axes may have any size, and what to call it.
 _FREE = {
@@ -66,12 +67,12 @@ def write_onnx(
             f"Export needs {error.name}, which is not installed: run python -m pip install 'armlp[export]'."
         ) from error
     from armlp.export.graph import Example, whole_graph
-    from armlp.export.parts import Closing, Opening
+    from armlp.export.parts import AfterLoop, BeforeLoop
 
-    horizon = int(check_argument("--horizon", data["horizon"] if horizon is None else horizon, int))
-    num_paths, levels = check_argument("--num_paths", num_paths, int), check_levels(levels, "--levels")
+    horizon = int(check_argument("horizon", data["horizon"] if horizon is None else horizon, int))
+    num_paths, levels = check_argument("num_paths", num_paths, int), check_levels(levels)
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
-        refuse_below(f"--{name}", value, 1)
+        check_bounds(name, value, 1)
     prepare_output(path, (".onnx",))
     assert module.network is not None
     # Always on the processor and in float32, whatever it was trained on.
@@ -79,15 +80,15 @@ def write_onnx(
     if share := module.hparams["theta_share"]:
         warnings.warn(
             f"The file holds the network alone: the {share:.0%} that armlp's own forecasts take from the Theta method "
-            "need whole series. Forecast with --model.theta_share 0 to have armlp's the same as the file's; where they "
+            "need whole series. Forecast with `theta_share` 0 to have armlp's the same as the file's; where they "
             "are recalibrated, train with it too.",
             stacklevel=2,
         )
     factors = None if module.hparams["conformal"] == "off" else module.conformal_factors
     shown = None if network.symbols else list(levels) if module.has_distribution else []
     statistics = data.get("covariate_statistics") or {}
-    opening = Opening(network, {role: _scaling(columns) for role, columns in statistics.items() if columns})
-    closing = Closing(network, factors if module.has_distribution else None, shown)
+    opening = BeforeLoop(network, {role: _scaling(columns) for role, columns in statistics.items() if columns})
+    closing = AfterLoop(network, factors if module.has_distribution else None, shown)
     # Sizes that differ from each other and from 1, so that none is taken for another or for a constant.
     values = _values(opening, statistics, batch=3, paths=5, steps=2 * network.patch_length + 5)
     examples = {name: Example(value, _FREE[name]) for name, value in values.items()}

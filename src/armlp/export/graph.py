@@ -17,7 +17,7 @@ from torch.export import Dim
 
 from armlp.errors import UserError, one_line
 from armlp.export.decompositions import DECOMPOSITIONS
-from armlp.export.parts import Closing, Opening, Step
+from armlp.export.parts import AfterLoop, BeforeLoop, LoopStep
 
 OPSET = 20
 
@@ -34,7 +34,9 @@ class Example(NamedTuple):
     free: Mapping[int, str]
 
 
-def whole_graph(opening: Opening, closing: Closing, examples: Mapping[str, Example], outputs: Sequence[str]) -> Any:
+def whole_graph(
+    opening: BeforeLoop, closing: AfterLoop, examples: Mapping[str, Example], outputs: Sequence[str]
+) -> Any:
     """The whole rollout as an `onnx.ModelProto`.
 
     Args:
@@ -43,7 +45,7 @@ def whole_graph(opening: Opening, closing: Closing, examples: Mapping[str, Examp
         examples: By name, what `opening` takes.
         outputs: Names of what `closing` gives.
     """
-    step = Step(opening)
+    step = LoopStep(opening)
     carried, fixed, stepped = opening.carried, opening.fixed, opening.stepped
     with _tracing():
         begun = dict(zip(step.names, opening(*(example.values for example in examples.values())), strict=True))
@@ -98,14 +100,14 @@ def _tracing() -> Iterator[None]:
         Distribution.set_default_validate_args(checked)
 
 
-def _traced(part: Opening | Step | Closing, examples: Mapping[str, Example], outputs: Sequence[str]) -> Any:
+def _traced(part: BeforeLoop | LoopStep | AfterLoop, examples: Mapping[str, Example], outputs: Sequence[str]) -> Any:
     """The graph of a part, its inputs and outputs named, and all else in it by a prefix of its own.
 
     Raises:
         UserError: The part does something that ONNX has no word for.
     """
     shapes: Any = tuple({axis: Dim.DYNAMIC for axis in example.free} for example in examples.values())
-    shapes = shapes if isinstance(part, Closing) else (shapes,)
+    shapes = shapes if isinstance(part, AfterLoop) else (shapes,)
     values = tuple(example.values for example in examples.values())
     try:
         program = torch.export.export(part, values, dynamic_shapes=shapes, strict=False)

@@ -20,7 +20,7 @@ from armlp.model.scaling import Scaling
 COVARIATES = Covariates._fields
 
 
-class Opening(nn.Module):
+class BeforeLoop(nn.Module):
     """From the inputs of a forecast to what its steps begin with, a row for each member, series and path.
 
     Args:
@@ -38,7 +38,7 @@ class Opening(nn.Module):
         super().__init__()
         self.network, self.scalings = network, scalings
         self.title = "how this model scales its context or covariates"
-        self.remedy = f"train with another --model.scaler than {network.scaler}"
+        self.remedy = f"train with another `scaler` than {network.scaler}"
         roles = [role for role in COVARIATES if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
         seasonal = network.scaler == "seasonal" and 1 < network.season_length <= network.context_length // 2
@@ -88,19 +88,19 @@ class Opening(nn.Module):
         return self.scalings[role](columns) if role in self.scalings else columns
 
 
-class Step(nn.Module):
+class LoopStep(nn.Module):
     """One call of the network, and what it hands to the next.
 
     Args:
         opening: What the steps begin with.
     """
 
-    def __init__(self, opening: Opening) -> None:
+    def __init__(self, opening: BeforeLoop) -> None:
         super().__init__()
         self.network = opening.network
         head = type(opening.network.head).__name__
         self.title = f"a step of this model, whose head is {head}"
-        self.remedy = "train with another --model.head, such as quantile"
+        self.remedy = "train with another `head`, such as quantile"
         self.carried, self.names = opening.carried, [*opening.carried, *opening.fixed, *opening.stepped]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
@@ -130,7 +130,7 @@ class Step(nn.Module):
         return [*(handed[name] for name in self.carried), drawn]
 
 
-class Closing(nn.Module):
+class AfterLoop(nn.Module):
     """From the drawn patches to paths and their quantiles.
 
     Args:
@@ -143,7 +143,7 @@ class Closing(nn.Module):
         super().__init__()
         self.network, self.factors, self.levels = network, factors, levels
         self.title = "what becomes of the paths of this model"
-        self.remedy = "leave its recalibration out with --model.conformal off"
+        self.remedy = "leave its recalibration out with `conformal` off"
 
     def forward(self, drawn: Tensor, noise: Tensor) -> list[Tensor]:
         """Paths `[B, P, H(, V)]` and, if wanted, quantiles `[B, 1 + 2 levels, H(, V)]`, data units.

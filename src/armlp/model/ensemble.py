@@ -13,7 +13,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from armlp.model.distributions import Predictive
+from armlp.model.families.base import Predictive
 
 
 def linear(members: int, inputs: int, outputs: int) -> nn.Module:

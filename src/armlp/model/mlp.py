@@ -8,11 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from armlp.arguments import check_arguments, plain
+from armlp.arguments import check_arguments, to_builtin
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError, refuse_below
+from armlp.errors import UserError, check_bounds
 from armlp.model.ensemble import Pool, layer_norm, linear
-from armlp.model.heads import HEADS, Predictive, make_head
+from armlp.model.families import HEADS, make_head
+from armlp.model.families.base import Predictive
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import GLOBAL, SCALERS, Scaling, scale_window
 
@@ -124,15 +125,15 @@ class AutoregressiveMLP(nn.Module):
         members: int = 1,
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
     ) -> None:
-        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals(), "--model."))
+        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals()))
         super().__init__()
-        hidden_sizes = plain(hidden_sizes)
+        hidden_sizes = to_builtin(hidden_sizes)
         if residual_blocks and not hidden_sizes:
-            raise UserError("--model.residual_blocks: blocks need a layer before them; give --model.hidden_sizes.")
+            raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
         if (head == "symbols") != (symbols > 0):
             raise UserError(
-                f"--model.head: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
-                f"{'leave it out' if symbols else 'say --data.symbols true if the targets are symbols'}."
+                f"`head`: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
+                f"{'leave it out' if symbols else 'say `symbols` true if the targets are symbols'}."
             )
 
         self.context_length = context_length
@@ -186,7 +187,7 @@ class AutoregressiveMLP(nn.Module):
             self.layers = nn.Sequential(*layers)
         elif symbols or self.inputs.has_covariates:
             seen = "Symbols" if symbols else "Covariates"
-            raise UserError(f"--model.hidden_sizes: {seen} go through the MLP; give it a layer, such as [64].")
+            raise UserError(f"`hidden_sizes`: {seen} go through the MLP; give it a layer, such as [64].")
         else:
             self.bias = nn.Parameter(torch.zeros(members * outputs * self.head.outputs))
         self.linear_skip = linear(members, context_length * channels, outputs) if linear_skip and not symbols else None
@@ -284,16 +285,16 @@ def check_network_options(options: Mapping[str, Any]) -> None:
         if options[name] is not None:
             _check_choice(name, options[name], choices)
     for name, least in _LEAST.items():
-        refuse_below(f"--model.{name}", options[name], least)
+        check_bounds(name, options[name], least)
     sizes = options["hidden_sizes"] or []
     if any(width < 1 for width in sizes):
-        raise UserError(f"--model.hidden_sizes: {sizes} holds a width below 1.")
+        raise UserError(f"`hidden_sizes`: {sizes} holds a width below 1.")
     for width in sizes:
-        refuse_below("--model.hidden_sizes", width, 1)
+        check_bounds("hidden_sizes", width, 1)
     if not 0 <= (options["dropout"] or 0) < 1:
-        raise UserError(f"--model.dropout: {options['dropout']} is not a share between 0 and 1.")
+        raise UserError(f"`dropout`: {options['dropout']} is not a share between 0 and 1.")
 
 
 def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
     if value not in choices:
-        raise UserError(f"--model.{option}: {value!r} is not known; use one of {', '.join(choices)}.")
+        raise UserError(f"`{option}`: {value!r} is not known; use one of {', '.join(choices)}.")

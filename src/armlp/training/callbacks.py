@@ -1,238 +1,186 @@
-"""The forecast writer, which makes tables and pictures of sampled paths."""
+"""Callbacks of a training: the best and the last checkpoint, early stopping, averaged weights."""
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
-from armlp.arguments import check_arguments
-from armlp.data.answers import to_table
-from armlp.data.outputs import prepare_output, write_table
-from armlp.data.panel import Panel
-from armlp.data.reading.memory import parse_bytes
-from armlp.data.symbols import spell_symbols
-from armlp.data.windows import Windows
-from armlp.errors import LARGEST_SEED, UserError, refuse_below
-from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
-from armlp.evaluation.levels import check_levels
-from armlp.evaluation.quantiles import SYMBOL, forecast_columns, symbol_columns
-from armlp.training.module import ForecastModule
-from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
+from armlp.training.checkpoint import read_checkpoint
+from armlp.training.trainer import MONITOR, all_callbacks
 
-_MOST_CHARTS = 6
+if TYPE_CHECKING:
+    from armlp.training.module import ForecastModule
 
 
-class _Forecasts(NamedTuple):
-    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H(, V)]` where wanted.
+# Validations in a row that are no better before a training stops.
+PATIENCE = 5
 
-    Paths begin at the origin, columns after the gap.
+
+class BestCheckpoint(ModelCheckpoint):
+    """Saves the weights of the best validation in `best.ckpt`, and keeps them in memory too.
+
+    What comes after the training reads them from memory, because another program may write to the same folder.
     """
 
-    series: Tensor
-    origin: Tensor
-    columns: dict[str, Tensor]
-    paths: Tensor | None
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._saved: bytes | None = None
+        self.is_temporary = False  # whether its folder is removed after the training
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Watch what the Trainer writes."""
+        super().setup(trainer, pl_module, stage)
+        if stage == "fit":
+            trainer.strategy.checkpoint_io = _WatchedIO(trainer.strategy.checkpoint_io, self)
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from the state of an older version too."""
+        _load_older_state(self, checkpoint, ModelCheckpoint)
+
+    def remember(self, checkpoint: dict[str, Any], path: str | Path) -> None:
+        """Keep a checkpoint that is being written, if it is the best so far."""
+        if os.fspath(path) == self.best_model_path:
+            file = io.BytesIO()
+            torch.save(checkpoint, file)
+            self._saved = file.getvalue()
+
+    def checkpoint(self) -> dict[str, Any]:
+        """Return the best checkpoint, as `read_checkpoint` does."""
+        if self._saved is None:  # a resumed training that found nothing better
+            return read_checkpoint(self.best_model_path)
+        checkpoint: dict[str, Any] = torch.load(io.BytesIO(self._saved), map_location="cpu", weights_only=True)
+        return checkpoint
 
 
-class ForecastWriter(Callback):
-    """Collects the paths of `predict` and `test`, and makes one table of them.
+class _WatchedIO(CheckpointIO):
+    """Reads and writes checkpoints with another plugin, and shows what is written to a callback."""
+
+    def __init__(self, plugin: CheckpointIO, watcher: BestCheckpoint) -> None:
+        self._plugin, self._watcher = plugin, watcher
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
+        self._plugin.save_checkpoint(checkpoint, path, storage_options)
+        self._watcher.remember(checkpoint, path)
+
+    def load_checkpoint(self, *args: Any, **options: Any) -> dict[str, Any]:
+        return self._plugin.load_checkpoint(*args, **options)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        self._plugin.remove_checkpoint(path)
+
+    def teardown(self) -> None:
+        self._plugin.teardown()
+
+
+class LastCheckpoint(ModelCheckpoint):
+    """Saves `last.ckpt` at every validation and at the end, so that a killed run can go on from there."""
+
+    def __init__(self) -> None:
+        super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Saves the end of the training too, where no validation fell on it."""
+        if not self._should_skip_saving_checkpoint(trainer):
+            self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
+
+
+class StopEarly(EarlyStopping):
+    """Stops a training when its validations get no better.
 
     Args:
-        output: Table to write, `.parquet` or `.csv`.
-        levels: Central coverages of the intervals, in percent.
-        num_paths: `P`, sampled futures per series.
-        seed: Of the paths; the same seed and series give the same paths.
-        temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
-        top_k: Of symbols and bins: only the so many likeliest are drawn.
-        precision: Of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they are large,
-            and coarser.
-        memory: What paths may take, such as `1GB`; series are forecast so many at a time.
-        paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.
-        plot: Also draw fan charts of the first series here, `.png`.
+        monitor: The metric to watch.
+        patience: Validations in a row that are no better before training stops. Where left out, 5, or no end where
+            there are too few validation windows to judge by.
+        check_on_train_epoch_end: Check at the end of an epoch, instead of at a validation.
+        **options: The other options of Lightning's `EarlyStopping`.
     """
 
     def __init__(
         self,
-        output: str | None = None,
-        levels: Sequence[float] | float = (80, 95),
-        num_paths: int = 200,
-        seed: int = 0,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        precision: str = "32-true",
-        memory: str | int = "1GB",
-        paths: str | None = None,
-        plot: str | None = None,
+        monitor: str = MONITOR,
+        patience: int | None = None,
+        check_on_train_epoch_end: bool | None = False,
+        **options: Any,
     ) -> None:
-        given = check_arguments(ForecastWriter.__init__, locals(), "--forecast.")
-        for name in ("num_paths", "top_k"):
-            refuse_below(f"--forecast.{name}", given[name], 1)
-        refuse_below("--forecast.seed", given["seed"], 0, LARGEST_SEED)
-        if given["temperature"] <= 0:
-            raise UserError(f"--forecast.temperature: {temperature} is not above 0.")
-        if precision not in PRECISIONS:
-            raise UserError(f"--forecast.precision: {precision} is none of {', '.join(PRECISIONS)}.")
-        self.output = output
-        self.levels = check_levels(levels)
-        room = parse_bytes(memory, "--forecast.memory")
-        self.sampling = Sampling(**{name: given[name] for name in Sampling._fields} | {"memory": room})
-        self.paths = paths
-        self.plot = plot
-        self.table: Any = None
-        self.gathers = False  # whether a run adds to the table of the runs before it
-        self._gap = 0
-        self._parts: list[_Forecasts] = []
+        steps = PATIENCE if patience is None else patience
+        super().__init__(monitor, patience=steps, check_on_train_epoch_end=check_on_train_epoch_end, **options)
+        self.is_patience_given = patience is not None
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Go on from the state of an older version too."""
+        _load_older_state(self, checkpoint, EarlyStopping)
+
+
+def best_checkpoint(trainer: Trainer) -> BestCheckpoint | None:
+    """Return the callback that keeps the best weights; None where there is none, or nothing to judge them by."""
+    return next((one for one in all_callbacks(trainer) if isinstance(one, BestCheckpoint) and one.monitor), None)
+
+
+def _load_older_state(callback: Callback, checkpoint: dict[str, Any], older: type[Callback]) -> None:
+    """Load the state that an earlier version of armlp saved under the name of Lightning's own class."""
+    states = checkpoint["callbacks"]
+    key = callback.state_key.replace(type(callback).__qualname__, older.__qualname__, 1)
+    if callback.state_key not in states and key in states:
+        callback.load_state_dict(deepcopy(states[key]))
+
+
+class ExponentialAverage(WeightAveraging):
+    """Averages over about the last `share` of the training; before there are as many steps, over all of them.
+
+    Validation sees the average, and checkpoints hold it, beside the weights that training goes on from.
+
+    Tero Karras et al. (2024), Analyzing and Improving the Training Dynamics of Diffusion Models,
+    https://arxiv.org/abs/2312.02696
+
+    Args:
+        share: Of all steps.
+    """
+
+    def __init__(self, share: float) -> None:
+        super().__init__(multi_avg_fn=self._average)
+        self.share = share
+        self._steps = 1.0
+        self._trained: dict[str, Tensor] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses an output that could not be written, before the work is done."""
-        if stage not in ("predict", "test"):
-            return
-        assert isinstance(pl_module, ForecastModule)
-        taken = (
-            [Path(pl_module.datamodule.source)] if isinstance(pl_module.datamodule.source, (str, os.PathLike)) else []
-        )
-        tables = (".parquet", ".csv")
-        for option, suffixes in {"output": tables, "paths": tables, "plot": (".png",)}.items():
-            path = getattr(self, option)
-            if path is None:
-                continue
-            if any(Path(path).resolve() == other.resolve() for other in taken):
-                raise UserError(
-                    f"--forecast.{option}: {path} is the data itself or another output; give it a name of its own."
-                )
-            taken.append(Path(path))
-            prepare_output(path, suffixes)
-        if self.plot is not None and pl_module.datamodule.panel.symbols:
-            raise UserError("--forecast.plot: symbols have no scale to draw a chart on; leave it out.")
-        pl_module.sampling = self.sampling
-        self._gap = pl_module.datamodule.test_split.test_gap if stage == "test" else 0
-        if not self.gathers:
-            self._parts = []
+        """Sees to it that there is a network to average; what comes after training takes the weights it is given."""
+        self._average_model = self._trained = None
+        if stage == "fit":
+            module = cast("ForecastModule", pl_module)
+            module.settle(module.datamodule)
+        super().setup(trainer, pl_module, stage)
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
-    ) -> None:
-        """Keeps the forecasts of a batch."""
-        self._collect(pl_module, batch, outputs, {})
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Goes on with the average and the weights beside it, in training."""
+        if self._average_model is not None:
+            super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
-    ) -> None:
-        """Keeps the forecasts of a batch, and the truth beside them."""
-        assert isinstance(pl_module, ForecastModule)
-        truth = pl_module.datamodule.panel.in_data_units(batch.series, batch.target)
-        truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
-        self._collect(pl_module, batch, outputs, {"y": truth})
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Knows how long training will take."""
+        self._steps = max(1.0, self.share * cast("ForecastModule", pl_module).total_steps)
 
-    def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, others: dict[str, Tensor]) -> None:
-        assert isinstance(pl_module, ForecastModule)
-        if not len(batch.series):
-            return
-        assert pl_module.network is not None
-        panel, head = pl_module.datamodule.panel, pl_module.network.head
-        levels = self.levels if pl_module.has_distribution else []
-        columns: dict[str, Tensor] = {}
-        for channel, suffix in enumerate(_suffixes(panel.channels)):
-            # A vector series has columns of its own for each channel.
-            at = (..., channel) if len(panel.channels) > 1 else (...,)
-            columns |= {name + suffix: values[at] for name, values in others.items()}
-            if panel.symbols:
-                columns |= symbol_columns(paths[at])
-            else:
-                columns |= forecast_columns(paths[at], levels, "armlp" + suffix, whole=head.discrete)
-        keep = self.paths is not None or not self._parts  # the first batch is enough to draw
-        self._parts.append(
-            _Forecasts(
-                batch.series.cpu(),
-                batch.origin.cpu(),
-                {name: values[:, self._gap :].cpu() for name, values in columns.items()},
-                paths.cpu() if keep else None,
-            )
-        )
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Hands over the average, and remembers the weights that a longer training would go on from."""
+        self._trained = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        super().on_train_end(trainer, pl_module)
 
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the forecast table."""
-        self._write(trainer, pl_module, with_cutoff=False)
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Saves both, after the end too."""
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        if self._trained is not None:
+            checkpoint["current_model_state"] = self._trained
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the backtest table, which has the columns `cutoff` and `y` besides."""
-        self._write(trainer, pl_module, with_cutoff=True)
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
-        assert isinstance(pl_module, ForecastModule)
-        parts = [part for rank in from_all_ranks(self._parts, trainer.world_size) for part in rank]
-        if not parts:
-            return
-        panel = pl_module.datamodule.panel
-        columns = {
-            name: _spelled(panel, name, torch.cat([part.columns[name] for part in parts]).flatten().numpy())
-            for name in parts[0].columns
-        }
-        series, times = _rows(parts, self._gap)
-        if with_cutoff:
-            # The evaluation of Nixtla cannot put metrics of one column together where some of them are float32.
-            columns = {name: part.astype(float) if part.dtype.kind == "f" else part for name, part in columns.items()}
-        else:
-            del times["cutoff"]
-        self.table = to_table(panel, series, times, columns)
-        if trainer.is_global_zero:  # every process has the table, and one writes it
-            if self.output is not None:
-                write_table(self.table, self.output)
-            if self.paths is not None:
-                write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
-            if self.plot is not None:
-                save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
-        if not self.gathers:
-            self._parts = []
-
-
-def _suffixes(channels: Sequence[str]) -> list[str]:
-    return [""] if len(channels) == 1 else [f"-{channel}" for channel in channels]
-
-
-def _spelled(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
-    """A column as the table of the panel has it: symbols for codes."""
-    return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
-
-
-def _rows(parts: Sequence[_Forecasts], gap: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The series, the position and the cutoff of every row, `[B * H]` each."""
-    horizon = next(iter(parts[0].columns.values())).shape[1]
-    series = torch.cat([part.series for part in parts]).repeat_interleave(horizon)
-    origin = torch.cat([part.origin for part in parts])
-    position = (origin[:, None] + gap + torch.arange(horizon)).flatten()
-    cutoff = (origin - 1).repeat_interleave(horizon)
-    return series.numpy(), {"ds": position.numpy(), "cutoff": cutoff.numpy()}
-
-
-def _path_table(panel: Panel, parts: Sequence[_Forecasts], gap: int, with_cutoff: bool) -> Any:
-    """Every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
-    kept = [part.paths for part in parts if part.paths is not None]
-    paths = torch.cat(kept)[:, :, gap:].transpose(1, 2)  # [B, H, P(, V)]
-    num_paths = paths.shape[2]
-    series, times = _rows(parts, gap)
-    values = paths.reshape(len(series) * num_paths, -1).numpy()
-    columns = {"path": np.tile(np.arange(num_paths), len(series))}
-    for channel, suffix in enumerate(_suffixes(panel.channels)):
-        columns["y" + suffix] = _spelled(panel, "y", values[:, channel])
-    names = ("ds", "cutoff") if with_cutoff else ("ds",)
-    return to_table(panel, series.repeat(num_paths), {name: times[name].repeat(num_paths) for name in names}, columns)
-
-
-def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
-    """What to draw of the first series of a batch."""
-    assert part.paths is not None
-    data = module.datamodule
-    return [
-        series_fan(data.panel, int(series), int(origin), paths, data.season_length, 3 * data.horizon)
-        for series, origin, paths in zip(
-            part.series[:_MOST_CHARTS], part.origin[:_MOST_CHARTS], part.paths[:_MOST_CHARTS], strict=True
-        )
-    ]
+    @torch.no_grad()
+    def _average(self, averages: list[Tensor], weights: list[Tensor], count: Tensor | int) -> None:
+        rate = max(1 / self._steps, 1 / (int(count) + 1))
+        for average, weight in zip(averages, weights, strict=True):
+            average.lerp_(weight, rate)

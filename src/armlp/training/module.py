@@ -19,29 +19,29 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.backtest import MODEL
+from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.agreement import refuse_disagreement, refuse_other_data, warn_of_other_frequency
-from armlp.training.averaging import ExponentialAverage
-from armlp.training.blending import Blending
+from armlp.training.callbacks import ExponentialAverage
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
-from armlp.training.defaults import MONITOR
-from armlp.training.initial import start_from_data
-from armlp.training.isolation import RestoredGenerators
-from armlp.training.judging import Judge
-from armlp.training.monitors import refuse_undefined_monitors, refuse_unknown_monitors
+from armlp.training.checks import (
+    check_monitors,
+    check_monitors_defined,
+    check_options_agree,
+    check_same_data,
+    warn_of_other_frequency,
+)
 from armlp.training.objective import unrolled_objective
-from armlp.training.optimizers import make_optimizer
-from armlp.training.options import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
-from armlp.training.precision import clip_gradients, refuse_precision, without_autocast
+from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.progress import StepBar
-from armlp.training.recalibration import Recalibration
 from armlp.training.recipe import Choice
 from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
-from armlp.training.schedule import chain_length, scheduled
+from armlp.training.settings import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION, check_options, settle_options
 from armlp.training.steps import is_logged, measure_by_steps, settle_length
+from armlp.training.trainer import MONITOR, RestoredGenerators, check_precision, clip_gradients, without_autocast
+from armlp.training.transforms import Blending, Recalibration
+from armlp.training.warm_start import warm_start
 
 
 class ForecastModule(LightningModule):
@@ -121,7 +121,7 @@ class ForecastModule(LightningModule):
 
     network: AutoregressiveMLP | None
     blending: Blending | None
-    judge: Judge  # of the validation or the test
+    judge: Evaluation  # of the validation or the test
     total_steps: int  # of the training
     _planned_rate: float  # that the optimizer was made for
 
@@ -174,7 +174,7 @@ class ForecastModule(LightningModule):
     ) -> None:
         super().__init__()
         self.save_hyperparameters(logger=False)
-        self.hparams.update(check_arguments(ForecastModule.__init__, self.hparams, "--model."))
+        self.hparams.update(check_arguments(ForecastModule.__init__, self.hparams))
         if head == "auto":
             self.hparams["head"] = None
         check_options(self.hparams)
@@ -194,7 +194,7 @@ class ForecastModule(LightningModule):
 
     def _build(self) -> None:
         self.network = AutoregressiveMLP(**{name: self.hparams[name] for name in NETWORK_OPTIONS})
-        refuse_disagreement(self.hparams, self.network)
+        check_options_agree(self.hparams, self.network)
 
     @property
     def has_distribution(self) -> bool:
@@ -254,7 +254,7 @@ class ForecastModule(LightningModule):
         """
         choices, chosen = settle_options(self.hparams, data, self.preferred)
         self.chosen = chosen or self.chosen
-        refuse_other_data(self.hparams, data, choices)
+        check_same_data(self.hparams, data, choices)
         if self.network is None:
             self._build()
         patch = self.hparams["patch_length"]
@@ -263,7 +263,7 @@ class ForecastModule(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Settles the model on the data, and how long it trains."""
-        refuse_precision(self.trainer)
+        check_precision(self.trainer)
         data = self.datamodule
         if stage == "fit" and self.requested is None:
             self.requested = Requested.of(self, data, self.trainer)
@@ -272,7 +272,7 @@ class ForecastModule(LightningModule):
             warn_of_other_frequency(data)
         else:
             if type(self) is ForecastModule:  # others may log more
-                refuse_unknown_monitors(self.trainer, data)
+                check_monitors(self.trainer, data)
             self._settle_length(data, choices["max_steps"])
         self.blending = Blending(data, self.hparams["theta_share"]) if self.hparams["theta_share"] else None
         self.recalibration.prepare(data, stage)
@@ -281,7 +281,7 @@ class ForecastModule(LightningModule):
         assert self.network is not None
         data.origins_at_once = sampling.series_at_once(self.network, reach)
         if stage != "predict":
-            self.judge = Judge(data, stage, reach)
+            self.judge = Evaluation(data, stage, reach)
 
     def _settle_length(self, data: SeriesDataModule, steps: Choice) -> None:
         """Settle how many optimizer steps the training takes."""
@@ -334,7 +334,7 @@ class ForecastModule(LightningModule):
         loader = self.trainer.train_dataloader
         if self.global_step == 0 and isinstance(loader, TrainingLoader):
             assert self.network is not None
-            start_from_data(self.network, loader, self.hparams["loss_units"], self.hparams["ridge_init"])
+            warm_start(self.network, loader, self.hparams["loss_units"], self.hparams["ridge_init"])
 
     def on_train_batch_start(self, batch: Windows, batch_idx: int) -> None:
         """Draws dropout and fed-back samples from `(seed, step)`, so that a resumed run draws the same."""
@@ -408,7 +408,7 @@ class ForecastModule(LightningModule):
         self._log_scores("val")
         if self.trainer.state.fn == TrainerFn.FITTING:
             logged = [MONITOR, *(f"val/{name}" for name, value in self.scores[MODEL].items() if not math.isnan(value))]
-            refuse_undefined_monitors(self.trainer, self.datamodule, logged)
+            check_monitors_defined(self.trainer, self.datamodule, logged)
         self.monitored = self.judge.monitored
         self.log(MONITOR, self.monitored, **_SAME_EVERYWHERE)
 

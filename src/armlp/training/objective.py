@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from armlp.data.windows import Windows
-from armlp.evaluation.metrics import crps, energy_score
+from armlp.evaluation.metrics.functional import crps, energy_score
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import Scaling
 
@@ -161,7 +161,7 @@ def unrolled_objective(
     if len(judged) < len(targets):
         leads = torch.arange(windows.target.shape[1], device=unit.device).split(model.patch_length)
         lead = torch.cat([leads[link] for link in sorted(judged)])
-    scored = model.head.scored(windows.target_observed[:, lead])
+    scored = model.head.score_mask(windows.target_observed[:, lead])
     counted = scored if objective == "head" else windows.target_observed
     if objective == "head":
         loss = by_window(losses).mean((0, 2))
@@ -213,7 +213,7 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
         covariates = None if windows.covariates is None else windows.covariates.moved(step)
         distribution = model(values[:, known], observed[:, known], covariates)
         target = model.scale(values[:, known], observed[:, known]).within_reach(values[:, scored], length)
-        seen = model.head.scored(observed[:, scored])
+        seen = model.head.score_mask(observed[:, scored])
         total = total - torch.where(seen, distribution.log_prob(target), 0.0).sum()
         count = count + seen.sum()
     return total, count

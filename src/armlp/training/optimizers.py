@@ -1,13 +1,16 @@
-"""Optimizers by name."""
+"""AdamW, Adam and Muon, and their schedules."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
 
 from armlp.errors import UserError
 from armlp.model.ensemble import StackedLinear
@@ -56,11 +59,9 @@ class Muon(Optimizer):
 
     def __init__(self, network: AutoregressiveMLP, learning_rate: float, weight_decay: float) -> None:
         if not hasattr(torch.optim, "Muon"):
-            raise UserError(
-                f"--model.optimizer: torch {torch.__version__} has no muon; use adamw, or torch 2.9 or later."
-            )
+            raise UserError(f"`optimizer`: torch {torch.__version__} has no muon; use adamw, or torch 2.9 or later.")
         if network.layers is None:
-            raise UserError("--model.optimizer: muon trains the layers of a network, and this one has none; use adamw.")
+            raise UserError("`optimizer`: muon trains the layers of a network, and this one has none; use adamw.")
         self._stacks = [layer.weight for layer in network.layers.modules() if isinstance(layer, StackedLinear)]
         single = [layer.weight for layer in network.layers.modules() if isinstance(layer, nn.Linear)]
         others = [part for part in network.parameters() if all(part is not one for one in (*single, *self._stacks))]
@@ -112,3 +113,42 @@ def _members_of(stack: Tensor) -> tuple[Tensor, ...]:
 
     stack.register_post_accumulate_grad_hook(hand_over)
     return members
+
+
+SCHEDULES = ("cosine", "constant")
+
+
+def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup: float) -> float:
+    """What the learning rate is multiplied by.
+
+    Args:
+        schedule: `constant`, or `cosine`: a linear rise, then half a wave down to 0.
+        step: From 0.
+        total_steps: Of the training.
+        warmup: Share of the steps in which the rate rises.
+    """
+    if schedule == "constant":
+        return 1.0
+    rise = max(1, round(warmup * total_steps))
+    if step < rise:
+        return (step + 1) / rise
+    done = min(1.0, (step - rise) / max(1, total_steps - rise))
+    return 0.5 * (1 + math.cos(math.pi * done))
+
+
+def scheduled(optimizer: Optimizer, schedule: str, total_steps: int, warmup: float) -> LambdaLR:
+    """The learning rate of an optimizer, step by step; arguments as in `learning_rate_factor`."""
+    # Not a lambda, which cannot be pickled.
+    return LambdaLR(optimizer, partial(learning_rate_factor, schedule, total_steps=total_steps, warmup=warmup))
+
+
+def chain_length(step: int, total_steps: int, unroll: int, growth: float) -> int:
+    """How many patches are chained: from 1 evenly up to `unroll` within the first part of the training.
+
+    Args:
+        step: From 0.
+        total_steps: Of the training.
+        unroll: `K`, the longest chain.
+        growth: Share of the steps in which it grows.
+    """
+    return unroll if growth <= 0 else int(min(unroll, 1 + unroll * step / (growth * total_steps)))

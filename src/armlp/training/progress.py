@@ -9,7 +9,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
-from armlp.training.defaults import log_interval
+from armlp.training.trainer import log_interval
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.determinism import is_deterministic, is_whole_state
+from armlp.data.detect import is_deterministic, is_full_state
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
@@ -22,9 +22,9 @@ _LONG_SEASON = 24
 _SMALL_COUNT = 10
 # A series contradicts a head of counts if its values vary from step to step less than this share of what Poisson counts
 # do, by more than so many standard errors; where more than a few series do, the panel has another head.
-_NARROW, _STANDARD_ERRORS, _FEW_NARROW = 0.5, 3.0, 0.02
+_NARROW, _STANDARD_ERRORS, _MIN_NARROW = 0.5, 3.0, 0.02
 # Where more values than this share are 0, they are pauses, which no level lies between.
-_FEW_ZEROS = 0.1
+_MIN_ZEROS = 0.1
 
 
 class Choice(NamedTuple):
@@ -110,7 +110,7 @@ def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice
     why = "without noise: every step follows from those before"
     chosen = {
         # The state itself needs no memory, and with it forecasts can leave where states lie; a part of it does.
-        "context_length": 32 if panel.values.shape[1] == 1 else 1 if is_whole_state(panel, ends) else 2,
+        "context_length": 32 if panel.values.shape[1] == 1 else 1 if is_full_state(panel, ends) else 2,
         "patch_length": 1,
         "unroll": 1,
         "hidden_sizes": [128],
@@ -172,8 +172,8 @@ def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled
     for rows in panel.blocks():
         values = panel.values[rows]
         if panel.levels is not None:
-            values = panel.in_data_units(panel.places(rows)[0], values)
-        values = values[panel.observed[rows] & panel.before(ends, rows)[:, None]]
+            values = panel.in_data_units(panel.locate(rows)[0], values)
+        values = values[panel.observed[rows] & panel.rows_before(ends, rows)[:, None]]
         non_negative = non_negative and bool((values >= 0).all())
         whole = whole and bool((values == values.round()).all())
         zeros, seen = zeros + int((values == 0).sum()), seen + len(values)
@@ -206,7 +206,7 @@ def _share_narrow(panel: Panel, ends: Tensor, season_length: int) -> float:
             if last.start >= last.stop:
                 continue
             first = slice(last.start - lag, last.stop - lag)
-            series, place = panel.places(last)
+            series, place = panel.locate(last)
             both = panel.observed[last] & panel.observed[first] & ((place >= lag) & (place < ends[series]))[:, None]
             now, before = (panel.values[part].double().where(both, 0.0) for part in (last, first))
             variance.index_add_(0, series, (now - before).square() / 2)
@@ -226,7 +226,7 @@ def _head(panel: Panel, values: _Values) -> Choice:
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
     counts = panel.levels is None and values.non_negative and values.whole
-    if counts and values.median <= _SMALL_COUNT and values.narrow > _FEW_NARROW:
+    if counts and values.median <= _SMALL_COUNT and values.narrow > _MIN_NARROW:
         return Choice("quantile", "whole numbers that vary less than counts do")
     if counts and values.median <= _SMALL_COUNT:
         return Choice("negative_binomial", f"whole numbers from 0, half of them at most {_SMALL_COUNT}")
@@ -243,7 +243,7 @@ def _non_negative(panel: Panel, values: _Values) -> Choice:
 
 def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choice:
     """Of short series a network that has learned from all and a method that sees all of one err differently."""
-    told_more, pauses = any(data.covariate_sizes.values()), values.zeros > _FEW_ZEROS
+    told_more, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
     if typical >= SHORT or told_more or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")
     return Choice(0.35, "short series: what Theta makes of all of their past")

@@ -17,9 +17,9 @@ from lightning.pytorch.callbacks import (
     Timer,
 )
 
-from armlp.arguments import plain
-from armlp.training.defaults import all_callbacks, says_how_long
+from armlp.arguments import to_builtin
 from armlp.training.steps import validates_ten_times
+from armlp.training.trainer import all_callbacks, is_length_given
 
 # Options of the Trainer that decide on what and how it trains; it has attributes of the same names.
 _TRAINER = (
@@ -50,11 +50,11 @@ class Requested(NamedTuple):
     @classmethod
     def of(cls, module: LightningModule, data: LightningDataModule, trainer: Trainer) -> Requested:
         """Return what a training that has not begun was given."""
-        options = {name: plain(getattr(trainer, name)) for name in _TRAINER}
+        options = {name: to_builtin(getattr(trainer, name)) for name in _TRAINER}
         interval = getattr(trainer, "val_check_interval", None)  # Lightning has none where validation goes by the clock
         if interval is not None and not validates_ten_times(trainer):
             options |= {"val_check_interval": interval, "check_val_every_n_epoch": trainer.check_val_every_n_epoch}
-        if says_how_long(trainer):
+        if is_length_given(trainer):
             options |= {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
         for callback in all_callbacks(trainer):
             if isinstance(callback, Timer) and (seconds := callback.time_remaining()) is not None:
@@ -93,9 +93,9 @@ def warn_of_missing_callbacks(requested: Requested, callbacks: Sequence[Callback
 def _given(part: LightningModule | LightningDataModule) -> dict[str, Any]:
     """Return the options of a module, or of a data module, that differ from their defaults."""
     usual = inspect.signature(type(part)).parameters
-    options = {name: plain(value) for name, value in part.hparams_initial.items()}
+    options = {name: to_builtin(value) for name, value in part.hparams_initial.items()}
     return {
         name: value
         for name, value in options.items()
-        if name in usual and name not in _NOT_REQUESTED and value != plain(usual[name].default)
+        if name in usual and name not in _NOT_REQUESTED and value != to_builtin(usual[name].default)
     }

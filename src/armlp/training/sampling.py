@@ -19,7 +19,7 @@ Part = TypeVar("Part")
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
 # What a value of a path takes until its quantiles are known, at most.
 _BYTES, _BYTES_OF_NOISE = 32, 12
-_MOST_SERIES = 256
+_MAX_SERIES = 256
 
 
 class Sampling(NamedTuple):
@@ -50,11 +50,11 @@ class Sampling(NamedTuple):
         each = self.num_paths * steps * network.channels * (_BYTES + _BYTES_OF_NOISE * network.head.noise)
         if each > self.memory:
             raise UserError(
-                f"--forecast.memory: {self.memory / 10**6:g} MB is too small for the {self.num_paths} paths of "
+                f"`memory`: {self.memory / 10**6:g} MB is too small for the {self.num_paths} paths of "
                 f"{steps} steps of one series; {-(-each // 10**6)}MB is the smallest that works, or draw fewer paths "
-                "(--forecast.num_paths)."
+                "(`num_paths`)."
             )
-        return min(_MOST_SERIES, self.memory // each)
+        return min(_MAX_SERIES, self.memory // each)
 
     def paths(
         self,

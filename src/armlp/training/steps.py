@@ -9,7 +9,7 @@ from itertools import pairwise
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 
-from armlp.training.defaults import all_callbacks, log_interval
+from armlp.training.trainer import all_callbacks, log_interval
 
 
 def measure_by_steps(trainer: Trainer) -> None:

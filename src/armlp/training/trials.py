@@ -1,4 +1,4 @@
-"""Trials: cheap alternatives to what the recipe chose, each trained and judged by the validation origins."""
+"""Trials: candidates trained on the training part and compared on the validation windows."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.evaluation.backtest import MODEL
-from armlp.evaluation.conformal import LEAST_WINDOWS
+from armlp.evaluation.conformal import MIN_WINDOWS
+from armlp.evaluation.scoreboard import MODEL
 from armlp.training.candidates import RECIPE, Trial, best_of, candidates, trial_steps
-from armlp.training.defaults import MONITOR, all_callbacks, bare_trainer, says_how_long
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
+from armlp.training.trainer import MONITOR, all_callbacks, bare_trainer, is_length_given
 
 _USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
 
@@ -58,11 +58,10 @@ def _wanted(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) ->
     number = module.hparams["trials"]
     if number and trainer.world_size > 1:
         raise UserError(
-            f"--model.trials: {trainer.world_size} processes cannot share trials; say --trainer.devices 1, or leave "
-            "the option out."
+            f"`trials`: {trainer.world_size} processes cannot share trials; say `devices` 1, or leave the option out."
         )
     if number is None:  # by the forecasts of a few windows chance would choose
-        number = data.num_val_windows >= LEAST_WINDOWS and not (says_how_long(trainer) or trainer.world_size > 1)
+        number = data.num_val_windows >= MIN_WINDOWS and not (is_length_given(trainer) or trainer.world_size > 1)
     return bool(number) and trainer.limit_val_batches != 0 and module.network is None
 
 
@@ -75,7 +74,7 @@ def _entries(trainer: Trainer, given: Mapping[str, Any], data: SeriesDataModule,
     entries = [Trial(RECIPE, {})]
     for name, options in candidates(data, choices).items():
         differing = {option: value for option, value in options.items() if value != settled[option]}
-        if says_how_long(trainer):
+        if is_length_given(trainer):
             differing.pop("max_steps", None)
         if differing and not differing.keys() & given.keys() and _can_be_trained(given, differing, data):
             entries.append(Trial(name, differing))
@@ -113,7 +112,7 @@ def _trials(
         warnings.simplefilter("ignore")  # the training itself says what there is to say
         module = _module(given, entry.options)
         try:
-            if not says_how_long(trainer):
+            if not is_length_given(trainer):
                 training["max_steps"] = min(trial_steps(data), module.settle(twin)["max_steps"].value)
             bare_trainer(trainer, **limits | training | {"limit_val_batches": 0}).fit(module, datamodule=twin)
             entry = _judged(entry, trainer, module, twin, limits)

@@ -31,7 +31,7 @@ def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, seas
     row = origin[:, None] - season_length + step
     # Where there is no whole season yet, the last value.
     row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
-    return panel.read(panel.values, panel.offsets[series, None] + row)
+    return panel.gather_rows(panel.values, panel.offsets[series, None] + row)
 
 
 def drift(panel: Panel, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
@@ -47,7 +47,7 @@ def drift(panel: Panel, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
         `[B, H(, V)]`, data units.
     """
     begin = panel.offsets[series]
-    first, last = (panel.read(panel.values, row).double() for row in (begin, begin + origin - 1))
+    first, last = (panel.gather_rows(panel.values, row).double() for row in (begin, begin + origin - 1))
     slope = (last - first) / (origin - 1).clamp(min=1)[:, None]
     lead = torch.arange(1, horizon + 1, device=origin.device)
     values = last[:, None] + lead[:, None] * slope[:, None]
@@ -79,7 +79,7 @@ def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor
     for block in panel.blocks():
         rows = slice(max(block.start, season_length), max(block.stop, season_length))
         earlier = slice(rows.start - season_length, rows.stop - season_length)
-        series, place = panel.places(rows)
+        series, place = panel.locate(rows)
         compared = (place >= season_length) & (place < ends[series])
         both = panel.observed[rows] & panel.observed[earlier] & compared[:, None]
         errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0).double()

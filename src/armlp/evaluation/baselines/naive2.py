@@ -11,7 +11,7 @@ from armlp.data.panel import Panel
 # The critical value of a normal variable at 90%, two-sided.
 _CRITICAL = 1.645
 # So many values are decomposed at a time, over several series.
-_AT_ONCE = 1 << 18
+_CHUNK = 1 << 18
 
 
 class Naive2:
@@ -45,7 +45,7 @@ class Naive2:
             horizon: `H`.
         """
         season = self.season_length
-        last = self.panel.read(self.panel.values, self.panel.offsets[series] + origin - 1)
+        last = self.panel.gather_rows(self.panel.values, self.panel.offsets[series] + origin - 1)
         last = self.panel.in_data_units(series, last[:, None]).double()
         factors, terms = self._indices(series)  # [B, m, V]
         phase = (origin[:, None] + torch.arange(horizon)) % season
@@ -63,7 +63,7 @@ class Naive2:
         lengths = {index: max(0, int(self.ends[index])) for index in fresh}
         fresh.sort(key=lengths.__getitem__)
         while fresh:
-            block = fresh[-max(1, _AT_ONCE // max(1, lengths[fresh[-1]])) :]
+            block = fresh[-max(1, _CHUNK // max(1, lengths[fresh[-1]])) :]
             del fresh[-len(block) :]
             parts = [self.panel.series(index)[: lengths[index]].double().T for index in block]  # [V, n]
             found = seasonal_indices([row for part in parts for row in part], self.season_length)

@@ -11,10 +11,10 @@ from armlp.data.windows import gather
 from armlp.evaluation.baselines.naive import last_season
 
 # A fit on at most so many windows of so many inputs, and of so many multiplications in all, takes about a second.
-_MOST_WINDOWS = 100_000
-_MOST_INPUTS = 512
-_MOST_PRODUCTS = 4e9
-_AT_ONCE = 1 << 18
+_MAX_WINDOWS = 100_000
+_MAX_INPUTS = 512
+_MAX_PRODUCTS = 4e9
+_CHUNK = 1 << 18
 _PENALTIES = torch.logspace(-6, 3, 10, dtype=torch.float64)
 
 
@@ -51,15 +51,15 @@ class RidgeAR:
     ) -> None:
         channels = panel.values.shape[1]
         self.panel = panel
-        self.context_length = length = min(context_length, _MOST_INPUTS, int((2e9 / channels) ** (1 / 3)))
+        self.context_length = length = min(context_length, _MAX_INPUTS, int((2e9 / channels) ** (1 / 3)))
         self.horizon = horizon
         self.season_length = season_length
         self.weights = torch.zeros(channels, length, horizon, dtype=torch.float64)
         if not bool((ends >= 2).any()):
             return
         loader = TrainingLoader(panel, ends, length, horizon, 1, seed)
-        most = int(_MOST_PRODUCTS / (channels * length * (length + horizon)))
-        series, origin = loader.drawn(min(_MOST_WINDOWS, max(most, 4 * length)))
+        most = int(_MAX_PRODUCTS / (channels * length * (length + horizon)))
+        series, origin = loader.drawn(min(_MAX_WINDOWS, max(most, 4 * length)))
         late = 4 * (origin - loader.first_origins[series]) >= 3 * loader.window_offsets.diff()[series]
         if not bool(late.any()):  # no series has four windows
             late = torch.arange(len(origin)) % 4 == 3
@@ -79,7 +79,7 @@ class RidgeAR:
         """Sums of the products of inputs with inputs and with outputs, `[V, L, L]` and `[V, L, H]`."""
         channels, length, horizon = self.weights.shape
         gram, moments = (self.weights.new_zeros(channels, length, size) for size in (length, horizon))
-        at_once = max(1, _AT_ONCE // (channels * (length + horizon)))
+        at_once = max(1, _CHUNK // (channels * (length + horizon)))
         for place, row in zip(series.split(at_once), origin.split(at_once), strict=True):
             windows = gather(self.panel, place, row, length, horizon, ends[place])
             inputs = self._inputs(windows.context)

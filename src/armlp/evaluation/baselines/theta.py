@@ -13,9 +13,9 @@ from armlp.evaluation.baselines.naive2 import seasonal_indices
 # How fast the smoothed series may forget.
 _RATES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
 # Of a longer series it sees the end: rows are smoothed one by one, and what is long ago has little weight.
-_MOST_ROWS = 1000
+_MAX_ROWS = 1000
 # So many values are forecast from at a time, over several series.
-_AT_ONCE = 1 << 18
+_CHUNK = 1 << 18
 
 
 class Theta:
@@ -51,10 +51,10 @@ class Theta:
         values = torch.empty(len(series), channels, horizon, dtype=torch.float64)
         order = origin.argsort()
         while len(order):
-            most = max(1, _AT_ONCE // (channels * min(_MOST_ROWS, int(origin[order[-1]]))))
+            most = max(1, _CHUNK // (channels * min(_MAX_ROWS, int(origin[order[-1]]))))
             block, order = order[-most:], order[:-most]
             pairs = zip(series[block].tolist(), origin[block].tolist(), strict=True)
-            seen = (self.panel.series(index)[max(0, end - _MOST_ROWS) : end] for index, end in pairs)
+            seen = (self.panel.series(index)[max(0, end - _MAX_ROWS) : end] for index, end in pairs)
             rows = [row for past in seen for row in past.double().T]
             values[block] = forecasts(rows, self.season_length, horizon).unflatten(0, (len(block), channels))
         values = values.transpose(1, 2)

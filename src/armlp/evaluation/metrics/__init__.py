@@ -1,26 +1,26 @@
 """Metrics of forecasts against the truth, by lead, with masks; sums are all that they keep."""
 
+from armlp.evaluation.metrics.base import LeadMetric, Paths
 from armlp.evaluation.metrics.calibration import Coverage, IntervalScore, LogScore, PITHistogram
-from armlp.evaluation.metrics.chaos import ValidPredictionTime
-from armlp.evaluation.metrics.errors import (
+from armlp.evaluation.metrics.functional import crps, energy_score, variogram_score
+from armlp.evaluation.metrics.point import (
     ErrorRate,
     MeanAbsoluteError,
     MeanAbsoluteScaledError,
     RootMeanSquaredError,
     RootMeanSquaredScaledError,
     SymmetricMAPE,
+    ValidPredictionTime,
 )
-from armlp.evaluation.metrics.forecast import Paths
-from armlp.evaluation.metrics.metric import LeadMetric
-from armlp.evaluation.metrics.quantile_losses import PinballLoss, WeightedQuantileLoss
-from armlp.evaluation.metrics.relative import OverallWeightedAverage, Skill
-from armlp.evaluation.metrics.samples import (
+from armlp.evaluation.metrics.probabilistic import (
     ContinuousRankedProbabilityScore,
     EnergyScore,
+    PinballLoss,
     ScaledCRPS,
     VariogramScore,
+    WeightedQuantileLoss,
 )
-from armlp.evaluation.metrics.scores import crps, energy_score, variogram_score
+from armlp.evaluation.metrics.relative import OverallWeightedAverage, Skill
 
 __all__ = [
     "ContinuousRankedProbabilityScore",

@@ -9,11 +9,10 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
-from armlp.errors import refuse_below
-from armlp.evaluation.levels import check_levels
-from armlp.evaluation.metrics.forecast import ClosedForm, Forecast, covered
-from armlp.evaluation.metrics.metric import LeadMetric
-from armlp.model.distributions import Predictive
+from armlp.errors import check_bounds
+from armlp.evaluation.metrics.base import ClosedForm, Forecast, LeadMetric, covered
+from armlp.evaluation.quantiles import check_levels
+from armlp.model.families.base import Predictive
 
 
 class _IntervalMetric(LeadMetric):
@@ -87,7 +86,7 @@ class PITHistogram(Metric):
     def __init__(self, horizon: int, bins: int = 20, **options: Any) -> None:
         super().__init__(**options)
         for name, size in check_arguments(PITHistogram.__init__, {"horizon": horizon, "bins": bins}).items():
-            refuse_below(name, size, 1)
+            check_bounds(name, size, 1)
         self.add_state("mass", torch.zeros(horizon, bins, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from armlp.evaluation.metrics.errors import MeanAbsoluteScaledError, SymmetricMAPE
-from armlp.evaluation.metrics.forecast import Forecast
-from armlp.evaluation.metrics.metric import LeadMetric
-from armlp.model.distributions import Predictive
+from armlp.evaluation.metrics.base import Forecast, LeadMetric
+from armlp.evaluation.metrics.point import MeanAbsoluteScaledError, SymmetricMAPE
+from armlp.model.families.base import Predictive
 
 
 class _Relative(WrapperMetric):

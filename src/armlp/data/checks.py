@@ -1,0 +1,257 @@
+"""Shortages: what data lack for training, for held-out windows or for a forecast, said in one sentence."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from armlp.data.calendar import spell_time
+from armlp.data.panel import Panel
+from armlp.data.tables.mixed_steps import DENSE, MAX_SERIES, check_mixed_steps
+from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
+from armlp.data.windows import Split, Windows
+from armlp.errors import UserError
+
+# From this share of the series on, those that never change are told of.
+_MANY_CONSTANT = 0.5
+
+
+def rows_needed(split: Split) -> int:
+    """How many rows a series needs to be trained on: a training part of two rows, and what is held out."""
+    return 2 + split.held_out
+
+
+def check_lengths(panel: Panel, split: Split) -> None:
+    """Refuses data on which nothing can be trained.
+
+    Raises:
+        UserError: No series is long enough; the message names the longest and the length that it needs.
+    """
+    needed = rows_needed(split)
+    longest = int(panel.lengths.argmax())
+    if panel.lengths[longest] < needed:
+        raise UserError(
+            f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
+            f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
+            "`horizon`, `val_windows` or `test_windows`, or add rows."
+        )
+
+
+def check_window_count(panel: Panel, windows: int, processes: int) -> None:
+    """Refuses fewer training windows than processes that share them.
+
+    Raises:
+        UserError: There are fewer.
+    """
+    if windows < processes:
+        raise UserError(f"{panel.name} has {windows} training windows for {processes} processes; lower `devices`.")
+
+
+def check_observed(panel: Panel, split: Split, validation: Iterable[Windows]) -> None:
+    """Refuses data whose validation windows hold nothing to compare with.
+
+    Raises:
+        UserError: No value of them was observed.
+    """
+    if not any(bool(windows.target_observed.any()) for windows in validation):
+        raise UserError(
+            f"{panel.name} has no observed value in the last {split.val_windows} x {split.horizon} steps before the "
+            "test windows, which validation needs: leave out empty rows at the end, or raise `val_windows`."
+        )
+
+
+def check_regular_gaps(panel: Panel) -> None:
+    """Refuse a panel that has rows for every step, but values of some series at every so many steps only.
+
+    In a wide table weekly values among daily ones stand between empty cells.
+
+    Raises:
+        UserError: There is such a series; the message names it, its step and that of the table.
+    """
+    if panel.fully_observed or panel.symbols is not None:
+        return
+    for channel in range(len(panel.channels)):
+        seen = torch.zeros(len(panel), dtype=torch.int64)
+        for rows in panel.blocks():
+            seen.index_add_(0, panel.locate(rows)[0], panel.observed[rows, channel].long())
+        sparse = ((seen > 2) & (seen <= DENSE * panel.lengths)).nonzero()[:, 0]
+        sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
+        places = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
+        if not places:
+            continue
+        begins = np.cumsum([0, *map(len, places)])
+        times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, places)))), torch.cat(places))
+        instants = panel.calendar.instants(times.numpy())
+        check_mixed_steps(instants, begins, panel.ids[sparse.numpy()], panel.calendar, panel.name)
+
+
+def warn_of_short(panel: Panel, split: Split) -> None:
+    """Warns of series that are too short to train on."""
+    short = (split.train_ends(panel.lengths) < 2).nonzero()[:, 0]
+    if not len(short):
+        return
+    needed = rows_needed(split)
+    names = ", ".join(f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
+    warnings.warn(
+        f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
+        f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out; to "
+        "train on more, add rows or lower `horizon`, `val_windows` or `test_windows`.",
+        stacklevel=3,
+    )
+
+
+def warn_of_constant(panel: Panel) -> None:
+    """Warns of target columns that never change, or of many series that do not: there is nothing to learn from them."""
+    if panel.symbols is not None:
+        return
+    dead = panel.constant.all(axis=0).nonzero()[0]
+    if len(dead):
+        what = f"target column '{panel.channels[dead[0]]}'" if len(panel.channels) > 1 else "target"
+        warnings.warn(
+            f"The {what} of {panel.name} never changes within a series: correct the table, or give other "
+            "`target_columns`.",
+            stacklevel=3,
+        )
+        return
+    constant = panel.constant.all(axis=1).nonzero()[0]
+    if len(constant) >= _MANY_CONSTANT * len(panel):
+        names = ", ".join(f"{panel.ids[index]!r}" for index in constant[:3])
+        warnings.warn(
+            f"{len(constant)} of {len(panel)} series of {panel.name} never change: {names}"
+            f"{', ...' if len(constant) > 3 else ''}; leave them out of the table, because training spends as much on "
+            "them as on the others.",
+            stacklevel=3,
+        )
+
+
+def check_counts(panel: Panel, head: str) -> None:
+    """Refuses values that a head of counts gives no probability.
+
+    Args:
+        panel: The data.
+        head: Its name.
+
+    Raises:
+        UserError: A value is below 0 or no whole number, and the message names its series and time; or a series has a
+            level, so that what the model would see are no counts.
+    """
+    if panel.levels is not None:
+        large = panel.levels.abs().amax(1)
+        raise UserError(
+            f"`head` {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
+            f"so little beside its level of {large.max():g} that the model is told only what differs from that: give "
+            "another head, such as `head` quantile."
+        )
+    count, row = 0, 0
+    for rows in panel.blocks():
+        values = panel.values[rows]
+        wrong = (panel.observed[rows] & ((values < 0) | (values != values.round()))).any(1).nonzero()[:, 0]
+        if len(wrong) and not count:
+            row = rows.start + int(wrong[0])
+        count += len(wrong)
+    if not count:
+        return
+    series, place = (int(found) for found in panel.locate(slice(row, row + 1)))
+    value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
+    raise UserError(
+        f"`head` {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
+        f"{_time(panel, series, place)} ({count} such rows in all): give another head, such "
+        "as `head` quantile, or whole numbers from 0 on."
+    )
+
+
+def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
+    """Refuses data whose calendar does not tell what the model is told.
+
+    Args:
+        panel: The data.
+        cycles: Of the calendar.
+
+    Raises:
+        UserError: A cycle is none, or the times of the data do not tell it.
+    """
+    for cycle in cycles:
+        if cycle not in CYCLE_NAMES:
+            raise UserError(
+                f"`calendar_inputs`: {cycle!r} is no cycle of a calendar; give some of {', '.join(CYCLE_NAMES)}."
+            )
+    told = feature_cycles(panel.calendar)
+    if set(cycles) <= set(told):
+        return
+    times = "are integers" if panel.calendar.is_integer else f"step by {panel.calendar.freq}"
+    tells = f"only {spell_cycles(told)}" if told else "nothing"
+    raise UserError(
+        f"`calendar_inputs`: the model is told {spell_cycles(cycles)}, but the times of {panel.name} {times}, of "
+        f"which a calendar tells {tells}: give dates that step as in training, or train with "
+        "`calendar_inputs` false."
+    )
+
+
+def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None:
+    """Refuses data without a single origin in a held-out part.
+
+    Args:
+        panel: The data.
+        split: What is held out.
+        part: `val`, `test` or `predict`.
+        series: `[W]` the series of its origins.
+
+    Raises:
+        UserError: There is none.
+    """
+    if len(series):
+        return
+    longest = int(panel.lengths.argmax())
+    needed = 1 + (split.test_reach if part == "test" else split.horizon + split.test_length)
+    raise UserError(
+        f"No series of {panel.name} is long enough for the {part} windows: the longest, "
+        f"{panel.ids[longest]!r}, has {int(panel.lengths[longest])} rows and needs {needed}; lower "
+        "`horizon`, or add rows."
+    )
+
+
+def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses a forecast whose covariates are not known ahead.
+
+    Args:
+        panel: The data.
+        horizon: `H`.
+        statistics: Of the columns in training; the model has not learned to do without numbers that were all there.
+
+    Raises:
+        UserError: They are missing within the horizon; the message names the series and its first such time.
+    """
+    if panel.future is None:
+        return
+    short = (panel.future < horizon).nonzero()[:, 0]
+    if len(short):
+        series = int(short[0])
+        raise UserError(
+            f"{panel.name} lacks the `known_covariates` of series '{panel.ids[series]}' from "
+            f"{_time(panel, series, int(panel.stored_lengths[series]))} on ({len(short)} of {len(panel)} series lack "
+            f"some): give {horizon} rows (`horizon`) after the last value of every series, with empty targets or "
+            "in a table of their own, `future`."
+        )
+    needed = [place for place, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
+    for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
+        row = (panel.offsets[block] + panel.lengths[block])[:, None] + torch.arange(horizon)
+        holes = panel.gather_rows(panel.known, row)[..., needed].isnan().nonzero()
+        if len(holes):
+            place, step, column = holes[0].tolist()
+            series, name = int(block[place]), panel.covariate_columns["known"][needed[column]].name
+            raise UserError(
+                f"{panel.name} lacks '{name}' of `known_covariates` for series "
+                f"'{panel.ids[series]}' at {_time(panel, series, int(panel.lengths[series]) + step)}, within the "
+                "horizon, and in training it was never missing: fill it."
+            )
+
+
+def _time(panel: Panel, series: int, row: int) -> str:
+    """The time of a row of a series, counted from its start, for people."""
+    time = panel.calendar.shift(panel.starts[[series]], row)
+    return spell_time(panel.calendar.wall_times(time)[0])

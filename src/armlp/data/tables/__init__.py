@@ -1,0 +1,1 @@
+"""Tables: read into a panel, and written back."""

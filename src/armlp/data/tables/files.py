@@ -1,0 +1,308 @@
+"""Files: CSV and Parquet, one or many, found and read a part at a time."""
+
+from __future__ import annotations
+
+import csv
+import glob
+import gzip
+import os
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from itertools import dropwhile, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from armlp.data.tables.columns import as_integers
+from armlp.data.tables.source import Part, Source, parts
+from armlp.data.tables.times import register_periods
+from armlp.errors import UserError, one_line
+
+_CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
+_PARQUET = (".parquet", ".pq")
+_HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
+# A larger CSV file is streamed, by the types of its first block; a smaller one is read whole, by those of all rows.
+_STREAMED = 256 << 20
+# Lines of a CSV file that tell how it is written.
+_LOOKED_AT = 1000
+# What reading a broken file may raise; arrow's exceptions are ValueErrors, OSErrors or these.
+_BROKEN = (OSError, ValueError, EOFError, zlib.error, csv.Error, NotImplementedError)
+
+
+class _File(NamedTuple):
+    """A file, the columns in it, and what its folders' names say of all its rows (`region=north`)."""
+
+    path: Path
+    columns: tuple[str, ...]
+    partition: Mapping[str, Any]
+    rows: int | None
+
+
+def open_files(source: str) -> Source:
+    """Open a CSV or Parquet file, a folder of Parquet files, or a glob of either.
+
+    Args:
+        source: The path.
+
+    Raises:
+        UserError: There is no such file, or it is no table.
+    """
+    register_periods()
+    paths = find_files(source)
+    partitions = _partitions(source, paths)
+    files = [_opened(path, partition) for path, partition in zip(paths, partitions, strict=True)]
+    first = files[0]
+    rows = [file.rows for file in files]
+
+    def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
+        for file in files:
+            for column in wanted:
+                if column not in file.columns and column not in file.partition:
+                    raise UserError(f"{file.path} has no column '{column}', but {first.path} has: give files that are "
+                                    "alike.")  # fmt: skip
+        for file in files:
+            yield from _parts_of_file(file, wanted, most, str(file.path) if len(files) > 1 else source)
+
+    return Source(
+        source,
+        (*first.columns, *(name for name in first.partition if name not in first.columns)),
+        "pyarrow",
+        read,
+        num_rows=None if None in rows else sum(count or 0 for count in rows),
+        is_text=first.path.name.lower().endswith(_CSV),
+    )
+
+
+def find_files(source: str) -> list[Path]:
+    """The files that a path stands for, in order.
+
+    Raises:
+        UserError: There are none.
+    """
+    if not source:
+        raise UserError("The path of the source is empty: give that of a CSV or Parquet file.")
+    path, wanted, fix = Path(source).expanduser(), "CSV or Parquet files that match", "give a path with at least one"
+    try:
+        if path.is_file():
+            return [path]
+        if path.is_dir():
+            wanted = "Parquet files"
+            files = _files_below(path)
+            found = [file for file in files if file.name.lower().endswith(_PARQUET)]
+            if any(file.name.lower().endswith(_CSV) for file in files):
+                fix = f"give those of CSV as {path / '*.csv'}"
+        elif glob.has_magic(source):
+            matches = (Path(match) for match in glob.glob(str(path), recursive=True))
+            found = sorted(file for file in matches if file.name.lower().endswith(_PARQUET + _CSV) and file.is_file())
+        elif path.exists():
+            raise UserError(f"{source} is no file that can be read twice: give a CSV or Parquet file.")
+        else:
+            raise UserError(f"{source} does not exist: {_likelier_path(path)}")
+    except OSError as error:
+        raise UserError(f"{source} cannot be read ({error.strerror}): give a path that may be.") from error
+    if not found:
+        raise UserError(f"{source} holds no {wanted}: {fix}.")
+    return found
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """The files in a folder and in those below it, in order.
+
+    Raises:
+        OSError: A folder cannot be read.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    found: list[Path] = []
+    for place, folders, names in os.walk(folder, onerror=fail):
+        # What begins with a dot or an underscore is by custom no data: stores, logs and marks of other programs.
+        folders[:] = [name for name in folders if not name.startswith((".", "_"))]
+        found += [Path(place, name) for name in names if not name.startswith((".", "_"))]
+    return sorted(file for file in found if file.is_file())
+
+
+def _likelier_path(path: Path) -> str:
+    """What to give instead of a path that does not exist."""
+    if "://" in str(path) or re.match(r"\w+:/", str(path)):
+        return "give a path on this machine, with a copy of what is at that address."
+    if path.is_symlink():
+        return f"it is a link to {os.readlink(path)}, which is not there."
+    if not path.parent.is_dir():
+        return f"give a path in a folder that exists, which {path.parent} does not."
+    near = get_close_matches(path.name, [file.name for file in path.parent.iterdir()], n=3)
+    if near:
+        return f"did you mean {' or '.join(str(path.with_name(name)) for name in near)}?"
+    return "give the path of a CSV or Parquet file."
+
+
+def _partitions(source: str, paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """What the names of folders below the source say of each file, where they are hive partitions."""
+    base = Path(source).expanduser()
+    if base.is_file():
+        return [{}]
+    spelled: list[dict[str, str]] = []
+    for path in paths:
+        folders = (path.relative_to(base) if base.is_dir() else path).parts[:-1]
+        pairs = (folder.partition("=") for folder in folders)
+        spelled.append({key: unquote(value) for key, equals, value in pairs if equals})
+    keys = {key for folder in spelled for key in folder}
+    typed = {key: as_integers([folder[key] for folder in spelled if key in folder]) for key in keys}
+    found: list[dict[str, Any]] = []
+    for folder in spelled:
+        values: dict[str, Any] = {}
+        for key, value in folder.items():
+            whole = typed[key]
+            values[key] = None if value == _HIVE_NULL else value if whole is None else int(value)
+        found.append(values)
+    return found
+
+
+def _opened(path: Path, partition: Mapping[str, Any]) -> _File:
+    """A file with its columns, of which no more than the header has been read."""
+    import pyarrow.parquet as pq
+
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
+    try:
+        if path.name.lower().endswith(_PARQUET):
+            metadata = pq.read_metadata(path)
+            return _File(path, tuple(metadata.schema.to_arrow_schema().names), partition, metadata.num_rows)
+        if path.name.lower().endswith(_CSV):
+            columns = _dialect(path).columns
+            if len(columns) + len(partition) == 1:
+                raise UserError(
+                    f"{path} has one column, called '{columns[0]}': give a file that begins with the names of its "
+                    "columns, separated by commas, semicolons, tabs or bars."
+                )
+            return _File(path, columns, partition, None)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise _unreadable(path, error) from error
+    raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
+
+
+def _parts_of_file(file: _File, wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+    import pyarrow as pa
+
+    columns = [column for column in wanted if column not in file.partition]
+    try:
+        read = _parquet_parts if file.path.name.lower().endswith(_PARQUET) else _csv_parts
+        for part in read(file.path, columns, wanted, most, name):
+            table = part.table
+            for column, value in file.partition.items():
+                if column in wanted:
+                    table = table.append_column(column, pa.repeat(value, len(table)))
+            yield part._replace(table=table)
+    except UserError:
+        raise
+    except _BROKEN as error:
+        raise _unreadable(file.path, error) from error
+
+
+def _parquet_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
+        if not columns:  # all that is wanted is in the folders' names
+            columns = file.schema_arrow.names[:1]
+        first = 0
+        for batch in file.iter_batches(batch_size=most, columns=columns):
+            yield Part(name, first, pa.Table.from_batches([batch]))
+            first += len(batch)
+
+
+class _Dialect(NamedTuple):
+    """How a CSV file is written."""
+
+    columns: tuple[str, ...]
+    delimiter: str
+    decimal_point: str
+    has_rows: bool
+    with_offsets: frozenset[str]
+
+
+def _dialect(path: Path) -> _Dialect:
+    """The header of a CSV file, what separates its columns, and how fractions are written in the first lines."""
+    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
+    with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
+        first = list(islice(dropwhile(lambda line: not line.strip("\r\n"), lines), _LOOKED_AT))
+    if not first:
+        raise UserError(f"{path} is empty: give a CSV or Parquet file with a header and rows.")
+    if "\0" in first[0]:
+        raise ValueError("its first line is not text")
+    delimiter = _delimiter(first)
+    columns, *rows = csv.reader(first, delimiter=delimiter)
+    cells = (cell.strip() for row in rows for cell in row)
+    comma = delimiter != "," and any(re.fullmatch(r"(?i)[+-]?\d*,\d+(e[+-]?\d+)?", cell) for cell in cells)
+    with_offsets = {
+        column
+        for row in rows
+        for column, cell in zip(columns, row, strict=False)
+        if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d\S* ?[+-]\d\d(:?\d\d)?", cell.strip())
+    }
+    return _Dialect(tuple(columns), delimiter, "," if comma else ".", any(rows), frozenset(with_offsets))
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """What separates columns: of what is as often in the first row as in the header, the most frequent."""
+    header, row = (re.sub(r'"[^"]*"', "", line) for line in (lines[0], (*lines, lines[0])[1]))
+    alike = [mark for mark in ",;\t|" if header.count(mark) == row.count(mark) > 0]
+    if alike:
+        return max(alike, key=header.count)
+    return "," if "," in header else max("\t;|", key=header.count)
+
+
+def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+    """Read a CSV file; ids as text, because `001` is not 1, and times with offsets, which arrow takes for UTC."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    dialect = _dialect(path)
+    if not dialect.has_rows:
+        return
+    parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
+    text = {"`id_column`": columns, "`time_column`": dialect.with_offsets}
+    types = {column: pa.string() for column in columns if column in text.get(wanted[column], ())}
+    convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
+    if path.stat().st_size <= _STREAMED:
+        try:
+            table = arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
+        except pa.ArrowInvalid:
+            # Types are guessed from the first block; a later one may hold fractions, text, longer rows or lines.
+            block = min(max(4 * path.stat().st_size, 1 << 20), 2**31 - 1)
+            parse.newlines_in_values = True
+            read = arrow_csv.ReadOptions(block_size=block)
+            table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
+        yield from parts(table, name, most)
+        return
+    read = arrow_csv.ReadOptions(block_size=16 << 20)
+    with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
+        # What begins as whole numbers may go on as fractions.
+        options = {"`id_column`", "`time_column`"}
+        types |= {
+            field.name: pa.float64()
+            for field in stream.schema
+            if pa.types.is_integer(field.type) and wanted[field.name] not in options
+        }
+    convert.column_types = types
+    first = 0
+    with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
+        for batch in stream:
+            yield from parts(pa.Table.from_batches([batch]), name, most, first)
+            first += len(batch)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    kind = "Parquet" if path.name.lower().endswith(_PARQUET) else "CSV"
+    fix = f"give a whole {kind} file that may be read"
+    if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+        fix = "save it as text in UTF-8"
+    elif "Expected" in str(error) and "columns" in str(error):
+        fix = "give all rows as many cells as the header has, with quotes around what holds separators"
+    return UserError(f"{path} cannot be read as {kind} ({one_line(error)}): {fix}.")

@@ -1,0 +1,161 @@
+"""Times: when rows were, read from columns of any type, and spelled in the type in which they came."""
+
+from __future__ import annotations
+
+import datetime
+import warnings
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+# Summer time, and a law or two, change the offset of one place by no more.
+_MAX_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
+
+
+class TimesError(ValueError):
+    """What a column of times holds that is no time; who knows the column makes a sentence of it.
+
+    Args:
+        found: What the column holds, or, where a text is at fault, what is wrong with it.
+        needed: What it should hold.
+        text: The text at fault.
+    """
+
+    def __init__(self, found: str, needed: str, text: str | None = None) -> None:
+        super().__init__(found)
+        self.found, self.needed, self.text = found, needed, text
+
+
+def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
+    """Read times from integers, datetimes, dates or pandas periods, none missing; text is for `spelled_times`.
+
+    Args:
+        array: `[rows]`, a column or a batch of it.
+
+    Returns:
+        times: `[rows]` int64, or datetime64[ns] of UTC (of the wall where there is no zone); periods begin then.
+        timezone: Name of the zone, or None.
+
+    Raises:
+        TimesError: They cannot be read so.
+    """
+    import narwhals as nw
+    import pyarrow as pa
+
+    kind = array.type
+    if pa.types.is_integer(kind):
+        try:
+            return array.cast(pa.int64()).to_numpy(zero_copy_only=False), None
+        except pa.ArrowInvalid as error:
+            raise TimesError("integers beyond int64", "smaller ones") from error
+    if is_period(kind):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # business days will not be periods
+            return nanoseconds(pd.PeriodIndex(array.to_pandas()).to_timestamp(how="start")), None
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
+        known = nw.from_native(pa.chunked_array([array]), series_only=True).dtype
+        raise TimesError(str(known), "datetimes, dates, periods, text that spells them, or integers")
+    timezone = getattr(kind, "tz", None)
+    if timezone is not None:
+        try:
+            pd.DatetimeIndex([], tz="UTC").tz_convert(timezone)
+        except Exception as error:  # pandas raises what the library of zones does, and there are several
+            raise TimesError(f"times in the unknown zone '{timezone}'", "a zone such as Europe/Berlin") from error
+    try:
+        instants = array.cast(pa.timestamp("ns", timezone)).cast(pa.int64())
+    except pa.ArrowInvalid as error:
+        raise _beyond() from error
+    return instants.to_numpy(zero_copy_only=False).view("datetime64[ns]"), timezone
+
+
+def times_of_objects(values: np.ndarray) -> pa.Array:
+    """An arrow array of a pandas column of Python objects, of which arrow alone takes the first one's type for all.
+
+    Args:
+        values: `[rows]` objects: datetimes of one zone or several, dates, periods, or a mixture; None where missing.
+
+    Raises:
+        TimesError: Some have a time zone and others have none, or periods are of different lengths.
+        pyarrow.ArrowException, TypeError: They are something else, and not of one type.
+    """
+    import pyarrow as pa
+
+    filled = pd.Series(values, dtype=object)
+    there = filled[filled.notna()]
+    types = set(map(type, there))
+    if types and all(issubclass(kind, pd.Period) for kind in types):
+        steps = sorted({period.freqstr for period in there})
+        if len(steps) > 1:
+            raise TimesError(f"periods of {' and '.join(steps)}", "periods of one length")
+        return pa.array(pd.Series(pd.PeriodIndex(filled)), from_pandas=True)
+    if types == {datetime.date} or not all(issubclass(kind, datetime.date) for kind in types):
+        return pa.array(filled, from_pandas=True)
+    zones = {getattr(time, "tzinfo", None) for time in there}
+    names = sorted({str(zone) for zone in zones})
+    if None in zones and len(names) > 1:
+        raise TimesError("times with and without a time zone", "all of them with one, or none")
+    if len(names) < 2:
+        return pa.array(pd.to_datetime(filled, format="ISO8601" if None in zones else None), from_pandas=True)
+    wall = filled.map(lambda time: time.replace(tzinfo=None), na_action="ignore")
+    instants = pd.DatetimeIndex(pd.to_datetime(filled, utc=True))
+    times, timezone = zoned(instants, pd.DatetimeIndex(pd.to_datetime(wall)).tz_localize("UTC"))
+    return pa.array(pd.Series(pd.DatetimeIndex(times, tz=timezone and "UTC")), from_pandas=True)
+
+
+def is_period(kind: pa.DataType) -> bool:
+    """Whether an arrow type is pandas' one of periods."""
+    return getattr(kind, "extension_name", None) == "pandas.period"
+
+
+def register_periods() -> None:
+    """Let arrow know the type of pandas periods, which it otherwise reads from Parquet as integers."""
+    import pyarrow as pa
+
+    pa.array(pd.PeriodIndex([], freq="D"))
+
+
+def spell_periods(instants: np.ndarray, kind: Any) -> pa.Array:
+    """The pandas periods in which times lie.
+
+    Args:
+        instants: `[rows]` datetime64[ns] without a zone.
+        kind: The arrow type of the periods.
+    """
+    import pyarrow as pa
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        ordinals = pd.DatetimeIndex(instants).to_period(kind.freq).asi8
+    return pa.ExtensionArray.from_storage(kind, pa.array(ordinals))
+
+
+def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarray, str | None]:
+    """Times and zone of instants, given what their own clocks showed, both spelled as UTC."""
+    offsets = (wall - instants).unique().dropna()
+    if len(offsets) == 1:
+        minutes = int(offsets[0].total_seconds() // 60)
+        sign, (hours, rest) = "-" if minutes < 0 else "+", divmod(abs(minutes), 60)
+        return nanoseconds(instants), f"{sign}{hours:02d}:{rest:02d}" if minutes else "UTC"
+    shown = wall[wall.notna()]
+    changed = offsets.max() - offsets.min() <= _MAX_CHANGED and (offsets % _QUARTER == pd.Timedelta(0)).all()
+    if changed and ((shown - shown.normalize()) == shown[0] - shown[0].normalize()).all():
+        return nanoseconds(wall), None
+    return nanoseconds(instants), "UTC"
+
+
+def nanoseconds(times: pd.DatetimeIndex) -> np.ndarray:
+    """datetime64[ns] of UTC."""
+    naive = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
+    try:
+        return np.asarray(naive.as_unit("ns").to_numpy())
+    except ValueError as error:
+        raise _beyond() from error
+
+
+def _beyond() -> TimesError:
+    return TimesError("times outside the years 1678 to 2261", "times within them")

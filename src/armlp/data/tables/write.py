@@ -1,0 +1,85 @@
+"""Answers: from a panel's forecasts back to the kind of table that it came from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from armlp.data.panel import Panel, TableStyle
+from armlp.data.tables.times import is_period, spell_periods
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+
+def write_table_like(
+    panel: Panel,
+    series: np.ndarray,
+    times: Mapping[str, np.ndarray],
+    columns: Mapping[str, np.ndarray],
+) -> Any:
+    """Make a table like the one that a panel came from.
+
+    Args:
+        panel: Names the series, and knows how ids and times were spelled.
+        series: `[R]` place of each row's series in the panel.
+        times: `[R]` position within the series, 0 for its first row, by name of the time column; positions
+            may lie past the end. `cutoff` sorts before `ds`.
+        columns: `[R]` values of the other columns.
+
+    Returns:
+        A pandas, polars (lazy if it came so) or pyarrow table of `unique_id`, times and columns, sorted by series and
+        time.
+    """
+    import pyarrow as pa
+
+    keys = sorted(times, key=lambda name: name != "cutoff")
+    order = np.lexsort((*(times[name] for name in reversed(keys)), series))
+    series = np.asarray(series)[order]
+    starts, dictionary = panel.starts[series], pa.array(panel.ids)
+    ids = pa.DictionaryArray.from_arrays(pa.array(series), dictionary)
+    arrays = {"unique_id": _spelled_ids(ids, panel.style)}
+    for name in times:
+        counted = panel.calendar.shift(starts, np.asarray(times[name])[order])
+        arrays[name] = _spelled_times(panel.calendar.instants(counted), panel.calendar.timezone, panel.style)
+    arrays |= {name: pa.array(np.asarray(values)[order]) for name, values in columns.items()}
+    table = pa.table(arrays)
+    if panel.style.backend == "pandas":
+        return table.to_pandas()
+    if panel.style.backend.startswith("polars"):
+        import polars as pl
+
+        frame = pl.DataFrame(table)
+        return frame.lazy() if panel.style.backend == "polars-lazy" else frame
+    return table
+
+
+def _spelled_ids(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
+    """Ids in the type in which they came."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    if isinstance(style.id_dtype, nw.Categorical):
+        return ids.cast(pa.dictionary(pa.int32(), ids.type.value_type))
+    return ids.dictionary_decode()
+
+
+def _spelled_times(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:
+    """Times in the type in which they came; text comes back as datetimes."""
+    import narwhals as nw
+    import pyarrow as pa
+
+    dtype = style.time_dtype
+    if isinstance(dtype, pa.DataType) and is_period(dtype):
+        return spell_periods(instants, dtype)
+    if instants.dtype.kind != "M":
+        try:
+            return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
+        except pa.ArrowInvalid:
+            return pa.array(instants)  # the future is beyond the type that held the past
+    times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))
+    if isinstance(dtype, nw.Date):
+        return times.cast(pa.date32())
+    return times.cast(pa.timestamp(dtype.time_unit if isinstance(dtype, nw.Datetime) else "us", timezone))

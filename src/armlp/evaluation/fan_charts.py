@@ -1,0 +1,186 @@
+"""Fan charts: history, truth, median, intervals and baseline of a forecast, readable at thumbnail size."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from armlp.data.panel import Panel
+from armlp.errors import UserError
+from armlp.evaluation.baselines.naive import seasonal_naive
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart.
+INK, BLUE, ORANGE, GREY, GREEN, PURPLE = "#222222", "#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7"
+
+# Inches at which letters are still read where TensorBoard shows three pictures side by side.
+THUMBNAIL = 4.2, 3.1
+
+
+class Fan(NamedTuple):
+    """What one chart shows of one series, data units.
+
+    Attributes:
+        title: The series' name.
+        history: `[n]` values up to the origin.
+        history_times: `[n]` their times.
+        paths: `[P, H]` the forecast.
+        times: `[H]` its times.
+        truth: `[H]` what happened, where it is known.
+        baseline: `[H]` the seasonal naive.
+        label: What the values are.
+    """
+
+    title: str
+    history: Tensor
+    history_times: np.ndarray
+    paths: Tensor
+    times: np.ndarray
+    truth: Tensor | None = None
+    baseline: Tensor | None = None
+    label: str = ""
+
+
+def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: bool = False) -> Figure:
+    """One chart per series, at most two side by side.
+
+    Args:
+        fans: What to draw.
+        levels: Coverages of the shaded intervals, in percent.
+        small: Whether it is to be read as a thumbnail.
+    """
+    columns = min(2, len(fans))
+    rows = -(-len(fans) // columns)
+    figure = blank_figure(*(THUMBNAIL if small else (9, 4) if columns == 1 else (12, 3.2 * rows)))
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis, fan in zip(axes, fans, strict=False):
+        _draw(axis, fan, sorted(levels, reverse=True))
+    for axis in axes[len(fans) :]:
+        axis.remove()
+    shown = [axis.get_legend_handles_labels() for axis in axes[: len(fans)]]
+    named = {label: handle for chart in shown for handle, label in zip(*chart, strict=True)}
+    side_by_side = 3 if small else len(named)
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=side_by_side, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def blank_figure(width: float, height: float) -> Figure:
+    """A figure of so many inches that needs no window system."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=150)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def style_axis(axis: Axes, title: str) -> None:
+    """Gives a chart its title, and the looks that all charts share."""
+    axis.set_title(title, loc="left", fontsize=10, parse_math=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.tick_params(labelsize=8)
+
+
+def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
+    from matplotlib.dates import HOURLY, MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFormatter
+
+    paths = torch.where(fan.paths.isfinite(), fan.paths, torch.nan).double()  # what ran away has no place on the axis
+    axis.plot(fan.history_times, fan.history, color="#777777", linewidth=1.2, label="history")
+    if fan.truth is not None:
+        axis.plot(fan.times, fan.truth, color=INK, linewidth=1.2, label="truth", zorder=4)
+    if fan.baseline is not None:
+        (line,) = axis.plot(fan.times, fan.baseline, color=ORANGE, linewidth=1.2, label="seasonal naive", zorder=3)
+        line.set_linestyle((0, (4, 1.5)))
+    if len(paths) > 1:
+        for shade, level in enumerate(levels):
+            low, high = (paths.nanquantile(0.5 + side * level / 200, 0) for side in (-1, 1))
+            axis.fill_between(
+                fan.times,
+                low,
+                high,
+                color=BLUE,
+                alpha=0.16 + 0.14 * shade,
+                linewidth=0,
+                label=f"{level:g}% interval",
+            )
+    axis.plot(fan.times, paths.nanquantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
+    style_axis(axis, fan.title)
+    axis.set_ylabel(fan.label, fontsize=9, parse_math=False)
+    axis.margins(x=0.01)
+    if np.issubdtype(fan.times.dtype, np.datetime64):
+        # Times of the day are the long labels.
+        locator = AutoDateLocator(minticks=3, maxticks=dict.fromkeys((HOURLY, MINUTELY, SECONDLY), 8))
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+
+
+@contextmanager
+def quiet_fonts() -> Iterator[None]:
+    """Lets figures be drawn of any names and times, without warnings that nobody can act on.
+
+    Boxes stand for letters that the font lacks, and the labels of a few spans of time are closer than they might be.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        warnings.filterwarnings("ignore", "AutoDateLocator was unable to pick")
+        yield
+
+
+def save_chart(figure: Figure, path: str) -> None:
+    """Writes a figure as a picture.
+
+    Raises:
+        UserError: The file cannot be written.
+    """
+    try:
+        with quiet_fonts():
+            figure.savefig(path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
+
+
+def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_length: int, history: int) -> Fan:
+    """The chart of one forecast; of a vector series, its first channel.
+
+    Args:
+        panel: The data.
+        series: Index of the series.
+        origin: Row of the first forecast value.
+        paths: `[P, H(, V)]`, data units.
+        season_length: Of the baseline.
+        history: How many rows before the origin to show, at most.
+    """
+    values = panel.series(series)[:, 0]
+    sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
+    horizon = sampled.shape[1]
+    first = max(0, origin - history)
+    start = panel.starts[[series]]
+
+    def times(begin: int, end: int) -> np.ndarray:
+        return panel.calendar.instants(panel.calendar.shift(start, np.arange(begin, end)))
+
+    place = torch.tensor([series]), torch.tensor([origin])
+    baseline = seasonal_naive(panel, *place, horizon, season_length)[0]
+    truth = values[origin : origin + horizon]
+    return Fan(
+        title=str(panel.ids[series]),
+        history=values[first:origin],
+        history_times=times(first, origin),
+        paths=sampled,
+        times=times(origin, origin + horizon),
+        truth=truth if len(truth) == horizon else None,
+        baseline=baseline[..., 0] if baseline.dim() == 2 else baseline,
+        label=str(panel.channels[0]),
+    )

@@ -1,0 +1,138 @@
+"""Scores of sampled paths and of distributions, as functions."""
+
+from __future__ import annotations
+
+import scipy
+import torch
+from torch import Tensor
+
+from armlp.model.families.base import Predictive
+from armlp.model.families.counts import NegativeBinomial, Poisson
+
+
+def crps(paths: Tensor, truth: Tensor) -> Tensor:
+    """Continuous ranked probability score of each value, fair to a small number of paths.
+
+    Args:
+        paths: `[B, P, T(, V)]`.
+        truth: `[B, T(, V)]`.
+
+    Returns:
+        `[B, T(, V)]`, in the units of the paths.
+    """
+    return ranked_crps((paths - truth[:, None]).sort(1).values)
+
+
+def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
+    """The same score from the errors of the paths, `[B, P, T(, V)]`, ascending along the paths.
+
+    Errors are of the size of the spread, whatever the level of the data. Where the paths are `even`, they are the
+    distribution itself.
+    """
+    count = errors.shape[1]
+    accuracy = errors.abs().mean(1)
+    if count == 1:
+        return accuracy
+    rank = torch.arange(1 - count, count, 2, dtype=errors.dtype, device=errors.device)
+    return accuracy - torch.einsum("bp...,p->b...", errors, rank / (count * (count if even else count - 1)))
+
+
+def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
+    """Energy score of whole paths: the CRPS of vectors, which judges how their values hang together too.
+
+    Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+    https://doi.org/10.1198/016214506000001437
+
+    Args:
+        paths: `[B, P, T(, V)]`, `P` at least 2.
+        truth: `[B, T(, V)]`.
+        observed: `[B, T(, V)]` bool; what is not observed does not count.
+        even: The paths are the distribution itself; else the score is fair to a small number of them.
+
+    Returns:
+        `[B, T(, V)]`: the score of the window, the same for all its values, as large as that of one of them.
+    """
+    count = paths.shape[1]
+    errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
+    accuracy = _norm(errors).mean(1)
+    size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
+    apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")  # which would cancel
+    spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
+    score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
+    """Variogram score of whole paths: how well they know by how much two values differ.
+
+    Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
+    Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
+
+    Args:
+        paths: `[B, P, T(, V)]`.
+        truth: `[B, T(, V)]`.
+        observed: `[B, T(, V)]` bool; what is not observed does not count.
+        order: Power of the differences.
+
+    Returns:
+        `[B, T(, V)]`: the mean over pairs of observed values, the same for all values of the window; nan where it has
+        no pair.
+    """
+    seen = observed.flatten(1)
+    shown = torch.where(observed, truth, 0.0).flatten(1)
+    expected = torch.zeros(*shown.shape, shown.shape[1], dtype=paths.dtype, device=paths.device)
+    for path in paths.flatten(2).unbind(1):  # one at a time: all differences of all paths would fill the memory
+        expected = expected + (path[:, :, None] - path[:, None]).abs() ** order
+    actual = (shown[:, :, None] - shown[:, None]).abs() ** order
+    pair = (seen[:, :, None] & seen[:, None]).triu(1)
+    wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
+    score = wrong.sum((1, 2)) / pair.sum((1, 2))
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Euclidean length over the last axis, whose gradient at 0 is finite."""
+    tiny = torch.finfo(vectors.dtype).tiny
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square may leave the floats
+    return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]
+
+
+# From so many successes on, a series in their reciprocal is closer than the hypergeometric function.
+_MANY = 4e3
+
+
+def counts_crps(distribution: Poisson | NegativeBinomial, value: Tensor) -> Tensor:
+    """The continuous ranked probability score of counts, by scipy on the processor, without gradient.
+
+    It is the mean distance of the counts from the value, less half of that of two counts from each other.
+
+    Wei Wei, Leonhard Held (2014), Calibration tests for count data, https://doi.org/10.1007/s11749-014-0380-8
+    Alexander Jordan, Fabian Krüger, Sebastian Lerch (2019), Evaluating Probabilistic Forecasts with scoringRules,
+    https://doi.org/10.18637/jss.v090.i12
+
+    Args:
+        distribution: Of values `[...]`.
+        value: `[...]`, data units.
+
+    Returns:
+        `[...]`, data units.
+    """
+    mean, variance, value = (part.detach().double().cpu() for part in (distribution.mean, distribution.variance, value))
+    twice = 2 * variance.numpy()
+    even, odd = scipy.special.ive(0, twice), scipy.special.ive(1, twice)
+    if isinstance(distribution, Poisson):
+        law: Predictive = Poisson(mean)
+        weighted, spread = law, torch.as_tensor(even + odd)
+    else:
+        excess = (variance - mean).sqrt()
+        successes = (mean / excess) ** 2
+        # Weighted by the counts themselves, the distribution is that of one more success and one more count.
+        more = mean * (1 + 1 / successes)
+        law, weighted = NegativeBinomial(mean, excess), NegativeBinomial(more, more / (1 + successes).sqrt())
+        few, part = successes.clamp(max=_MANY).numpy(), successes.clamp(min=_MANY).numpy()
+        ratio = 4 * variance.numpy() / few
+        exact = scipy.special.hyp2f1(1 - few, 0.5, 2, ratio / (1 + ratio)) / (1 + ratio) ** 0.5
+        near = even + odd - variance.numpy() / part * (even - odd)
+        spread = torch.where(successes < _MANY, torch.as_tensor(exact), torch.as_tensor(near))
+    below, less = 2 * law.cdf(value) - 1, 2 * weighted.cdf(value - 1) - 1
+    return (value * below - mean * less - variance * spread).to(distribution.mean)

@@ -1,0 +1,158 @@
+"""Metrics of point forecasts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from armlp.evaluation.metrics.base import Forecast, LeadMetric, Paths
+from armlp.model.families.base import Predictive
+
+
+class MeanAbsoluteError(LeadMetric):
+    """Absolute error of the median, data units."""
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`|median - truth|`."""
+        return (forecast.median() - truth).abs()
+
+
+class RootMeanSquaredError(LeadMetric):
+    """Root of the mean squared error of the median, data units: the root of the mean of what it is told of."""
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`(median - truth)²`, in float64, which holds the square of every float32."""
+        return (forecast.median() - truth).double().square()
+
+    def mean(self, total: Tensor, count: Tensor) -> Tensor:
+        """The root of the mean square."""
+        return (total / count).sqrt()
+
+
+class SymmetricMAPE(LeadMetric):
+    """Symmetric mean absolute percentage error of the median, in percent, as the M4 competition defines it.
+
+    Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
+    https://doi.org/10.1016/j.ijforecast.2019.04.014
+    """
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
+        point = forecast.median()
+        size = point.abs() + truth.abs()
+        return torch.where(size == 0, 0.0, 200 * ((point - truth).abs() / size))
+
+
+class MeanAbsoluteScaledError(LeadMetric):
+    """Absolute error of the median in units of the seasonal naive's error inside the series.
+
+    Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
+    https://doi.org/10.1016/j.ijforecast.2006.03.001
+    """
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`|median - truth| / unit`; a series that never changes has no unit and does not count."""
+        return (forecast.median() - truth).abs() / unit
+
+
+class RootMeanSquaredScaledError(RootMeanSquaredError):
+    """Root mean squared error of each window, in units of the seasonal naive's inside the series; their mean.
+
+    Its unit is the root mean squared error of the seasonal naive, not the mean absolute one. By lead and by series it
+    is the root of the mean square.
+
+    Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2022), The M5 Competition,
+    https://doi.org/10.1016/j.ijforecast.2021.07.007
+    """
+
+    roots: Tensor
+    windows: Tensor
+
+    def __init__(self, horizon: int, num_series: int = 0, **options: Any) -> None:
+        super().__init__(horizon, num_series, **options)
+        for name in ("roots", "windows"):
+            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """`((median - truth) / unit)²`; a series that never changes has no unit and does not count."""
+        return ((forecast.median() - truth).double() / unit).square()
+
+    def update(
+        self,
+        forecast: Tensor | Predictive | Forecast,
+        truth: Tensor,
+        observed: Tensor | None = None,
+        unit: Tensor | None = None,
+        series: Tensor | None = None,
+    ) -> None:
+        """Adds a batch, as every metric; `unit [B, 1(, V)]` is a root mean square."""
+        forecast = Forecast.of(forecast)
+        super().update(forecast, truth, observed, unit, series)
+        if unit is None or not len(truth):
+            return
+        score = self.score(forecast, truth, unit)
+        counted = ~(unit + torch.zeros_like(truth)).isnan()
+        counted = counted if observed is None else counted & observed
+        number = counted.sum(1)
+        root = (torch.where(counted, score, 0.0).sum(1) / number.clamp(min=1)).sqrt()
+        self.roots = self.roots + root.sum()
+        self.windows = self.windows + (number > 0).sum()
+
+    def compute(self) -> Tensor:
+        """The mean over windows, and over their channels; nan where there was none."""
+        return self.roots / self.windows
+
+
+class ErrorRate(LeadMetric):
+    """Share of symbols that are not the most frequent one of the paths."""
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """1 where it is another, 0 where it is the same."""
+        if not isinstance(forecast, Paths):
+            raise TypeError("ErrorRate counts the symbols of sampled paths [B, P, H(, V)], and a distribution came.")
+        return torch.where(truth.isnan(), torch.nan, (forecast.values.mode(1).values != truth).double())
+
+
+class ValidPredictionTime(LeadMetric):
+    """Time until the error of the median first exceeds a limit, its mean over windows.
+
+    The error is the root mean square over the channels, in units of `unit`: the standard deviation of each channel on
+    the attractor. By lead, it is the share of windows whose forecast still holds there. What holds to the end of the
+    horizon counts as long as that.
+
+    P. R. Vlachas et al. (2020), Backpropagation algorithms and Reservoir Computing in Recurrent Neural Networks for the
+    forecasting of complex spatiotemporal dynamics, https://doi.org/10.1016/j.neunet.2020.02.016
+
+    Args:
+        horizon: `H`.
+        limit: Of the error.
+        step: Time between two leads, such as the sampling interval times the largest Lyapunov exponent.
+        **options: `num_series`, and those of every torchmetrics metric.
+    """
+
+    higher_is_better = True
+
+    def __init__(self, horizon: int, limit: float = 0.4, step: float = 1.0, **options: Any) -> None:
+        super().__init__(horizon, **options)
+        self.limit = limit
+        self.step = step
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """1 as long as the forecast holds, 0 after."""
+        error = ((forecast.median() - truth) / unit).square()
+        finite = forecast.finite
+        if truth.dim() == 3:
+            error, finite = error.nanmean(2, keepdim=True), finite.all(2, keepdim=True)
+        lost = (error > self.limit**2) | ~finite  # what was not observed ends nothing
+        holds = (lost.cumsum(1) == 0).double()
+        return torch.where((truth / unit).isnan(), torch.nan, holds)
+
+    def compute(self) -> Tensor:
+        """The mean time; nan where nothing was observed."""
+        return self.by_lead().nanmean() * len(self.total) * self.step
+
+    def by_series(self) -> Tensor:
+        """`[S]` the mean time of each series."""
+        return super().by_series() * len(self.total) * self.step

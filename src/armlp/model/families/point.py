@@ -1,0 +1,84 @@
+"""The point forecast."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from armlp.errors import UserError
+from armlp.model.families.base import Head, Predictive
+
+
+class Point(Predictive):
+    """All mass on one value. It has no density, so no likelihood.
+
+    Args:
+        value: `[...]`, data units.
+    """
+
+    noise = 0
+
+    def __init__(self, value: Tensor) -> None:
+        self.value = value
+        super().__init__(value.shape, validate_args=False)
+
+    @property
+    def mean(self) -> Tensor:
+        """`[...]`, data units."""
+        return self.value
+
+    @property
+    def variance(self) -> Tensor:
+        """`[...]` zeros."""
+        return torch.zeros_like(self.value)
+
+    def cdf(self, value: Tensor) -> Tensor:
+        """A step from 0 to 1 at the one value."""
+        return (value >= self.value).to(self.value.dtype)
+
+    def icdf(self, value: Tensor) -> Tensor:
+        """The one value, at every level."""
+        return self.value.expand(torch.broadcast_shapes(self.value.shape, value.shape))
+
+    def crps(self, value: Tensor) -> Tensor:
+        """The continuous ranked probability score `[...]` at `value [...]`, data units: the absolute error."""
+        return (value - self.value).abs()
+
+    def draw(self, uniform: Tensor) -> Tensor:
+        """The one value, whatever the noise."""
+        return self.value.expand(uniform.shape[:-1])
+
+
+class PointHead(Head):
+    """One number per value, trained by a point loss.
+
+    Args:
+        point_loss: `mse`, `mae` or `huber` (which is quadratic up to one unit).
+    """
+
+    noise = 0
+    has_density = False
+    loss_in_units = True
+    _LOSSES: ClassVar[dict[str, Callable[..., Tensor]]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
+
+    def __init__(self, point_loss: str = "mse") -> None:
+        super().__init__()
+        if point_loss not in self._LOSSES:
+            raise UserError(f"`point_loss`: {point_loss!r} is not a point loss; use one of {', '.join(self._LOSSES)}.")
+        self.point_loss = point_loss
+
+    def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
+        """All mass on `shift + scale * raw`."""
+        return Point(shift + scale * raw[..., 0])
+
+    def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
+        """The raw output, whatever the noise."""
+        return raw[..., 0]
+
+    def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
+        """The point loss of errors in multiples of `unit`."""
+        return self._LOSSES[self.point_loss](distribution.mean / unit, value / unit, reduction="none")

@@ -1,0 +1,183 @@
+"""The rollout: the conditional distribution applied to its own output, step after step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from armlp.arguments import check_arguments
+from armlp.data.covariates import Covariates
+from armlp.errors import UserError, check_bounds
+from armlp.model.families.base import open_interval
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.rollout.reference import Reference, RolloutInputs
+from armlp.model.rollout.shared_prefix import SharedPrefix
+
+# A block of paths has so many numbers in its widest layer: few enough for a processor's cache, enough to be worth the
+# call (scripts/LOG.md); a graphics processor is the faster the more it gets at once.
+_CACHED = {"cpu": 1 << 19, "cuda": 1 << 26}
+
+
+def path_noise(
+    keys: Tensor,
+    origins: Tensor,
+    num_paths: int,
+    horizon: int,
+    per_value: tuple[int, ...],
+    seed: int,
+    members: int = 1,
+) -> Tensor:
+    """Uniform noise of every path, from the series' own key, so that a path does not depend on its batch.
+
+    The draws of a step are stratified: of `n` paths of a member each has one of the `n` equal parts of the interval,
+    by a permutation of its own at every step. Each path alone is as if drawn freely, and quantiles of all paths are
+    many times closer to those of the distribution.
+
+    M. D. McKay, R. J. Beckman, W. J. Conover (1979), A Comparison of Three Methods for Selecting Values of Input
+    Variables in the Analysis of Output from a Computer Code, https://doi.org/10.2307/1268522
+
+    Args:
+        keys: `[B]` int64 hash of each series' id.
+        origins: `[B]` int64 row of the origin.
+        num_paths: `P`.
+        horizon: `H`.
+        per_value: `(model.head.noise,)`, after `V` where there are channels.
+        seed: Of all paths.
+        members: `E` of the network; path `p` is of member `p % E`.
+
+    Returns:
+        `[B, P, H, *per_value]` in the open interval (0, 1), float32.
+    """
+    each = -(-num_paths // members)
+    # Step before path, so that a longer horizon goes on where a shorter one ended.
+    noise = torch.empty(len(keys), horizon, *per_value, members, each)
+    generator = torch.Generator()
+    for rows in _blocks(slice(0, len(keys)), max(1, _CACHED["cpu"] // max(1, noise[:1].numel()))):
+        # In float64 no two are the same, so that their order is the same on every machine.
+        draws = torch.empty(*noise[rows].shape[:2], 2, *noise.shape[2:], dtype=torch.float64)
+        for row, key, origin in zip(draws, keys[rows].tolist(), origins[rows].tolist(), strict=True):
+            generator.manual_seed(hash((seed, key, origin)))
+            row.uniform_(generator=generator)
+        order, within = draws.unbind(2)
+        stratum = torch.from_numpy(order.numpy().argsort(-1))  # numpy sorts in a quarter of the time
+        noise[rows] = (stratum + within) / each
+    return open_interval(noise).movedim((-1, -2), (1, 2)).flatten(1, 2)[:, :num_paths]
+
+
+@torch.no_grad()
+def rollout(
+    model: AutoregressiveMLP,
+    context: Tensor,
+    horizon: int,
+    num_paths: int = 1,
+    observed: Tensor | None = None,
+    noise: Tensor | None = None,
+    covariates: Covariates | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    zero: Tensor | None = None,
+    given: Tensor | None = None,
+    precision: torch.dtype | None = None,
+    reference: bool = False,
+) -> Tensor:
+    """Sampled futures of every context.
+
+    Values may be given, as in a what-if: every path has them in place of what it draws, and what comes after them is
+    drawn given them: a patch ends at a known value, so that the next call of the network sees it. What comes before is
+    drawn as without them, and so are the other channels of the same step: paths are not weighed by how likely they make
+    what is known.
+
+    Args:
+        model: The network; call `eval()` on it first.
+        context: `[B, L(, V)]`, data units; of a longer one, the last `L` values.
+        horizon: `H`, any length, whatever the model was trained on.
+        num_paths: `P`. A point head has one future only: its paths are all alike, or those of an ensemble's members.
+        observed: `[B, L(, V)]` bool; all observed if left out.
+        noise: `[B, P, H(, V), model.head.noise]` from `path_noise`; drawn from torch's global generator if left out.
+        covariates: From the first of the last `L` values on, to the end of the last patch, where the model has any.
+        temperature: Of symbols and bins: below 1 the likely ones become likelier.
+        top_k: Of symbols and bins: only the so many likeliest are drawn.
+        zero: `[B, 1(, V)]` what a non-negative model cuts forecasts off at, where contexts lack a level; 0 if left out.
+        given: `[B, H(, V)]` values that every path has, data units; nan where it draws its own.
+        precision: Of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
+        reference: Take the plain loop, the oracle of tests, which gives the same numbers far more slowly.
+
+    Returns:
+        `[B, P, H(, V)]`, data units.
+
+    Raises:
+        UserError: An argument is of another type or out of its range, or the context is too short.
+    """
+    numbers = {"horizon": horizon, "num_paths": num_paths, "temperature": temperature, "top_k": top_k}
+    horizon, num_paths, temperature, top_k = check_arguments(rollout, numbers).values()
+    for name in ("horizon", "num_paths", "top_k"):
+        check_bounds(name, numbers[name], 1)
+    if temperature <= 0:
+        raise UserError(f"temperature: {temperature} is not above 0.")
+    tensors = {"observed": observed, "noise": noise, "zero": zero, "given": given}
+    for name, value in {"context": context, **tensors}.items():
+        if not isinstance(value, Tensor) and (name == "context" or value is not None):
+            raise UserError(f"{name}: a Tensor is needed, but this is of type {type(value).__name__}.")
+    if context.shape[1] < model.context_length:
+        raise UserError(
+            f"context: {context.shape[1]} values are too few; the model sees {model.context_length}: pad them on the "
+            "left, and mark the padding in observed."
+        )
+    observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
+    zero = context.new_zeros(()).expand_as(context[:, :1]) if zero is None else zero
+    if noise is None:
+        shape = (len(context), num_paths, horizon, *context.shape[2:], model.head.noise)
+        noise = open_interval(torch.rand(shape, device=context.device))
+    channels = context.shape[2:]
+    if not channels:
+        context, observed, zero, noise = context[..., None], observed[..., None], zero[..., None], noise.unsqueeze(3)
+        given = None if given is None else given[..., None]
+    length = model.context_length
+    origins = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, zero, given)
+    # As many paths of every member; paths without noise differ between members only.
+    distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
+    noise = F.pad(noise[:, :distinct], (0, 0, 0, 0, 0, 0, 0, max(0, distinct - num_paths)), value=0.5)
+    sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
+    most = max(1, _CACHED.get(context.device.type, _CACHED["cuda"]) // model.widest)
+    paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
+    for group, steps in _groups(model, origins, horizon):
+        engine = Reference(model, steps, sharpness) if reference else SharedPrefix(model, steps, sharpness, precision)
+        beyond = (0, 0, 0, 0, 0, engine.span - horizon)
+        for rows in _blocks(group, max(1, most // (distinct // model.members))):
+            block = origins.rows(rows).reaching(engine.span)
+            for first in range(0, distinct, most * model.members):
+                some = rows, slice(first, first + most * model.members)
+                paths[some] = engine.roll(block, F.pad(noise[some], beyond, value=0.5))[:, :, :horizon]
+    paths = paths if channels else paths[..., 0]
+    if num_paths <= distinct:
+        return paths[:, :num_paths]
+    return paths[:, torch.arange(num_paths, device=paths.device) % distinct]
+
+
+def _groups(
+    model: AutoregressiveMLP, origins: RolloutInputs, horizon: int
+) -> Iterator[tuple[slice | Tensor, list[int]]]:
+    """Series whose patches begin alike, and the steps at which they do: a series' paths do not depend on its batch."""
+    patch, given = model.patch_length, origins.given
+    if given is None or patch == 1 or not len(given):
+        yield slice(0, len(origins.context)), list(range(0, horizon, patch))
+        return
+    told = ~given.isnan()
+    turns = F.pad(told.any(2)[:, :-1], (1, 0)) & ~told.all(2)  # where a path goes on by itself after a known value
+    for alike in turns.unique(dim=0):
+        ends = alike.nonzero()[:, 0].tolist()
+        steps = [0]
+        while (step := min([steps[-1] + patch, *(end for end in ends if end > steps[-1])])) < horizon:
+            steps.append(step)
+        yield (turns == alike).all(1).nonzero()[:, 0], steps
+
+
+def _blocks(group: slice | Tensor, size: int) -> Iterator[slice | Tensor]:
+    """The group in parts; slices, where it is one, because they copy nothing."""
+    if isinstance(group, Tensor):
+        yield from group.split(size)
+    else:
+        yield from (slice(first, min(first + size, group.stop)) for first in range(0, group.stop, size))

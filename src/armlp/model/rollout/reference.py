@@ -1,0 +1,95 @@
+"""The rollout as one would write it down: the oracle of the fast one."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from armlp.data.covariates import Covariates
+from armlp.model.mlp import AutoregressiveMLP
+
+
+class RolloutInputs(NamedTuple):
+    """Where the series of a block start from; a value has a channel axis even where `V` is 1.
+
+    Attributes:
+        context: `[B, L, V]`, data units.
+        observed: `[B, L, V]` bool.
+        covariates: From the first of these values on, to the end of the last patch; None where there are none.
+        zero: `[B, 1, V]` what a non-negative model cuts off at, data units.
+        given: `[B, T, V]` what is known of the future, data units, nan elsewhere; None if nothing is.
+    """
+
+    context: Tensor
+    observed: Tensor
+    covariates: Covariates | None
+    zero: Tensor
+    given: Tensor | None
+
+    def rows(self, rows: slice | Tensor) -> RolloutInputs:
+        """Some of the series."""
+        covariates = None if self.covariates is None else self.covariates.rows(rows)
+        given = None if self.given is None else self.given[rows]
+        return RolloutInputs(self.context[rows], self.observed[rows], covariates, self.zero[rows], given)
+
+    def reaching(self, span: int) -> RolloutInputs:
+        """The same with `T` steps of the future: of those beyond what is known ahead the last one known stays."""
+        covariates, given = self.covariates, self.given
+        if covariates is not None:
+            covariates = covariates.reaching(self.context.shape[1] + span)
+        if given is not None:
+            beyond = given.new_full((len(given), span - given.shape[1], given.shape[2]), torch.nan)
+            given = torch.cat([given, beyond], 1).to(self.context)
+        return self._replace(covariates=covariates, given=given)
+
+
+class Reference:
+    """Every step sees the last `L` values of its own path, scaled as the context was.
+
+    Args:
+        model: In evaluation mode.
+        steps: At which the network is called, counted from the origin, ascending from 0.
+        sharpness: Temperature and `top_k` of separate choices.
+    """
+
+    def __init__(
+        self, model: AutoregressiveMLP, steps: list[int], sharpness: tuple[float, int | None] | None = None
+    ) -> None:
+        self.model, self.steps, self.sharpness = model, steps, sharpness
+        self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
+
+    def roll(self, origins: RolloutInputs, noise: Tensor) -> Tensor:
+        """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
+
+        Path `p` is of member `p % E`, and there are as many of each.
+        """
+        model, members = self.model, self.model.members
+        series, length, patch = len(origins.context), model.context_length, model.patch_length
+        paths = noise.shape[1] // members
+
+        def of_paths(part: Tensor) -> Tensor:
+            return torch.cat([part.repeat_interleave(paths, 0)] * members)
+
+        # Rows go by member, series, path.
+        noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
+        scaling = model.scale(origins.context, origins.observed).repeat(paths).tile(members)
+        future = origins.context.new_zeros(series, self.span, origins.context.shape[2])
+        values = of_paths(torch.cat([origins.context, future], 1))
+        seen = of_paths(torch.cat([origins.observed, torch.ones_like(future, dtype=torch.bool)], 1))
+        zero, given = of_paths(origins.zero), None if origins.given is None else of_paths(origins.given)
+        covariates = None if origins.covariates is None else origins.covariates.repeat(paths).tile(members)
+        for step in self.steps:
+            window = slice(step, step + length)
+            distribution = model.conditional(values[:, window], seen[:, window], scaling, covariates, step)
+            if self.sharpness is not None:
+                distribution = distribution.sharpened(*self.sharpness)
+            drawn = distribution.draw(noise[:, step : step + patch])
+            drawn = drawn.clamp(min=zero) if model.non_negative else drawn
+            if given is not None:
+                told = given[:, step : step + patch]
+                drawn = torch.where(told.isnan(), drawn, told)
+            # What is left of a patch after a known value is drawn anew, given that value.
+            values[:, step + length : step + length + patch] = drawn
+        return values[:, length:].unflatten(0, (members, series, paths)).movedim(0, 2).flatten(1, 2)

@@ -1,0 +1,88 @@
+"""A registry: the classes of one family by name, built in or registered by a user."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Generic, TypeVar
+
+from armlp.errors import UserError
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, type[T]], Generic[T]):
+    """Classes of one family by name, such as all heads.
+
+        HEADS: Registry[Head] = Registry("head", Head)
+
+        @HEADS.register("normal")
+        class NormalHead(Head): ...
+
+    A class outside the package is found by the name that it is registered by, or by its class path
+    (`package.module.Class`).
+
+    Args:
+        option: The option that chooses among them, for messages.
+        base: The class that all of them extend.
+    """
+
+    def __init__(self, option: str, base: type[T]) -> None:
+        self.option = option
+        self.base = base
+        self._classes: dict[str, type[T]] = {}
+
+    def __getitem__(self, name: str) -> type[T]:
+        return self._classes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._classes)
+
+    def __len__(self) -> int:
+        return len(self._classes)
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Return a decorator that makes a class known by a name."""
+
+        def add(kind: type[T]) -> type[T]:
+            self._classes[name] = kind
+            return kind
+
+        return add
+
+    def find(self, name: str) -> type[T]:
+        """Return the class of a name or of a class path.
+
+        Raises:
+            UserError: There is no such class, or it does not extend the base class.
+        """
+        if name in self._classes:
+            return self._classes[name]
+        module, _, attribute = name.rpartition(".")
+        if not module:
+            raise UserError(f"`{self.option}`: {name!r} is not known; use one of {', '.join(self)}, or a class path.")
+        try:
+            found = getattr(sys.modules.get(module) or import_module(module), attribute)
+        except (ImportError, AttributeError) as error:
+            raise UserError(
+                f"`{self.option}`: {name!r} cannot be imported ({error}); give another class path."
+            ) from error
+        if not (inspect.isclass(found) and issubclass(found, self.base)):
+            raise UserError(f"`{self.option}`: {name} is no subclass of {self.base.__name__}; give one.")
+        kind: type[T] = found
+        return kind
+
+
+def import_all(package: str, path: list[str]) -> None:
+    """Import all modules of a package, so that its classes register themselves."""
+    for module in iter_modules(path):
+        import_module(f"{package}.{module.name}")
+
+
+def options_of(kind: type) -> dict[str, inspect.Parameter]:
+    """Return the arguments of a class that have a default, which are its options."""
+    parameters: Mapping[str, Any] = inspect.signature(kind).parameters
+    return {name: value for name, value in parameters.items() if value.default is not inspect.Parameter.empty}

@@ -1,0 +1,126 @@
+"""Run folders: where a training puts its checkpoints, its configuration and its events."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from armlp.errors import UserError
+
+_NEWEST = ("last", "best")
+_KEYWORDS = (*_NEWEST, "hpc", "registry")  # of Lightning's Trainer
+
+
+def runs_folder(root: str | os.PathLike[str] | None = None) -> Path:
+    """Return the full path of `lightning_logs` below `root`, or below the current folder."""
+    return Path(root or ".").resolve() / "lightning_logs"
+
+
+def run_folder(path: str | os.PathLike[str]) -> Path:
+    """Return the folder of the run that a checkpoint belongs to."""
+    folder = Path(path).resolve().parent
+    return folder.parent if folder.name == "checkpoints" else folder
+
+
+def resumed_run(path: str | os.PathLike[str] | None) -> Path | None:
+    """Return the run folder in which a training that resumes from a checkpoint goes on; None if it lies in none."""
+    in_run = path is not None and Path(path).resolve().parent.name == "checkpoints"
+    return run_folder(path) if path is not None and in_run else None
+
+
+def make_run_folder(runs: str | os.PathLike[str]) -> Path:
+    """Make the next folder `version_N` below `runs`; no other program ever gets the same one.
+
+    Args:
+        runs: The folder of all runs, which is made if it is missing.
+    """
+    runs = Path(runs)
+    runs.mkdir(parents=True, exist_ok=True)
+    number = 1 + max((number for number, _ in _numbered(runs)), default=-1)
+    while True:
+        folder = runs / f"version_{number}"
+        try:
+            folder.mkdir()  # fails where another program has just made it
+        except FileExistsError:
+            number += 1
+        else:
+            return folder
+
+
+def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> str:
+    """Return the file that `--ckpt_path` means: `last` and `best` are files of the newest run that has one.
+
+    Args:
+        path: What was given.
+        root: The folder that holds `lightning_logs`; the current one where left out.
+
+    Raises:
+        UserError: There is no run with such a file, or it is one of Lightning's words that armlp has no use for.
+    """
+    word = path.partition(":")[0]
+    if word not in _KEYWORDS:
+        return path
+    if os.path.exists(path):
+        return os.path.abspath(path)  # which is none of Lightning's words
+    logs = Path(root or ".") / "lightning_logs"
+    if word not in _NEWEST:
+        raise UserError(
+            f"--ckpt_path: {path} is not supported; give a .ckpt file that `armlp fit` wrote, or 'last' or 'best' of "
+            f"the newest run in {logs}."
+        )
+    name = f"{word}.ckpt"
+    found = [run / "checkpoints" / name for _, run in sorted(_numbered(logs)) if (run / "checkpoints" / name).exists()]
+    if not found:
+        raise UserError(f"--ckpt_path: no run in {logs} has a {name}; give the .ckpt file that `armlp fit` wrote.")
+    return str(found[-1])
+
+
+def _numbered(runs: Path) -> list[tuple[int, Path]]:
+    """Return the number and the path of everything that is called `version_N`."""
+    found = ((path.name.removeprefix("version_"), path) for path in runs.glob("version_*"))
+    return [(int(number), path) for number, path in found if number.isdecimal()]
+
+
+class RunLogger(TensorBoardLogger):
+    """Log to TensorBoard in a run folder that belongs to this training alone.
+
+    Lightning's logger looks up the next free number, but makes the folder later, so that trainings that start together
+    share one.
+
+    Args:
+        root: The folder that holds `lightning_logs`; the current one where left out.
+        resumed: A checkpoint of a run; the training goes on in the folder of that run.
+    """
+
+    def __init__(self, root: str | os.PathLike[str] | None = None, resumed: str | None = None) -> None:
+        self._run = resumed_run(resumed)
+        runs = runs_folder(root) if self._run is None else self._run.parent
+        super().__init__(runs.parent, runs.name, default_hp_metric=False)
+
+    @property
+    def version(self) -> int | str:
+        """The name of the run folder, which is made at the first look."""
+        if self._run is None:
+            self._run = rank_zero_only(make_run_folder)(self.root_dir)
+        # Lightning tells the other processes the folder of the first.
+        return super().version if self._run is None else self._run.name
+
+
+def claim_log_folder(logger: Logger) -> None:
+    """Make the folder of a logger that took the next free number for it.
+
+    Raises:
+        UserError: Another training has just made the same one.
+    """
+    if not isinstance(logger, (CSVLogger, TensorBoardLogger)):
+        return  # the folders of other loggers have names of their own
+    try:
+        Path(logger.log_dir).mkdir(parents=True)
+    except FileExistsError:
+        raise UserError(
+            f"`logger`: another training has just made {logger.log_dir} too; start this one again, or "
+            "give it a folder of its own with `logger`.version."
+        ) from None

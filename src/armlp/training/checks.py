@@ -1,0 +1,236 @@
+"""Checks of options, model and data against each other."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+
+from armlp.data.calendar import Calendar
+from armlp.data.checks import check_counts
+from armlp.data.datamodule import SeriesDataModule
+from armlp.data.panel import Panel
+from armlp.data.time_features import spell_cycles
+from armlp.errors import UserError
+from armlp.evaluation.conformal import MIN_WINDOWS
+from armlp.model.families import HEADS
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.recipe import Choice
+from armlp.training.trainer import MONITOR, all_callbacks
+from armlp.training.warm_start import MAX_INPUTS
+
+# Beyond this, and below its reciprocal, the squares of values and their gradients come near the ends of float32.
+_LARGE = 1e9
+
+
+def check_options_agree(options: Mapping[str, Any], network: AutoregressiveMLP) -> None:
+    """Refuses options of the training that the network has no use for.
+
+    Raises:
+        UserError: Naming the option.
+    """
+    objective, head = options["objective"], options["head"]
+    if objective != "head" and (network.symbols or not network.head.noise):
+        raise UserError(
+            f"`objective`: {objective} scores sampled numbers, which the head {head!r} has not; use another "
+            "`head`, or the objective 'head'."
+        )
+    if objective != "head" and options["feed"] != "sample":
+        raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
+    if objective == "energy" and options["lead_weighting"] != "even":
+        raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
+    if options["conformal"] != "off" and (network.symbols or network.head.discrete or not network.head.noise):
+        raise UserError(
+            f"`conformal`: {options['conformal']} stretches forecasts that spread on a scale, which those of the "
+            f"head {head!r} do not; use another `head`, or leave the option out."
+        )
+    if options["theta_share"] and (network.symbols or network.head.discrete):
+        raise UserError(
+            f"`theta_share`: {options['theta_share']} moves forecasts of numbers, and those of the head {head!r} "
+            "are none that lie in between; say `theta_share` 0."
+        )
+    if options["ridge_init"]:
+        _check_ridge(network)
+    most = network.context_length // 2
+    if network.scaler == "seasonal" and not 1 < network.season_length <= most:
+        raise UserError(
+            f"`scaler`: seasonal needs a season of 2 to {most} steps, half the context, but it has "
+            f"{network.season_length}; use another scaler, or raise `context_length`."
+        )
+    if network.symbols and options["input_noise"]:
+        raise UserError(f"`input_noise`: {options['input_noise']} is for numbers, not for symbols; leave it out.")
+
+
+def _check_ridge(network: AutoregressiveMLP) -> None:
+    inputs = network.context_length * network.channels
+    if network.linear_skip is None:
+        raise UserError("`ridge_init`: there is no linear skip to start; say `linear_skip` true.")
+    if inputs > MAX_INPUTS:
+        raise UserError(
+            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
+            "regression; lower `context_length`, or leave the option out."
+        )
+
+
+def check_same_data(options: Mapping[str, Any], data: SeriesDataModule, choices: Mapping[str, Choice]) -> None:
+    """Refuses data of another kind than the model is of.
+
+    Args:
+        options: Of the model, settled.
+        data: The data.
+        choices: What the data themselves would choose.
+
+    Raises:
+        UserError: Naming what differs.
+    """
+    panel = data.panel
+    trained, found = options["channels"], panel.values.shape[1]
+    if trained != found:
+        raise UserError(
+            f"The model was trained on {trained} values per time step, but {panel.name} has "
+            f"{found} ({', '.join(panel.channels)}); choose as many with `target_columns`."
+        )
+    trained, found = options["symbols"], choices["symbols"].value
+    if trained != found:
+        raise UserError(
+            f"`symbols`: the model is of {_alphabet(trained)}, but {panel.name} was read as "
+            f"{_alphabet(found)}; leave `symbols` and `symbols` out, or train anew."
+        )
+    trained, found = options["covariate_sizes"], choices["covariate_sizes"].value
+    if trained.get("calendar", []) != found.get("calendar", []):
+        told = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
+        raise UserError(
+            f"`calendar_inputs`: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
+            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {told}; "
+            "leave the option out and give times of the frequency of its training, or train anew."
+        )
+    if trained != found:
+        raise UserError(
+            f"The model is of covariates of the sizes {trained}, but {panel.name} has {found}; give the covariates of "
+            "its training, or train anew."
+        )
+    _check_extremes(options, panel)
+    head = HEADS.get(options["head"])  # one that is not known is refused where the network is built
+    if head is not None and head.discrete and not panel.symbols:
+        check_counts(panel, options["head"])
+
+
+def warn_of_other_frequency(data: SeriesDataModule) -> None:
+    """Warns of data of another frequency than that of the training; integers may step by anything that dates do."""
+    trained, found = data.hparams["trained_freq"], data.panel.calendar
+    if trained is None or found.steps_like(Calendar(trained)):
+        return
+    warnings.warn(
+        f"The model was trained on a step of {trained}, but {data.panel.name} steps by {found.freq}, and the forecast "
+        f"takes one for the other: aggregate the table to steps of {trained}, give its true step with `freq`, or "
+        "train anew.",
+        stacklevel=3,
+    )
+
+
+def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
+    """Warns of too few validation windows to recalibrate by."""
+    windows = data.num_val_windows
+    if windows < MIN_WINDOWS:
+        warnings.warn(
+            f"`conformal`: {data.panel.name} has {windows} validation windows, too few to recalibrate by, so "
+            f"intervals {'start' if conformal == 'adaptive' else 'stay'} as they are; raise `val_windows` until "
+            f"there are {MIN_WINDOWS}, or leave the option out.",
+            stacklevel=3,
+        )
+
+
+def _check_extremes(options: Mapping[str, Any], panel: Panel) -> None:
+    """Refuses values that nothing scales and whose squares float32 cannot hold."""
+    for option, value, instead in (("scaler", "none", "standard"), ("loss_units", "data", "relative")):
+        if options[option] != value or panel.symbols:
+            continue
+        largest = panel.values.new_zeros(len(panel))
+        for rows in panel.blocks():
+            largest.scatter_reduce_(0, panel.locate(rows)[0], panel.values[rows].abs().amax(1), "amax")
+        wrong = largest > _LARGE
+        if option == "scaler":
+            wrong |= (largest > 0) & (largest < 1 / _LARGE)
+        if wrong.any():
+            series = int(wrong.int().argmax())
+            raise UserError(
+                f"`{option}` {value} takes values as they are, but the largest of series '{panel.ids[series]}' "
+                f"of {panel.name} is {largest[series]:g}, beyond what a network can compute with ({1 / _LARGE:g} to "
+                f"{_LARGE:g}): use `{option}` {instead}."
+            )
+
+
+def _alphabet(symbols: int) -> str:
+    return f"{symbols} symbols" if symbols else "numbers"
+
+
+_TRAINING = ("loss", "nll", "learning_rate", "unroll", "gradient_norm", "windows_per_second")
+_ERRORS = (
+    "mae", "rmse", "smape", "mase", "rmsse", "owa", "wql", "crps", "scaled_crps", "coverage_80", "coverage_95",
+    "interval_80", "interval_95",
+)  # fmt: skip
+_BOTH = ("skill", "nll", "diverged")
+_SYMBOLS = ("error_rate", "perplexity")
+
+
+def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
+    """Refuse a monitored metric that nothing logs, before anything is trained.
+
+    Where there are callbacks of others than Lightning and armlp, they may log it, so nothing is refused.
+
+    Args:
+        trainer: The trainer.
+        data: The data, which say what is measured.
+
+    Raises:
+        UserError: Naming the metric, and those that there are.
+    """
+    if any(type(one).__module__.split(".")[0] not in ("armlp", "lightning") for one in all_callbacks(trainer)):
+        return
+    known = _known(data)
+    for option, monitor in _monitored(trainer):
+        # Checkpoints may count epochs and steps; LearningRateMonitor names what it logs by the optimizer.
+        counted = option == "checkpoint" and monitor in ("epoch", "step")
+        if monitor not in known and not counted and not monitor.startswith("lr-"):
+            raise UserError(f"--{option}.monitor: {monitor!r} is not logged; use one of {', '.join(known)}.")
+
+
+def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Collection[str]) -> None:
+    """Refuse a monitored metric that these data or this model do not have, at the first validation.
+
+    Args:
+        trainer: The trainer, at the end of a validation.
+        data: The data, which say what is measured.
+        logged: Metrics that this validation has logged.
+
+    Raises:
+        UserError: Naming the metric.
+    """
+    known = _known(data)
+    for option, monitor in _monitored(trainer):
+        if monitor in known and monitor not in logged and monitor not in trainer.callback_metrics:
+            raise UserError(
+                f"--{option}.monitor: {monitor!r} is not defined for these data and this model; use {MONITOR}, which "
+                "always is."
+            )
+
+
+def _known(data: SeriesDataModule) -> list[str]:
+    """Return the metrics that a training of any model may log."""
+    measured = _SYMBOLS if data.panel.symbols else _ERRORS
+    return [MONITOR, *(f"val/{name}" for name in (*measured, *_BOTH)), *(f"train/{name}" for name in _TRAINING)]
+
+
+def _monitored(trainer: Trainer) -> list[tuple[str, str]]:
+    """Return the options and the metrics that callbacks need in order to go on."""
+    found: list[tuple[str, str]] = []
+    for callback in all_callbacks(trainer):
+        one: Any = callback
+        if isinstance(one, ModelCheckpoint) and one.monitor is not None:
+            found.append(("checkpoint", one.monitor))
+        elif isinstance(one, EarlyStopping) and one.strict:
+            found.append(("early_stopping", one.monitor))
+    return found

@@ -1,0 +1,78 @@
+"""A backtest that trains anew before its origins, with the options of the first training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor
+
+from armlp.data.datamodule import SeriesDataModule
+from armlp.report.console import print_scores, print_summaries
+from armlp.report.forecast_writer import ForecastWriter
+from armlp.training.fit import fit
+from armlp.training.module import ForecastModule
+from armlp.training.trainer import callback_states, listed, restore_states
+
+_NEEDS_RUN = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor)
+
+
+def backtest_refitting(
+    source: Any,
+    data: Mapping[str, Any],
+    model: Mapping[str, Any],
+    trainer: Mapping[str, Any],
+    writer: ForecastWriter,
+    refit: int,
+    printed: bool = True,
+    states: Sequence[dict[str, Any]] | None = None,
+) -> dict[str, dict[str, float]]:
+    """Trains at every so many origins on what lies before them only, and tests from these.
+
+    Everything that the options leave open is chosen anew each time, by trials too, from what lies before the origins.
+
+    Args:
+        source: The table.
+        data: Options of the data module; `test_windows` says how many origins there are.
+        model: Options of the module.
+        trainer: Options of the Trainer, of training and test. It leaves no run, so callbacks that write checkpoints
+            or need a logger are left out.
+        writer: Collects the table.
+        refit: How many origins are tested by one model.
+        printed: Whether the report of a test follows.
+        states: The states in which the callbacks begin each training; those that they are in where left out.
+
+    Returns:
+        The scores over all origins, by forecaster, as `Scoreboard.summary` returns them.
+
+    Raises:
+        UserError: No series is long enough, or the data cannot be used.
+    """
+    writer.gathers = True
+    callbacks = listed(trainer.get("callbacks"))
+    states = callback_states(callbacks) if states is None else states
+    options = {**trainer, "logger": False, "enable_progress_bar": False}
+    windows, origins, board, scores = data["test_windows"], 0, None, {}
+    for first in range(0, windows, refit):
+        tested = min(refit, windows - first)
+        part = SeriesDataModule(source, **{**data, "test_windows": tested})
+        part.later_windows = windows - first - tested
+        seed_everything(part.seed, verbose=False)
+        module = ForecastModule(**model)
+        restore_states(callbacks, states)
+        checkpoint = fit(module, part, options, [one for one in callbacks if not isinstance(one, _NEEDS_RUN)])
+        module.load_state_dict(checkpoint["state_dict"])
+        module.on_load_checkpoint(checkpoint)
+        judge = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
+        judge.test(module, datamodule=part, verbose=False)
+        if board is not None:
+            module.judge.scoreboard.join(board)
+        board = module.judge.scoreboard
+        origins += len(part.test_split.origins(part.panel.lengths, "test")[0])
+        scores = board.summary(module.device)
+    if printed:
+        every = "every origin" if refit == 1 else f"every {refit} origins"
+        print_scores(scores, f"Test, {origins} x {part.horizon} steps, trained anew for {every}")
+        print_summaries(writer.table)
+    return scores

@@ -1,0 +1,106 @@
+"""What the network knows before the first step: units, the best linear autoregression, and bins where the data lie."""
+
+from __future__ import annotations
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from torch import Tensor, nn
+
+from armlp.data.loaders import TrainingLoader
+from armlp.evaluation.baselines.ridge import ridge_path
+from armlp.model.ensemble import StackedLinear
+from armlp.model.families.categorical import CategoricalHead
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.scaling import GLOBAL
+from armlp.training.objective import loss_unit
+
+_MAX_WINDOWS = 8192
+# The normal equations of more inputs than this take longer than the training that they would save.
+MAX_INPUTS = 4096
+_PENALTIES = torch.logspace(-6, 1, 8, dtype=torch.float64)
+
+
+@torch.no_grad()
+def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str, ridge: bool) -> None:
+    """Sets what has a closed form, from a sample of training windows.
+
+    Args:
+        model: The network, as it was initialised.
+        loader: Of the training windows.
+        loss_units: What an error counts; a member of `LOSS_UNITS`.
+        ridge: Fit the linear skip by ridge regression, so that training starts at the best linear autoregression.
+    """
+    bins = model.head if isinstance(model.head, CategoricalHead) else None
+    if not (ridge or bins or model.scaler == GLOBAL):
+        return
+    windows = loader.sample(_MAX_WINDOWS, model.patch_length)
+    windows = move_data_to_device(windows, next(model.parameters()).device)
+    context, observed, target, seen = windows[:4]
+    if model.scaler == GLOBAL:
+        level, spread = level_and_spread(context.flatten(0, 1), observed.flatten(0, 1))
+        model.level.copy_(level)
+        model.spread.copy_(spread)
+    scaling = model.scale(context, observed)
+
+    def residual() -> Tensor:
+        """What the location of the first member leaves over, `[B, U(, V)]`, network units."""
+        rows = [torch.cat([part] * model.members) for part in (context, observed)]
+        covariates = None if windows.covariates is None else windows.covariates.tile(model.members)
+        raw = model.raw(rows[0], rows[1], scaling.tile(model.members), covariates)
+        return scaling.to_network(target, model.context_length) - raw[: len(target), ..., 0]
+
+    if ridge:
+        weight = (scaling.scale / loss_unit(scaling, loss_units)).flatten(1).mean(1) * seen.flatten(1).all(1)
+        inputs = scaling.to_network(context).flatten(1)
+        assert isinstance(model.linear_skip, (nn.Linear, StackedLinear))
+        slope, intercept = ridge_regression(inputs, residual().flatten(1), weight)
+        model.linear_skip.weight.copy_(slope)
+        model.linear_skip.bias.copy_(intercept)
+    if bins:
+        bins.choose_edges(residual()[seen])
+
+
+def level_and_spread(values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of what was observed, `[(V)]` each, data units; the latter 1 where nothing varies.
+
+    Args:
+        values: `[N(, V)]`, data units.
+        observed: `[N(, V)]` bool.
+    """
+    values, weight = values.double(), observed.double()
+    count = weight.sum(0).clamp(min=1)
+    level = (weight * values).sum(0) / count
+    spread = ((weight * (values - level)).square().sum(0) / count).sqrt()
+    return level, torch.where(spread > 1e-6 * level.abs(), spread, 1.0)
+
+
+def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Linear least squares with the penalty that does best on windows left out.
+
+    Args:
+        inputs: `[B, n]`.
+        outputs: `[B, m]`.
+        weight: `[B]` of each row's errors.
+
+    Returns:
+        Slope `[m, n]` and intercept `[m]`.
+    """
+    inputs, outputs, weight = (part.double() for part in (inputs, outputs, weight))
+    kept = torch.arange(len(inputs), device=inputs.device) % 4 != 0
+    errors = []
+    for slope, intercept in _ridge_path(inputs[kept], outputs[kept], weight[kept], _PENALTIES):
+        left = outputs[~kept] - inputs[~kept] @ slope.T - intercept
+        errors.append((weight[~kept, None] * left).square().sum())
+    best = int(torch.stack(errors).argmin())
+    slope, intercept = _ridge_path(inputs, outputs, weight, _PENALTIES[best : best + 1])[0]
+    return slope, intercept
+
+
+def _ridge_path(inputs: Tensor, outputs: Tensor, weight: Tensor, penalties: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """A fit for each penalty, which counts in units of the inputs' mean square."""
+    share = weight.square()[:, None] / weight.square().sum().clamp(min=1e-300)
+    centre, level = (share * inputs).sum(0), (share * outputs).sum(0)
+    centred = inputs - centre
+    gram, moments = (centred.T @ (share * part) for part in (centred, outputs - level))
+    slopes = [fit.T for fit in ridge_path(gram, moments, penalties)]
+    return [(slope, level - slope @ centre) for slope in slopes]

@@ -1,0 +1,188 @@
+"""Tests of run folders: no training ever writes to, or reads from, the folder of another."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+
+from armlp import Forecaster, UserError
+from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder
+from armlp.training.checkpoint import read_checkpoint
+
+MakeTable = Callable[..., pd.DataFrame]
+QUICK: dict[str, Any] = {
+    "horizon": 6, "max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "hidden_sizes": [4],
+    "residual_blocks": 0, "enable_progress_bar": False,
+}  # fmt: skip
+
+
+def weights(checkpoint: dict[str, Any]) -> list[list[float]]:
+    return [value.flatten().tolist() for value in checkpoint["state_dict"].values()]
+
+
+def test_run_folders_that_are_made_at_the_same_time_are_different(tmp_path: Path):
+    (tmp_path / "version_3").mkdir()
+    (tmp_path / "version_old").mkdir()
+    (tmp_path / "version_5").write_text("a file is in the way of a folder too")
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(lambda _: make_run_folder(tmp_path), range(100)))
+    assert sorted(int(folder.name.removeprefix("version_")) for folder in folders) == list(range(6, 106))
+
+
+def test_loggers_that_start_together_have_a_folder_each(tmp_path: Path):
+    loggers = [RunLogger(tmp_path) for _ in range(3)]
+    assert not list(tmp_path.iterdir())  # a mistake that shows before training leaves nothing behind
+    assert len({logger.log_dir for logger in loggers}) == 3
+    again = RunLogger("elsewhere", str(tmp_path / "lightning_logs" / "version_1" / "checkpoints" / "last.ckpt"))
+    assert Path(again.log_dir) == tmp_path / "lightning_logs" / "version_1"
+
+
+def test_another_logger_that_took_the_number_of_another_training_is_refused(tmp_path: Path):
+    first, second = CSVLogger(tmp_path), CSVLogger(tmp_path)
+    assert first.log_dir == second.log_dir
+    claim_log_folder(first)
+    with pytest.raises(UserError, match=r"another training has just made .*version_0.*`logger`\.version"):
+        claim_log_folder(second)
+
+
+def test_programs_that_start_together_keep_their_own_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: MakeTable
+):
+    monkeypatch.chdir(tmp_path)
+    options = ("--config=fast", "--data.horizon=6", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false")
+    for name in ("a", "b", "c"):
+        make_table(first=ord(name)).to_csv(f"{name}.csv", index=False)
+    programs = [
+        subprocess.Popen(
+            [sys.executable, "-m", "armlp", "fit", f"--data.source={name}.csv", *options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name in ("a", "b", "c")
+    ]
+    printed = [program.communicate(timeout=300)[0] for program in programs]
+    assert [program.returncode for program in programs] == [0, 0, 0], printed
+    runs = sorted(Path("lightning_logs").iterdir())
+    assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]
+    sources = [read_checkpoint(run / "checkpoints/best.ckpt")["datamodule_hyper_parameters"]["source"] for run in runs]
+    assert sorted(sources) == ["a.csv", "b.csv", "c.csv"]
+    configured = [yaml.safe_load((run / "config.yaml").read_text())["data"]["source"] for run in runs]
+    assert configured == sources
+
+
+class FitsAnother(Callback):
+    """Fits another forecaster in the same folder while a training ends."""
+
+    def __init__(self, fit: Callable[[], object]) -> None:
+        self.fit = fit
+
+    def on_train_end(self, *args: Any) -> None:
+        self.fit()
+
+
+@pytest.mark.parametrize("logger", [False, "csv", None])
+def test_a_fit_never_returns_the_weights_of_another_one(
+    logger: bool | str | None, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    table, other = make_table(), make_table(first=50, seed=1)
+
+    def fit(table: pd.DataFrame, *callbacks: Callback) -> dict[str, Any]:
+        place = {"logger": CSVLogger("logs", version="same") if logger == "csv" else logger}
+        return Forecaster(**QUICK, **place, callbacks=list(callbacks)).fit(table)._fitted()
+
+    alone = fit(table)
+    together = fit(table, FitsAnother(lambda: fit(other)))
+    assert weights(together) == weights(alone)
+    assert together["global_step"] == alone["global_step"]
+    if logger is False:
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_training_without_a_logger_has_a_run_folder_in_the_shell_too(program: Any, make_table: MakeTable):
+    make_table().to_parquet("table.parquet")
+    fit = ("fit", "--data.source=table.parquet", "--data.horizon=6", "--config=fast", "--trainer.logger=false")
+    quick = ("--trainer.max_steps=2", "--trainer.val_check_interval=1", "--trainer.check_val_every_n_epoch=null")
+    for _ in range(2):
+        program(*fit, *quick)
+    assert sorted(path.name for path in Path().iterdir()) == ["lightning_logs", "table.parquet"]
+    for run in ("version_0", "version_1"):
+        folder = Path("lightning_logs") / run
+        found = sorted(str(path.relative_to(folder)) for path in folder.rglob("*.*"))
+        assert found == ["checkpoints/best.ckpt", "checkpoints/last.ckpt", "config.yaml"]
+    config = "lightning_logs/version_0/config.yaml"
+    assert yaml.safe_load(Path(config).read_text())["trainer"]["check_val_every_n_epoch"] is None
+    program("fit", "--config", config)  # a run can be repeated from its configuration
+    first, again = (read_checkpoint(f"lightning_logs/version_{run}/checkpoints/best.ckpt") for run in (0, 2))
+    assert weights(first) == weights(again)
+    # A resumed training goes on where its checkpoint lies.
+    program(
+        "fit", "--config", config, "--trainer.max_steps=3", "--ckpt_path=lightning_logs/version_2/checkpoints/last.ckpt"
+    )
+    assert len(list(Path("lightning_logs").iterdir())) == 3
+    assert read_checkpoint("lightning_logs/version_2/checkpoints/last.ckpt")["global_step"] == 3
+
+
+@pytest.mark.parametrize("monitor", ["step", "val/monitor"])
+def test_a_checkpoint_callback_of_the_user_changes_nothing(monitor: str, program: Any, make_table: MakeTable):
+    make_table().to_parquet("table.parquet")
+    fit = (
+        "fit", "--data.source=table.parquet", "--data.horizon=6", "--config=fast", "--model.refit=true",
+        "--trainer.max_steps=3", "--trainer.val_check_interval=1", "--trainer.check_val_every_n_epoch=null",
+    )  # fmt: skip
+    program(*fit)
+    callback = ("--trainer.callbacks+=ModelCheckpoint", f"--trainer.callbacks.monitor={monitor}")
+    printed = program(*fit, *callback, "--trainer.callbacks.mode=max", "--trainer.callbacks.filename=latest")
+    assert "best checkpoint: lightning_logs/version_1/checkpoints/best.ckpt" in printed
+    assert "best.ckpt was then trained anew" in printed
+    best, other, latest = (
+        read_checkpoint(f"lightning_logs/version_{run}/checkpoints/{name}.ckpt")
+        for run, name in ((0, "best"), (1, "best"), (1, "latest"))
+    )
+    assert weights(best) == weights(other)
+    assert "refit" in other
+    assert "refit" not in latest
+    assert latest["global_step"] == 3 or monitor != "step"
+    callbacks = [ModelCheckpoint(monitor=monitor, mode="max", filename="latest")]
+    trainer = {"max_steps": 3, "val_check_interval": 1, "check_val_every_n_epoch": None, "enable_progress_bar": False}
+    python = Forecaster(horizon=6, preset="fast", refit=True, callbacks=callbacks, **trainer).fit("table.parquet")
+    assert weights(python._fitted()) == weights(best)
+
+
+def test_a_run_whose_checkpoint_is_of_the_last_version_goes_on_from_its_best(program: Any, make_table: MakeTable):
+    """The state of the callbacks had the names of Lightning's own classes."""
+    make_table().to_parquet("table.parquet")
+    fit = (
+        "fit", "--data.source=table.parquet", "--data.horizon=6", "--config=fast", "--trainer.val_check_interval=1",
+        "--trainer.check_val_every_n_epoch=null",
+    )  # fmt: skip
+    program(*fit, "--trainer.max_steps=4")
+    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
+    checkpoint = torch.load(last, weights_only=True)
+    renamed = {"BestCheckpoint": "ModelCheckpoint", "StopEarly": "EarlyStopping"}
+    states = checkpoint["callbacks"]
+    for key in list(states):
+        for new, old in renamed.items():
+            if key.startswith(new):
+                states[key.replace(new, old, 1)] = states.pop(key) | (
+                    {"best_model_score": torch.tensor(-1.0)} if new == "BestCheckpoint" else {}
+                )
+    assert sum(key.startswith(tuple(renamed)) for key in states) == 0
+    for key, state in states.items():
+        if key.startswith("ModelCheckpoint"):
+            state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(-1.0))  # never to be reached
+    torch.save(checkpoint, last)
+    before = last.with_name("best.ckpt").stat().st_mtime_ns
+    program(*fit, "--trainer.max_steps=6", "--ckpt_path", last)
+    assert last.with_name("best.ckpt").stat().st_mtime_ns == before

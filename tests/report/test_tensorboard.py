@@ -1,0 +1,265 @@
+"""Tests of what TensorBoard shows of a run."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.custom_scalar import layout_pb2
+
+import armlp
+from armlp.report import pages
+from armlp.report import tensorboard as fitting
+from armlp.report.texts import table
+from armlp.training.checkpoint import read_checkpoint
+
+FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
+CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")
+
+
+def events_of(run: Path) -> EventAccumulator:
+    """Everything that a run has logged."""
+    return EventAccumulator(str(run), size_guidance={"images": 0, "scalars": 0}).Reload()
+
+
+def tags_in_order(run: Path) -> list[str]:
+    """The tag of every single entry."""
+    (file,) = run.glob("events.out.tfevents.*[0-9]")  # a test's file has a suffix
+    return [value.tag for event in EventFileLoader(str(file)).Load() for value in event.summary.value]
+
+
+@pytest.fixture(scope="module")
+def events(trained: Any) -> EventAccumulator:
+    return events_of(trained.run)
+
+
+def test_training_and_validation_are_shown_by_steps(events: EventAccumulator):
+    training = (
+        "train/loss", "train/nll", "train/learning_rate", "train/gradient_norm", "train/unroll",
+        "train/windows_per_second",
+    )  # fmt: skip
+    validation = (
+        "val/nll", "val/mae", "val/mase", "val/smape", "val/crps", "val/skill", "val/coverage_80", "val/diverged",
+    )  # fmt: skip
+    assert {*training, *validation} <= set(events.Tags()["scalars"])
+    for tag in training:
+        assert len(events.Scalars(tag)) == 2, tag  # 4 steps, one of two logged
+    validated = [event.step for event in events.Scalars("val/mae")]
+    assert len(validated) == 2
+    for tag in validation:
+        assert [event.step for event in events.Scalars(tag)] == validated, tag
+    assert all(event.value > 0 for event in events.Scalars("train/windows_per_second"))
+    assert 0 < max(event.value for event in events.Scalars("train/learning_rate")) < 2.001e-3
+
+
+def test_of_a_short_training_the_best_validation_alone_is_drawn(events: EventAccumulator):
+    images = {tag for tag in events.Tags()["images"] if not tag.startswith("test/")}
+    assert images == {f"val_best/{name}" for name in CHARTS}
+    for tag in images:
+        for chart in events.Images(tag):
+            assert chart.width > 600
+            assert chart.encoded_image_string.startswith(b"\x89PNG")
+
+
+@pytest.mark.usefixtures("drawn")
+def test_of_a_long_training_validations_are_drawn_that_are_some_time_apart(
+    program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
+):
+    validations = ("--trainer.max_steps=5", "--trainer.val_check_interval=1", "--early_stopping.patience=99")
+    monkeypatch.setattr(fitting.Dashboard, "seconds_between_charts", 0.0)
+    events = events_of(program.fit(trained.source, "--data.horizon=6", *validations))
+    charts = events.Images("val/forecast_best")
+    assert [chart.step for chart in charts] == [1, 2, 3, 4, 5]
+    assert charts[0].encoded_image_string != charts[-1].encoded_image_string
+    assert [chart.step for chart in events.Images("val_best/forecast_best")] == [5]
+
+
+def test_the_best_validation_is_drawn_with_the_weights_of_its_checkpoint(
+    program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
+):
+    drawn = {}
+
+    def keep(writer: Any, group: str, step: int, module: Any, *args: Any) -> None:
+        drawn[group] = {name: value.clone() for name, value in module.state_dict().items()}
+
+    monkeypatch.setattr(fitting, "add_charts", keep)
+    # The rate is so high that the model gets worse.
+    worse = ("--trainer.max_steps=8", "--model.learning_rate=1", "--model.schedule=constant", "--model.warmup=0")
+    run = program.fit(trained.source, "--data.horizon=6", *worse)
+    best, last = (read_checkpoint(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
+    assert best["global_step"] < last["global_step"]
+    for name, value in drawn["val_best"].items():
+        assert value.equal(best["state_dict"][name])
+    assert not all(value.equal(last["state_dict"][name]) for name, value in drawn["val_best"].items())
+
+
+def test_lead_curves_are_the_scores_of_the_best_validation(events: EventAccumulator):
+    tags = [tag for tag in events.Tags()["scalars"] if tag.startswith("val_best/lead_")]
+    for name in ("armlp", "seasonal_naive", "Naive2", "drift", "ridge_AR"):
+        for metric in ("mae", "crps"):
+            assert f"val_best/lead_{metric}/{name}" in tags
+    for tag in tags:
+        assert [event.step for event in events.Scalars(tag)] == [1, 2, 3, 4, 5, 6], tag
+    (best,) = events.Scalars("val_best/mae")
+    curve = [event.value for event in events.Scalars("val_best/lead_mae/armlp")]
+    assert sum(curve) / 6 == pytest.approx(best.value, rel=1e-5)  # nothing is missing, so each lead counts alike
+
+
+def test_the_layout_has_four_charts_whose_tags_there_are(trained: Any, events: EventAccumulator):
+    assert tags_in_order(trained.run).count("custom_scalars__config__") == 1
+    (event,) = events.Tensors("custom_scalars__config__")
+    (category,) = layout_pb2.Layout.FromString(event.tensor_proto.string_val[0]).category
+    assert len(category.chart) == 4
+    for chart in category.chart:
+        for tag in chart.multiline.tag:
+            assert any(re.match(tag, known) for known in events.Tags()["scalars"]), (chart.title, tag)
+
+
+def test_the_model_card_says_what_it_is_how_good_it_is_and_what_to_beware_of(trained: Any, events: EventAccumulator):
+    (event,) = events.Tensors("model_card/text_summary")
+    card = event.tensor_proto.string_val[0].decode()
+    for words in (
+        "autoregressive MLP",
+        "`quantile`",
+        "3 origins x 6 steps",
+        "seasonal naive",
+        "Limits",
+        "3 origins only",
+    ):
+        assert words in card
+    printed = " ".join(trained.printed.split())
+    (sentence,) = (line for line in card.splitlines() if "seasonal naive" in line and not line.startswith("|"))
+    assert sentence in printed
+
+
+def test_the_versions_that_a_run_was_made_with_are_shown(events: EventAccumulator):
+    shown = text_of(events, "versions")
+    assert shown["armlp"] == armlp.__version__
+    assert shown["torch"] == torch.__version__
+    assert shown["device"] == "cpu"
+
+
+def test_every_option_is_shown_as_it_was_settled(trained: Any, events: EventAccumulator):
+    checkpoint = read_checkpoint(trained.best)
+    shown = text_of(events, "settled")
+    assert set(shown) - {"option"} == {
+        *checkpoint["hyper_parameters"],
+        *checkpoint["datamodule_hyper_parameters"],
+        "max_steps",
+    }
+    assert shown["context_length"] == str(checkpoint["hyper_parameters"]["context_length"])
+
+
+def test_a_test_is_shown_in_the_run_of_its_checkpoint_and_replaces_an_earlier_one(program: Any, trained: Any):
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
+    for _ in range(2):
+        program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+        assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
+        (file,) = run.glob("events.out.tfevents.*.test")
+    values = (value for event in EventFileLoader(str(file)).Load() for value in event.summary.value)
+    tags = {value.tag for value in values}
+    assert all(tag.split("/")[0] == "test" for tag in tags)
+    shown = ("mae", "skill", "coverage_80", "diverged", "lead_mae/drift", *CHARTS)
+    assert {f"test/{name}" for name in shown} <= tags
+    events = events_of(run)  # both files are one run
+    assert {"val/mae", "test/mae"} <= set(events.Tags()["scalars"])
+    curve = [event.value for event in events.Scalars("test/lead_mae/armlp")]
+    assert len(curve) == 6
+    assert sum(curve) / 6 == pytest.approx(events.Scalars("test/mae")[0].value, rel=1e-5)
+
+
+def test_a_picture_of_a_test_shows_what_its_table_says(program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch):
+    shown, draw = [], pages.fan_charts
+    monkeypatch.setattr(pages, "fan_charts", lambda fans, **options: shown.extend(fans) or draw(fans, **options))
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
+    shown.clear()
+    # Forecasts are not always what the network says: they may be recalibrated.
+    forward = "forward", lambda self, windows: 2 * self.sample(windows, self.sampling)
+    monkeypatch.setattr(armlp.ForecastModule, *forward)
+    program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
+    table = pd.read_parquet(run / "backtest.parquet").set_index(["unique_id", "ds"])
+    assert len(shown) == 3
+    for fan in shown:
+        rows = table.loc[[(fan.title.split(", ")[1], time) for time in fan.times]]
+        for column, level in {"armlp": 0.5, "armlp-lo-80": 0.1, "armlp-hi-95": 0.975}.items():
+            assert fan.paths.quantile(level, 0).tolist() == pytest.approx(rows[column].tolist(), rel=1e-5)
+
+
+def test_a_checkpoint_away_from_its_run_makes_none(program: Any, trained: Any, tmp_path: Path):
+    Path("model.ckpt").write_bytes(trained.best.read_bytes())
+    program("test", "--ckpt_path", "model.ckpt", "--forecast.output=b.parquet")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.parquet", "model.ckpt"]
+
+
+def text_of(events: EventAccumulator, tag: str) -> dict[str, str]:
+    """The first two columns of a table that was logged as text."""
+    (event,) = events.Tensors(f"{tag}/text_summary")
+    lines = event.tensor_proto.string_val[0].decode().splitlines()
+    assert set(lines.pop(1)) == set("|- ")
+    assert len({line.count(" | ") for line in lines}) == 1
+    return dict(line.strip("| ").split(" | ")[:2] for line in lines)
+
+
+def test_the_data_and_what_was_chosen_from_them_are_shown_as_text(trained: Any, events: EventAccumulator):
+    data, options = text_of(events, "data"), text_of(events, "options")
+    assert data["data"] == str(trained.source)
+    assert data["length"] == "96 steps"
+    assert data["validation"].startswith("3 origins x 6 steps, 2024-01-04 06:00 to")
+    checkpoint = read_checkpoint(trained.best)
+    for name, value in options.items():
+        if name in checkpoint["hyper_parameters"]:
+            assert value == str(checkpoint["hyper_parameters"][name])
+    printed = " ".join(trained.printed.replace("│", " ").split())
+    for name in ("series", "length", "frequency", "season", "shortest usable"):
+        assert f"{name} {data[name]}" in printed
+
+
+def test_a_cell_with_a_bar_in_it_stays_a_cell():
+    assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
+
+
+def test_the_file_of_hyperparameters_holds_those_that_were_chosen(trained: Any):
+    written = yaml.safe_load((trained.run / "hparams.yaml").read_text())
+    checkpoint = read_checkpoint(trained.best)
+    assert written.pop("max_steps") == 4
+    assert written == checkpoint["hyper_parameters"] | checkpoint["datamodule_hyper_parameters"]
+
+
+def test_hyperparameters_are_logged_once_with_the_metrics_of_the_best_validation(
+    trained: Any, events: EventAccumulator
+):
+    tags = tags_in_order(trained.run)
+    assert tags.count("_hparams_/experiment") == 1
+    assert tags.count("_hparams_/session_start_info") == 1
+    assert not any("hp_metric" in tag for tag in tags)
+    tag = "val_best/mase"
+    (best,) = events.Scalars(tag)
+    monitored, measured = events.Scalars("val/scaled_crps"), events.Scalars("val/mase")
+    chosen = min(monitored, key=lambda event: event.value).step
+    assert [best.value] == [event.value for event in measured if event.step == chosen]
+
+
+def test_the_hyperparameters_are_those_that_were_chosen(trained: Any):
+    from tensorboard.plugins.hparams import plugin_data_pb2
+
+    (file,) = trained.run.glob("events.out.tfevents.*[0-9]")
+    values = (value for event in EventFileLoader(str(file)).Load() for value in event.summary.value)
+    (start,) = (value for value in values if value.tag == "_hparams_/session_start_info")
+    content = plugin_data_pb2.HParamsPluginData.FromString(start.metadata.plugin_data.content)
+    shown = content.session_start_info.hparams
+    assert shown["horizon"].number_value == 6
+    assert shown["max_steps"].number_value == 4
+    assert shown["context_length"].number_value > 0
+    assert shown["head"].string_value == "quantile"
+
+
+def test_a_point_head_shows_no_likelihood(program: Any, trained: Any):
+    run = program.fit(trained.source, "--data.horizon=6", "--model.head=point")
+    shown = set(events_of(run).Tags()["scalars"])
+    assert {"train/loss", "val/mae", "val/skill"} <= shown
+    assert not {"train/nll", "val/nll"} & shown
