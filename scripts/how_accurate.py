@@ -7,7 +7,7 @@ Each model is fitted on the training part of each data set, with the same settin
 official test part are scored (`scripts/accuracy/scores.py`). Every result is a row of
 `scripts/results/how_accurate.csv`, and `scripts/results/how_accurate.md` is written from all rows. A row that exists is
 not run again unless `--again` is set, so that a run can be continued. `--table` only writes the tables. Without names,
-all data sets and models run, which takes days.
+all data sets and models run, which takes many hours.
 
 Each of the other libraries runs in its own Python, stopped after `--limit` seconds of the processor; one that is not
 installed is left out with a message. Seconds are of one core. Data sets that need a download are read from the folder
