@@ -13,6 +13,7 @@ import argparse
 from typing import NamedTuple
 
 import torch
+from lightning.pytorch import seed_everything
 from report import add_write_option, table, write_results
 from torch import Tensor
 from what_helps import train
@@ -47,6 +48,7 @@ def main() -> None:
     torch.set_num_threads(1)
     tables = []
     for name in options.names:
+        seed_everything(0, verbose=False)
         data, module = SeriesDataModule(name), ForecastModule(theta_share=0.0)
         train(module, data, {} if options.max_steps is None else {"max_steps": options.max_steps})
         rows = []
