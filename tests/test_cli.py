@@ -348,38 +348,3 @@ def test_help_and_version_end_well(program: Any):
         with pytest.raises(SystemExit) as end:
             program(command, "--help")
         assert not end.value.code
-
-
-# As `--trainer.devices=2` starts them, but both at once, and for several commands.
-TWO_PROCESSES = """
-import sys
-from armlp.cli import main
-
-two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-for arguments in sys.argv[1].split("|"):
-    main([*arguments.split(), *two])
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_on_one_series_and_test_and_forecast_as_one_does(
-    program: Any, trained: Any, make_table: MakeTable, two_processes: Any
-):
-    write(make_table(series=1), Path("one.parquet"))  # so that one of the two has nothing to validate on
-    fit = "fit --data.source=one.parquet --data.horizon=6 --trainer.max_steps=2 --model.hidden_sizes=[8]"
-    predict = f"predict --ckpt_path={trained.best} --forecast.output=two.parquet --forecast.paths=paths-two.parquet"
-    test = f"test --ckpt_path={trained.best} --forecast.output=test-two.parquet"
-    said = two_processes(TWO_PROCESSES, "|".join((fit, predict, test)))
-    assert Path("lightning_logs/version_0/checkpoints/best.ckpt").exists()
-
-    program(
-        "predict", "--ckpt_path", trained.best, "--forecast.output=one.parquet", "--forecast.paths=paths-one.parquet"
-    )
-    printed = program("test", "--ckpt_path", trained.best, "--forecast.output=test-one.parquet")
-    for name in ("{}", "paths-{}", "test-{}"):
-        one, two = (pd.read_parquet(f"{name.format(count)}.parquet") for count in ("one", "two"))
-        pd.testing.assert_frame_equal(one, two, rtol=1e-5)
-    # The scores are those of all origins, and said once.
-    assert printed.partition(" backtest table")[0] in " ".join(said[0].split())
-    assert "skill" not in said[1]
-    assert "table:" not in said[1]
