@@ -65,9 +65,13 @@ CASES: dict[str, tuple[str, Callable[[MakeTable], pd.DataFrame], int | str]] = {
     "wide CSV of integers": ("table.csv", lambda make: wide(make(freq=1)), 1),
     "wide Parquet of datetimes": ("table.parquet", lambda make: wide(make(freq="MS")), "MS"),
 }
+SEEN_IN_OTHERS = ("long Parquet of datetimes", "wide CSV of integers")  # each half of them, that is
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case not in SEEN_IN_OTHERS else pytest.param(case, marks=pytest.mark.exhaustive) for case in CASES],
+)
 def test_a_table_of_any_layout_goes_through_fit_test_and_predict(case: str, program: Any, make_table: MakeTable):
     file, make, freq = CASES[case]
     table = make(make_table)
@@ -319,13 +323,24 @@ def test_every_preset_passes_a_short_fit_and_forecasts(preset: str, program: Any
     assert set(forecast) <= set("abcdef") if preset == "symbols" else np.isfinite(forecast).all()
 
 
+# Of heads: a density, a joint one, one that is fitted to the data before training, and counts.
+ALL_KINDS = ("normal", "multivariate_normal", "categorical", "negative_binomial")
+
+
 def test_a_point_head_has_no_intervals(program: Any, trained: Any):
     run = program.fit(trained.source, "--model.head=point", "--model.point_loss=mae", "--data.horizon=6")
     program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.parquet")
     assert pd.read_parquet("f.parquet").columns.tolist() == ["unique_id", "ds", "armlp"]
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head not in ("point", "symbols")])
+@pytest.mark.parametrize(
+    "head",
+    [
+        head if head in ALL_KINDS else pytest.param(head, marks=pytest.mark.exhaustive)
+        for head in HEADS
+        if head not in ("point", "symbols")
+    ],
+)
 def test_every_head_trains_unrolled_over_missing_values(head: str, program: Any, make_table: MakeTable):
     table = make_table()
     table["y"] = table["y"].round()  # so that they could be counts

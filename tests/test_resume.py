@@ -77,7 +77,7 @@ def checkpoints(folder: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("options", [DRAWS, GROWS])
+@pytest.mark.parametrize("options", [pytest.param(DRAWS, marks=pytest.mark.exhaustive), GROWS])
 def test_a_training_that_broke_off_ends_with_the_bits_of_an_unbroken_one(
     options: tuple[str, ...], program: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
 ):

@@ -134,7 +134,7 @@ def test_a_training_without_a_logger_has_a_run_folder_in_the_shell_too(program: 
     assert read_checkpoint("lightning_logs/version_2/checkpoints/last.ckpt")["global_step"] == 3
 
 
-@pytest.mark.parametrize("monitor", ["step", "val/monitor"])
+@pytest.mark.parametrize("monitor", [pytest.param("step", marks=pytest.mark.exhaustive), "val/monitor"])
 def test_a_checkpoint_callback_of_the_user_changes_nothing(monitor: str, program: Any, make_table: MakeTable):
     make_table().to_parquet("table.parquet")
     fit = (
