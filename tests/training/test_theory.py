@@ -270,7 +270,7 @@ def long_memory(values, generator):
 def test_what_hangs_on_a_thousand_steps_ago_is_learned_by_a_context_that_holds_it(length, learns):
     series = simulate(long_memory, 20_000, before=1000)
     nll = fit(
-        table_of(series), 40, {"horizon": 50, "val_windows": 40, "season_length": 1},
+        table_of(series), 60, {"horizon": 50, "val_windows": 40, "season_length": 1},
         context_length=length, patch_length=1, head="normal", ridge_init=True, hidden_sizes=[16], residual_blocks=0,
         val_paths=2,
     ).scores["armlp"]["nll"]  # fmt: skip
