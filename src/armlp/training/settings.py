@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
-from armlp.model.mlp import AutoregressiveMLP, check_network_options
+from armlp.model.mlp import check_network_options, network_options
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
 from armlp.training.optimizers import OPTIMIZERS, SCHEDULES
 from armlp.training.recipe import Choice, recipe
 
 # What of the options shapes the network itself.
-NETWORK_OPTIONS = tuple(inspect.signature(AutoregressiveMLP).parameters)
+NETWORK_OPTIONS = network_options()
 
 # What of them only says how it is trained, or what comes after it, so that it can be built without.
 OPTIMIZATION = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
