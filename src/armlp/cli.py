@@ -6,11 +6,11 @@ import inspect
 import re
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint, EarlyStopping
@@ -21,7 +21,7 @@ from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
 from armlp.presets import preset_path
-from armlp.report.console import Report
+from armlp.report.console import ConsoleListener, Report
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import (
     RunLogger,
@@ -33,9 +33,10 @@ from armlp.report.runs import (
     runs_folder,
 )
 from armlp.report.tensorboard import Dashboard, TestDashboard
+from armlp.routing import names
 from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.fit import after_fit, before_fit
+from armlp.training.fit import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
@@ -176,12 +177,16 @@ class ArmlpCLI(LightningCLI):
         self.trainer_defaults = self.trainer_defaults | {"callbacks": always}
         return super()._instantiate_trainer(config, [one for one in callbacks if not isinstance(one, kinds)])
 
-    def before_fit(self) -> None:
-        """Lets a mistake show before the run folder is made, and settles everything."""
+    def fit(self, model: ForecastModule, **options: Any) -> None:
+        """Train, after every check that needs no run folder."""
         config = self.config.fit
-        self._first_step = before_fit(self.trainer, self.model, self.datamodule, config.ckpt_path)
-        if self.trainer.is_global_zero:
-            self._claim_folders(config.trainer, config.ckpt_path)
+
+        def before_training() -> None:
+            if self.trainer.is_global_zero:
+                self._claim_folders(config.trainer, config.ckpt_path)
+
+        listener = ConsoleListener()
+        self.model, _ = fit(self.trainer, model, self.datamodule, listener, config.ckpt_path, before_training)
 
     def _claim_folders(self, options: Namespace, resumed: str | None) -> None:
         """Make the folders of a training whose logger does not do it, so that no other training gets the same ones."""
@@ -196,10 +201,6 @@ class ArmlpCLI(LightningCLI):
             for logger, option in zip(self.trainer.loggers, asked, strict=False):
                 if isinstance(option, Namespace) and option.get("init_args.version") is None:
                     claim_log_folder(logger)
-
-    def after_fit(self) -> None:
-        """Trains once more, on the validation part too, where that is settled."""
-        after_fit(self.trainer, self.model, self.datamodule, self._first_step)
 
     def test(self, **options: Any) -> None:
         """Tests the checkpoint, or models that are trained anew on the way."""
@@ -222,10 +223,11 @@ class ArmlpCLI(LightningCLI):
         backtest_refitting(
             data.pop("source", self.datamodule.source),
             requested.data | data,
-            requested.model | _changed(self.model.hparams, checkpoint["hyper_parameters"]),
+            requested.model | _changed(vars(self.model.settings), checkpoint["hyper_parameters"]),
             TRAINER | requested.trainer | _changed(self.config_init.test.trainer, usual),
             writer,
             config.refit,
+            ConsoleListener(),
         )
 
     def after_test(self) -> None:
@@ -330,7 +332,7 @@ def _with_presets(args: Sequence[str]) -> list[str]:
 
 def with_flags(sentence: str, command: str | None = None) -> str:
     """Return a sentence whose options are spelled as a command takes them: `horizon` becomes --data.horizon."""
-    groups: dict[str, Callable[..., Any]] = {
+    groups: dict[str, type] = {
         "data": SeriesDataModule, "model": ForecastModule, "forecast": ForecastWriter, "trainer": Trainer
     }  # fmt: skip
     if command in _TABLES:
@@ -340,7 +342,7 @@ def with_flags(sentence: str, command: str | None = None) -> str:
         name = match[1]
         if command in _FILES and name in inspect.signature(getattr(ExportingTrainer, str(command))).parameters:
             return f"--{name}"
-        group = next((group for group, kind in groups.items() if name in inspect.signature(kind).parameters), None)
+        group = next((group for group, kind in groups.items() if name in names(kind)), None)
         return f"--{group}.{name}" if group else f"--{name}" if "." in name else name
 
     return re.sub(r"`([\w.-]+)`", flag, sentence)
@@ -353,6 +355,7 @@ def main(args: Sequence[str] | None = None) -> None:
         args: What follows `armlp` on the command line; `sys.argv` if left out.
     """
     quiet()
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)  # where the meaning of options stands
     args = list(sys.argv[1:] if args is None else args)
     command = next(iter(args), None)
     warnings.formatwarning = lambda message, *_: f"armlp: {with_flags(str(message), command)}\n"  # no line of code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,9 +12,11 @@ from armlp.errors import UserError
 
 
 def names(kind: type) -> list[str]:
-    """The names of a class' options."""
+    """Return the names of the options of a class, those of its settings too."""
     options = inspect.signature(kind).parameters.values()
-    return [option.name for option in options if option.kind is not option.VAR_KEYWORD]
+    declared = getattr(kind, "settings_class", None)
+    named = [option.name for option in options if option.kind is not option.VAR_KEYWORD]
+    return [*named, *(one.name for one in fields(declared))] if declared else named
 
 
 def taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def labels(
         "frequency": data.get("trained_freq") or data.get("freq"),
         "season_length": data["season_length"],
         "targets": data.get("target_columns"),
-        "head": module.hparams["head"],
+        "head": module.settings.head,
         "context_length": network.context_length,
         "horizon": horizon,
         "num_paths": num_paths if module.has_distribution else 1,
