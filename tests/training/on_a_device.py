@@ -26,7 +26,7 @@ from armlp.data.windows import Windows
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
-from armlp.model.scaling import GLOBAL, SCALERS
+from armlp.model.scaling import SCALERS
 from armlp.training.module import ForecastModule
 from armlp.training.objective import FEEDS, unrolled_objective
 from armlp.training.optimizers import make_optimizer
@@ -164,7 +164,7 @@ def windows(model: AutoregressiveMLP, batch: int = 5) -> Windows:
 
 NETWORKS = [
     *({"head": head} for head in HEADS),
-    *({"scaler": scaler} for scaler in (*SCALERS, GLOBAL)),
+    *({"scaler": scaler} for scaler in SCALERS),
     {"patch_length": 1},
     {"patch_length": SEASON + 1},
     {"residual_blocks": 1, "mask_input": True},
