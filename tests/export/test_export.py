@@ -233,16 +233,16 @@ def test_the_number_of_nodes_does_not_grow_with_the_horizon(trained, exported, t
     assert {entry.key: entry.value for entry in far.metadata_props}["horizon"] == "5000"
 
 
-def readme_example():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def documented_example():
+    text = (Path(__file__).parents[2] / "src" / "armlp" / "export" / "README.md").read_text()
     (code,) = re.findall(r"```python\n(import json\n\nimport numpy.*?)```", text, re.DOTALL)
     return code
 
 
-def test_the_example_of_the_readme_forecasts_without_torch_and_armlp(exported):
+def test_the_example_of_the_documentation_forecasts_without_torch_and_armlp(exported):
     blocked = "import sys\nsys.modules.update(torch=None, armlp=None, lightning=None, pandas=None)\n"
     done = subprocess.run(
-        [sys.executable, "-c", blocked + readme_example() + "\nprint(quantiles.shape)"],
+        [sys.executable, "-c", blocked + documented_example() + "\nprint(quantiles.shape)"],
         cwd=exported.parent,
         capture_output=True,
         text=True,
