@@ -23,15 +23,16 @@ from armlp.data.tables.encoders import spell_symbols
 from armlp.errors import UserError, check_bounds, one_line
 from armlp.files import prepare_output
 from armlp.presets import read_preset
-from armlp.report.console import Report, leakage_warning
+from armlp.report.console import ConsoleListener, leakage_warning, print_summaries
 from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
 from armlp.routing import routed, taken
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.fit import fit
+from armlp.training.fit import SILENT, fit
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.sampling import from_all_ranks, in_order
@@ -153,11 +154,12 @@ class Forecaster:
             options["logger"] = RunLogger(options.get("default_root_dir"))
         own = listed(options.get("callbacks"))
         restore_states(own, self._callback_states)
-        callbacks = [dashboard := Dashboard(), *self._callbacks(), *own]
+        listener, shown = self._listener()
         with isolated_training():
             seed_everything(self._seed, verbose=False)
-            self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
-        self._table, self.scores = data.source, dashboard.best or {}
+            module = ForecastModule(**self._model)
+            self._restore(fit(module, data, options, [Dashboard(), *shown, *own], listener))
+        self._table, self.scores = data.source, module.best_scores or {}
         return self
 
     def predict(
@@ -323,7 +325,10 @@ class Forecaster:
         if not refit:
             module, _ = self._run("test", data, writer, verbose=False)
             self.scores = module.scores
-            if not self._callbacks() and (sentence := leakage_warning(data)):  # otherwise the report has said it
+            _, shown = self._listener()
+            if shown:
+                print_summaries(writer.table)
+            elif sentence := leakage_warning(data):  # otherwise the report has printed it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
         requested = Requested.from_checkpoint(self._fitted())
@@ -340,8 +345,8 @@ class Forecaster:
                 trainer,
                 writer,
                 int(refit),
-                printed=bool(self._callbacks()),
                 states=self._callback_states,
+                listener=self._listener()[0],
             )
         return writer.table
 
@@ -447,7 +452,7 @@ class Forecaster:
 
     def _tool(self, writer: ForecastWriter) -> Trainer:
         """A trainer that leaves no run."""
-        options = {"logger": False, "callbacks": [writer, *self._callbacks()], **self._devices()}
+        options = {"logger": False, "callbacks": [writer, *self._listener()[1]], **self._devices()}
         with trainer_mistakes():
             trainer = Trainer(**options)
         return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
@@ -457,8 +462,12 @@ class Forecaster:
         kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
         return {name: self._trainer[name] for name in kept if name in self._trainer}
 
-    def _callbacks(self) -> list[Callback]:
-        return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
+    def _listener(self) -> tuple[FitListener, list[Callback]]:
+        """Return who listens to a fit, and the callbacks that print; nobody and none where nothing is to be shown."""
+        if not self._trainer.get("enable_progress_bar", True):
+            return SILENT, []
+        listener = ConsoleListener()
+        return listener, [StepBar(), listener]
 
 
 _PATH = str | os.PathLike[str]

@@ -18,12 +18,11 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
-from armlp.report.console import Report
 from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.checks import check_monitors
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
 from armlp.training.trainer import (
     BEST,
@@ -40,6 +39,7 @@ from armlp.training.trials import try_candidates
 _WORTH = 0.1
 # Where they are no good part of it, but say too little, so many steps are soon taken again.
 _SOON_DONE = 600
+SILENT = FitListener()
 
 
 def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule, steps: int) -> None:
@@ -76,7 +76,9 @@ def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModul
             module.chosen["refit"] = Choice(True, reasons[0])
 
 
-def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> dict[str, Any] | None:
+def train_anew(
+    trainer: Trainer, module: ForecastModule, data: SeriesDataModule, listener: FitListener
+) -> dict[str, Any] | None:
     """Trains once more where that is settled, and puts the weights into the best checkpoint.
 
     It takes all steps again where the last validation was as good as the best, as far as its windows can tell, and
@@ -87,6 +89,7 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
         trainer: That has trained.
         module: That it has trained.
         data: On which.
+        listener: Hears of it.
 
     Returns:
         The best checkpoint; nothing in it on processes other than the first, and None where there is none.
@@ -105,8 +108,7 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
     doubt = 1 / math.sqrt(max(1, data.num_val_windows))
     steady = module.monitored <= (1 + doubt) * best.best_model_score.item()
     steps: int = module.total_steps if steady else checkpoint["global_step"]
-    shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
-    bar = [StepBar("training on validation too", steps)] if shown else []
+    bar = listener.progress_bar("training on validation too", steps)
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training has said what there is to say
         seed_everything(data.seed, verbose=False)
@@ -124,8 +126,7 @@ def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule)
         return checkpoint
     checkpoint |= {"state_dict": weights, "refit": {"steps": steps}}
     write_checkpoint(checkpoint, path)
-    if any(isinstance(callback, Report) for callback in all_callbacks(trainer)):
-        print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
+    listener.final_training_ended(name, steps)
     return checkpoint
 
 
@@ -134,6 +135,7 @@ def before_fit(
     module: ForecastModule,
     data: SeriesDataModule,
     resumed: str | os.PathLike[str] | None = None,
+    listener: FitListener = SILENT,
 ) -> int:
     """Lets mistakes show before a run folder is made, and settles everything, by trials too.
 
@@ -142,6 +144,7 @@ def before_fit(
         module: As it was given.
         data: The data.
         resumed: The checkpoint that the training goes on from.
+        listener: Hears of the trials, and of what was chosen.
 
     Returns:
         The step that the training begins with.
@@ -167,16 +170,18 @@ def before_fit(
     check_monitors(trainer, data)
     prepare_run(trainer)
     if resumed is None:
-        try_candidates(trainer, module, data)
+        try_candidates(trainer, module, data, listener)
     choices = module.settle(data)
     settle_refit(trainer, module, data, choices["max_steps"].value)
+    length = {} if is_length_given(trainer) else {"max_steps": choices["max_steps"]}
+    listener.settled(module.chosen | length)
     if data.num_val_windows < MIN_WINDOWS:
         _train_to_the_end(trainer)
     return first
 
 
 def after_fit(
-    trainer: Trainer, module: ForecastModule, data: SeriesDataModule, first: int = 0
+    trainer: Trainer, module: ForecastModule, data: SeriesDataModule, first: int = 0, listener: FitListener = SILENT
 ) -> dict[str, Any] | None:
     """Train once more where that is settled, and warn where there was nothing to train.
 
@@ -185,6 +190,7 @@ def after_fit(
         module: Its module.
         data: Its data.
         first: The step that the training began with.
+        listener: Hears of the final training.
 
     Returns:
         The best checkpoint, as `train_anew` does.
@@ -197,11 +203,15 @@ def after_fit(
             "`max_epochs` or `limit_train_batches`.",
             stacklevel=2,
         )
-    return train_anew(trainer, module, data)
+    return train_anew(trainer, module, data, listener)
 
 
 def fit(
-    module: ForecastModule, data: SeriesDataModule, options: Mapping[str, Any], callbacks: Sequence[Callback] = ()
+    module: ForecastModule,
+    data: SeriesDataModule,
+    options: Mapping[str, Any],
+    callbacks: Sequence[Callback] = (),
+    listener: FitListener = SILENT,
 ) -> dict[str, Any]:
     """Trains, to the end or until validation gets no better, and once more where that is settled.
 
@@ -210,6 +220,7 @@ def fit(
         data: The data.
         options: Of the Trainer. Without a logger nothing is written.
         callbacks: Beside those that keep checkpoints and stop early; an `EarlyStopping` takes the place of ours.
+        listener: Hears of the trials, of what was chosen, and of the final training.
 
     Returns:
         The best checkpoint; the last one where nothing was validated, or the end where none was kept.
@@ -226,9 +237,9 @@ def fit(
         kept += [LastCheckpoint()] if kept and place is None else []
         with trainer_mistakes():
             trainer = Trainer(**{**options, "callbacks": [*kept, *stops, *callbacks]})
-        before_fit(trainer, module, data)
+        before_fit(trainer, module, data, listener=listener)
         trainer.fit(module, datamodule=data)
-        checkpoint = after_fit(trainer, module, data)
+        checkpoint = after_fit(trainer, module, data, listener=listener)
         if checkpoint is None:
             end = Path(folder) / "end.ckpt"
             trainer.save_checkpoint(end)  # by the first of several processes

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -21,7 +22,7 @@ from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.callbacks import ExponentialAverage
+from armlp.training.callbacks import BestScores, ExponentialAverage
 from armlp.training.candidates import Trial
 from armlp.training.checkpoint import FORMAT
 from armlp.training.checks import (
@@ -33,7 +34,6 @@ from armlp.training.checks import (
 )
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
-from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
 from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
@@ -186,6 +186,7 @@ class ForecastModule(LightningModule):
         self.tried: list[Trial] = []  # before this training
         self.preferred: dict[str, Choice] = {}  # to what the recipe says, as trials have shown
         self.monitored = math.inf  # of the last validation
+        self.best_scores: dict[str, dict[str, float]] | None = None
         self.refit_steps: int | None = None  # of a checkpoint that was trained on validation too
         self.requested: Requested | None = None  # of the training that these weights come from
         self.network = None
@@ -296,7 +297,7 @@ class ForecastModule(LightningModule):
         if self.trainer.state.fn != TrainerFn.FITTING:
             return []
         averaging = self.hparams["averaging"]
-        return [RestoredGenerators(), *([ExponentialAverage(averaging)] if averaging > 0 else [])]
+        return [RestoredGenerators(), BestScores(), *([ExponentialAverage(averaging)] if averaging > 0 else [])]
 
     def forward(self, windows: Windows, given: Tensor | None = None) -> Tensor:
         """Rolls the model forward from every window, and recalibrates the paths where that is wanted.
@@ -356,8 +357,8 @@ class ForecastModule(LightningModule):
         windows = batch.shortened(chain * self.network.patch_length)
         objective = unrolled_objective(self.network, windows, **options)
         if logged:
-            # A bar that shows it has Lightning wait for the device at every step; ours reads it where it is logged.
-            shown = not isinstance(self.trainer.progress_bar_callback, (StepBar, type(None)))
+            # Lightning then waits for the device at every step, which its own bars alone need.
+            shown = isinstance(self.trainer.progress_bar_callback, (TQDMProgressBar, RichProgressBar))
             self.log("train/loss", objective.loss, prog_bar=shown)
             for rate in self._learning_rates()[:1]:
                 self.log("train/learning_rate", rate)

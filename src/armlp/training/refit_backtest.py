@@ -9,9 +9,8 @@ from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.report.console import print_scores, print_summaries
-from armlp.report.forecast_writer import ForecastWriter
-from armlp.training.fit import fit
+from armlp.training.fit import SILENT, fit
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
 from armlp.training.trainer import callback_states, listed, restore_states
 
@@ -23,10 +22,10 @@ def backtest_refitting(
     data: Mapping[str, Any],
     model: Mapping[str, Any],
     trainer: Mapping[str, Any],
-    writer: ForecastWriter,
+    writer: Any,
     refit: int,
-    printed: bool = True,
     states: Sequence[dict[str, Any]] | None = None,
+    listener: FitListener = SILENT,
 ) -> dict[str, dict[str, float]]:
     """Trains at every so many origins on what lies before them only, and tests from these.
 
@@ -40,8 +39,8 @@ def backtest_refitting(
             or need a logger are left out.
         writer: Collects the table.
         refit: How many origins are tested by one model.
-        printed: Whether the report of a test follows.
         states: The states in which the callbacks begin each training; those that they are in where left out.
+        listener: Hears of the scores.
 
     Returns:
         The scores over all origins, by forecaster, as `Scoreboard.summary` returns them.
@@ -71,8 +70,5 @@ def backtest_refitting(
         board = module.judge.scoreboard
         origins += len(part.test_split.origins(part.panel.lengths, "test")[0])
         scores = board.summary(module.device)
-    if printed:
-        every = "every origin" if refit == 1 else f"every {refit} origins"
-        print_scores(scores, f"Test, {origins} x {part.horizon} steps, trained anew for {every}")
-        print_summaries(writer.table)
+    listener.backtest_ended(scores, origins, part.horizon, refit, writer.table)
     return scores

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
 
 from armlp.data.datamodule import SeriesDataModule
@@ -16,15 +16,15 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.scoreboard import MODEL
 from armlp.training.candidates import RECIPE, Trial, best_of, candidates, trial_steps
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
-from armlp.training.trainer import MONITOR, all_callbacks, bare_trainer, is_length_given
+from armlp.training.trainer import MONITOR, bare_trainer, is_length_given
 
 _USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
 
 
-def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
+def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataModule, listener: FitListener) -> None:
     """Trains candidates on the training part, and has the module prefer what is clearly better on validation.
 
     The recipe's own choice is one of them. Nothing else changes: neither the data, nor what is drawn at random after.
@@ -33,6 +33,7 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
         trainer: That will train the module.
         module: As it was given, not settled yet.
         data: The data.
+        listener: Hears of the trials.
 
     Raises:
         UserError: Trials are wanted where several processes train, or the module cannot be trained on the data.
@@ -43,13 +44,13 @@ def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataMod
     entries = _entries(trainer, given, data, module.hparams["trials"])
     if len(entries) == 1:
         return
-    module.tried = [
-        trial
-        for place, entry in enumerate(entries, start=1)
-        for trial in _trials(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
-    ]
-    best = best_of(module.tried)
-    why = f"best of {len(module.tried)} tried on validation"
+    trials = []
+    for number, entry in enumerate(entries, start=1):
+        bar = listener.progress_bar(f"trying {entry.name}, {number} of {len(entries)}", None)
+        trials += _trials(trainer, given, entry, data, bar)
+    listener.trials_ended(trials)
+    best = best_of(trials)
+    why = f"best of {len(trials)} tried on validation"
     module.prefer({name: Choice(value, why) for name, value in best.options.items()})
 
 
@@ -100,14 +101,13 @@ def _module(given: Mapping[str, Any], options: Mapping[str, Any]) -> ForecastMod
 
 
 def _trials(
-    trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: SeriesDataModule, bar: StepBar
+    trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: SeriesDataModule, bar: list[Callback]
 ) -> list[Trial]:
     """The same entry with its scores, and without its share of Theta where it has one; none where not finite."""
     begin, twin = time.perf_counter(), data.twin()
     limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
     training: dict[str, Any] = {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
-    if any(isinstance(callback, StepBar) for callback in all_callbacks(trainer)):
-        training |= {"callbacks": [bar], "enable_progress_bar": True}
+    training |= {"callbacks": bar, "enable_progress_bar": bool(bar)}
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the training itself says what there is to say
         module = _module(given, entry.options)
