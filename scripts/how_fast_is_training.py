@@ -241,15 +241,15 @@ def armlp_fit(options: dict[str, Any], steps: int, **trainer_options: Any) -> fl
     from lightning.pytorch import Trainer
 
     import armlp
-    from armlp.report.console import Report
+    from armlp.report.console import ConsoleListener
+    from armlp.report.progress import StepBar
     from armlp.report.runs import RunLogger
     from armlp.report.tensorboard import Dashboard
     from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-    from armlp.training.progress import StepBar
     from armlp.training.trainer import BEST, TRAINER
 
     def fit() -> None:
-        callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), Report()]
+        callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), ConsoleListener()]
         callbacks.append(StopEarly(patience=steps))
         logger = {"logger": RunLogger(folder), "default_root_dir": folder}
         trainer = Trainer(**TRAINER | trainer_options | logger, max_steps=steps, callbacks=callbacks)

@@ -115,7 +115,7 @@ BASELINES = {
     ("skills", "said_of_others"),
     [
         ({}, "It beats ridge AR and drift too."),
-        ({"ridge AR": 0.4}, "armlp is worse than ridge AR (error 25% smaller): what is simpler does better here."),
+        ({"ridge AR": 0.4}, "armlp is worse than ridge AR (error 25% smaller): a simpler method does better here."),
         ({"ridge AR": 0.4, "drift": 0.6}, "worse than ridge AR (error 25% smaller) and drift (error 50% smaller):"),
         ({"armlp": -0.25}, "armlp is worse than ridge AR (error 28% smaller):"),
     ],
