@@ -54,18 +54,14 @@ def test_a_forecast_imports_what_it_uses(trained: Any, tmp_path: Any):
     assert [name for name in unused if name in modules] == []
 
 
-def test_python_forecasts_without_the_command_line():
-    modules = imported("import armlp; armlp.Forecaster()")
+def test_python_imports_what_it_uses_and_a_library_that_was_put_off_is_whole_when_it_is_wanted():
     unused = ("armlp.cli", "jsonargparse", "tensorboard", "polars", "scipy.signal", "scipy.stats")
-    assert [name for name in unused if name in modules] == []
-
-
-def test_a_library_that_was_put_off_is_whole_when_it_is_wanted():
-    program = """
+    program = f"""
 import armlp, gc, sys
 assert gc.isenabled()
-armlp.Forecaster
+armlp.Forecaster()
 assert gc.isenabled()
+assert [name for name in {unused} if name in sys.modules] == []
 import scipy, torchmetrics
 assert scipy.signal.get_window("hann", 4).shape == (4,)
 assert sys.modules["scipy.signal"] is scipy.signal

@@ -21,8 +21,9 @@ from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
 from armlp.presets import preset_path
-from armlp.report.console import ConsoleListener, Report
+from armlp.report.console import ConsoleListener, print_summaries
 from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.progress import StepBar
 from armlp.report.runs import (
     RunLogger,
     claim_log_folder,
@@ -38,7 +39,6 @@ from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.fit import fit
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.settings import NETWORK_OPTIONS
@@ -63,12 +63,13 @@ class ArmlpCLI(LightningCLI):
 
     def __init__(self, args: ArgsType = None) -> None:
         self._asked = args[0] if isinstance(args, list) and args and args[0] in self.subcommands() else None
+        self._listener = ConsoleListener()
         super().__init__(
             ForecastModule,
             SeriesDataModule,
             trainer_class=ExportingTrainer,
             args=args,
-            trainer_defaults=TRAINER | {"callbacks": [StepBar(), Report()]},
+            trainer_defaults=TRAINER | {"callbacks": [StepBar(), self._listener]},
             seed_everything_default=0,
             save_config_callback=_SaveConfig,
             save_config_kwargs={"overwrite": True},
@@ -168,6 +169,7 @@ class ArmlpCLI(LightningCLI):
     def _instantiate_trainer(self, config: dict[str, Any], callbacks: list[Callback]) -> Trainer:
         """Leaves out the callbacks of what is switched off, which Lightning would refuse."""
         unwanted = {"enable_progress_bar": StepBar, "enable_checkpointing": Checkpoint}
+        self._listener.progress = config["enable_progress_bar"] is not False
         kinds = tuple(kind for option, kind in unwanted.items() if config[option] is False)
         if any(isinstance(callback, EarlyStopping) for callback in listed(config["callbacks"])):
             kinds += (StopEarly,)
@@ -185,8 +187,7 @@ class ArmlpCLI(LightningCLI):
             if self.trainer.is_global_zero:
                 self._claim_folders(config.trainer, config.ckpt_path)
 
-        listener = ConsoleListener()
-        self.model, _ = fit(self.trainer, model, self.datamodule, listener, config.ckpt_path, before_training)
+        self.model, _ = fit(self.trainer, model, self.datamodule, self._listener, config.ckpt_path, before_training)
 
     def _claim_folders(self, options: Namespace, resumed: str | None) -> None:
         """Make the folders of a training whose logger does not do it, so that no other training gets the same ones."""
@@ -207,9 +208,10 @@ class ArmlpCLI(LightningCLI):
         config = self.config.test
         if not config.refit:
             self.trainer.test(**options)
+            if self.trainer.is_global_zero:
+                print_summaries(self.config_init.test.forecast.table)
             return
         check_bounds("--refit", config.refit, 0)
-        writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         checkpoint = read_checkpoint(config.ckpt_path)
         requested = Requested.from_checkpoint(checkpoint)
         warn_of_missing_callbacks(requested, listed(self.config_init.test.trainer.callbacks))
@@ -225,9 +227,9 @@ class ArmlpCLI(LightningCLI):
             requested.data | data,
             requested.model | _changed(vars(self.model.settings), checkpoint["hyper_parameters"]),
             TRAINER | requested.trainer | _changed(self.config_init.test.trainer, usual),
-            writer,
+            self.config_init.test.forecast,
             config.refit,
-            ConsoleListener(),
+            listener=self._listener,
         )
 
     def after_test(self) -> None:

@@ -33,8 +33,8 @@ LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
 FACTORS = torch.linspace(0.5, 2, 44).view(4, 11)
 # Every head, scaler and kind of input comes up, in few files. Each takes many seconds to write, so they are left out
-# unless asked for, but for recalibration: below, what the command line and Python write is compared too, for two heads
-# and all inputs.
+# unless asked for: below, what the command line and Python write is compared too, for two heads, with recalibration and
+# all inputs.
 MODELS = {
     "point, members": dict(head="point", members=2, patch_length=2, scaler="mean_abs"),
     "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="global"),
@@ -93,9 +93,8 @@ def loops(model):
     return [node for node in model.graph.node if node.op_type in ("Scan", "Loop")]
 
 
-@pytest.mark.parametrize(
-    "name", [name if "recalibrated" in name else pytest.param(name, marks=pytest.mark.exhaustive) for name in MODELS]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", MODELS)
 def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name):
     model = random_model(**MODELS[name])
     opening, factors = BeforeLoop(model, {}), FACTORS if "recalibrated" in name else None

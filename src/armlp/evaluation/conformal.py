@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from armlp.evaluation.quantiles import between_ranks
+
 # Central coverages at which the distance from the median is measured; those of other levels lie between.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
 # From so many windows on there is something to go by.
@@ -42,13 +44,10 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
 
 
 def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
-    """Quantiles `[B, H(, V), K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
+    """Return quantiles `[B, H(, V), K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
     last = ranked.shape[1] - 1
-    place = (probabilities * (last + 2) - 1).clamp(0, last)
-    below = place.floor().long()
-    lower, upper = ranked[:, below], ranked[:, (below + 1).clamp(max=last)]
-    share = (place - below).view(1, -1, *[1] * (ranked.dim() - 2))
-    return (lower + share * (upper - lower)).movedim(1, -1)
+    position = (probabilities * (last + 2) - 1).clamp(0, last)
+    return between_ranks(ranked, position).movedim(1, -1)
 
 
 def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:

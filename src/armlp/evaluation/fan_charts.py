@@ -14,6 +14,7 @@ from torch import Tensor
 from armlp.data.panel import Panel
 from armlp.errors import UserError
 from armlp.evaluation.baselines.naive import seasonal_naive
+from armlp.evaluation.quantiles import interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
         line.set_linestyle((0, (4, 1.5)))
     if len(paths) > 1:
         for shade, level in enumerate(levels):
-            low, high = (paths.nanquantile(0.5 + side * level / 200, 0) for side in (-1, 1))
+            low, high = (paths.nanquantile(end, 0) for end in interval(level))
             axis.fill_between(
                 fan.times,
                 low,

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.data.covariates import Covariates
 from armlp.evaluation.conformal import recalibrate
+from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.scaling import Scaling
+from armlp.model.scaling import SCALERS, Scaling
 
 COVARIATES = Covariates._fields
 
@@ -38,10 +39,10 @@ class BeforeLoop(nn.Module):
         super().__init__()
         self.network, self.scalings = network, scalings
         self.title = "how this model scales its context or covariates"
-        self.remedy = f"train with another `scaler` than {network.scaler}"
+        self.remedy = f"train with another `scaler` than {SCALERS.name_of(type(network.scaler))}"
         roles = [role for role in COVARIATES if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
-        seasonal = network.scaler == "seasonal" and 1 < network.season_length <= network.context_length // 2
+        seasonal = network.scaler.num_shifts(network.context_length) > 1
         self.carried = ["window", *(["seen"] if network.inputs.mask else []), *(["shift"] if seasonal else [])]
         self.carried += [role for role in ("known", "past") if role in roles]
         self.fixed = [*([] if seasonal else ["shift"]), "scale", "magnitude"]
@@ -162,26 +163,7 @@ class AfterLoop(nn.Module):
             found = found.clamp(min=0) if self.network.non_negative else found
         if self.levels is None:
             return [found]
-        return [found, quantiles(found, self.levels, self.network.head.discrete)]
-
-
-def quantiles(paths: Tensor, levels: Sequence[float], whole: bool) -> Tensor:
-    """The columns of `forecast_columns` side by side, `[B, 1 + 2 levels, H(, V)]`, for any number of paths.
-
-    Args:
-        paths: `[B, P, H(, V)]`, data units.
-        levels: Central coverages in percent.
-        whole: Whether the values are counts, which have none between them.
-    """
-    sides = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-    last = paths.shape[1] - 1
-    place = torch.tensor([0.5, *sides], dtype=paths.dtype, device=paths.device) * last
-    ranked = paths.sort(1).values
-    if whole:
-        return ranked[:, place.round().long()]
-    below = place.floor().long()
-    lower, upper = ranked[:, below], ranked[:, (below + 1).clamp(max=last)]
-    return torch.lerp(lower, upper, (place - below).view(1, -1, *[1] * (paths.dim() - 2)))
+        return [found, interval_quantiles(found, self.levels, self.network.head.discrete)]
 
 
 def _up_to(count: Any, known: Any) -> Tensor:

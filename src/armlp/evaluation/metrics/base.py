@@ -13,9 +13,9 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.functional import counts_crps, ranked_crps
+from armlp.evaluation.metrics.functional import ranked_crps
+from armlp.evaluation.quantiles import path_quantiles
 from armlp.model.families.base import Predictive
-from armlp.model.families.counts import NegativeBinomial, Poisson
 
 
 class Forecast(ABC):
@@ -79,14 +79,8 @@ class Paths(Forecast):
         return self._middle
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """`[Q, B, H(, V)]` as numpy has them, linear between the paths, of counts the nearest; nan where a path is."""
-        place = torch.tensor(probabilities, dtype=torch.float64) * (self.ranked.shape[1] - 1)
-        place = place.round() if self.whole else place
-        lower = place.floor()
-        share = (place - lower).to(self.ranked).view(-1, *[1] * (self.ranked.dim() - 1))
-        low, high = (self.ranked[:, part.long()].movedim(1, 0) for part in (lower, place.ceil()))
-        value = torch.where(low == high, low, low + share * (high - low))  # infinite ones have no difference
-        return torch.where(self.ranked[:, -1].isnan(), torch.nan, value)
+        """Return `[Q, B, H(, V)]` as `path_quantiles` defines them."""
+        return path_quantiles(self.ranked, probabilities, self.whole).movedim(1, 0)
 
     def crps(self, truth: Tensor) -> Tensor:
         """`[B, H(, V)]`, data units, by the estimator that is fair to few paths, unless they are even."""
@@ -124,8 +118,6 @@ class ClosedForm(Forecast):
         Raises:
             TypeError: The distribution has none in closed form, as a pool of members.
         """
-        if isinstance(self.distribution, (Poisson, NegativeBinomial)):
-            return counts_crps(self.distribution, truth)
         if not hasattr(self.distribution, "crps"):
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)

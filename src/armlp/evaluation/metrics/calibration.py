@@ -11,7 +11,7 @@ from torchmetrics import Metric
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
 from armlp.evaluation.metrics.base import ClosedForm, Forecast, LeadMetric, covered
-from armlp.evaluation.quantiles import check_levels
+from armlp.evaluation.quantiles import check_levels, interval
 from armlp.model.families.base import Predictive
 
 
@@ -29,8 +29,7 @@ class _IntervalMetric(LeadMetric):
         (self.level,) = check_levels([level], "level")
 
     def _interval(self, forecast: Forecast) -> Tensor:
-        tail = (1 - self.level / 100) / 2
-        return forecast.quantiles([tail, 1 - tail])
+        return forecast.quantiles(interval(self.level))
 
 
 class Coverage(_IntervalMetric):
