@@ -19,7 +19,8 @@ from armlp.report.forecast_writer import ForecastWriter
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ROOMS = {path.parent.name: path for path in (ROOT / "src" / "armlp").glob("*/README.md")}
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "lightning_logs" / "README.md", *ROOMS.values()]
+OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "lightning_logs/README.md", "scripts/README.md")]
+PAGES = [README, *OTHERS, *ROOMS.values()]
 SMALL = {"max_steps": 4, "hidden_sizes": [8], "enable_progress_bar": False}
 
 
