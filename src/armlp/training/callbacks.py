@@ -110,7 +110,7 @@ class StopEarly(EarlyStopping):
 
 def best_checkpoint(trainer: Trainer) -> BestCheckpoint | None:
     """Return the callback that keeps the best weights; None where there is none, or nothing to judge them by."""
-    return next((one for one in all_callbacks(trainer) if isinstance(one, BestCheckpoint) and one.monitor), None)
+    return next((one for one in trainer.checkpoint_callbacks if isinstance(one, BestCheckpoint) and one.monitor), None)
 
 
 class ExponentialAverage(WeightAveraging):
