@@ -11,7 +11,7 @@ Every program reads the same file of 144 months, trains if it has to, and prints
     armlp --help                no forecast: what it costs to ask
     import                      no forecast: Lightning, imported as it is
     import without gc           the same without looking for garbage
-    quick import                the same within `armlp.loading.quick_imports`, which also puts `scipy.signal` off
+    quick import                what the program imports, `armlp.cli` with all libraries, as the program imports it
     textbook                    `import torch`, and a small MLP that takes as many steps as armlp does, then rolled out
     neuralforecast              the first example of its README: NBEATS, 100 steps
     gluonts                     the first example of its README: DeepAR, 5 epochs of 50 steps
@@ -53,9 +53,8 @@ print("forecast", forecaster.predict()["armlp"].tolist())
 """
 IMPORT = "import lightning.pytorch; print('forecast []')"
 QUICK_IMPORT = """
-from armlp.loading import quick_imports
-with quick_imports():
-    import lightning.pytorch
+from armlp.__main__ import import_cli
+import_cli()
 print("forecast []")
 """
 TEXTBOOK = """
