@@ -44,7 +44,7 @@ from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 HORIZON, PATHS = 48, 200
@@ -200,9 +200,11 @@ def ours(name: str, **options: Any) -> Callable[[Problem, int, int], list[Foreca
 def trained(problem: Problem, seed: int, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
     """A network as `Forecaster` would train it, but to the end: nothing is chosen on what is forecast."""
     seed_everything(seed, verbose=False)
-    given = {"horizon": HORIZON, "season_length": problem.season, "seed": seed} | taken(armlp.SeriesDataModule, options)
+    given = {"horizon": HORIZON, "season_length": problem.season, "seed": seed} | pop_options(
+        armlp.SeriesDataModule, options
+    )
     data = armlp.SeriesDataModule(problem.table, **given)
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from jsonargparse import Namespace
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
@@ -32,13 +32,13 @@ from armlp.parser import (
     resolve_presets,
     with_flags,
 )
-from armlp.report.console import Report
+from armlp.report.console import ConsoleListener, Report
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder, resumed_run, run_folder, runs_folder
 from armlp.report.tensorboard import Dashboard, TestDashboard
 from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.fit import after_fit, before_fit
+from armlp.training.fit import fit
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
@@ -185,13 +185,17 @@ class ArmlpCLI(LightningCLI):
         parser = self.parsers[str(self.subcommand)]
         parser.callback_keys = [key for key in parser.callback_keys if key not in off]
 
-    def before_fit(self) -> None:
-        """Settle everything before the run folder is made, so that a mistake leaves none behind."""
+    def fit(self, model: ForecastModule, **options: Any) -> None:
+        """Train, after every check that needs no run folder."""
+
+        def before_training() -> None:
+            if self.trainer.is_global_zero:
+                self._claim_folders(self.config.fit.trainer)
+
         if self.trainer.limit_train_batches == 0:
             raise UserError("`trainer.limit_train_batches`: 0 leaves nothing to train on; raise it, or leave it out.")
-        self._first_step = before_fit(self.trainer, self.model, self.datamodule, self.ckpt_path)
-        if self.trainer.is_global_zero:
-            self._claim_folders(self.config.fit.trainer)
+        listener = ConsoleListener()
+        self.model, _ = fit(self.trainer, model, self.datamodule, listener, self.ckpt_path, before_training)
 
     def _claim_folders(self, options: Namespace) -> None:
         """Make the folders of a training whose logger does not do it, so that no other training gets the same ones."""
@@ -206,10 +210,6 @@ class ArmlpCLI(LightningCLI):
             for logger, option in zip(self.trainer.loggers, asked, strict=False):
                 if isinstance(option, Namespace) and option.get("init_args.version") is None:
                     claim_log_folder(logger)
-
-    def after_fit(self) -> None:
-        """Train once more, on the validation part too, where that is settled."""
-        after_fit(self.trainer, self.model, self.datamodule, self._first_step)
 
     def test(self, **options: Any) -> None:
         """Test the checkpoint, or with `--refit` models that are trained anew on the way."""
@@ -232,10 +232,11 @@ class ArmlpCLI(LightningCLI):
         backtest_refitting(
             data.pop("source", self.datamodule.source),
             requested.data | data,
-            requested.model | _changed_options(self.model.hparams, checkpoint["hyper_parameters"]),
+            requested.model | _changed_options(vars(self.model.settings), checkpoint["hyper_parameters"]),
             TRAINER | requested.trainer | _changed_options(self.config_init.test.trainer, usual),
             writer,
             config.refit,
+            ConsoleListener(),
         )
 
     def after_test(self) -> None:
@@ -289,6 +290,8 @@ def main(args: Sequence[str] | None = None) -> None:
     # So that a configuration with defaults of Lightning that are enums can be written.
     yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, enum: dumper.represent_data(enum.value))
     args = list(sys.argv[1:] if args is None else args)
+    # The meaning of options stands below each of them; reading it takes long, and only a help shows it.
+    set_parsing_settings(docstring_parse_attribute_docstrings=not {"-h", "--help"}.isdisjoint(args))
     command = next(iter(args), None)
     warnings.formatwarning = lambda message, *_: f"armlp: {with_flags(str(message), command)}\n"  # no line of code
     try:

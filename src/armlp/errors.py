@@ -27,12 +27,12 @@ LARGEST_SEED = 2**32 - 1
 
 
 def check_bounds(option: str, value: float | int | None, least: float, most: float = LARGEST) -> None:
-    """Raise a UserError for a number that is too small, or a whole number that is far too large; None is none.
+    """Raise a UserError for a number that is too small or too large; None passes.
 
     Raises:
         UserError: Naming the option.
     """
     if value is not None and value < least:
         raise UserError(f"`{option}`: {value} is too small; it must be at least {least}.")
-    if isinstance(value, int) and value > most:
+    if value is not None and value > most and (isinstance(value, int) or most < LARGEST):
         raise UserError(f"`{option}`: {value} is too large; it must be at most {most}.")

@@ -15,6 +15,7 @@ import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
+from torch import nn
 
 from armlp.arguments import check_argument, check_arguments
 from armlp.commands import ScoringTrainer
@@ -23,13 +24,13 @@ from armlp.data.tables.encoders import spell_symbols
 from armlp.errors import UserError, check_bounds, one_line
 from armlp.files import prepare_output
 from armlp.presets import read_preset
-from armlp.report.console import Report, leakage_warning
+from armlp.report.console import ConsoleListener, Report, leakage_warning
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
 from armlp.routing import pop_options, split_options
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.fit import fit
+from armlp.training.fit import fit_with_options
 from armlp.training.module import ForecastModule
 from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
@@ -95,14 +96,15 @@ class Forecaster:
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         data, model, trainer = split_options(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         given = usual["data"] | own | data
-        self._data = self._given = check_arguments(SeriesDataModule.__init__, given)
-        self._model = check_arguments(ForecastModule.__init__, usual["model"] | model)
+        checked = vars(SeriesDataModule(**given).given)
+        self._data = self._given = {name: checked.get(name, value) for name, value in given.items()}
+        self._model = usual["model"] | model
         self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer)
         self._trainer = TRAINER | self._trainer_options
         self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
         with torch.device("meta"):  # which takes no memory, and draws no weights
             ForecastModule(**self._model)
-        self._seed = SeriesDataModule(**self._given).seed
+        self._seed = int(checked["seed"])
         self._module: ForecastModule | None = None
         self._table: Any = None  # of `fit`
         self._checkpoint: dict[str, Any] | None = None
@@ -153,11 +155,13 @@ class Forecaster:
             options["logger"] = RunLogger(options.get("default_root_dir"))
         own = listed(options.get("callbacks"))
         restore_states(own, self._callback_states)
-        callbacks = [dashboard := Dashboard(), *self._callbacks(), *own]
+        listener = ConsoleListener() if self._callbacks() else None
+        callbacks = [Dashboard(), *self._callbacks(), *own]
         with isolated_training():
             seed_everything(self._seed, verbose=False)
-            self._restore(fit(ForecastModule(**self._model), data, options, callbacks))
-        self._table, self.scores = data.source, dashboard.best or {}
+            module, checkpoint = fit_with_options(ForecastModule(**self._model), data, options, callbacks, listener)
+        self._restore(checkpoint or {})
+        self._table, self.scores = data.source, module.best_scores or {}
         return self
 
     def predict(
@@ -269,7 +273,7 @@ class Forecaster:
         progress = self._trainer.get("enable_progress_bar", True)
         with trainer_mistakes():
             trainer = ScoringTrainer(logger=False, **self._devices())
-        return trainer.score(self._twin(), data, seed=seed, progress=progress)
+        return trainer.score(self._module_for_one_call(), data, seed=seed, progress=progress)
 
     def backtest(
         self,
@@ -319,7 +323,7 @@ class Forecaster:
         writer = ForecastWriter(None, levels, num_paths, seed, precision=precision, memory=memory)
         options: dict[str, Any] = {"test_windows": windows, "test_step": step, "test_gap": gap}
         data = self._data_of(table, horizon, None, **options)
-        options["horizon"] = data.hparams["horizon"]
+        options["horizon"] = data.settings.horizon
         if not refit:
             module, _ = self._run("test", data, writer, verbose=False)
             self.scores = module.scores
@@ -340,7 +344,7 @@ class Forecaster:
                 trainer,
                 writer,
                 int(refit),
-                printed=bool(self._callbacks()),
+                listener=ConsoleListener() if self._callbacks() else None,
                 states=self._callback_states,
             )
         return writer.table
@@ -379,7 +383,7 @@ class Forecaster:
 
         data = self._fitted()["datamodule_hyper_parameters"]
         check_argument("path", path, _PATH)
-        write_onnx(self._twin(), data, path, horizon, num_paths, levels)
+        write_onnx(self._module_for_one_call(), data, path, horizon, num_paths, levels)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Forecaster:
@@ -430,16 +434,19 @@ class Forecaster:
         data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
         return data
 
-    def _twin(self) -> ForecastModule:
+    def _module_for_one_call(self) -> ForecastModule:
         """Return a module for one call, which shares the weights with those of other threads and nothing else."""
         assert self._module is not None
-        return self._module.twin()
+        weights = {
+            id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in self._module.parameters()
+        }
+        return deepcopy(self._module, weights | {id(buffer): buffer.detach() for buffer in self._module.buffers()})
 
     def _run(
         self, command: str, data: SeriesDataModule, writer: ForecastWriter, **options: Any
     ) -> tuple[ForecastModule, Any]:
         """Run a command of the Trainer; the module that it used, and what it returned."""
-        module, trainer = self._twin(), self._tool(writer)
+        module, trainer = self._module_for_one_call(), self._tool(writer)
         # Lightning may seed the global generators anew in each of several processes.
         with restored_generators() if trainer.world_size > 1 else nullcontext():
             returned = getattr(trainer, command)(module, datamodule=data, **options)

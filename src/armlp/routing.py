@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
@@ -11,9 +12,11 @@ from armlp.errors import UserError
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the options of a class or a function."""
+    """Return the names of the options of a class or a function, those of the settings of a class too."""
     options = inspect.signature(function).parameters.values()
-    return [option.name for option in options if option.kind is not option.VAR_KEYWORD]
+    named = [option.name for option in options if option.kind is not option.VAR_KEYWORD]
+    settings = getattr(function, "settings_class", None)
+    return [*named, *(option.name for option in fields(settings))] if settings else named
 
 
 def pop_options(kind: type, options: dict[str, Any]) -> dict[str, Any]:

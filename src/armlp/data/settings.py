@@ -1,115 +1,182 @@
-"""Options of `SeriesDataModule`: what they may be, and how the data settle what was left out."""
+"""The options of the data, and how the data settle what was left out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-from armlp.data.catalog import Options
+from armlp.data.catalog import Options as CatalogOptions
 from armlp.data.checks import check_calendar_cycles
 from armlp.data.covariate_scaling import CovariateScaling, check_not_empty, fit_statistics
 from armlp.data.detect import find_season
 from armlp.data.panel import Panel
 from armlp.data.time_features import feature_cycles, repeated_cycles
 from armlp.data.windows import Split
-from armlp.errors import LARGEST_SEED, UserError, check_bounds
+from armlp.errors import LARGEST_SEED, UserError
+from armlp.options import Options, option
+
+
+@dataclass(frozen=True)
+class DataSettings(Options):
+    """The options of `SeriesDataModule`, apart from the tables. None is chosen from the data."""
+
+    id_column: str = "unique_id"
+    """Column that names the series of a long table."""
+
+    time_column: str = "ds"
+    """Column of times, or of integer steps."""
+
+    target_columns: Sequence[str] | str | None = None
+    """Columns to forecast: `y` of a long table, every numeric column of a wide one where left out. Several columns of
+    a long table make vector series."""
+
+    known_covariates: Sequence[str] | str | None = None
+    """Columns known ahead, numbers or text; a forecast needs their future values, as many as the horizon, in rows with
+    empty targets or in `future`."""
+
+    past_covariates: Sequence[str] | str | None = None
+    """Columns known up to the origin only."""
+
+    static_covariates: Sequence[str] | str | None = None
+    """Columns with one value per series; only of a long table."""
+
+    calendar_inputs: bool | Sequence[str] | str | None = None
+    """Give the model the time of day, the day of the week and so on of the steps to forecast: `true` for all that the
+    calendar has, `false` for none, or a list of `day`, `week`, `month` (of days), `year` and `months` (of a year).
+    Where left out, the cycles that come round at least twice in a typical series of training."""
+
+    symbols: bool | Sequence[str] | Sequence[int] | Sequence[bool] = False
+    """`true` where the target holds symbols (text, integers, booleans) instead of numbers, or the list of symbols."""
+
+    layout: str = "auto"
+    """`long` (ids in a column), `wide` (one column a series), `vector` (all columns one vector series) or `auto`: long
+    where the id column exists, wide otherwise."""
+
+    freq: str | int | None = None
+    """pandas frequency alias, or an integer step for integer times; inferred where left out."""
+
+    horizon: int | None = option(minimum=1)
+    """`H`, how many steps to forecast; from the frequency where left out."""
+
+    season_length: int | None = option(minimum=1)
+    """Steps in a season; from the frequency where left out, or from the training part where the times are bare
+    integers. 1 means no season."""
+
+    val_windows: int | None = option(minimum=1)
+    """Origins held out for validation, each of `H` steps; 1 where left out (a week of `taylor`)."""
+
+    test_windows: int = option(0, minimum=0)
+    """Origins held out for `test`, each of `H` steps, at the very end. Training never uses them."""
+
+    test_step: int | None = option(minimum=1)
+    """Steps from one test origin to the next; `H` where left out."""
+
+    test_gap: int = option(0, minimum=0)
+    """Steps after an origin that are not known yet and do not count; the `H` steps after them do."""
+
+    batch_size: int | None = option(minimum=1)
+    """Training windows per batch; from the number of windows where left out."""
+
+    seed: int = option(0, minimum=0, maximum=LARGEST_SEED)
+    """Seed of the order of training windows."""
+
+    covariate_statistics: dict[str, list[dict[str, Any]]] | None = None
+    """How covariates are scaled and coded; set by training, so leave it out."""
+
+    trained_freq: str | int | None = None
+    """The step of time of the training data; set by training, so leave it out."""
+
+    def reader(self, usual: CatalogOptions) -> dict[str, Any]:
+        """Return the options that read the table; those of a catalog data set come first."""
+        found = {name: getattr(self, name) for name in _READER} | dict(usual.reader)
+        return found | {"symbols": self.symbols or found["symbols"], "usual_freq": self.trained_freq}
+
 
 _READER = (
     "id_column", "time_column", "target_columns", "layout", "freq", "known_covariates", "past_covariates",
     "static_covariates", "symbols",
 )  # fmt: skip
-_LEAST = {
-    "horizon": 1, "season_length": 1, "batch_size": 1, "val_windows": 1, "test_windows": 0, "test_step": 1,
-    "test_gap": 0,
-}  # fmt: skip
 
 
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses numbers that no data could have a use for.
-
-    Raises:
-        UserError: Naming the option.
-    """
-    for name, least in _LEAST.items():
-        check_bounds(name, options[name], least)
-    check_bounds("seed", options["seed"], 0, LARGEST_SEED)
-
-
-def reader_options(options: Mapping[str, Any], usual: Options) -> dict[str, Any]:
-    """The options that read the table; what the catalog knows of a data set wins."""
-    given = {name: options[name] for name in _READER} | dict(usual.reader)
-    return given | {"symbols": options["symbols"] or given["symbols"], "usual_freq": options["trained_freq"]}
-
-
-def settle_split(options: MutableMapping[str, Any], panel: Panel, usual: Options) -> None:
-    """Settles how long a forecast is, and how many of them validate.
+def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataSettings:
+    """Return settings in which everything but the batch size is chosen.
 
     Args:
-        options: Of the data module; what is None is settled in place.
-        panel: The data.
-        usual: What the catalog knows of them.
-    """
-    if options["horizon"] is None:
-        options["horizon"] = usual.horizon or panel.calendar.horizon
-    if options["val_windows"] is None:
-        options["val_windows"] = usual.val_windows or 1
-
-
-def settle_inputs(options: MutableMapping[str, Any], panel: Panel, usual: Options, split: Split) -> Panel:
-    """Settles the season, the alphabet, and what the model is told of the calendar and of covariates.
-
-    Args:
-        options: Of the data module; what was left out is settled in place.
-        panel: The data.
-        usual: What the catalog knows of them.
-        split: What is held out of training, and so is not looked at.
-
-    Returns:
-        The panel, whose windows tell that.
+        settings: The settings as given.
+        panel: The data. Of what is held out of training, nothing is used.
+        usual: What the catalog says of the data set.
 
     Raises:
-        UserError: There is but one symbol, or the calendar or the covariates do not tell what the model is told.
+        UserError: There is only one symbol, or the calendar or the covariates cannot be used.
     """
-    if options["season_length"] is None:
-        options["season_length"] = usual.season_length or _season(panel, split)
+    settings = replace(
+        settings,
+        horizon=settings.horizon or usual.horizon or panel.calendar.horizon,
+        val_windows=usual.val_windows or 1 if settings.val_windows is None else settings.val_windows,
+    )
+    split = split_of(settings)
     if panel.symbols is not None:
         if len(panel.symbols) < 2:
-            raise UserError(
-                f"`symbols`: {panel.name} holds nothing but '{panel.symbols[0]}'; a model needs two symbols."
-            )
-        options["symbols"] = list(panel.symbols)
-    options["calendar_inputs"] = _cycles(options["calendar_inputs"], panel, split)
-    if options["covariate_statistics"] is None:
+            raise UserError(f"`symbols`: {panel.name} holds only '{panel.symbols[0]}'; a model needs two symbols.")
+        symbols: Any = list(panel.symbols)  # of one type, which a tuple of objects does not say
+        settings = replace(settings, symbols=symbols)
+    if settings.covariate_statistics is None:
         check_not_empty(panel)
-        options["covariate_statistics"] = fit_statistics(panel, split.train_ends(panel.lengths))
-    scaling = CovariateScaling.of(panel, options["covariate_statistics"])
-    return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(options["calendar_inputs"]))
+        statistics = dict(fit_statistics(panel, split.train_ends(panel.lengths)))
+        settings = replace(settings, covariate_statistics=statistics)
+    return replace(
+        settings,
+        season_length=settings.season_length or usual.season_length or _season(panel, split),
+        calendar_inputs=_cycles(settings.calendar_inputs, panel, split),
+    )
 
 
-def settle_batch_size(options: MutableMapping[str, Any], windows: int, patches: int) -> None:
-    """Settles how many windows a batch has: large ones run at the rate of matrix multiplication, small data need noise.
+def split_of(settings: DataSettings, later_windows: int = 0) -> Split:
+    """Return how settled settings split every series by time."""
+    assert settings.horizon is not None
+    assert settings.val_windows is not None
+    return Split(
+        settings.horizon,
+        settings.val_windows,
+        settings.test_windows,
+        settings.test_step,
+        settings.test_gap,
+        later_windows,
+    )
+
+
+def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
+    """Return a panel whose windows carry the covariates and the calendar of settled settings."""
+    assert settings.covariate_statistics is not None
+    assert isinstance(settings.calendar_inputs, list)
+    scaling = CovariateScaling.of(panel, settings.covariate_statistics)
+    return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(settings.calendar_inputs))
+
+
+def choose_batch_size(windows: int, patches: int) -> int:
+    """Return how many windows a batch has.
+
+    Large batches run at the rate of matrix multiplication; small data need the noise of small ones.
 
     Args:
-        options: Of the data module; what is None is settled in place.
-        windows: Of training, in an epoch.
-        patches: In the chain of a window; each counts, up to a few.
+        windows: Training windows in an epoch.
+        patches: Patches in the chain of a window; each counts, up to a few.
     """
-    if options["batch_size"] is None:
-        options["batch_size"] = min(max(32, 512 // min(6, patches)), max(32, windows // 16))
+    return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
 
 
 def _season(panel: Panel, split: Split) -> int:
-    """By the frequency, or by the training part where the times are bare integers, which have none."""
+    """Return the season of the frequency, or of the training part where the times are bare integers."""
     if panel.symbols is not None:
-        return 1  # a calendar's is of numbers
+        return 1  # the season of a calendar is one of numbers
     if panel.calendar.is_integer:
         return find_season(panel, split.train_ends(panel.lengths))
     return panel.calendar.season_length
 
 
-def _cycles(asked: Any, panel: Panel, split: Split) -> list[str]:
-    """The cycles to tell: those asked for, or those that training has seen come round."""
+def _cycles(asked: bool | Sequence[str] | str | None, panel: Panel, split: Split) -> list[str]:
+    """Return the cycles of the calendar that windows carry: those asked for, or those that repeat in training."""
     if asked is None:
         return list(repeated_cycles(panel.calendar, split.typical_length(panel.lengths)))
     if isinstance(asked, bool):

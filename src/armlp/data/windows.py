@@ -19,6 +19,26 @@ from armlp.data.panel import Panel
 from armlp.data.time_features import time_features
 
 
+class Windowing(NamedTuple):
+    """What a model needs of its windows. A data module asks the model of its Trainer for it.
+
+    Attributes:
+        context_length: `L`.
+        span: `T`, values after the context to train on.
+        patch_length: `U`; covariates of a forecast reach to the end of its last patch.
+        calendar: Whether windows carry features of the calendar.
+        series_at_once: Windows in a batch of forecasts.
+        tests_by_time: Whether test origins come in the order of time, not series by series.
+    """
+
+    context_length: int = 1
+    span: int = 1
+    patch_length: int = 1
+    calendar: bool = True
+    series_at_once: int = 256
+    tests_by_time: bool = False
+
+
 class Windows(NamedTuple):
     """A batch of windows, data units. The axis `V` is there only where a series has several channels.
 

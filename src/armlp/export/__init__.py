@@ -74,17 +74,16 @@ def write_onnx(
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
         check_bounds(name, value, 1)
     prepare_output(path, (".onnx",))
-    assert module.network is not None
     # Always on the processor and in float32, whatever it was trained on.
     network = module.network.cpu().float().eval()
-    if share := module.hparams["theta_share"]:
+    if share := module.settings.theta_share:
         warnings.warn(
             f"The file holds the network alone: the {share:.0%} that armlp's own forecasts take from the Theta method "
             "need whole series. Forecast with `theta_share` 0 to have armlp's the same as the file's; where they "
             "are recalibrated, train with it too.",
             stacklevel=2,
         )
-    factors = None if module.hparams["conformal"] == "off" else module.conformal_factors
+    factors = None if module.settings.conformal == "off" else module.conformal_factors
     shown = None if network.symbols else list(levels) if module.has_distribution else []
     statistics = data.get("covariate_statistics") or {}
     opening = BeforeLoop(network, {role: _scaling(columns) for role, columns in statistics.items() if columns})

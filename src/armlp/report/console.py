@@ -22,12 +22,13 @@ from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.report.comparison import compare_with_baselines, format_score
 from armlp.report.forecast_writer import ForecastWriter
-from armlp.report.tensorboard import Dashboard
 from armlp.training.callbacks import LastCheckpoint, best_checkpoint
-from armlp.training.candidates import Trial, best_of
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
+from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice, explained
 from armlp.training.trainer import all_callbacks
+from armlp.training.trials import Trial, best_of
 
 # By how much they tell: where the table is too wide for the terminal, the last ones are left out.
 _HEADINGS = {
@@ -42,6 +43,41 @@ _ORDER = (
 _MAX_ROWS = 6  # of a test by lead or by series
 
 
+class ConsoleListener(FitListener):
+    """Prints what a training tells."""
+
+    def __init__(self) -> None:
+        self._trials: Sequence[Trial] = ()
+
+    def progress_bar(self, description: str, steps: int) -> list[Callback]:
+        """Return a bar for one part of a training."""
+        return [StepBar(description, steps)]
+
+    def trials_ended(self, trials: Sequence[Trial]) -> None:
+        """Keep the trials, to be printed below the data."""
+        self._trials = trials
+
+    def settled(self, data: DataSummary, choices: Mapping[str, Choice]) -> None:
+        """Print what the data are, what was tried and chosen, and why."""
+        print_summary(data)
+        if self._trials:
+            print_trials(self._trials)
+        if choices:
+            print_choices(choices)
+
+    def final_training_ended(self, name: str, steps: int) -> None:
+        """Print that there was a final training."""
+        print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
+
+    def backtest_ended(
+        self, scores: Mapping[str, Mapping[str, float]], num_origins: int, horizon: int, refit: int, table: Any
+    ) -> None:
+        """Print the scores of a backtest."""
+        every = "every origin" if refit == 1 else f"every {refit} origins"
+        print_scores(scores, f"Test, {num_origins} x {horizon} steps, trained anew for {every}")
+        print_summaries(table)
+
+
 class Report(Callback):
     """Prints the data and what was chosen when training starts, and how good the model is when that is known."""
 
@@ -52,21 +88,14 @@ class Report(Callback):
         """Prints what the data are, what was chosen from them, and why."""
         assert isinstance(pl_module, ForecastModule)
         self._has_trained = True
-        if not trainer.is_global_zero:
-            return
-        print_summary(pl_module.datamodule.summary())
-        if pl_module.tried:
-            print_trials(pl_module.tried)
-        if pl_module.chosen:
-            print_choices(pl_module.chosen)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Prints the scores of the best checkpoint, and where it is."""
         if not trainer.is_global_zero or not self._has_trained:
             return
-        best = next((one.best for one in all_callbacks(trainer) if isinstance(one, Dashboard)), None)
-        if best is not None:
-            print_scores(best, "Validation, best checkpoint")
+        assert isinstance(pl_module, ForecastModule)
+        if pl_module.best_scores is not None:
+            print_scores(pl_module.best_scores, "Validation, best checkpoint")
         checkpoint = best_checkpoint(trainer)
         last = next((one for one in all_callbacks(trainer) if isinstance(one, LastCheckpoint)), None)
         if checkpoint is not None and checkpoint.best_model_path and not checkpoint.is_temporary:

@@ -132,7 +132,6 @@ class ForecastWriter(Callback):
         assert isinstance(pl_module, ForecastModule)
         if not len(batch.series):
             return
-        assert pl_module.network is not None
         panel, head = pl_module.datamodule.panel, pl_module.network.head
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}

@@ -115,8 +115,7 @@ def add_charts(
     if coverage:
         figures["reliability"] = reliability_chart(coverage)
     if residuals_of is not None and exemplars:  # of symbols there are neither
-        assert module.network is not None
-        place = module.datamodule.panel, residuals_of.series, residuals_of.origins, module.judge.scoreboard.horizon
+        place = module.datamodule.panel, residuals_of.series, residuals_of.origins, module.evaluation.scoreboard.horizon
         if found := residual_autocorrelation(module.network, *place):
             figures["residuals"] = autocorrelation_chart(found)
     with quiet_fonts():
@@ -128,14 +127,15 @@ def _forecast_charts(
     module: ForecastModule, forecast: Callable[[Windows], Tensor], exemplars: Sequence[Exemplar]
 ) -> dict[str, Figure]:
     """A chart of each exemplar."""
-    assert module.network is not None
     data = module.datamodule
-    horizon, panel = module.judge.scoreboard.horizon, data.panel
+    horizon, panel = module.evaluation.scoreboard.horizon, data.panel
     series, origin = (torch.tensor([getattr(one, name) for one in exemplars]) for name in ("series", "origin"))
     patch = module.network.patch_length
-    windows = gather(panel, series, origin, data.context_length, horizon, covariate_span=-(-horizon // patch) * patch)
+    windows = gather(
+        panel, series, origin, module.network.context_length, horizon, covariate_span=-(-horizon // patch) * patch
+    )
     paths = forecast(module.trainer.strategy.batch_to_device(windows)).cpu()
-    scaled = not module.judge.scoreboard.unit[series].isnan().any()
+    scaled = not module.evaluation.scoreboard.unit[series].isnan().any()
     charts = {}
     for one, own in zip(exemplars, paths, strict=True):
         fan = series_fan(panel, one.series, one.origin, own, data.season_length, max(horizon, _FEWEST))

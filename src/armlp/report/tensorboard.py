@@ -113,8 +113,8 @@ class Dashboard(Callback):
         if logger is None or time.perf_counter() - self._drawn < self.seconds_between_charts:
             return
         assert isinstance(pl_module, ForecastModule)
-        exemplars = pl_module.judge.diagnostics.exemplars()
-        forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
+        exemplars = pl_module.evaluation.diagnostics.exemplars()
+        forecast = partial(pl_module.sample, sampling=Sampling(pl_module.settings.val_paths))
         add_charts(logger.experiment, "val", trainer.global_step, pl_module, forecast, exemplars)
         self._drawn = time.perf_counter()
 
@@ -128,9 +128,9 @@ class Dashboard(Callback):
             add_layout(logger.experiment, pl_module.scores)
         if monitored < self._lowest:
             self._lowest, self.best = monitored, pl_module.scores
-            judge = pl_module.judge
+            judge = pl_module.evaluation
             self._curves, self._calibration, self._coverage = judge.curves, judge.calibration, judge.coverage
-            self._exemplars = pl_module.judge.diagnostics.exemplars()
+            self._exemplars = pl_module.evaluation.diagnostics.exemplars()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Shows the best validation: its charts, its errors by lead, the model card, and hyperparameters once."""
@@ -141,14 +141,14 @@ class Dashboard(Callback):
         writer, step = logger.experiment, trainer.global_step
         add_lead_curves(writer, "val_best", self._curves)
         with _best_weights(trainer, pl_module):
-            forecast = partial(pl_module.sample, sampling=Sampling(pl_module.hparams["val_paths"]))
+            forecast = partial(pl_module.sample, sampling=Sampling(pl_module.settings.val_paths))
             place = writer, "val_best", step, pl_module, forecast, self._exemplars
             measured = self._curves, self._calibration, self._coverage
             add_charts(*place, *measured, pl_module.datamodule.val_dataloader())
         writer.add_text("model_card", model_card(pl_module, self.best, step), step)
         own = self.best[MODEL]
         metrics = {f"val_best/{name}": own[name] for name in sorted(own, key=lambda name: name not in _FIRST)}
-        logger.log_hyperparams(_telling(_options(trainer, pl_module), pl_module.chosen), metrics, step=step)
+        logger.log_hyperparams(_telling(_options(trainer, pl_module), pl_module.reasons), metrics, step=step)
 
     def state_dict(self) -> dict[str, Any]:
         """What is known of the best validation so far."""
@@ -196,7 +196,7 @@ def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
 
 
 def _options(trainer: Trainer, module: ForecastModule) -> dict[str, Any]:
-    return {**module.hparams, **module.datamodule.hparams, "max_steps": trainer.max_steps}
+    return {**vars(module.settings), **module.datamodule.hparams, "max_steps": trainer.max_steps}
 
 
 def _telling(settled: dict[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
@@ -256,7 +256,7 @@ class TestDashboard(Callback):
             for name, value in pl_module.scores[MODEL].items():
                 if not math.isnan(value):
                     writer.add_scalar(f"test/{name}", value, step)
-            judge = pl_module.judge
+            judge = pl_module.evaluation
             add_lead_curves(writer, "test", judge.curves)
             place = writer, "test", step, pl_module, pl_module, judge.diagnostics.exemplars()
             measured = judge.curves, judge.calibration, judge.coverage

@@ -36,7 +36,7 @@ def data_report(module: ForecastModule) -> str:
 
 def options(module: ForecastModule) -> str:
     """What was chosen from the data, and why; nothing where nothing was."""
-    chosen = explained(module.chosen)
+    chosen = explained(module.reasons)
     return table(("option", "chosen", "because"), chosen) if chosen else ""
 
 
@@ -72,7 +72,6 @@ def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]
         scores: Of its best validation.
         step: How many steps it was trained.
     """
-    assert module.network is not None
     given, summary = module.hparams, module.datamodule.summary()
     weights = sum(weight.numel() for weight in module.network.parameters())
     rows = summary.rows()

@@ -152,11 +152,10 @@ class ExponentialAverage(WeightAveraging):
         self._trained: dict[str, Tensor] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Sees to it that there is a network to average; what comes after training takes the weights it is given."""
+        """Make a copy of the network to average; after the training nothing is averaged."""
         self._average_model = self._trained = None
         if stage == "fit":
-            module = cast("ForecastModule", pl_module)
-            module.settle(module.datamodule)
+            _ = cast("ForecastModule", pl_module).windowing  # which builds the network
         super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.recipe import Choice
+from armlp.training.settings import ModelSettings
 from armlp.training.trainer import MONITOR, all_callbacks
 from armlp.training.warm_start import MAX_INPUTS
 
@@ -26,33 +27,33 @@ from armlp.training.warm_start import MAX_INPUTS
 _LARGE = 1e9
 
 
-def check_options_agree(options: Mapping[str, Any], network: AutoregressiveMLP) -> None:
+def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> None:
     """Refuses options of the training that the network has no use for.
 
     Raises:
         UserError: Naming the option.
     """
-    objective, head = options["objective"], options["head"]
+    objective, head = settings.objective, settings.head
     if objective != "head" and (network.symbols or not network.head.noise):
         raise UserError(
             f"`objective`: {objective} scores sampled numbers, which the head {head!r} has not; use another "
             "`head`, or the objective 'head'."
         )
-    if objective != "head" and options["feed"] != "sample":
+    if objective != "head" and settings.feed != "sample":
         raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
-    if objective == "energy" and options["lead_weighting"] != "even":
+    if objective == "energy" and settings.lead_weighting != "even":
         raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
-    if options["conformal"] != "off" and (network.symbols or network.head.discrete or not network.head.noise):
+    if settings.conformal != "off" and (network.symbols or network.head.discrete or not network.head.noise):
         raise UserError(
-            f"`conformal`: {options['conformal']} stretches forecasts that spread on a scale, which those of the "
+            f"`conformal`: {settings.conformal} stretches forecasts that spread on a scale, which those of the "
             f"head {head!r} do not; use another `head`, or leave the option out."
         )
-    if options["theta_share"] and (network.symbols or network.head.discrete):
+    if settings.theta_share and (network.symbols or network.head.discrete):
         raise UserError(
-            f"`theta_share`: {options['theta_share']} moves forecasts of numbers, and those of the head {head!r} "
+            f"`theta_share`: {settings.theta_share} moves forecasts of numbers, and those of the head {head!r} "
             "are none that lie in between; say `theta_share` 0."
         )
-    if options["ridge_init"]:
+    if settings.ridge_init:
         _check_ridge(network)
     most = network.context_length // 2
     if network.scaler == "seasonal" and not 1 < network.season_length <= most:
@@ -60,8 +61,8 @@ def check_options_agree(options: Mapping[str, Any], network: AutoregressiveMLP) 
             f"`scaler`: seasonal needs a season of 2 to {most} steps, half the context, but it has "
             f"{network.season_length}; use another scaler, or raise `context_length`."
         )
-    if network.symbols and options["input_noise"]:
-        raise UserError(f"`input_noise`: {options['input_noise']} is for numbers, not for symbols; leave it out.")
+    if network.symbols and settings.input_noise:
+        raise UserError(f"`input_noise`: {settings.input_noise} is for numbers, not for symbols; leave it out.")
 
 
 def _check_ridge(network: AutoregressiveMLP) -> None:
@@ -75,31 +76,32 @@ def _check_ridge(network: AutoregressiveMLP) -> None:
         )
 
 
-def check_same_data(options: Mapping[str, Any], data: SeriesDataModule, choices: Mapping[str, Choice]) -> None:
-    """Refuses data of another kind than the model is of.
+def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data: SeriesDataModule) -> None:
+    """Refuse data of another kind than those of the model.
 
     Args:
-        options: Of the model, settled.
-        data: The data.
+        settings: The settings of the model.
         choices: What the data themselves would choose.
+        data: The data.
 
     Raises:
         UserError: Naming what differs.
     """
     panel = data.panel
-    trained, found = options["channels"], panel.values.shape[1]
+    trained: Any = settings.channels
+    found: Any = panel.values.shape[1]
     if trained != found:
         raise UserError(
             f"The model was trained on {trained} values per time step, but {panel.name} has "
             f"{found} ({', '.join(panel.channels)}); choose as many with `target_columns`."
         )
-    trained, found = options["symbols"], choices["symbols"].value
+    trained, found = settings.symbols, choices["symbols"].value
     if trained != found:
         raise UserError(
             f"`symbols`: the model is of {_alphabet(trained)}, but {panel.name} was read as "
             f"{_alphabet(found)}; leave `symbols` and `symbols` out, or train anew."
         )
-    trained, found = options["covariate_sizes"], choices["covariate_sizes"].value
+    trained, found = settings.covariate_sizes, choices["covariate_sizes"].value
     if trained.get("calendar", []) != found.get("calendar", []):
         told = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
         raise UserError(
@@ -112,15 +114,15 @@ def check_same_data(options: Mapping[str, Any], data: SeriesDataModule, choices:
             f"The model is of covariates of the sizes {trained}, but {panel.name} has {found}; give the covariates of "
             "its training, or train anew."
         )
-    _check_extremes(options, panel)
-    head = HEADS.get(options["head"])  # one that is not known is refused where the network is built
+    _check_extremes(settings, panel)
+    head = HEADS.get(str(settings.head))  # one that is not known is refused where the network is built
     if head is not None and head.discrete and not panel.symbols:
-        check_counts(panel, options["head"])
+        check_counts(panel, str(settings.head))
 
 
 def warn_of_other_frequency(data: SeriesDataModule) -> None:
-    """Warns of data of another frequency than that of the training; integers may step by anything that dates do."""
-    trained, found = data.hparams["trained_freq"], data.panel.calendar
+    """Warn of data of another frequency than that of the training; integers may step by anything that dates do."""
+    trained, found = data.settings.trained_freq, data.panel.calendar
     if trained is None or found.steps_like(Calendar(trained)):
         return
     warnings.warn(
@@ -143,10 +145,10 @@ def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
         )
 
 
-def _check_extremes(options: Mapping[str, Any], panel: Panel) -> None:
+def _check_extremes(settings: ModelSettings, panel: Panel) -> None:
     """Refuses values that nothing scales and whose squares float32 cannot hold."""
     for option, value, instead in (("scaler", "none", "standard"), ("loss_units", "data", "relative")):
-        if options[option] != value or panel.symbols:
+        if getattr(settings, option) != value or panel.symbols:
             continue
         largest = panel.values.new_zeros(len(panel))
         for rows in panel.blocks():

@@ -1,4 +1,4 @@
-"""The whole of a training, from checks to the final training."""
+"""The whole of a training, from top to bottom: check, try candidates, train, train on the validation rows too."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import math
 import os
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
@@ -18,227 +19,246 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
-from armlp.report.console import Report
 from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.checks import check_monitors
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.recipe import Choice
-from armlp.training.trainer import (
-    BEST,
-    MONITOR,
-    all_callbacks,
-    bare_trainer,
-    is_length_given,
-    prepare_run,
-    trainer_mistakes,
-)
+from armlp.training.requested import Requested
+from armlp.training.settle import Settled, settle
+from armlp.training.trainer import BEST, MONITOR, all_callbacks, is_length_given, prepare_run, trainer_mistakes
+from armlp.training.trainer import bare_trainer as trainer_like
 from armlp.training.trials import try_candidates
 
-# Validation rows are worth another training from here on, as a share of the training rows.
-_WORTH = 0.1
-# Where they are no good part of it, but say too little, so many steps are soon taken again.
-_SOON_DONE = 600
+# A final training is worth it if validation has this share of the training rows,
+_WORTHWHILE = 0.1
+# or if validation says too little and a training takes no more steps than these.
+_FEW_STEPS = 600
 
 
-def settle_refit(trainer: Trainer, module: ForecastModule, data: SeriesDataModule, steps: int) -> None:
-    """Settles whether a final training follows, where that was left out.
+class Fitted(NamedTuple):
+    """A trained module.
 
-    Args:
-        trainer: That has not begun.
-        module: Settled.
-        data: The data.
-        steps: That a training of these data takes.
-
-    Raises:
-        UserError: It is wanted where several processes train, or where there will be no best checkpoint.
+    Attributes:
+        module: The module, as it was at the end of its training.
+        checkpoint: The best checkpoint, with the weights of the final training if there was one; the last one where
+            nothing was validated; None where none was kept, and empty on processes other than the first.
     """
-    possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
-    if module.hparams["refit"] and not possible:
-        raise UserError(
-            "`refit`: a final training takes one process, and the best checkpoint of a validation; leave the "
-            "option out, or say `devices` 1 and leave `enable_checkpointing` and "
-            "`limit_val_batches` as they are."
-        )
-    if module.hparams["refit"] is None:
-        split, windows = data.split, data.num_val_windows
-        rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
-        few = windows < MIN_WINDOWS and steps <= _SOON_DONE
-        why = {
-            f"validation has {rows} rows of a series, training {typical:,}": rows >= _WORTH * typical,
-            f"{windows} validation windows are too few to choose a step by": few,
-        }
-        possible = possible and not is_length_given(trainer)
-        reasons = [reason for reason, holds in why.items() if holds and possible]
-        module.hparams["refit"] = bool(reasons)
-        if reasons:
-            module.chosen["refit"] = Choice(True, reasons[0])
+
+    module: ForecastModule
+    checkpoint: dict[str, Any] | None
 
 
-def train_anew(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> dict[str, Any] | None:
-    """Trains once more where that is settled, and puts the weights into the best checkpoint.
-
-    It takes all steps again where the last validation was as good as the best, as far as its windows can tell, and
-    otherwise those of the best; either way the learning rate comes down. All else in the checkpoint stays as it is, and
-    a killed training leaves it as it was.
-
-    Args:
-        trainer: That has trained.
-        module: That it has trained.
-        data: On which.
-
-    Returns:
-        The best checkpoint; nothing in it on processes other than the first, and None where there is none.
-    """
-    best = best_checkpoint(trainer)
-    if best is None or not best.best_model_path:
-        return None
-    if not trainer.is_global_zero:
-        return {}
-    checkpoint, path = best.checkpoint(), best.best_model_path
-    name = os.path.basename(path)
-    if not module.hparams["refit"] or "refit" in checkpoint:
-        return checkpoint  # of a resumed run, it may have been done
-    assert best.best_model_score is not None
-    # What a mean over so many windows does not tell apart.
-    doubt = 1 / math.sqrt(max(1, data.num_val_windows))
-    steady = module.monitored <= (1 + doubt) * best.best_model_score.item()
-    steps: int = module.total_steps if steady else checkpoint["global_step"]
-    shown = any(isinstance(callback, StepBar) for callback in all_callbacks(trainer))
-    bar = [StepBar("training on validation too", steps)] if shown else []
-    with isolate_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the training has said what there is to say
-        seed_everything(data.seed, verbose=False)
-        anew = ForecastModule(**checkpoint["hyper_parameters"])
-        options = {"limit_val_batches": 0, "callbacks": bar, "enable_progress_bar": bool(bar)}
-        again = bare_trainer(trainer, max_steps=steps, **options)
-        again.fit(anew, datamodule=data.twin(val_windows=0))
-    weights = {name: value.cpu() for name, value in anew.state_dict().items()}
-    if not all(bool(value.isfinite().all()) for value in weights.values()):
-        warnings.warn(
-            f"`refit`: the final training did not end in finite weights, so {name} stays as validation has "
-            "chosen it; train with a lower `learning_rate`.",
-            stacklevel=2,
-        )
-        return checkpoint
-    checkpoint |= {"state_dict": weights, "refit": {"steps": steps}}
-    write_checkpoint(checkpoint, path)
-    if any(isinstance(callback, Report) for callback in all_callbacks(trainer)):
-        print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
-    return checkpoint
-
-
-def before_fit(
+def fit(
     trainer: Trainer,
     module: ForecastModule,
     data: SeriesDataModule,
+    listener: FitListener | None = None,
     resumed: str | os.PathLike[str] | None = None,
-) -> int:
-    """Lets mistakes show before a run folder is made, and settles everything, by trials too.
+    before_training: Callable[[], None] = lambda: None,
+) -> Fitted:
+    """Train, and train once more on the validation rows too if that is worthwhile.
 
     Args:
-        trainer: That will train.
-        module: As it was given.
+        trainer: The Trainer.
+        module: A module with the options as given. The trained one is another.
         data: The data.
+        listener: Learns of trials, choices and the final training.
         resumed: The checkpoint that the training goes on from.
-
-    Returns:
-        The step that the training begins with.
+        before_training: Called when all checks have passed, before anything is written.
 
     Raises:
         UserError: Nothing can be trained; the message names what is wrong and the fix.
     """
+    listener = listener if listener is not None and trainer.is_global_zero else FitListener()
+    length_given, first_step = is_length_given(trainer), 0
+
+    # Check everything before a run folder is made.
     data.check_trainable()
-    first = 0
     if resumed is not None:
-        checkpoint = read_checkpoint(resumed)
-        if "refit" in checkpoint:
-            raise UserError(
-                f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go "
-                "on from there; give the last.ckpt beside it."
-            )
-        module.on_load_checkpoint(checkpoint)
-        first = checkpoint["global_step"]
-    if is_length_given(trainer) and module.hparams["theta_share"] is None:
-        module.hparams["theta_share"] = 0.0  # as trials and a last training: what was asked for, and nothing else
+        first_step = _resume(module, resumed)
+    requested = module.requested or Requested.of(module.given, data, trainer)
+    given = module.given
+    if length_given and given.theta_share is None:
+        given = replace(given, theta_share=0.0)  # as trials and a final training: only what was asked for
     with isolate_rng():
-        ForecastModule(**module.hparams).settle(data.twin())
+        ForecastModule.of(settle(given, data), given)
     check_monitors(trainer, data)
     prepare_run(trainer)
-    if resumed is None:
-        try_candidates(trainer, module, data)
-    choices = module.settle(data)
-    settle_refit(trainer, module, data, choices["max_steps"].value)
+
+    # Settle what was left out, by trials too.
+    preferred = module.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
+    settled = _settle_refit(settle(given, data, preferred), data, trainer, length_given)
+    module = _module_of(settled, module)
+    module.requested = requested
     if data.num_val_windows < MIN_WINDOWS:
-        _train_to_the_end(trainer)
-    return first
+        _put_off_early_stopping(trainer)
+
+    # Train.
+    before_training()
+    has_no_length = trainer.max_steps == -1 and trainer.max_epochs in (-1, None)
+    choices = module.reasons | ({"max_steps": settled.max_steps} if has_no_length else {})
+    listener.settled(data.summary(module.windowing), choices)
+    trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else os.fspath(resumed))
+    if trainer.global_step == first_step and trainer.is_global_zero:
+        _warn_of_no_step(first_step)
+
+    # Train once more, on the validation rows too.
+    best = best_checkpoint(trainer)
+    if best is None or not best.best_model_path:
+        return Fitted(module, None)
+    if not trainer.is_global_zero:
+        return Fitted(module, {})
+    checkpoint = best.checkpoint()
+    if module.settings.refit and "refit" not in checkpoint:  # a run that resumed may have done it
+        checkpoint = _train_on_all(checkpoint, trainer, best, module, data, listener)
+    return Fitted(module, checkpoint)
 
 
-def after_fit(
-    trainer: Trainer, module: ForecastModule, data: SeriesDataModule, first: int = 0
-) -> dict[str, Any] | None:
-    """Train once more where that is settled, and warn where there was nothing to train.
-
-    Args:
-        trainer: It has trained.
-        module: Its module.
-        data: Its data.
-        first: The step that the training began with.
-
-    Returns:
-        The best checkpoint, as `train_anew` does.
-    """
-    if trainer.global_step == first and trainer.is_global_zero:
-        warnings.warn(
-            f"nothing was left to train: the checkpoint is at step {first} already; raise `max_steps` to go on."
-            if first
-            else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, "
-            "`max_epochs` or `limit_train_batches`.",
-            stacklevel=2,
-        )
-    return train_anew(trainer, module, data)
-
-
-def fit(
-    module: ForecastModule, data: SeriesDataModule, options: Mapping[str, Any], callbacks: Sequence[Callback] = ()
-) -> dict[str, Any]:
-    """Trains, to the end or until validation gets no better, and once more where that is settled.
+def fit_with_options(
+    module: ForecastModule,
+    data: SeriesDataModule,
+    options: Mapping[str, Any],
+    callbacks: Sequence[Callback] = (),
+    listener: FitListener | None = None,
+) -> Fitted:
+    """Fit with a new Trainer, which keeps the best weights and stops early.
 
     Args:
-        module: As it was given.
+        module: A module with the options as given.
         data: The data.
-        options: Of the Trainer. Without a logger nothing is written.
-        callbacks: Beside those that keep checkpoints and stop early; an `EarlyStopping` takes the place of ours.
+        options: Options of the Trainer. Without a logger nothing is written.
+        callbacks: More callbacks; an `EarlyStopping` takes the place of ours.
+        listener: Learns of trials, choices and the final training.
 
     Returns:
-        The best checkpoint; the last one where nothing was validated, or the end where none was kept.
+        The trained module, and a checkpoint in any case: that of the end where no other was kept.
 
     Raises:
         UserError: Nothing can be trained; the message names what is wrong and the fix.
     """
     stops = [] if any(isinstance(callback, EarlyStopping) for callback in callbacks) else [StopEarly()]
     with TemporaryDirectory() as folder:
-        place = None if options.get("logger") else folder
-        best = BestCheckpoint(place, **BEST)
-        best.is_temporary = place is not None
+        dirpath = None if options.get("logger") else folder
+        best = BestCheckpoint(dirpath, **BEST)
+        best.is_temporary = dirpath is not None
         kept: list[Callback] = [best] if options.get("enable_checkpointing", True) else []
-        kept += [LastCheckpoint()] if kept and place is None else []
+        kept += [LastCheckpoint()] if kept and dirpath is None else []
         with trainer_mistakes():
             trainer = Trainer(**{**options, "callbacks": [*kept, *stops, *callbacks]})
-        before_fit(trainer, module, data)
-        trainer.fit(module, datamodule=data)
-        checkpoint = after_fit(trainer, module, data)
+        module, checkpoint = fit(trainer, module, data, listener)
         if checkpoint is None:
             end = Path(folder) / "end.ckpt"
             trainer.save_checkpoint(end)  # by the first of several processes
             checkpoint = read_checkpoint(end) if trainer.is_global_zero else {}
-        found: dict[str, Any] = trainer.strategy.broadcast(checkpoint)
-        return found
+        return Fitted(module, trainer.strategy.broadcast(checkpoint))
 
 
-def _train_to_the_end(trainer: Trainer) -> None:
-    """Puts early stopping off: a few windows would stop where chance was kind, before the learning rate comes down."""
+def _resume(module: ForecastModule, resumed: str | os.PathLike[str]) -> int:
+    """Restore a module from the checkpoint that its training goes on from; return the step of the checkpoint."""
+    checkpoint = read_checkpoint(resumed)
+    if "refit" in checkpoint:
+        raise UserError(
+            f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go on "
+            "from there; give the last.ckpt beside it."
+        )
+    module.on_load_checkpoint(checkpoint)
+    step: int = checkpoint["global_step"]
+    return step
+
+
+def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
+    """Return a module of settled settings; a network that was complete from the start keeps its weights."""
+    if not hasattr(given, "network"):
+        return ForecastModule.of(settled, given.given)
+    with isolate_rng():
+        module = ForecastModule.of(settled, given.given)
+    module.load_state_dict(given.state_dict())
+    return module
+
+
+def _settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, length_given: bool) -> Settled:
+    """Settle whether a final training follows.
+
+    Raises:
+        UserError: It is asked for where several processes train, or where there will be no best checkpoint.
+    """
+    refit, reasons = settled.settings.refit, dict(settled.reasons)
+    possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
+    if refit and not possible:
+        raise UserError(
+            "`refit`: a final training takes one process, and the best checkpoint of a validation; leave the option "
+            "out, or give `devices` 1 and leave `enable_checkpointing` and `limit_val_batches` as they are."
+        )
+    if refit is None:
+        split, windows = data.split, data.num_val_windows
+        rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
+        few = windows < MIN_WINDOWS and settled.max_steps.value <= _FEW_STEPS
+        why = {
+            f"validation has {rows} rows of a series, training {typical:,}": rows >= _WORTHWHILE * typical,
+            f"{windows} validation windows are too few to choose a step by": few,
+        }
+        found = [reason for reason, holds in why.items() if holds and possible and not length_given]
+        refit = bool(found)
+        if refit:
+            reasons["refit"] = Choice(True, found[0])
+    return settled._replace(settings=replace(settled.settings, refit=refit), reasons=reasons)
+
+
+def _train_on_all(
+    checkpoint: dict[str, Any],
+    trainer: Trainer,
+    best: BestCheckpoint,
+    module: ForecastModule,
+    data: SeriesDataModule,
+    listener: FitListener,
+) -> dict[str, Any]:
+    """Train anew on the validation rows too, and put the weights into the best checkpoint.
+
+    It takes all steps again where the last validation was as good as the best, as far as its windows can tell, and
+    otherwise those of the best; either way the learning rate comes down. All else in the checkpoint stays as it is, and
+    a killed training leaves it as it was.
+    """
+    path = best.best_model_path
+    name = os.path.basename(path)
+    assert best.best_model_score is not None
+    doubt = 1 / math.sqrt(max(1, data.num_val_windows))  # how far a mean over so many windows can be off
+    steady = module.monitored <= (1 + doubt) * best.best_model_score.item()
+    steps: int = module.total_steps if steady else checkpoint["global_step"]
+    with isolate_rng(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the first training has given them
+        seed_everything(data.settings.seed, verbose=False)
+        anew = ForecastModule(**checkpoint["hyper_parameters"])
+        bar = listener.progress_bar("training on validation too", steps)
+        again = trainer_like(trainer, bar, max_steps=steps, limit_val_batches=0)
+        again.fit(anew, datamodule=data.copy(hold_out_validation=False))
+    weights = {name: value.cpu() for name, value in anew.state_dict().items()}
+    if not all(bool(value.isfinite().all()) for value in weights.values()):
+        warnings.warn(
+            f"`refit`: the final training did not end in finite weights, so {name} stays as validation has chosen it; "
+            "train with a lower `learning_rate`.",
+            stacklevel=2,
+        )
+        return checkpoint
+    checkpoint |= {"state_dict": weights, "refit": {"steps": steps}}
+    write_checkpoint(checkpoint, path)
+    listener.final_training_ended(name, steps)
+    return checkpoint
+
+
+def _put_off_early_stopping(trainer: Trainer) -> None:
+    """Train to the end: with a few windows, validation would stop by chance, before the learning rate comes down."""
     for callback in all_callbacks(trainer):
         if isinstance(callback, StopEarly) and callback.monitor == MONITOR and not callback.is_patience_given:
             callback.patience = sys.maxsize
+
+
+def _warn_of_no_step(first_step: int) -> None:
+    warnings.warn(
+        f"nothing was left to train: the checkpoint is at step {first_step} already; raise `max_steps` to go on."
+        if first_step
+        else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, `max_epochs` or "
+        "`limit_train_batches`.",
+        stacklevel=3,
+    )

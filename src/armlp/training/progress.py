@@ -28,6 +28,7 @@ class StepBar(ProgressBar):
         self.training, self.steps = training, steps
         self.bar: tqdm[Any] | None = None
         self.enabled = True
+        self.reads_logged_metrics = True
 
     def disable(self) -> None:
         """Shows nothing, as Lightning asks on all processes but the first."""

@@ -39,8 +39,10 @@ def explained(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
     return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
 
 
-def recipe(data: SeriesDataModule, patch_length: int | None = None, effort: int = 1) -> dict[str, Choice]:
-    """Chooses every model option that was left to the data, and the number of training steps.
+def recipe(
+    data: SeriesDataModule, patch_length: int | None = None, effort: int = 1, calendar: bool = True
+) -> dict[str, Choice]:
+    """Choose every model option that was left to the data, and the number of training steps.
 
     Of the values held out of training only whether some are missing is looked at.
 
@@ -48,6 +50,7 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None, effort: int 
         data: The data.
         patch_length: `U`, where it was not left to the data.
         effort: How many times the usual work the training may be.
+        calendar: Whether the model can use features of the calendar.
 
     Returns:
         Choices by option name of `ForecastModule`, `calendar_inputs` of the data, and `max_steps`.
@@ -97,8 +100,8 @@ def recipe(data: SeriesDataModule, patch_length: int | None = None, effort: int 
         "season_length": Choice(season_length, "the data's"),
         "channels": Choice(panel.values.shape[1], "the data's"),
         "symbols": Choice(len(panel.symbols), "the data's") if panel.symbols else Choice(0, ""),
-        "covariate_sizes": _covariate_sizes(data),
-        "calendar_inputs": _calendar_inputs(data, typical),
+        "covariate_sizes": _covariate_sizes(data, calendar),
+        "calendar_inputs": _calendar_inputs(data, typical) if calendar else Choice([], ""),
     }
     return choices | _of_an_equation(panel, ends, effort) if typical >= SHORT else choices
 
@@ -130,9 +133,9 @@ def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice
     return {name: Choice(value, why) for name, value in chosen.items()}
 
 
-def _covariate_sizes(data: SeriesDataModule) -> Choice:
-    """What the network is told besides the series."""
-    sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size}
+def _covariate_sizes(data: SeriesDataModule, calendar: bool) -> Choice:
+    """Return the sizes of the covariates, and of the calendar features if the model can use them."""
+    sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size if calendar else []}
     sizes = {role: columns for role, columns in sizes.items() if columns}
     return Choice(sizes, "")
 

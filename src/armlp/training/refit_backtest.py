@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.report.console import print_scores, print_summaries
-from armlp.report.forecast_writer import ForecastWriter
-from armlp.training.fit import fit
+from armlp.training.fit import fit_with_options
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
 from armlp.training.trainer import callback_states, listed, restore_states
 
 _NEEDS_RUN = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor)
+
+
+class TableWriter(Protocol):
+    """A callback of the Trainer that collects the forecasts of several tests in one table."""
+
+    gathers: bool
+
+    @property
+    def table(self) -> Any:
+        """The table."""
 
 
 def backtest_refitting(
@@ -23,9 +32,9 @@ def backtest_refitting(
     data: Mapping[str, Any],
     model: Mapping[str, Any],
     trainer: Mapping[str, Any],
-    writer: ForecastWriter,
+    writer: TableWriter,
     refit: int,
-    printed: bool = True,
+    listener: FitListener | None = None,
     states: Sequence[dict[str, Any]] | None = None,
 ) -> dict[str, dict[str, float]]:
     """Trains at every so many origins on what lies before them only, and tests from these.
@@ -40,7 +49,7 @@ def backtest_refitting(
             or need a logger are left out.
         writer: Collects the table.
         refit: How many origins are tested by one model.
-        printed: Whether the report of a test follows.
+        listener: Learns of the scores and the table at the end.
         states: The states in which the callbacks begin each training; those that they are in where left out.
 
     Returns:
@@ -58,21 +67,20 @@ def backtest_refitting(
         tested = min(refit, windows - first)
         part = SeriesDataModule(source, **{**data, "test_windows": tested})
         part.later_windows = windows - first - tested
-        seed_everything(part.seed, verbose=False)
-        module = ForecastModule(**model)
+        seed_everything(part.settings.seed, verbose=False)
         restore_states(callbacks, states)
-        checkpoint = fit(module, part, options, [one for one in callbacks if not isinstance(one, _NEEDS_RUN)])
+        kept = [one for one in callbacks if not isinstance(one, _NEEDS_RUN)]
+        module, checkpoint = fit_with_options(ForecastModule(**model), part, options, kept)
+        assert checkpoint is not None
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
         judge = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
         judge.test(module, datamodule=part, verbose=False)
         if board is not None:
-            module.judge.scoreboard.join(board)
-        board = module.judge.scoreboard
+            module.evaluation.scoreboard.join(board)
+        board = module.evaluation.scoreboard
         origins += len(part.test_split.origins(part.panel.lengths, "test")[0])
         scores = board.summary(module.device)
-    if printed:
-        every = "every origin" if refit == 1 else f"every {refit} origins"
-        print_scores(scores, f"Test, {origins} x {part.horizon} steps, trained anew for {every}")
-        print_summaries(writer.table)
+    if listener is not None:
+        listener.backtest_ended(scores, origins, part.horizon, refit, writer.table)
     return scores

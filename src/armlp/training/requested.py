@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     Checkpoint,
     DeviceStatsMonitor,
@@ -18,6 +17,8 @@ from lightning.pytorch.callbacks import (
 )
 
 from armlp.arguments import to_builtin
+from armlp.data.datamodule import SeriesDataModule
+from armlp.training.settings import ModelSettings
 from armlp.training.steps import validates_ten_times
 from armlp.training.trainer import all_callbacks, is_length_given
 
@@ -48,7 +49,7 @@ class Requested(NamedTuple):
     callbacks: Sequence[str] = ()
 
     @classmethod
-    def of(cls, module: LightningModule, data: LightningDataModule, trainer: Trainer) -> Requested:
+    def of(cls, given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -> Requested:
         """Return what a training that has not begun was given."""
         options = {name: to_builtin(getattr(trainer, name)) for name in _TRAINER}
         interval = getattr(trainer, "val_check_interval", None)  # Lightning has none where validation goes by the clock
@@ -61,7 +62,8 @@ class Requested(NamedTuple):
                 options["max_time"] = {"seconds": seconds}
         others = [one for one in all_callbacks(trainer) if not isinstance(one, _HARMLESS)]
         names = [type(one).__name__ for one in others if not type(one).__module__.startswith("armlp.")]
-        return cls(_given(module), _given(data), options, names)
+        of_data = {name: value for name, value in data.given.given().items() if name not in _NOT_REQUESTED}
+        return cls(given.given(), of_data, options, names)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Requested:
@@ -88,14 +90,3 @@ def warn_of_missing_callbacks(requested: Requested, callbacks: Sequence[Callback
             "without them, unless they are given again as callbacks of the Trainer.",
             stacklevel=3,
         )
-
-
-def _given(part: LightningModule | LightningDataModule) -> dict[str, Any]:
-    """Return the options of a module, or of a data module, that differ from their defaults."""
-    usual = inspect.signature(type(part)).parameters
-    options = {name: to_builtin(value) for name, value in part.hparams_initial.items()}
-    return {
-        name: value
-        for name, value in options.items()
-        if name in usual and name not in _NOT_REQUESTED and value != to_builtin(usual[name].default)
-    }

@@ -1,113 +1,131 @@
-"""Options of `ForecastModule`: what they may be, and how the data settle what was left out."""
+"""The options of a model and its training: each one declared, limited and described once."""
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping, MutableMapping
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
-from armlp.data.datamodule import SeriesDataModule
-from armlp.errors import UserError, check_bounds
+from armlp.errors import UserError
 from armlp.model.mlp import AutoregressiveMLP, check_network_options
+from armlp.model.settings import NetworkSettings
+from armlp.options import option
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
 from armlp.training.optimizers import OPTIMIZERS, SCHEDULES
-from armlp.training.recipe import Choice, recipe
 
-# What of the options shapes the network itself.
-NETWORK_OPTIONS = tuple(inspect.signature(AutoregressiveMLP).parameters)
 
-# What of them only says how it is trained, or what comes after it, so that it can be built without.
-OPTIMIZATION = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
+@dataclass(frozen=True)
+class ModelSettings(NetworkSettings):
+    """The options of `ForecastModule`. None is chosen from the data."""
 
-# What is settled from the data where it is left out.
-CHOSEN = (
+    unroll: int | None = option(minimum=1)
+    """`K`, network calls chained in one training example; 1 is teacher forcing of single patches."""
+
+    unroll_growth: float = option(0.0, minimum=0, maximum=1)
+    """Share of the steps in which the chain grows from 1 to `unroll`; 0 has it whole from the start."""
+
+    ridge_init: bool = False
+    """Start the linear skip as the best linear autoregression, by ridge regression."""
+
+    objective: str = option("head", choices=OBJECTIVES)
+    """What is minimised: the loss of the `head` (its negative log-likelihood, or the loss of point and quantile heads),
+    or a score of sampled paths: the `crps` of each value or the `energy` score of the whole future."""
+
+    loss_units: str | None = option(choices=LOSS_UNITS)
+    """Units of losses that are no likelihoods: `relative` to the mean absolute value of the window, `network` units
+    (scaled errors) or `data` units."""
+
+    feed: str | None = option(choices=FEEDS)
+    """What an unrolled patch hands to the next in training: its `mean`, a `sample`, or the `truth` instead (teacher
+    forcing under the scaling of the origin, as in rollouts); a `sample` where only `unroll` was given."""
+
+    gradient: int | str = "full"
+    """How far back the gradient runs in an unrolled chain: `full`, `last` (each patch takes its input as it is: the
+    pushforward trick), or chains of this many patches, cut off from each other."""
+
+    lead_weighting: str = option("even", choices=LEAD_WEIGHTS)
+    """How the leads of an unrolled chain count: `even`, `near` or `far` ones more."""
+
+    optimizer: str | None = option(choices=OPTIMIZERS)
+    """`adamw`, `adam`, or `muon`, which gets closer on data without noise."""
+
+    learning_rate: float | None = option(minimum=0)
+    """The highest learning rate."""
+
+    weight_decay: float | None = option(minimum=0)
+    """Weight decay of the optimizer."""
+
+    schedule: str = option("cosine", choices=SCHEDULES)
+    """`cosine` (after a warm-up) or `constant`."""
+
+    warmup: float = option(0.1, minimum=0, maximum=1)
+    """Share of the steps in which the learning rate rises."""
+
+    input_noise: float | None = option(minimum=0)
+    """Standard deviation of Gaussian noise on the context in training, network units; it steadies small data."""
+
+    averaging: float = option(0.0, minimum=0, maximum=1)
+    """Share of the steps over which weights are averaged for validation and the checkpoint; 0 averages none."""
+
+    val_paths: int = option(50, minimum=1)
+    """Paths per origin in validation."""
+
+    conformal: str = option("off", choices=("off", "split", "adaptive"))
+    """Recalibrate the paths of forecasts. `split` stretches them around their median, by lead, until the intervals
+    cover what they should at the validation origins. `adaptive` starts there and follows the data: at every origin of a
+    test, and before a forecast of a table that goes on past the training, it takes in the values known by then. `off`
+    leaves paths as the network gives them."""
+
+    trials: int | None = option(minimum=0)
+    """How many other settings `fit` tries on the validation origins before it trains with the best; 0 tries none. Where
+    left out, as many as the data are worth, and none where the Trainer has a length."""
+
+    refit: bool | None = None
+    """After training, train anew on the validation part too, to the end or for as many steps as were clearly best, and
+    keep these weights in the best checkpoint; scores and recalibration stay those of before. Where left out, yes where
+    validation holds a tenth of what training has, or too few windows to choose a step by, unless the Trainer has a
+    length."""
+
+    theta_share: float | None = option(minimum=0, maximum=1)
+    """How far forecasts move to those of the Theta method, which uses all of a series: 0 is the network alone, 1 is
+    Theta's forecast with the network's spread. Series too short for Theta are forecast by the network alone. Where left
+    out, 0.35 for short series of numbers without covariates, unless many of them are 0, the network was chosen by hand,
+    or the Trainer has a length. Likelihoods and exports are the network's alone."""
+
+    effort: int = option(1, minimum=1)
+    """How many times the usual work training may be: so many members, unless their number is given, or, on series
+    without noise, so many times the steps, unless the Trainer has a length."""
+
+    def __post_init__(self) -> None:
+        if self.head == "auto":
+            object.__setattr__(self, "head", None)
+        super().__post_init__()
+        check_network_options(vars(self))
+        if self.gradient not in GRADIENTS and not (isinstance(self.gradient, int) and self.gradient >= 1):
+            raise UserError(
+                f"`gradient`: {self.gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches."
+            )
+
+    def with_members(self) -> ModelSettings:
+        """Return the settings with one member, unless their number is given or left to `effort`."""
+        return replace(self, members=1) if self.members is None and self.effort == 1 else self
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing that a network needs is left to the data."""
+        return all(getattr(self, name) is not None for name in SETTLED if name not in _OF_TRAINING)
+
+    def network(self) -> AutoregressiveMLP:
+        """Return a new network of settled settings."""
+        return AutoregressiveMLP(**{name: getattr(self, name) for name in NETWORK_OPTIONS})
+
+
+NETWORK_OPTIONS = tuple(one.name for one in fields(NetworkSettings))
+
+# Options of the training alone: a network can be built without them.
+_OF_TRAINING = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
+
+# Options that are settled from the data where they are left out.
+SETTLED = (
     "context_length", "patch_length", "unroll", "feed", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
     "mask_input", "input_noise", "non_negative", "members", "season_length", "channels", "symbols", "covariate_sizes",
-    *OPTIMIZATION,
+    *_OF_TRAINING,
 )  # fmt: skip
-
-# Whoever gives one of these has a network of his own in mind.
-_BY_HAND = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
-
-_CHOICES = {
-    "objective": OBJECTIVES,
-    "loss_units": LOSS_UNITS,
-    "feed": FEEDS,
-    "lead_weighting": LEAD_WEIGHTS,
-    "schedule": SCHEDULES,
-    "optimizer": OPTIMIZERS,
-    "conformal": ("off", "split", "adaptive"),
-}
-_LEAST = {
-    "unroll": 1, "val_paths": 1, "unroll_growth": 0, "learning_rate": 0, "weight_decay": 0, "warmup": 0,
-    "input_noise": 0, "averaging": 0, "trials": 0, "theta_share": 0, "members": 1, "effort": 1,
-}  # fmt: skip
-
-
-def check_options(options: Mapping[str, Any]) -> None:
-    """Refuses what no training and no network could use.
-
-    Raises:
-        UserError: Naming the option.
-    """
-    for name, choices in _CHOICES.items():
-        if options[name] is not None and options[name] not in choices:
-            raise UserError(f"`{name}`: {options[name]!r} is not known; use one of {', '.join(choices)}.")
-    for name, least in _LEAST.items():
-        check_bounds(name, options[name], least)
-    shares = {"unroll_growth": "training", "averaging": "training", "warmup": "training", "theta_share": "forecast"}
-    for name, whole in shares.items():
-        if options[name] is not None and not options[name] <= 1:
-            raise UserError(f"`{name}`: {options[name]} is more than the whole {whole}; give a share up to 1.")
-    check_network_options(options)
-    gradient = options["gradient"]
-    if gradient not in GRADIENTS and not (isinstance(gradient, int) and gradient >= 1):
-        raise UserError(f"`gradient`: {gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches.")
-
-
-def settle_options(
-    options: MutableMapping[str, Any], data: SeriesDataModule, preferred: dict[str, Choice]
-) -> tuple[dict[str, Choice], dict[str, Choice]]:
-    """Settles what was left to the data.
-
-    Args:
-        options: Of the module; what is None is settled in place.
-        data: The data; where the network cannot be told of the calendar, they will not tell of it.
-        preferred: What trials have shown to be better than the recipe's choice.
-
-    Returns:
-        What the data would choose, of every option, and what was chosen of those left out; nothing where none was.
-    """
-    sizes = options["covariate_sizes"]
-    if options["hidden_sizes"] == [] or (sizes is not None and "calendar" not in sizes):
-        data.leave_out_calendar()  # without a layer nothing can be told, and a built network takes what it takes
-    choices = recipe(data, options["patch_length"], options["effort"]) | preferred
-    missing = [name for name in CHOSEN if options[name] is None]
-    if not missing:
-        return choices, {}
-    choices |= _implied(options, preferred, choices["head"].value)
-    chosen = {name: choices[name] for name in missing}
-    options.update({name: choice.value for name, choice in chosen.items()})
-    chosen |= {name: choice for name, choice in preferred.items() if name in options}
-    return choices, chosen | {"calendar_inputs": choices["calendar_inputs"]}
-
-
-def _implied(options: Mapping[str, Any], preferred: Mapping[str, Choice], head: str) -> dict[str, Choice]:
-    """What options that were given leave no choice of, beside those that trials have set and the head of the recipe."""
-    choices, samples = {}, options["objective"] != "head"
-    stretched = options["conformal"] != "off"
-    if (head == "point" and (samples or stretched)) or (
-        head == "negative_binomial" and (stretched or options["theta_share"])
-    ):
-        what = "conformal" if stretched else "objective" if samples else "theta_share"
-        choices["head"] = Choice("quantile", f"{what} needs forecasts that spread on a scale")
-    if options["hidden_sizes"] == []:
-        choices["residual_blocks"] = Choice(0, "no layer before them")
-        choices["optimizer"] = Choice("adamw", "")  # muon trains layers
-    if any(options[name] is not None for name in _BY_HAND if name not in preferred):
-        choices["theta_share"] = Choice(0.0, "")  # who chooses the network himself wants to see what it does
-    if samples and options["unroll"] is None:
-        choices["unroll"] = Choice(1, "the objective samples its own patches")
-    if samples or options["unroll"] is not None:
-        choices["feed"] = Choice("sample", "its own output")
-    return choices

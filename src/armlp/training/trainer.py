@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler, Timer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
@@ -66,20 +66,21 @@ def prepare_run(trainer: Trainer) -> None:
     prepare_output(Path(folder) / ".run", ("",))
 
 
-def bare_trainer(like: Trainer, **options: Any) -> Trainer:
-    """A trainer on the same device that trains in the same way, and leaves neither a run nor a checkpoint.
+def bare_trainer(like: Trainer, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
+    """Return a Trainer on the same device that trains in the same way, and leaves neither a run nor a checkpoint.
 
     Args:
-        like: Of one process.
-        **options: Of the Trainer.
+        like: A Trainer of one process.
+        callbacks: Its callbacks; a progress bar switches the bar on.
+        **options: Options of the Trainer.
     """
     device = like.strategy.root_device
     same = {name: getattr(like, name) for name in _SAME}
-    quietly = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    bar = any(isinstance(callback, ProgressBar) for callback in callbacks)
+    without = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": bar}
     where = {"accelerator": like.accelerator, "devices": 1 if device.type == "cpu" else [device.index]}
     scheduled = [one for one in all_callbacks(like) if isinstance(one, GradientAccumulationScheduler)]
-    callbacks = {"callbacks": [*options.pop("callbacks", ()), *scheduled]}
-    return Trainer(**TRAINER | same | quietly | where | options | callbacks)
+    return Trainer(**TRAINER | same | without | where | options, callbacks=[*callbacks, *scheduled])
 
 
 @contextmanager

@@ -14,22 +14,13 @@ from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.adaptive import AdaptiveFactors
 from armlp.evaluation.baselines.theta import Theta
-from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.sampling import Sampling
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
-
-
-from typing import TYPE_CHECKING
-
 from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
+from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
-from armlp.training.sampling import from_all_ranks
+from armlp.training.sampling import Sampling, from_all_ranks
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
-
 
 # Of fewer rows, and fewer seasons, Theta makes a line of what is noise.
 _MIN_ROWS, _MIN_SEASONS = 6, 4
@@ -37,7 +28,7 @@ _MIN_ROWS, _MIN_SEASONS = 6, 4
 _MAX_KEPT = 1 << 22
 
 
-class Blending:
+class TowardsTheta:
     """Moves all paths of a series alike, so that their spread stays, and values that are given stay as they are.
 
     Networks and statistical methods err differently, so that their mean beats both, as in the M4 competition:
@@ -121,7 +112,7 @@ class OnlineRecalibration:
         if part == "predict":
             self._adaptive.learn(torch.iinfo(torch.int64).max)
         else:
-            step = data.hparams["test_step"] or data.horizon
+            step = data.settings.test_step or data.horizon
             reach = data.test_split.test_reach
             self._adaptive = self._following(data.test_dataloader(), self.factors, reach, step)
 
@@ -166,9 +157,8 @@ class Recalibration:
         self._learns = False  # whether the stream takes in the windows that are forecast, as those of a test
 
     def prepare(self, data: SeriesDataModule, stage: str) -> None:
-        """Forgets the stream before, and has tests go by time where there will be another."""
+        """Forget an earlier test, and warn of too few validation windows before a training."""
         self._stream = None
-        data.tests_in_time = self.kind == "adaptive"
         if stage == "fit" and self.kind != "off":
             warn_of_few_windows(data, self.kind)
 

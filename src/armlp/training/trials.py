@@ -1,12 +1,14 @@
-"""Trials: candidates trained on the training part and compared on the validation windows."""
+"""Trials: candidates beside the recipe's choice, each trained and compared on the validation windows."""
 
 from __future__ import annotations
 
-import inspect
+import math
 import time
 import warnings
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -15,126 +17,190 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.scoreboard import MODEL
-from armlp.training.candidates import RECIPE, Trial, best_of, candidates, trial_steps
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
-from armlp.training.recipe import Choice
-from armlp.training.trainer import MONITOR, all_callbacks, bare_trainer, is_length_given
+from armlp.training.recipe import SHORT, Choice
+from armlp.training.settings import ModelSettings
+from armlp.training.settle import Settled, settle
+from armlp.training.trainer import MONITOR, bare_trainer, is_length_given
 
-_USUAL = {name: option.default for name, option in inspect.signature(ForecastModule).parameters.items()}
+RECIPE = "recipe"  # the name of the recipe's own choice
+# Two seeds differ by this factor: a candidate that is not better by more is no reason to leave the recipe.
+_BETTER = 1.01
 
 
-def try_candidates(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> None:
-    """Trains candidates on the training part, and has the module prefer what is clearly better on validation.
+class Trial(NamedTuple):
+    """One way to train, and how good its forecasts of the validation origins were.
 
-    The recipe's own choice is one of them. Nothing else changes: neither the data, nor what is drawn at random after.
+    Attributes:
+        name: The name of the candidate.
+        options: Options of `ForecastModule`, and `max_steps`, where they differ from the recipe's choice.
+        scores: The scores of its forecasts, by metric; empty where they were not finite.
+        monitored: The score that the best trial has least of.
+        seconds: How long it took.
+    """
+
+    name: str
+    options: dict[str, Any]
+    scores: Mapping[str, float] = MappingProxyType({})
+    monitored: float = math.inf
+    seconds: float = 0.0
+
+
+def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
+    """Return what is worth a trial beside the recipe's own choice, the most promising first.
+
+    scripts/LOG.md has the experiments behind them.
 
     Args:
-        trainer: That will train the module.
-        module: As it was given, not settled yet.
         data: The data.
+        choices: The choices of the recipe.
+
+    Returns:
+        By a short name, options of `ForecastModule`, and `max_steps`, in place of the recipe's choice.
+    """
+    if data.panel.symbols or choices["optimizer"].value == "muon":
+        return {}
+    typical, context = data.split.typical_length(data.panel.lengths), choices["context_length"].value
+    longer = {"context_length": 2 * context} if 2 * context <= typical // 4 else {}
+    found: dict[str, dict[str, Any]] = {
+        "linear": {"hidden_sizes": [], "residual_blocks": 0, "ridge_init": True, "max_steps": 300, **longer},
+        "narrow": {"hidden_sizes": [64], "residual_blocks": 1, "dropout": 0.3, "input_noise": 0.2, "max_steps": 600},
+    }
+    if typical < SHORT:
+        found["wide"] = {"hidden_sizes": [128], "dropout": 0.2, "input_noise": 0.0, "max_steps": 600}
+    return found
+
+
+def best_of(trials: Sequence[Trial]) -> Trial:
+    """Return the trial to train with: the recipe's, unless another is clearly better."""
+    return min(trials, key=lambda trial: trial.monitored * (1 if trial.name == RECIPE else _BETTER))
+
+
+def trial_steps(data: SeriesDataModule) -> int:
+    """Return the most steps of a trial: on short series, those of a whole training."""
+    return 600 if data.split.typical_length(data.panel.lengths) < SHORT else 300
+
+
+def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -> int | None:
+    """Return how many candidates to try beside the recipe's choice; None is all of them.
 
     Raises:
-        UserError: Trials are wanted where several processes train, or the module cannot be trained on the data.
+        UserError: Trials are asked for where several processes train.
     """
-    if not _wanted(trainer, module, data):
-        return
-    given = {name: value for name, value in module.hparams.items() if value != _USUAL[name]}
-    entries = _entries(trainer, given, data, module.hparams["trials"])
-    if len(entries) == 1:
-        return
-    module.tried = [
-        trial
-        for place, entry in enumerate(entries, start=1)
-        for trial in _trials(trainer, given, entry, data, StepBar(f"trying {entry.name}, {place} of {len(entries)}"))
-    ]
-    best = best_of(module.tried)
-    why = f"best of {len(module.tried)} tried on validation"
-    module.prefer({name: Choice(value, why) for name, value in best.options.items()})
-
-
-def _wanted(trainer: Trainer, module: ForecastModule, data: SeriesDataModule) -> bool:
-    """Whether there are to be trials, and can be."""
-    number = module.hparams["trials"]
-    if number and trainer.world_size > 1:
+    if given.trials and trainer.world_size > 1:
         raise UserError(
-            f"`trials`: {trainer.world_size} processes cannot share trials; say `devices` 1, or leave the option out."
+            f"`trials`: {trainer.world_size} processes cannot share trials; give `devices` 1, or leave the option out."
         )
-    if number is None:  # by the forecasts of a few windows chance would choose
-        number = data.num_val_windows >= MIN_WINDOWS and not (is_length_given(trainer) or trainer.world_size > 1)
-    return bool(number) and trainer.limit_val_batches != 0 and module.network is None
+    possible = trainer.limit_val_batches != 0 and not given.with_members().is_settled
+    if given.trials is not None:
+        return given.trials if possible else 0
+    # The forecasts of a few windows would choose by chance.
+    enough = data.num_val_windows >= MIN_WINDOWS and not is_length_given(trainer) and trainer.world_size == 1
+    return None if possible and enough else 0
 
 
-def _entries(trainer: Trainer, given: Mapping[str, Any], data: SeriesDataModule, most: int | None) -> list[Trial]:
-    """The recipe's own choice, and the candidates that the user has left open and that can be trained on the data."""
-    with isolate_rng():
-        recipe = ForecastModule(**given)
-        choices = recipe.settle(data.twin())
-    settled = {**recipe.hparams, "max_steps": choices["max_steps"].value}
-    entries = [Trial(RECIPE, {})]
-    for name, options in candidates(data, choices).items():
-        differing = {option: value for option, value in options.items() if value != settled[option]}
+def entries_of(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, number: int | None) -> list[Trial]:
+    """Return the recipe's own choice, and the candidates that contradict neither what was given nor the data.
+
+    Args:
+        given: The settings as given.
+        data: The data.
+        trainer: The Trainer of the training.
+        number: Most candidates beside the recipe; None is all.
+    """
+    settled, fixed = settle(given, data), given.given()
+    chosen = vars(settled.settings) | {"max_steps": settled.max_steps.value}
+    found = [Trial(RECIPE, {})]
+    for name, options in candidates(data, settled.choices).items():
+        differing = {option: value for option, value in options.items() if value != chosen[option]}
         if is_length_given(trainer):
             differing.pop("max_steps", None)
-        if differing and not differing.keys() & given.keys() and _can_be_trained(given, differing, data):
-            entries.append(Trial(name, differing))
-    return entries if most is None else entries[: 1 + most]
+        if differing and not differing.keys() & fixed.keys() and _can_be_trained(given, differing, data):
+            found.append(Trial(name, differing))
+    return found if number is None else found[: 1 + number]
 
 
-def _can_be_trained(given: Mapping[str, Any], options: Mapping[str, Any], data: SeriesDataModule) -> bool:
-    """Whether options agree with each other and with the data."""
-    with isolate_rng():
-        try:
-            _module(given, options).settle(data.twin())
-        except UserError:
-            return False
-        else:
-            return True
+def try_candidates(
+    given: ModelSettings, data: SeriesDataModule, trainer: Trainer, listener: FitListener
+) -> dict[str, Choice]:
+    """Train candidates on the training part, and return the options of one that is clearly better on validation.
+
+    The recipe's own choice is one of them. Random numbers that are drawn later stay the same.
+
+    Args:
+        given: The settings as given.
+        data: The data.
+        trainer: The Trainer of the training.
+        listener: Shows the progress and the trials.
+
+    Raises:
+        UserError: Trials are asked for where several processes train.
+    """
+    number = num_trials(given, data, trainer)
+    entries = entries_of(given, data, trainer, number) if number != 0 else []
+    if len(entries) < 2:
+        return {}
+    trials: list[Trial] = []
+    for index, entry in enumerate(entries, start=1):
+        trials += _run(entry, given, data, trainer, listener, f"trying {entry.name}, {index} of {len(entries)}")
+    listener.trials_ended(trials)
+    why = f"best of {len(trials)} tried on validation"
+    return {name: Choice(value, why) for name, value in best_of(trials).options.items()}
 
 
-def _module(given: Mapping[str, Any], options: Mapping[str, Any]) -> ForecastModule:
-    """Of what was given, with the options of a candidate, which may have the steps of the training among them."""
-    module = ForecastModule(**given)
-    module.prefer({name: Choice(value, "") for name, value in options.items()})
-    return module
+def _settle(given: ModelSettings, options: Mapping[str, Any], data: SeriesDataModule) -> Settled:
+    return settle(given, data, {name: Choice(value, "") for name, value in options.items()})
 
 
-def _trials(
-    trainer: Trainer, given: Mapping[str, Any], entry: Trial, data: SeriesDataModule, bar: StepBar
+def _can_be_trained(given: ModelSettings, options: Mapping[str, Any], data: SeriesDataModule) -> bool:
+    try:
+        with isolate_rng():
+            ForecastModule.of(_settle(given, options, data), given)
+    except UserError:
+        return False
+    return True
+
+
+def _run(
+    entry: Trial, given: ModelSettings, data: SeriesDataModule, trainer: Trainer, listener: FitListener, what: str
 ) -> list[Trial]:
-    """The same entry with its scores, and without its share of Theta where it has one; none where not finite."""
-    begin, twin = time.perf_counter(), data.twin()
+    """Return an entry with its scores, and again without its share of Theta if it has one; no scores if not finite."""
+    begin, data = time.perf_counter(), data.copy()
     limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
-    training: dict[str, Any] = {"max_steps": trainer.max_steps, "max_epochs": trainer.max_epochs}
-    if any(isinstance(callback, StepBar) for callback in all_callbacks(trainer)):
-        training |= {"callbacks": [bar], "enable_progress_bar": True}
     with isolate_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the training itself says what there is to say
-        module = _module(given, entry.options)
+        warnings.simplefilter("ignore")  # the training itself gives the warnings
+        settled = _settle(given, entry.options, data)
+        module = ForecastModule.of(settled, given)
+        steps = trainer.max_steps
+        if not is_length_given(trainer):
+            steps = min(trial_steps(data), settled.max_steps.value)
+        bar = listener.progress_bar(what, steps)
+        length = {"max_steps": steps, "max_epochs": trainer.max_epochs, "limit_val_batches": 0}
         try:
-            if not is_length_given(trainer):
-                training["max_steps"] = min(trial_steps(data), module.settle(twin)["max_steps"].value)
-            bare_trainer(trainer, **limits | training | {"limit_val_batches": 0}).fit(module, datamodule=twin)
-            entry = _judged(entry, trainer, module, twin, limits)
+            bare_trainer(trainer, bar, **limits | length).fit(module, datamodule=data)
+            entry = _validate(entry, module, data, trainer, limits)
         except UserError:
-            pass  # not finite, or too short for it: no scores
+            pass  # not finite, or a series too short: no scores
         entry = entry._replace(seconds=time.perf_counter() - begin)
-        if not (entry.scores and module.hparams["theta_share"]) or "theta_share" in given:
+        if not (entry.scores and module.settings.theta_share) or given.theta_share is not None:
             return [entry]
-        module.hparams["theta_share"] = 0.0
-        alone = Trial(f"{entry.name} alone", entry.options | {"theta_share": 0.0})
-        return [entry, _judged(alone, trainer, module, twin, limits)]
+        alone = settled._replace(settings=replace(settled.settings, theta_share=0.0))
+        without = ForecastModule.of(alone, given)
+        without.load_state_dict(module.state_dict())
+        trial = Trial(f"{entry.name} alone", entry.options | {"theta_share": 0.0})
+        return [entry, _validate(trial, without, data, trainer, limits)]
 
 
-def _judged(
-    entry: Trial, trainer: Trainer, module: ForecastModule, data: SeriesDataModule, limits: Mapping[str, Any]
+def _validate(
+    entry: Trial, module: ForecastModule, data: SeriesDataModule, trainer: Trainer, limits: Mapping[str, Any]
 ) -> Trial:
-    """The same entry with the scores of a trained module on validation, and the seconds that judging took.
+    """Return an entry with the scores of a trained module on validation, and how long that took.
 
     Raises:
         UserError: Its forecasts are not finite.
     """
-    begin, judge = time.perf_counter(), bare_trainer(trainer, **limits)
-    judge.validate(module, datamodule=data, verbose=False)
-    found = entry._replace(scores=module.scores[MODEL], monitored=judge.callback_metrics[MONITOR].item())
-    return found._replace(seconds=time.perf_counter() - begin)
+    begin, validator = time.perf_counter(), bare_trainer(trainer, **limits)
+    validator.validate(module, datamodule=data, verbose=False)
+    monitored = validator.callback_metrics[MONITOR].item()
+    return entry._replace(scores=module.scores[MODEL], monitored=monitored, seconds=time.perf_counter() - begin)

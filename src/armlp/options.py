@@ -1,0 +1,70 @@
+"""Options: frozen dataclasses that declare each option once, with its type, default, range and meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, get_type_hints
+
+from armlp.arguments import check_argument
+from armlp.errors import LARGEST, UserError, check_bounds
+
+
+def option(
+    default: Any = None,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    choices: Sequence[str] | Mapping[str, Any] = (),
+) -> Any:
+    """Return a field of an `Options` class. Its meaning is the string below it.
+
+    Args:
+        default: None means that the value is chosen from the data.
+        minimum: The smallest value.
+        maximum: The largest value.
+        choices: The values that there are, or a registry of them.
+    """
+    return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "choices": choices})
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options that are checked when they are made: types, ranges and choices.
+
+    Raises:
+        UserError: A value cannot be used; the message names the option.
+    """
+
+    def __post_init__(self) -> None:
+        for name, value in check_options(type(self), vars(self)).items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Return the default of every option."""
+        return {one.name: one.default for one in fields(cls) if one.default is not MISSING}
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults."""
+        return {name: value for name, value in vars(self).items() if value != self.defaults()[name]}
+
+
+def check_options(declared: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values as plain Python, if they are of the types, ranges and choices that a class declares.
+
+    Raises:
+        UserError: A value cannot be used; the message names the option.
+    """
+    found = dict(values)
+    hints = get_type_hints(declared)
+    for one in fields(declared):
+        if one.name not in values:
+            continue
+        value = found[one.name] = check_argument(one.name, values[one.name], hints[one.name])
+        minimum, maximum, choices = (one.metadata.get(what) for what in ("minimum", "maximum", "choices"))
+        if choices and value is not None and value not in choices:
+            raise UserError(f"`{one.name}`: {value!r} is not known; use one of {', '.join(choices)}.")
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            check_bounds(one.name, value, -LARGEST if minimum is None else minimum, maximum or LARGEST)
+    return found

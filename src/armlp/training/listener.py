@@ -1,0 +1,35 @@
+"""What a training tells while it runs: a listener that does nothing, for others to extend."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lightning.pytorch import Callback
+
+if TYPE_CHECKING:
+    from armlp.data.summary import DataSummary
+    from armlp.training.recipe import Choice
+    from armlp.training.trials import Trial
+
+
+class FitListener:
+    """Listens to a training. Every method does nothing here; a report overrides those that it shows."""
+
+    def progress_bar(self, description: str, steps: int) -> list[Callback]:
+        """Return the callbacks that show the progress of one part of a training."""
+        return []
+
+    def trials_ended(self, trials: Sequence[Trial]) -> None:
+        """Take in the trials and their scores."""
+
+    def settled(self, data: DataSummary, choices: Mapping[str, Choice]) -> None:
+        """Take in what the training data are, and what was chosen from them."""
+
+    def final_training_ended(self, name: str, steps: int) -> None:
+        """Take in that the checkpoint of a name was trained anew on the validation rows too."""
+
+    def backtest_ended(
+        self, scores: Mapping[str, Mapping[str, float]], num_origins: int, horizon: int, refit: int, table: Any
+    ) -> None:
+        """Take in the scores and the table of a backtest that trained anew every `refit` origins."""
