@@ -22,8 +22,8 @@ from armlp.training.objective import one_step_nll, unrolled_objective
 from armlp.training.sampling import Sampling
 
 ROWS, HORIZON, SEASON = 80, 8, 4
-HEADS_OF_NUMBERS = [name for name, head in HEADS.items() if not head.discrete]
-SCALED = [scaler for scaler in SCALERS if scaler != "none"]
+HEADS_OF_NUMBERS = [name for name, head in HEADS.items() if not head.distribution.discrete]
+SCALED = [name for name, kind in SCALERS.items() if kind.by_window]
 # Every head, and every scaler, each with the usual other one.
 PAIRS = [(head, "standard") for head in HEADS_OF_NUMBERS] + [("normal", scaler) for scaler in SCALED[::-1]]
 each_pair = pytest.mark.parametrize(("head", "scaler"), dict.fromkeys(PAIRS))

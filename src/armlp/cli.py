@@ -32,15 +32,15 @@ from armlp.parser import (
     resolve_presets,
     with_flags,
 )
-from armlp.report.console import ConsoleListener, Report
+from armlp.report.console import ConsoleListener, print_summaries
 from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder, resumed_run, run_folder, runs_folder
 from armlp.report.tensorboard import Dashboard, TestDashboard
 from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.fit import fit
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
@@ -74,6 +74,7 @@ class ArmlpCLI(LightningCLI):
         self.ckpt_path = option_value("--ckpt_path", args)
         self.checkpoint = None if asked is None or self.ckpt_path is None else read_checkpoint(self.ckpt_path)
         self.parsers: dict[str, CommandParser] = {}
+        self._listener = ConsoleListener()
         parsers = {name: {"command": name, "is_asked": asked in (name, None)} for name in commands}
         super().__init__(
             ForecastModule,
@@ -172,8 +173,9 @@ class ArmlpCLI(LightningCLI):
 
     def _leave_out_callbacks(self, options: Mapping[str, Any]) -> None:
         """Leave out the callbacks of what is switched off, which Lightning would refuse."""
-        always: list[Callback] = [] if options["enable_progress_bar"] is False else [StepBar()]
-        always.append(Report())
+        self._listener.progress = options["enable_progress_bar"] is not False
+        always: list[Callback] = [StepBar()] if self._listener.progress else []
+        always.append(self._listener)
         if self.subcommand == "test":
             always.append(TestDashboard(str(self.ckpt_path)))
         self.trainer_defaults = TRAINER | {"callbacks": always}
@@ -194,8 +196,7 @@ class ArmlpCLI(LightningCLI):
 
         if self.trainer.limit_train_batches == 0:
             raise UserError("`trainer.limit_train_batches`: 0 leaves nothing to train on; raise it, or leave it out.")
-        listener = ConsoleListener()
-        self.model, _ = fit(self.trainer, model, self.datamodule, listener, self.ckpt_path, before_training)
+        self.model, _ = fit(self.trainer, model, self.datamodule, self._listener, self.ckpt_path, before_training)
 
     def _claim_folders(self, options: Namespace) -> None:
         """Make the folders of a training whose logger does not do it, so that no other training gets the same ones."""
@@ -216,9 +217,10 @@ class ArmlpCLI(LightningCLI):
         config = self.config.test
         if not config.refit:
             self.trainer.test(**options)
+            if self.trainer.is_global_zero:
+                print_summaries(self.config_init.test.forecast.table)
             return
         check_bounds("--refit", config.refit, 0)
-        writer = next(one for one in all_callbacks(self.trainer) if isinstance(one, ForecastWriter))
         checkpoint = read_checkpoint(config.ckpt_path)
         requested = Requested.from_checkpoint(checkpoint)
         warn_of_missing_callbacks(requested, listed(self.config_init.test.trainer.callbacks))
@@ -234,9 +236,9 @@ class ArmlpCLI(LightningCLI):
             requested.data | data,
             requested.model | _changed_options(vars(self.model.settings), checkpoint["hyper_parameters"]),
             TRAINER | requested.trainer | _changed_options(self.config_init.test.trainer, usual),
-            writer,
+            self.config_init.test.forecast,
             config.refit,
-            ConsoleListener(),
+            listener=self._listener,
         )
 
     def after_test(self) -> None:

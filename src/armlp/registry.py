@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from armlp.errors import UserError
 
@@ -30,7 +30,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         base: The class that all of them extend.
     """
 
-    def __init__(self, option: str, base: type[T]) -> None:
+    def __init__(self, option: str, base: type[Any]) -> None:
         self.option = option
         self.base = base
         self._classes: dict[str, type[T]] = {}
@@ -72,11 +72,27 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             ) from error
         if not (inspect.isclass(found) and issubclass(found, self.base)):
             raise UserError(f"`{self.option}`: {name} is no subclass of {self.base.__name__}; give one.")
-        kind: type[T] = found
-        return kind
+        return cast("type[T]", found)
+
+    def name_of(self, kind: type[T]) -> str:
+        """Return the name by which a class is registered, or its class path."""
+        names = (name for name, known in self._classes.items() if known is kind)
+        return next(names, f"{kind.__module__}.{kind.__qualname__}")
+
+    def check_imported(self, name: str) -> None:
+        """Refuse a class path whose module is not imported yet, so that reading a file never runs code.
+
+        Raises:
+            UserError: Naming the module to import.
+        """
+        module = name.rpartition(".")[0]
+        if name not in self._classes and module and module not in sys.modules:
+            raise UserError(
+                f"`{self.option}`: the model uses {name}, and reading a file imports no code; `import {module}` first."
+            )
 
 
-def import_all(package: str, path: list[str]) -> None:
+def import_all(package: str, path: Iterable[str]) -> None:
     """Import all modules of a package, so that its classes register themselves."""
     for module in iter_modules(path):
         import_module(f"{package}.{module.name}")

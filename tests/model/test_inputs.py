@@ -9,7 +9,7 @@ from armlp.errors import UserError
 from armlp.model.inputs import Inputs, embedding_width
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
-from armlp.model.scaling import scale_window
+from armlp.model.scaling import SCALERS
 from armlp.training.objective import one_step_nll, unrolled_objective
 
 LENGTH, PATCH, REACH = 5, 2, 6
@@ -89,7 +89,7 @@ def test_inputs_lie_side_by_side_as_a_concatenation_by_hand(channels, mask, leve
     torch.manual_seed(0)
     inputs = Inputs(LENGTH, PATCH, channels, mask, level, 0, SIZES, members=1).double()
     values, observed = random_context(channels=channels)
-    scaling, covariates = scale_window("standard", values, observed), random_covariates()
+    scaling, covariates = SCALERS["standard"]().measure(values, observed), random_covariates()
     seen = inputs(values, observed, scaling, covariates, step)
     assert seen.shape == (3, inputs.width)
     for row in range(3):
@@ -100,7 +100,7 @@ def test_without_anything_beside_the_series_the_inputs_are_its_values():
     inputs = Inputs(LENGTH, PATCH, 1, mask=False, level=False, symbols=0, covariate_sizes={}, members=1)
     values, observed = random_context()
     assert not inputs.has_covariates
-    assert inputs(values, observed, scale_window("none", values, observed), None, 0).equal(values)
+    assert inputs(values, observed, SCALERS["none"]().measure(values, observed), None, 0).equal(values)
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -124,7 +124,7 @@ def test_every_member_has_a_table_of_its_own_for_every_column_of_codes():
     inputs = Inputs(LENGTH, PATCH, 1, False, False, 0, {"static": [5]}, members=3).double()
     values, observed = random_context(batch=6)
     covariates = random_covariates(6, sizes={"static": [5]})
-    seen = inputs(values, observed, scale_window("none", values, observed), covariates, 0)
+    seen = inputs(values, observed, SCALERS["none"]().measure(values, observed), covariates, 0)
     tables = inputs.embeddings["static_0"].weight.view(3, 5, -1)
     for row in range(6):
         assert seen[row, LENGTH:].equal(tables[row // 2, int(covariates.static[row, 0])])

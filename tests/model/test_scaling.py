@@ -6,13 +6,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.model.scaling import SCALERS, Scaling, scale_window
+from armlp.model.scaling import SCALERS, Scaling
 
 SEASON = 3
-UNITS = [scaler for scaler in SCALERS if scaler != "none"]  # follow a change of units
+LOCAL = [scaler for scaler, kind in SCALERS.items() if not kind.statistics]
+UNITS = [scaler for scaler in LOCAL if scaler != "none"]  # follow a change of units
 LEVELS = [scaler for scaler in UNITS if scaler != "mean_abs"]  # and one of level
 properties = settings(max_examples=30)
-each_scaler = pytest.mark.parametrize("scaler", SCALERS)
+each_scaler = pytest.mark.parametrize("scaler", LOCAL)
+
+
+def scale_window(scaler, context, observed, season_length=1):
+    return SCALERS[scaler](season_length).measure(context, observed)
 
 
 def random_window(seed, batch=4, length=9, channels=()):
@@ -207,3 +212,18 @@ def test_windows_are_repeated_side_by_side_and_batches_one_after_the_other(scale
     ):
         for parts, part in zip(zip(*(windows[row] for row in order), strict=True), repeated, strict=True):
             assert torch.cat(parts).equal(part)
+
+
+def test_the_statistics_of_training_equal_numpy_on_what_was_observed():
+    generator = np.random.default_rng(0)
+    values, observed = 100 + generator.normal(size=(50, 3)), generator.random((50, 3)) < 0.7
+    kept = np.where(observed, values, np.nan)
+    found = SCALERS["global"]().fit(torch.from_numpy(np.where(observed, values, 1e9)), torch.from_numpy(observed))
+    assert np.allclose(found["level"], np.nanmean(kept, 0))
+    assert np.allclose(found["spread"], np.nanstd(kept, 0))
+
+
+def test_what_never_varies_or_was_never_observed_has_a_spread_of_one():
+    scaler, seen = SCALERS["global"](), torch.ones(9, 1, dtype=torch.bool)
+    assert scaler.fit(torch.full((9, 1), 5.0), seen)["spread"] == 1
+    assert scaler.fit(torch.randn(9, 1), ~seen)["spread"] == 1

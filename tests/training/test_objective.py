@@ -14,7 +14,7 @@ from armlp.model.families import HEADS
 from armlp.model.families.base import open_interval
 from armlp.model.families.location_scale import MultivariateNormalHead
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.scaling import SCALERS, scale_window
+from armlp.model.scaling import SCALERS
 from armlp.training import objective as module
 from armlp.training.objective import (
     FEEDS,
@@ -29,8 +29,8 @@ from armlp.training.objective import (
 LENGTH, PATCH = 6, 2
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
 NUMBERS = [name for name in HEADS if name != "symbols"]
-CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete]
-DENSE = [name for name, head in HEADS.items() if head.has_density]
+CONTINUOUS = [name for name, head in HEADS.items() if not head.distribution.discrete]
+DENSE = [name for name, head in HEADS.items() if head.distribution.has_density]
 # Their draws are functions of the parameters at fixed noise; those of others have a gradient by other means.
 REPARAMETRISED = [name for name in CONTINUOUS if name != "mixture"]
 
@@ -95,7 +95,7 @@ def naive_chains(model, windows, feed, paths=1, links=None):
     ]
     for row in range(len(windows.context)):
         one = slice(row, row + 1)
-        scaling = scale_window(model.scaler, windows.context[one], windows.observed[one])
+        scaling = model.scale(windows.context[one], windows.observed[one])
         for path in range(paths):
             window, seen = windows.context[one], windows.observed[one]
             distributions, patches = [], []
@@ -274,7 +274,7 @@ def test_gradients_through_the_chain_equal_finite_differences(head, feed):
 
 
 @pytest.mark.parametrize("objective", ["crps", "energy"])
-@pytest.mark.parametrize("head", [head for head in REPARAMETRISED if HEADS[head].noise])
+@pytest.mark.parametrize("head", [head for head in REPARAMETRISED if HEADS[head].distribution.noise])
 def test_gradients_of_scores_of_paths_equal_finite_differences(head, objective):
     model, windows = random_model(head=head), random_windows(2 * PATCH)
     options = {"loss_units": "network", "objective": objective}
@@ -414,7 +414,7 @@ def test_an_unrolled_chain_under_the_seasonal_scaler_is_a_plain_one_of_what_the_
 
 @pytest.mark.parametrize("units", LOSS_UNITS)
 @pytest.mark.parametrize("head", ["point", "quantile"])
-@pytest.mark.parametrize("scaler", SCALERS[1:])
+@pytest.mark.parametrize("scaler", [name for name, kind in SCALERS.items() if kind.by_window])
 @given(factor=st.floats(0.01, 100))
 @settings(max_examples=4)
 def test_relative_and_network_losses_do_not_change_with_the_units_of_the_data(head, units, scaler, factor):
@@ -438,7 +438,7 @@ def test_likelihoods_are_of_the_units_of_the_data(head, units):
 @pytest.mark.parametrize("scaler", ["none", "mean_abs", "standard"])
 def test_units_are_those_of_the_context(scaler):
     windows = random_windows(1)
-    scaling = scale_window(scaler, windows.context, windows.observed)
+    scaling = SCALERS[scaler]().measure(windows.context, windows.observed)
     for row in range(4):
         kept = windows.context[row][windows.observed[row]]
         scale = {"none": torch.tensor(1.0).double(), "mean_abs": kept.mean(), "standard": kept.std(correction=0)}

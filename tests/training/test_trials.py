@@ -64,7 +64,16 @@ def rig(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("winner", [RECIPE, f"{RECIPE} alone", "noisy", "noisy alone", "linear", "other windows"])
+@pytest.mark.parametrize(
+    "winner",
+    [
+        RECIPE,
+        "noisy alone",
+        "linear",
+        "other windows",
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in (f"{RECIPE} alone", "noisy")),
+    ],
+)
 def test_what_trials_have_settled_trains_as_if_it_had_been_given_by_hand(
     winner: str, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

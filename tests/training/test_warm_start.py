@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.training.module import ForecastModule
-from armlp.training.warm_start import level_and_spread, ridge_regression
+from armlp.training.warm_start import ridge_regression
 
 PENALTIES = np.logspace(-6, 1, 8)
 CONTEXT, HORIZON, ORIGINS = 8, 6, 30
@@ -51,21 +51,6 @@ def test_ridge_regression_equals_least_squares_at_the_penalty_that_does_best_on_
     found = ridge_regression(*map(torch.from_numpy, (inputs, outputs, weight)))
     for ours, theirs in zip(found, expected, strict=True):
         assert np.allclose(ours, theirs, rtol=1e-6, atol=1e-8)
-
-
-@pytest.mark.parametrize("shape", [(50,), (50, 3)])
-def test_level_and_spread_equal_numpy_on_what_was_observed(shape):
-    generator = np.random.default_rng(0)
-    values, observed = 100 + generator.normal(size=shape), generator.random(shape) < 0.7
-    kept = np.where(observed, values, np.nan)
-    level, spread = level_and_spread(torch.from_numpy(np.where(observed, values, 1e9)), torch.from_numpy(observed))
-    assert np.allclose(level, np.nanmean(kept, 0))
-    assert np.allclose(spread, np.nanstd(kept, 0))
-
-
-def test_what_never_varies_or_was_never_observed_has_a_spread_of_one():
-    assert level_and_spread(torch.full((9, 1), 5.0), torch.ones(9, 1, dtype=torch.bool))[1] == 1
-    assert level_and_spread(torch.randn(9, 1), torch.zeros(9, 1, dtype=torch.bool))[1] == 1
 
 
 def test_globally_scaled_training_sees_standardised_values_and_saves_their_units(tmp_path):

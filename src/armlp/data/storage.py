@@ -6,9 +6,7 @@ import json
 import mmap
 import os
 import re
-import shutil
 import sys
-import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,8 @@ import numpy as np
 from torch import Tensor
 
 from armlp.arguments import check_argument
-from armlp.errors import UserError, one_line
+from armlp.errors import UserError
+from armlp.files import replacing
 
 # What the folders of stores are called, so that nobody takes them for data.
 SUFFIX = ".armlp"
@@ -87,9 +86,8 @@ def build(
     Raises:
         UserError: It cannot be written.
     """
-    # Beside the folder, because a folder can only be renamed within its file system.
-    unfinished = folder.with_name(f".{uuid.uuid4().hex}{SUFFIX}")
-    try:
+    fix = "make room there, or raise the budget"
+    with replacing(folder, ", which is to hold what is larger than `memory_budget`,", fix) as unfinished:
         unfinished.mkdir(parents=True)
         arrays = {
             name: np.lib.format.open_memmap(unfinished / f"{name}.npy", mode="w+", dtype=kind, shape=shape)
@@ -100,18 +98,6 @@ def build(
         description = fill(store)
         store.flush()
         (unfinished / _DESCRIPTION).write_text(json.dumps({"format": _FORMAT, **description}))
-        if folder.exists():
-            old = folder.with_name(f".{uuid.uuid4().hex}{SUFFIX}")
-            os.rename(folder, old)
-            shutil.rmtree(old, ignore_errors=True)
-        os.rename(unfinished, folder)
-    except OSError as error:
-        raise UserError(
-            f"{folder}, which is to hold what is larger than `memory_budget`, cannot be written "
-            f"({error.strerror or one_line(error)}): make room there, or raise the budget."
-        ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def description(folder: Path) -> dict[str, Any] | None:

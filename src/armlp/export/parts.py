@@ -15,7 +15,7 @@ from armlp.data.covariate_scaling import ColumnScaling
 from armlp.data.covariates import Covariates
 from armlp.evaluation.conformal import recalibrate
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.scaling import Scaling
+from armlp.model.scaling import SCALERS, Scaling
 
 COVARIATES = Covariates._fields
 
@@ -38,10 +38,10 @@ class BeforeLoop(nn.Module):
         super().__init__()
         self.network, self.scalings = network, scalings
         self.title = "how this model scales its context or covariates"
-        self.remedy = f"train with another `scaler` than {network.scaler}"
+        self.remedy = f"train with another `scaler` than {SCALERS.name_of(type(network.scaler))}"
         roles = [role for role in COVARIATES if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
-        seasonal = network.scaler == "seasonal" and 1 < network.season_length <= network.context_length // 2
+        seasonal = network.scaler.num_shifts(network.context_length) > 1
         self.carried = ["window", *(["seen"] if network.inputs.mask else []), *(["shift"] if seasonal else [])]
         self.carried += [role for role in ("known", "past") if role in roles]
         self.fixed = [*([] if seasonal else ["shift"]), "scale", "magnitude"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,14 +13,15 @@ from armlp.arguments import check_arguments, to_builtin
 from armlp.data.covariates import Covariates
 from armlp.errors import UserError, check_bounds
 from armlp.model.ensemble import Pool, layer_norm, linear
-from armlp.model.families import HEADS, make_head
-from armlp.model.families.base import Predictive
+from armlp.model.families import HEADS, Predictive
+from armlp.model.families.options import check_head_options, head_options
 from armlp.model.inputs import Inputs
-from armlp.model.scaling import GLOBAL, SCALERS, Scaling, scale_window
+from armlp.model.scaling import SCALERS, Scaling
+from armlp.registry import options_of
 
-_LEAST = {
+_MINIMA = {
     "context_length": 1, "patch_length": 1, "residual_blocks": 0, "block_size": 1, "season_length": 1, "channels": 1,
-    "members": 1, "components": 1, "bins": 3, "symbols": 0,
+    "members": 1, "symbols": 0,
 }  # fmt: skip
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
@@ -62,42 +64,35 @@ class AutoregressiveMLP(nn.Module):
 
     Args:
         context_length: `L`, the past values that the network sees.
-        patch_length: `U`, the values that one network call emits; 1 is the classic model, whose steps depend on each
-            other. Longer patches are faster and often better over long horizons, their values independent given the
-            context.
-        hidden_sizes: Widths of the plain layers; none leaves the skips alone.
+        patch_length: `U`, the values that one network call emits. 1 is the classic model, whose steps depend on each
+            other. Longer patches are faster and often better over long horizons; their values are independent given
+            the context.
+        hidden_sizes: Widths of the plain layers; an empty list leaves the skips alone, a linear model.
         residual_blocks: How many residual blocks follow the plain layers.
-        block_size: Width inside a residual block; as wide as the last plain layer where left out.
+        block_size: Width inside a residual block; as wide as the last plain layer if left out.
         activation: `relu`, `gelu`, `silu` or `tanh`.
         dropout: Share of inner units dropped in the residual blocks during training.
-        head: What the next values are thought to follow: `point`, `normal`, `student_t`, `laplace`, `mixture` (of
-            normals), `quantile`, `poisson`, `negative_binomial`, `categorical` (bins), `multivariate_normal` (channels
-            that vary together) or `symbols`.
-        point_loss: What the point head minimises: `mse`, `mae` or `huber`.
-        quantile_loss: What the quantile head minimises: `pinball` at its knots, or the exact `crps`.
-        components: Of the mixture head.
-        bins: Of the categorical head.
-        symbols: Size of the alphabet where the values are symbols, 0 where they are numbers.
-        scaler: `none`, `mean_abs`, `standard`, `last`, `robust` or `seasonal` of each window, or `global`: by the
-            mean and the standard deviation of each channel in training, for series that share their level and spread.
-        level_input: Tell the network how large the window's spread is beside its level (log of their ratio), which
-            scaling took away.
-        mask_input: Tell the network which values of the context were observed.
+        head: The distribution of the next values: the name of a registered head (`HEADS`), such as `normal`, or the
+            class path of another one.
+        symbols: Size of the alphabet if the values are symbols, 0 if they are numbers.
+        scaler: How a window is brought to network units: the name of a registered scaler (`SCALERS`), such as
+            `standard`, or the class path of another one.
+        level_input: Show the network the log ratio of the window's spread to its level, which scaling removed.
+        mask_input: Show the network which values of the context were observed.
         linear_skip: Add a linear map of the whole context to the location.
         seasonal_skip: Add the value one season ago to the location, so that training starts at the seasonal naive.
-        season_length: Steps in a season; 1 where there is none.
+        season_length: Steps in a season; 1 if there is none.
         channels: `V`, values per time step.
         non_negative: Cut forecasts off at 0.
-        members: `E`, networks trained side by side as an ensemble; every path of a forecast is of one member.
-        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), for each column the number of its codes, or 0
-            where it holds numbers. The MLP sees them, through embeddings where they are codes.
+        members: `E`, networks trained side by side as an ensemble. Every path of a forecast is of one member.
+        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), the number of codes of each column, or 0 for a
+            column of numbers. The MLP sees numbers as they are and codes through embeddings.
+        head_options: Options of the head, such as `bins` of the categorical head; those of other registered heads are
+            checked and ignored.
 
     Raises:
         UserError: An option is out of its range; the message names it.
     """
-
-    level: Tensor  # of the global scaler, data units, as is the spread
-    spread: Tensor
 
     def __init__(
         self,
@@ -109,10 +104,6 @@ class AutoregressiveMLP(nn.Module):
         activation: str = "gelu",
         dropout: float = 0.1,
         head: str = "quantile",
-        point_loss: str = "mse",
-        quantile_loss: str = "pinball",
-        components: int = 3,
-        bins: int = 64,
         symbols: int = 0,
         scaler: str = "standard",
         level_input: bool = True,
@@ -124,8 +115,10 @@ class AutoregressiveMLP(nn.Module):
         non_negative: bool = False,
         members: int = 1,
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
+        **head_options: Any,
     ) -> None:
         check_network_options(check_arguments(AutoregressiveMLP.__init__, locals()))
+        head_options = check_head_options(head_options, head)
         super().__init__()
         hidden_sizes = to_builtin(hidden_sizes)
         if residual_blocks and not hidden_sizes:
@@ -143,21 +136,13 @@ class AutoregressiveMLP(nn.Module):
         self.non_negative = non_negative
         self.members = members
         self.season_length = season_length
-        self.head = make_head(
-            head,
-            point_loss=point_loss,
-            quantile_loss=quantile_loss,
-            components=components,
-            bins=bins,
-            symbols=symbols,
-            channels=channels,
-        )
+        head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
+        chosen = {name: value for name, value in head_options.items() if name in options_of(head_class)}
+        self.head = head_class(**chosen, **{name: supplied[name] for name in head_class.supplied})
         # Symbols have neither a scale nor a location to add to.
-        self.scaler = "none" if symbols else scaler
-        if self.scaler == GLOBAL:
-            shape = (1, 1, channels) if channels > 1 else (1, 1)
-            self.register_buffer("level", torch.zeros(shape))
-            self.register_buffer("spread", torch.ones(shape))
+        self.scaler = SCALERS.find("none" if symbols else scaler)(season_length)
+        for name, statistic in self.scaler.initial_statistics(channels).items():
+            self.register_buffer(name, statistic)
         # The value one season before each value of the patch; the latest such value where it is within the patch.
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
@@ -167,7 +152,7 @@ class AutoregressiveMLP(nn.Module):
             patch_length,
             channels,
             mask_input,
-            level_input and self.scaler not in ("none", GLOBAL),
+            level_input and self.scaler.by_window,
             symbols,
             covariate_sizes or {},
             members,
@@ -220,11 +205,9 @@ class AutoregressiveMLP(nn.Module):
         return Pool(self.conditional(context, observed, scaling.tile(self.members), covariates), self.members)
 
     def scale(self, context: Tensor, observed: Tensor) -> Scaling:
-        """The scaling of a context at its origin, which holds for the whole forecast."""
-        if self.scaler == GLOBAL:
-            unscaled = scale_window("none", context, observed)
-            return unscaled._replace(shift=unscaled.shift + self.level, scale=unscaled.scale * self.spread)
-        return scale_window(self.scaler, context, observed, self.season_length)
+        """Return the scaling of a context at its origin, which holds for the whole forecast."""
+        statistics = {name: self.get_buffer(name) for name in self.scaler.statistics}
+        return self.scaler.measure(context, observed, **statistics)
 
     def conditional(
         self,
@@ -275,16 +258,29 @@ class AutoregressiveMLP(nn.Module):
         return raw
 
 
+def network_options() -> tuple[str, ...]:
+    """Return the names of all options of `AutoregressiveMLP`, those of the registered heads included."""
+    parameters = inspect.signature(AutoregressiveMLP).parameters.values()
+    return (*(one.name for one in parameters if one.kind != one.VAR_KEYWORD), *head_options())
+
+
 def check_network_options(options: Mapping[str, Any]) -> None:
-    """Raise a UserError for options that no network could have.
+    """Refuse options that no network can have.
 
     Args:
-        options: Of `AutoregressiveMLP`, and perhaps others; None is left out.
+        options: Options of `AutoregressiveMLP`, and perhaps others. None is an option that is not chosen yet.
+
+    Raises:
+        UserError: Naming the option.
     """
-    for name, choices in {"scaler": (*SCALERS, GLOBAL), "activation": (*ACTIVATIONS,), "head": (*HEADS,)}.items():
-        if options[name] is not None:
-            _check_choice(name, options[name], choices)
-    for name, least in _LEAST.items():
+    head, scaler, activation = options["head"], options["scaler"], options["activation"]
+    if head is not None:
+        HEADS.find(head)
+    if scaler is not None:
+        SCALERS.find(scaler)
+    if activation not in ACTIVATIONS:
+        raise UserError(f"`activation`: {activation!r} is not known; use one of {', '.join(ACTIVATIONS)}.")
+    for name, least in _MINIMA.items():
         check_bounds(name, options[name], least)
     sizes = options["hidden_sizes"] or []
     if any(width < 1 for width in sizes):
@@ -293,8 +289,16 @@ def check_network_options(options: Mapping[str, Any]) -> None:
         check_bounds("hidden_sizes", width, 1)
     if not 0 <= (options["dropout"] or 0) < 1:
         raise UserError(f"`dropout`: {options['dropout']} is not a share between 0 and 1.")
+    check_head_options({name: options[name] for name in head_options() if name in options}, head)
 
 
-def _check_choice(option: str, value: str, choices: Sequence[str]) -> None:
-    if value not in choices:
-        raise UserError(f"`{option}`: {value!r} is not known; use one of {', '.join(choices)}.")
+def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:
+    """Refuse saved options that name a class whose module is not imported: reading a file never runs code.
+
+    Raises:
+        UserError: Naming the module to import first.
+    """
+    for registry in (HEADS, SCALERS):
+        name = hyper_parameters.get(registry.option)
+        if isinstance(name, str):
+            registry.check_imported(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 from copy import deepcopy
 from pathlib import Path
@@ -118,6 +119,33 @@ class StopEarly(EarlyStopping):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Go on from the state of an older version too."""
         _load_older_state(self, checkpoint, EarlyStopping)
+
+
+class BestScores(Callback):
+    """Keeps the scores of the best validation of a training, as `best_scores` of the module."""
+
+    def __init__(self) -> None:
+        self._lowest = math.inf
+        self._scores: dict[str, dict[str, float]] | None = None
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Go on with those of a resumed training."""
+        cast("ForecastModule", pl_module).best_scores = self._scores
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the scores if they are the best so far."""
+        module, monitored = cast("ForecastModule", pl_module), trainer.callback_metrics[MONITOR].item()
+        if monitored < self._lowest:
+            self._lowest, module.best_scores = monitored, module.scores
+            self._scores = module.scores
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the best scores so far."""
+        return {"lowest": self._lowest, "scores": self._scores}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore them."""
+        self._lowest, self._scores = state["lowest"], state["scores"]
 
 
 def best_checkpoint(trainer: Trainer) -> BestCheckpoint | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from armlp.errors import UserError
+from armlp.files import replacing
 
 FORMAT = 4  # 4 knows a share of Theta, and 3 recalibration, which those before do without
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
@@ -71,7 +71,7 @@ def _upgrade(checkpoint: dict[str, Any]) -> None:
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all.
 
     Args:
         checkpoint: What `read_checkpoint` gave, and perhaps more.
@@ -80,13 +80,5 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
     Raises:
         UserError: The file cannot be written.
     """
-    path = Path(path)
-    # In the same folder, because a file can only be renamed in one step within its file system.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as unfinished:
         torch.save(dict(checkpoint), unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

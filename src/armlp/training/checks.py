@@ -18,6 +18,7 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.scaling import SCALERS
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
 from armlp.training.trainer import MONITOR, all_callbacks
@@ -56,9 +57,9 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
     if settings.ridge_init:
         _check_ridge(network)
     most = network.context_length // 2
-    if network.scaler == "seasonal" and not 1 < network.season_length <= most:
+    if network.scaler.needs_season and network.scaler.num_shifts(network.context_length) == 1:
         raise UserError(
-            f"`scaler`: seasonal needs a season of 2 to {most} steps, half the context, but it has "
+            f"`scaler`: {settings.scaler} needs a season of 2 to {most} steps, half the context, but it has "
             f"{network.season_length}; use another scaler, or raise `context_length`."
         )
     if network.symbols and settings.input_noise:
@@ -115,8 +116,7 @@ def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data
             "its training, or train anew."
         )
     _check_extremes(settings, panel)
-    head = HEADS.get(str(settings.head))  # one that is not known is refused where the network is built
-    if head is not None and head.discrete and not panel.symbols:
+    if HEADS.find(str(settings.head)).distribution.discrete and not panel.symbols:
         check_counts(panel, str(settings.head))
 
 
@@ -147,8 +147,9 @@ def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
 
 def _check_extremes(settings: ModelSettings, panel: Panel) -> None:
     """Refuses values that nothing scales and whose squares float32 cannot hold."""
-    for option, value, instead in (("scaler", "none", "standard"), ("loss_units", "data", "relative")):
-        if getattr(settings, option) != value or panel.symbols:
+    unscaled = {"scaler": SCALERS.find(str(settings.scaler)).identity, "loss_units": settings.loss_units == "data"}
+    for option, instead in (("scaler", "standard"), ("loss_units", "relative")):
+        if not unscaled[option] or panel.symbols:
             continue
         largest = panel.values.new_zeros(len(panel))
         for rows in panel.blocks():
@@ -159,9 +160,9 @@ def _check_extremes(settings: ModelSettings, panel: Panel) -> None:
         if wrong.any():
             series = int(wrong.int().argmax())
             raise UserError(
-                f"`{option}` {value} takes values as they are, but the largest of series '{panel.ids[series]}' "
-                f"of {panel.name} is {largest[series]:g}, beyond what a network can compute with ({1 / _LARGE:g} to "
-                f"{_LARGE:g}): use `{option}` {instead}."
+                f"`{option}` {getattr(settings, option)} takes values as they are, but the largest of series "
+                f"'{panel.ids[series]}' of {panel.name} is {largest[series]:g}, beyond what a network can compute with "
+                f"({1 / _LARGE:g} to {_LARGE:g}): use `{option}` {instead}."
             )
 
 

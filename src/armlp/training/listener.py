@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch import Callback
 
 if TYPE_CHECKING:
-    from armlp.data.summary import DataSummary
     from armlp.training.recipe import Choice
     from armlp.training.trials import Trial
 
@@ -16,15 +15,15 @@ if TYPE_CHECKING:
 class FitListener:
     """Listens to a training. Every method does nothing here; a report overrides those that it shows."""
 
-    def progress_bar(self, description: str, steps: int) -> list[Callback]:
+    def progress_bar(self, description: str, steps: int | None) -> list[Callback]:
         """Return the callbacks that show the progress of one part of a training."""
         return []
 
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         """Take in the trials and their scores."""
 
-    def settled(self, data: DataSummary, choices: Mapping[str, Choice]) -> None:
-        """Take in what the training data are, and what was chosen from them."""
+    def settled(self, choices: Mapping[str, Choice]) -> None:
+        """Take in what was chosen from the data, and why."""
 
     def final_training_ended(self, name: str, steps: int) -> None:
         """Take in that the checkpoint of a name was trained anew on the validation rows too."""

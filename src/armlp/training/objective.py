@@ -184,7 +184,7 @@ def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
     It is a power of two near their magnitude, which changes no digit of them or of the model's forecasts, and keeps
     the gradients of densities of very small data within float32. Without a scaler, and of counts, the unit matters: 1.
     """
-    if model.scaler == "none" or model.head.discrete:
+    if model.scaler.identity or model.head.discrete:
         return torch.ones_like(scaling.magnitude)
     return scaling.magnitude / scaling.magnitude.frexp().mantissa
 

@@ -11,7 +11,6 @@ from armlp.evaluation.baselines.ridge import ridge_path
 from armlp.model.ensemble import StackedLinear
 from armlp.model.families.categorical import CategoricalHead
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.scaling import GLOBAL
 from armlp.training.objective import loss_unit
 
 _MAX_WINDOWS = 8192
@@ -31,15 +30,13 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
         ridge: Fit the linear skip by ridge regression, so that training starts at the best linear autoregression.
     """
     bins = model.head if isinstance(model.head, CategoricalHead) else None
-    if not (ridge or bins or model.scaler == GLOBAL):
+    if not (ridge or bins or model.scaler.statistics):
         return
     windows = loader.sample(_MAX_WINDOWS, model.patch_length)
     windows = move_data_to_device(windows, next(model.parameters()).device)
     context, observed, target, seen = windows[:4]
-    if model.scaler == GLOBAL:
-        level, spread = level_and_spread(context.flatten(0, 1), observed.flatten(0, 1))
-        model.level.copy_(level)
-        model.spread.copy_(spread)
+    for name, statistic in model.scaler.fit(context.flatten(0, 1), observed.flatten(0, 1)).items():
+        model.get_buffer(name).copy_(statistic)
     scaling = model.scale(context, observed)
 
     def residual() -> Tensor:
@@ -58,20 +55,6 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
         model.linear_skip.bias.copy_(intercept)
     if bins:
         bins.choose_edges(residual()[seen])
-
-
-def level_and_spread(values: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of what was observed, `[(V)]` each, data units; the latter 1 where nothing varies.
-
-    Args:
-        values: `[N(, V)]`, data units.
-        observed: `[N(, V)]` bool.
-    """
-    values, weight = values.double(), observed.double()
-    count = weight.sum(0).clamp(min=1)
-    level = (weight * values).sum(0) / count
-    spread = ((weight * (values - level)).square().sum(0) / count).sqrt()
-    return level, torch.where(spread > 1e-6 * level.abs(), spread, 1.0)
 
 
 def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:

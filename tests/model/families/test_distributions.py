@@ -139,10 +139,10 @@ def test_sharpening_by_nothing_changes_nothing():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((0.0, None), r"--forecast\.temperature: 0\.0 is not above 0"),
-        ((-1.0, None), r"--forecast\.temperature: -1\.0"),
-        ((math.nan, None), r"--forecast\.temperature: nan"),
-        ((1.0, 0), r"--forecast\.top_k: 0 is too small"),
+        ((0.0, None), r"`temperature`: 0\.0 is not above 0"),
+        ((-1.0, None), r"`temperature`: -1\.0"),
+        ((math.nan, None), r"`temperature`: nan"),
+        ((1.0, 0), r"`top_k`: 0 is too small"),
     ],
 )
 def test_a_sharpening_out_of_its_range_is_named(options, message):
@@ -154,5 +154,5 @@ def test_a_sharpening_out_of_its_range_is_named(options, message):
 @pytest.mark.parametrize(("options", "named"), [((0.5, None), "temperature"), ((1.0, 3), "top_k")])
 def test_distributions_without_separate_choices_refuse_to_be_sharpened(options, named):
     for distribution in (Normal(0.0, 1.0), Poisson(double(2.0)), Point(double(2.0))):
-        with pytest.raises(UserError, match=rf"--forecast\.{named}: this model's head has no separate choices"):
+        with pytest.raises(UserError, match=rf"`{named}`: this model's head has no separate choices"):
             distribution.sharpened(*options)

@@ -9,17 +9,19 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from armlp.errors import UserError
-from armlp.model.families import HEADS, make_head
+from armlp.model.families import HEADS
 from armlp.model.families.categorical import CategoricalHead
+from armlp.model.families.options import check_head_options, head_description, head_options
 from armlp.model.families.point import PointHead
 from armlp.model.families.quantile import QuantileHead
 
 properties = settings(max_examples=50)
 
 
-def make(name, **options):
+def make(name):
     """A small head for two channels; so the last axis of values is always 2."""
-    return make_head(name, **{"symbols": 5, "channels": 2, "bins": 7, **options})
+    options = {"categorical": {"bins": 7}, "symbols": {"symbols": 5}, "multivariate_normal": {"channels": 2}}
+    return HEADS[name](**options.get(name, {}))
 
 
 def random_raw(name, *shape, seed=0, spread=1.5):
@@ -42,31 +44,53 @@ def test_point_losses_equal_those_of_torch_in_multiples_of_the_unit(name, oracle
     assert torch.allclose(loss.mean(), oracle(raw[..., 0] / 2.5, value / 2.5))
 
 
-def test_every_head_is_made_by_its_name_with_its_options():
-    for name, kind in HEADS.items():
-        assert type(make(name)) is kind
-    assert make_head("mixture", components=5).outputs == 16
-    assert make_head("categorical", bins=10).outputs == 11
-    assert make_head("multivariate_normal", channels=4).outputs == 5
-    assert make_head("symbols", symbols=4).outputs == 4
-    assert make_head("quantile", quantile_loss="crps").quantile_loss == "crps"
-    assert make_head("point", point_loss="mae").point_loss == "mae"
+def test_an_option_is_declared_by_the_head_that_takes_it():
+    found = {name: (option.hint, option.default, option.heads) for name, option in head_options().items()}
+    assert found == {
+        "bins": (int, 64, ("categorical",)),
+        "components": (int, 3, ("mixture",)),
+        "point_loss": (str, "mse", ("point",)),
+        "quantile_loss": (str, "pinball", ("quantile",)),
+    }
+    for name, option in head_options().items():
+        assert option.doc in " ".join(HEADS[option.heads[0]].__doc__.split())
+        assert option.doc.endswith("."), name
 
 
+def test_options_change_the_head():
+    assert HEADS["mixture"](components=5).outputs == 16
+    assert HEADS["categorical"](bins=10).outputs == 11
+    assert HEADS["multivariate_normal"](channels=4).outputs == 5
+    assert HEADS["symbols"](symbols=4).outputs == 4
+    assert HEADS["quantile"](quantile_loss="crps").quantile_loss == "crps"
+    assert HEADS["point"](point_loss="mae").point_loss == "mae"
+
+
+@pytest.mark.parametrize("head", [None, "normal", "mixture", "categorical"])
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("option", "value", "message"),
     [
-        ({"name": "gauss"}, r"--model\.head: 'gauss' is not known; use one of point, normal, "),
-        ({"name": "normal", "point_loss": "mape"}, r"--model\.point_loss: 'mape'"),
-        ({"name": "normal", "quantile_loss": "mae"}, r"--model\.quantile_loss: 'mae'"),
-        ({"name": "mixture", "components": 0}, r"--model\.components: 0 is too small"),
-        ({"name": "categorical", "bins": 2}, r"--model\.bins: 2 is too small; it must be at least 3"),
-        ({"name": "symbols", "symbols": 1}, r"--model\.symbols: 1 is too small"),
+        ("point_loss", "mape", "`point_loss`: 'mape' is not a point loss; use one of mse, mae, huber."),
+        ("quantile_loss", "mae", "`quantile_loss`: 'mae' is not"),
+        ("components", 0, "`components`: 0 is too small"),
+        ("bins", 2, "`bins`: 2 is too small; it must be at least 3"),
+        ("bins", "many", "`bins`: 'many' is no whole number"),
+        ("bin", 2, "`bin`: neither the network nor a head has this option"),
     ],
 )
-def test_an_option_out_of_its_range_is_named(options, message):
-    with pytest.raises(UserError, match=message):
-        make_head(**options)
+def test_a_wrong_option_is_named_whatever_the_head(head, option, value, message):
+    with pytest.raises(UserError) as error:
+        check_head_options({option: value}, head)
+    assert str(error.value).startswith(message)
+
+
+def test_symbols_need_an_alphabet():
+    with pytest.raises(UserError, match="`symbols`: 1 is too small"):
+        HEADS["symbols"](symbols=1)
+
+
+def test_every_head_has_a_line_for_its_users():
+    assert all(head_description(name).endswith((".", ":")) for name in HEADS)
 
 
 def test_only_the_edges_of_bins_are_saved_and_only_from_data_they_change():

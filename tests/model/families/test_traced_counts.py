@@ -35,4 +35,6 @@ def test_counts_are_drawn_as_scipy_finds_them(mean, share):
     ends = torch.tensor([2**-25, 1 - 2**-24], dtype=torch.float64)
     level = torch.cat([torch.rand(200, generator=torch.Generator().manual_seed(0)).double().clamp(*ends), ends])
     counts = distribution(mean, share, level.shape)
-    assert traced_least_count(level, counts).equal(counts.icdf(level))
+    excess = None if share is None else counts.more[0]
+    found = traced_least_count(level, counts.rate, excess, counts.variance.sqrt(), counts.log_prob)
+    assert found.equal(counts.icdf(level))

@@ -19,12 +19,12 @@ from armlp.model.families import HEADS
 from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
-from armlp.model.scaling import GLOBAL, SCALERS, scale_window
+from armlp.model.scaling import SCALERS
 
 LENGTH = 8
 SEASON = 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
-CONTINUOUS = [name for name, head in HEADS.items() if not head.discrete]
+CONTINUOUS = [name for name, head in HEADS.items() if not head.distribution.discrete]
 
 
 def random_model(seed=0, length=LENGTH, **options):
@@ -36,7 +36,7 @@ def random_model(seed=0, length=LENGTH, **options):
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.05 * torch.randn(parameter.shape)
-        if model.scaler == GLOBAL:
+        if model.scaler.statistics:
             model.level += 9
             model.spread += torch.rand(model.spread.shape)
     return model.double().eval()
@@ -99,7 +99,7 @@ def naive_rollout(model, context, observed, horizon, noise, covariates=None):
 @given(
     patch=st.sampled_from([1, 3, 5]),
     channels=st.sampled_from([1, 2]),
-    scaler=st.sampled_from([*SCALERS, GLOBAL]),
+    scaler=st.sampled_from([*SCALERS]),
     horizon=st.integers(1, 13),
     hidden=st.booleans(),
     known=st.booleans(),
@@ -278,7 +278,7 @@ def test_keys_and_noise_are_the_same_in_another_process(make_panel):
     assert done.stdout.strip() == f"{keys.tolist()} {noise.flatten().tolist()}"
 
 
-@pytest.mark.parametrize("head", [name for name, head in HEADS.items() if head.noise])
+@pytest.mark.parametrize("head", [name for name, head in HEADS.items() if head.distribution.noise])
 def test_same_noise_same_paths_and_other_noise_other_paths(head):
     model = random_model(head=head)
     context = random_context(3, symbols=model.symbols)
@@ -332,7 +332,7 @@ def test_sampled_one_step_paths_follow_the_one_step_distribution(head):
 
 
 @pytest.mark.parametrize("head", CONTINUOUS)
-@pytest.mark.parametrize("scaler", [scaler for scaler in SCALERS if scaler != "none"])
+@pytest.mark.parametrize("scaler", [name for name, kind in SCALERS.items() if kind.by_window])
 @given(factor=st.floats(0.01, 100), offset=st.floats(-100, 100), channels=st.sampled_from([1, 2]))
 @settings(max_examples=4)
 def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, scaler, factor, offset, channels):
@@ -404,7 +404,7 @@ def test_sharpened_symbols_are_drawn_as_often_as_their_probabilities_say(tempera
     context = random_context(1, symbols=4)
     torch.manual_seed(0)
     paths = rollout(model, context, 1, 8000, temperature=temperature, top_k=top_k)[0, :, 0]
-    scaling = scale_window("none", context, torch.ones_like(context, dtype=torch.bool)).tile(members)
+    scaling = SCALERS["none"]().measure(context, torch.ones_like(context, dtype=torch.bool)).tile(members)
     rows = torch.cat([context] * members)
     logits = model.conditional(rows, torch.ones_like(rows, dtype=torch.bool), scaling).log_probs[:, 0]
     probabilities = (logits / temperature).exp()
@@ -417,7 +417,7 @@ def test_sharpened_symbols_are_drawn_as_often_as_their_probabilities_say(tempera
 
 @pytest.mark.parametrize("options", [{"temperature": 0.5}, {"top_k": 3}])
 def test_what_has_no_separate_choices_is_not_sharpened(options):
-    with pytest.raises(UserError, match=f"--forecast.{next(iter(options))}"):
+    with pytest.raises(UserError, match=f"`?{next(iter(options))}"):
         rollout(random_model(head="normal"), random_context(1), 2, 2, **options)
 
 

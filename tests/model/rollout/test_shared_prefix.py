@@ -65,7 +65,7 @@ def alike(one, other, dtype):
     patch=st.sampled_from([1, 2, 5, 7]),
     channels=st.sampled_from([1, 2]),
     members=st.sampled_from([1, 3]),
-    scaler=st.sampled_from(SCALERS),
+    scaler=st.sampled_from([*SCALERS]),
     horizon=st.integers(1, 2 * LENGTH + 3),
     batch=st.integers(1, 4),
     paths=st.sampled_from([1, 3, 20]),
@@ -83,7 +83,9 @@ def test_the_fast_rollout_equals_the_plain_loop(
     mask_input, level_input, non_negative, linear_skip, seasonal_skip = flags
     told = covariates or head == "symbols"
     hidden = hidden or ([6] if told else [])
-    dtype = torch.float64 if HEADS[head].discrete else dtype  # the least rounding makes another count of a draw
+    dtype = (
+        torch.float64 if HEADS[head].distribution.discrete else dtype
+    )  # the least rounding makes another count of a draw
     options |= {
         "patch_length": patch,
         "hidden_sizes": hidden,

@@ -13,9 +13,8 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.functional import counts_crps, ranked_crps
+from armlp.evaluation.metrics.functional import ranked_crps
 from armlp.model.families.base import Predictive
-from armlp.model.families.counts import NegativeBinomial, Poisson
 
 
 class Forecast(ABC):
@@ -124,8 +123,6 @@ class ClosedForm(Forecast):
         Raises:
             TypeError: The distribution has none in closed form, as a pool of members.
         """
-        if isinstance(self.distribution, (Poisson, NegativeBinomial)):
-            return counts_crps(self.distribution, truth)
         if not hasattr(self.distribution, "crps"):
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)

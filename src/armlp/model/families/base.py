@@ -1,4 +1,4 @@
-"""What every family has: a distribution in data units, and the head that makes it."""
+"""A distribution of the next values in data units, the head that makes it, and the registry of heads."""
 
 from __future__ import annotations
 
@@ -12,40 +12,46 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, constraints
 
 from armlp.errors import UserError
+from armlp.registry import Registry
 
 
 class Predictive(Distribution):
     """A distribution that is drawn from uniform noise, so that a path is a function of its noise.
 
-    Beside `draw` it has `log_prob`, `cdf`, `icdf`, `mean` and `variance`, all of shape `[...]` and in data units.
+    Besides `draw` it has `log_prob`, `cdf`, `icdf`, `mean` and `variance`, all of shape `[...]` and in data units.
 
     Attributes:
-        noise: How many uniform numbers a drawn value needs.
+        noise: Uniform numbers that one drawn value takes.
         discrete: Whether the values are integers.
+        has_density: Whether there is a likelihood.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
     has_rsample = True
     noise: ClassVar[int] = 1
     discrete: ClassVar[bool] = False
+    has_density: ClassVar[bool] = True
 
-    if TYPE_CHECKING:  # torch's own are not typed
+    if TYPE_CHECKING:  # torch's methods have no types
 
         def log_prob(self, value: Tensor) -> Tensor:
-            """Log-density, or log-probability, `[...]` at `value [...]`, data units."""
+            """Return the log-density, or log-probability, `[...]` at `value [...]`, data units."""
 
         def cdf(self, value: Tensor) -> Tensor:
-            """Probability `[...]` of at most `value [...]`, data units."""
+            """Return the probability `[...]` of at most `value [...]`, data units."""
 
         def icdf(self, value: Tensor) -> Tensor:
-            """Quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
+            """Return the quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Values `[...]` for uniform noise `[..., noise]` in (0, 1), data units, differentiable in the parameters."""
+        """Return values `[...]` for uniform noise `[..., noise]` in (0, 1), data units.
+
+        They are differentiable in the parameters.
+        """
         return self.icdf(uniform[..., 0])
 
     def _bisected(self, level: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """The least values `[...]` between `low` and `high` whose `cdf` reaches `level`, without gradient."""
+        """Return the least values `[...]` between `low` and `high` whose `cdf` reaches `level`, without gradient."""
         with torch.no_grad():
             high = torch.where(self.cdf(low) < level, high, low)
             for _ in range(torch.finfo(low.dtype).bits):
@@ -55,25 +61,25 @@ class Predictive(Distribution):
         return high
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Values `[*sample_shape, ...]` from fresh noise, data units, differentiable as those of `draw` are."""
+        """Return values `[*sample_shape, ...]` from fresh noise, data units, differentiable as those of `draw` are."""
         like = self.mean
         uniform = torch.rand(*sample_shape, *like.shape, self.noise, dtype=like.dtype, device=like.device)
         return self.draw(open_interval(uniform))
 
     @torch.no_grad()
     def sample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Values `[*sample_shape, ...]` from fresh noise, data units."""
+        """Return values `[*sample_shape, ...]` from fresh noise, data units."""
         return self.rsample(sample_shape)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Predictive:
-        """The same choices, the likely ones made likelier: probabilities to the power of `1 / temperature`.
+        """Return the distribution with probabilities to the power of `1 / temperature`.
 
         Args:
-            temperature: Above 0; below 1 sharpens, above 1 flattens.
-            top_k: Only this many of the likeliest choices stay; all of them if left out.
+            temperature: Above 0; below 1 makes likely values likelier, above 1 less likely.
+            top_k: How many of the likeliest values stay; all of them if left out.
 
         Raises:
-            UserError: The distribution is not one over separate choices, or an option is out of its range.
+            UserError: The distribution is not one over symbols or bins, or an option is out of its range.
         """
         if temperature == 1 and top_k is None:
             return self
@@ -85,78 +91,121 @@ class Predictive(Distribution):
 
 
 def open_interval(uniform: Tensor) -> Tensor:
-    """Keeps uniform numbers off 0 and 1, where quantile functions are infinite."""
+    """Return uniform numbers kept away from 0 and 1, where quantile functions are infinite."""
     return uniform.clamp(2**-25, 1 - 2**-24)
 
 
-_FLOOR = 1e-4
-
-
 class Head(nn.Module, ABC):
-    """How raw network outputs become a distribution.
+    """What turns raw network outputs into a distribution.
 
     A head maps `raw [..., outputs]` and the window's `shift` and `scale` to a distribution whose values are in data
     units: the affine map is part of the distribution, so likelihoods of differently scaled series add up.
-    `raw[..., 0]` is a location in network units in every head but that of symbols; that is where the skips go.
+    `raw[..., 0]` is a location in network units in every head but that of symbols; the skips are added to it.
+
+    The arguments of `__init__` that have a default are the head's options. Their type, default and line in the class
+    docstring are all that the command line and the documentation show; `__init__` checks their range.
 
     Attributes:
-        outputs: How many raw outputs a value needs.
-        noise: How many uniform numbers a drawn value needs.
-        has_density: Whether the distribution has a likelihood.
-        discrete: Whether its values are integers.
-        affine: Whether its law only moves and stretches with shift and scale, so that it can be drawn in network units.
+        distribution: The class of the distributions that it makes.
+        outputs: Raw outputs that one value takes.
+        affine: Whether the distribution only moves and stretches with shift and scale, so that it can be drawn in
+            network units.
         loss_in_units: Whether the loss has the units of the data; otherwise it is a likelihood.
+        supplied: Arguments of `__init__` that are not options: the network gives them (`channels` and `symbols`).
     """
 
+    distribution: ClassVar[type[Predictive]]
     outputs: int = 1
-    noise: int = 1
-    has_density: bool = True
-    discrete: bool = False
-    affine: bool = True
-    loss_in_units: bool = False
+    affine: ClassVar[bool] = True
+    loss_in_units: ClassVar[bool] = False
+    supplied: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def noise(self) -> int:
+        """Uniform numbers that one drawn value takes."""
+        return self.distribution.noise
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the values are integers."""
+        return self.distribution.discrete
+
+    @property
+    def has_density(self) -> bool:
+        """Whether there is a likelihood."""
+        return self.distribution.has_density
 
     @abstractmethod
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """The distribution of values `[..., U(, V)]` in data units.
+        """Return the distribution of values `[..., U, V]`, data units.
 
         Args:
-            raw: `[..., U(, V), outputs]`.
+            raw: `[..., U, V, outputs]`.
             shift: Broadcasts against the values, data units.
             scale: Broadcasts against the values, data units per network unit.
         """
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
-        """What `draw` needs of noise `[..., noise]`, for many values at once."""
+        """Return what `draw` needs of noise `[..., noise]`, for many values at once."""
         return uniform
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """Values in network units of a head that is `affine`, what `forward` and `draw` with shift 0 and scale 1 give.
+        """Return values in network units, of a head that is `affine`.
+
+        They are those of `forward(raw, 0, 1).draw(noise)`; a head may take a shorter way there.
 
         Args:
-            raw: `[..., U(, V), outputs]`; expands to the noise, and may be written over.
-            noise: `[..., U(, V), noise]` from `prepare_noise`.
+            raw: `[..., U, V, outputs]`; expands to the noise, and may be written over.
+            noise: `[..., U, V, noise]` from `prepare_noise`.
         """
         raw = raw.expand(*noise.shape[:-1], -1)
         return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(noise)
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """What training minimises, per value `[...]`: here the negative log-likelihood of data units.
+        """Return what training minimises, per value `[...]`: here the negative log-likelihood, data units.
 
         Args:
-            distribution: What `forward` returned.
+            distribution: The result of `forward`.
             value: `[...]`, data units.
-            unit: `[...]` data units; losses that have the units of the data are told in multiples of it.
+            unit: `[...]`, data units; a loss that has the units of the data is divided by it.
         """
         return -distribution.log_prob(value)
 
     def score_mask(self, observed: Tensor) -> Tensor:
-        """Which values of a target `[..., U(, V)]` the likelihood counts: those that were observed."""
+        """Return which values of a target `[..., U, V]` the likelihood counts: those that were observed."""
         return observed
 
 
+HEADS: Registry[Head] = Registry("head", Head)
+
+_MIN_SCALE = 1e-4
+
+
 def positive(raw: Tensor, out: Tensor | None = None) -> Tensor:
-    """Softplus with a floor that keeps densities finite; without gradient where it is written over `out`."""
+    """Return softplus with a floor that keeps densities finite; without gradient where it is written over `out`."""
     if out is None:
-        return F.softplus(raw) + _FLOOR
+        return F.softplus(raw) + _MIN_SCALE
+    # torch.nn.functional.softplus takes no `out`, and new memory would take longer than the function.
     softplus: Tensor = torch.ops.aten.softplus.out(raw, out=out)
-    return softplus.add_(_FLOOR)
+    return softplus.add_(_MIN_SCALE)
+
+
+def sharpen(log_probs: Tensor, temperature: float, top_k: int | None) -> Tensor:
+    """Return logits `[..., A]` of the `top_k` likeliest choices, probabilities to the power of `1 / temperature`.
+
+    Raises:
+        UserError: An option is out of its range.
+    """
+    if not temperature > 0:
+        raise UserError(
+            f"`temperature`: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "
+            "choice is left."
+        )
+    if top_k is not None and top_k < 1:
+        raise UserError(f"`top_k`: {top_k} is too small; at least 1 choice must stay.")
+    best = log_probs.amax(-1, keepdim=True)
+    logits = (log_probs - best) / max(temperature, torch.finfo(log_probs.dtype).tiny)
+    if top_k is None or top_k >= log_probs.shape[-1]:
+        return logits
+    kept = log_probs.topk(top_k).indices
+    return torch.full_like(logits, -torch.inf).scatter(-1, kept, logits.gather(-1, kept))

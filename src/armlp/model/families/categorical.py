@@ -1,4 +1,4 @@
-"""The distribution over bins."""
+"""The distribution over bins, and its head."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from armlp.errors import check_bounds
-from armlp.model.families.base import Head, Predictive
+from armlp.model.families.base import HEADS, Head, Predictive, sharpen
 from armlp.model.families.quantile import PiecewiseLinearQuantile
-from armlp.model.families.symbols import sharpen
 
 
 class Binned(PiecewiseLinearQuantile):
@@ -31,20 +30,25 @@ class Binned(PiecewiseLinearQuantile):
         super().__init__(totals[..., :-1] / totals[..., -1:], edges, log_masses)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Binned:
-        """The bins with their probabilities to the power of `1 / temperature`, the `top_k` likeliest only."""
+        """Return the `top_k` likeliest bins, with their probabilities to the power of `1 / temperature`."""
         return Binned(sharpen(self.log_masses, temperature, top_k), self.knots)
 
 
+@HEADS.register("categorical")
 class CategoricalHead(Head):
-    """Probabilities of bins on an axis in network units that moves with the location: any shape of density.
+    """Probabilities of bins: any shape of density.
 
-    The edges between the bins are a part of the model that is chosen from data, not trained.
+    The edges between the bins move with the location. In network units they are a part of the model that is chosen
+    from data before training, and not trained.
 
     Args:
-        bins: How many, the outer two without end.
+        bins: Number of bins of the categorical head, the outer two of which have no end. More bins show finer shapes
+            and take more data.
     """
 
-    # Keeps the density of bins around a value that many residuals share from going to infinity, network units.
+    distribution = Binned
+
+    # Network units. It keeps the density around a value that many residuals share finite.
     MIN_WIDTH = 1e-3
     edges: Tensor
 
@@ -56,20 +60,20 @@ class CategoricalHead(Head):
         self.register_buffer("edges", torch.special.ndtri(levels).float())
 
     def choose_edges(self, residuals: Tensor) -> None:
-        """Sets the edges so that the bins hold equally many residuals each, as far as ties let them.
+        """Set the edges so that all bins hold equally many residuals, as far as ties allow.
 
         Args:
-            residuals: `[...]` of observed values from the location that training starts at, network units.
+            residuals: `[...]` observed values minus the location at the start of training, network units.
         """
         levels = np.arange(1, self.outputs - 1) / (self.outputs - 1)
         edges = np.quantile(residuals.detach().double().cpu().numpy(), levels)
-        # Edges that are closer than the least width move apart, those of ties to both sides.
+        # Edges closer than the least width move apart; those of ties move to both sides.
         steps = self.MIN_WIDTH * np.arange(len(edges))
         upwards = np.maximum.accumulate(edges - steps) + steps
         downwards = np.minimum.accumulate((edges - steps)[::-1])[::-1] + steps
         self.edges.copy_(torch.from_numpy((upwards + downwards) / 2))
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Raw outputs are the location and the log-probabilities of the bins, up to a constant."""
+        """Read the raw outputs as the location and the log-probabilities of the bins, up to a constant."""
         edges = shift[..., None] + scale[..., None] * (raw[..., :1] + self.edges.to(raw))
         return Binned(raw[..., 1:], edges)

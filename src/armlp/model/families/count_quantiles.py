@@ -1,4 +1,4 @@
-"""The least count whose distribution function reaches a level, for many distributions at once."""
+"""Quantiles of counts: the least count whose distribution function reaches a level, of many distributions at once."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import scipy
 
 Array: TypeAlias = npt.NDArray[np.float64]
 
-# Where the mean is at most this, adding up probabilities from 0 is quicker than calls of the distribution function.
+# Up to this mean, adding up probabilities from 0 is faster than calls of the distribution function.
 _SMALL_MEAN = 20
-_STEPS = 64
-_SECANTS = 6
+_MAX_SUMMANDS = 64
+_MAX_SECANTS = 6
 
 
 class Recursion(NamedTuple):
@@ -24,8 +24,8 @@ class Recursion(NamedTuple):
         zero: `p(0)`.
         offset: With the slope: `p(k + 1) / p(k) = (offset + slope k) / (k + 1)`.
         slope: See `offset`.
-        variance: Of the counts.
-        skewness: Of the counts.
+        variance: Variance of the counts.
+        skewness: Skewness of the counts.
     """
 
     zero: Array
@@ -38,16 +38,16 @@ class Recursion(NamedTuple):
 def least_count(
     level: Array, probability: Callable[..., Any], recursion: Recursion, mean: Array, *more: Array
 ) -> Array:
-    """The least counts `[N]` whose distribution functions reach `level [N]`.
+    """Return the least counts `[N]` whose distribution functions reach `level [N]`.
 
     Args:
         level: `[N]` in (0, 1).
         probability: The distribution function of `(count, mean, *more)`.
-        recursion: Of the same distributions.
+        recursion: How the probabilities of the same distributions follow from one another.
         mean: `[N]`.
         more: `[N]` each, other parameters.
     """
-    with np.errstate(all="ignore"):  # a diverged network's NaN comes out as it came in
+    with np.errstate(all="ignore"):  # parameters of a diverged network are nan, and so are their counts
         counts = np.full(level.shape, np.nan)
         small = np.flatnonzero(mean <= _SMALL_MEAN)
         _add_up(counts, small, level, recursion)
@@ -60,10 +60,10 @@ def least_count(
 
 
 def _add_up(counts: Array, index: npt.NDArray[np.intp], level: Array, recursion: Recursion) -> None:
-    """Writes the counts at `index` that a few steps from 0 reach."""
+    """Set the counts at `index` that a sum of few probabilities from 0 on reaches."""
     level, mass, offset, slope = (part[index] for part in (level, *recursion[:3]))
     total = mass
-    for count in range(_STEPS):
+    for count in range(_MAX_SUMMANDS):
         reached = total >= level
         counts[index[reached]] = count
         left = ~reached
@@ -78,9 +78,9 @@ def _add_up(counts: Array, index: npt.NDArray[np.intp], level: Array, recursion:
 def _search(
     level: Array, probability: Callable[..., Any], parts: list[Array], mean: Array, spread: Array, skewness: Array
 ) -> Array:
-    """The counts by a few steps of the secant method, on the scale where a normal distribution is a line; then halving.
+    """Return the counts by a few secant steps on the scale of normal quantiles, and then by bisection.
 
-    Every count tried narrows the bracket `low < count <= high`, so that the last two prove the answer.
+    Every count tried narrows the bracket `low < count <= high`, so the result is exact.
     """
     low, high = np.full_like(level, -1), np.full_like(level, np.inf)
     goal = scipy.special.ndtri(level)
@@ -88,22 +88,22 @@ def _search(
     # The quantile of a distribution near the normal, by the first terms of Cornish and Fisher's expansion.
     probe = (mean + spread * (goal + skewness * (goal**2 - 1) / 6)).round().clip(0)
     slope = spread * np.maximum(1 + skewness * goal / 3, 0.2)
-    last = place = np.full_like(level, np.nan)  # of the count tried before
+    last = score = np.full_like(level, np.nan)  # the count tried before, and its normal quantile
     while index.size:
         reached = probability(probe, *(part[index] for part in parts))
-        before, place = place, scipy.special.ndtri(reached)
+        before, score = score, scipy.special.ndtri(reached)
         enough = reached >= level[index]
         high[index[enough]] = probe[enough]
         low[index[~enough]] = probe[~enough]
         below, above = low[index], high[index]
         if step > 1:
-            secant = (probe - last) / (place - before)
+            secant = (probe - last) / (score - before)
             slope = np.where(np.isfinite(secant) & (secant > 0), secant, slope)
         last = probe
         halfway = np.where(np.isinf(above), below + step, np.maximum((below + above) // 2, above - step))
-        guess = np.ceil(last + slope * (goal[index] - place)).clip(below + 1, above - 1)
-        probe = np.where((step < 2**_SECANTS) & np.isfinite(guess), guess, halfway)
+        guess = np.ceil(last + slope * (goal[index] - score)).clip(below + 1, above - 1)
+        probe = np.where((step < 2**_MAX_SECANTS) & np.isfinite(guess), guess, halfway)
         between = (probe > below) & (probe < above)
         index, step = index[between], 2 * step
-        probe, last, place, slope = (part[between] for part in (probe, last, place, slope))
+        probe, last, score, slope = (part[between] for part in (probe, last, score, slope))
     return np.where(np.isinf(high), low, high)

@@ -1,10 +1,10 @@
-"""Poisson and negative binomial counts."""
+"""Poisson and negative binomial counts, and their heads."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy
@@ -12,13 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from armlp.model.families.base import Head, Predictive, positive
+from armlp.model.families.base import HEADS, Head, Predictive, positive
 from armlp.model.families.count_quantiles import Array, Recursion, least_count
 from armlp.model.families.traced_counts import traced_least_count
 
+# From so many successes on, a series in their reciprocal is closer than the hypergeometric function.
+_MANY_SUCCESSES = 4e3
+
 
 class Counts(Predictive):
-    """A distribution over 0, 1, 2, ... given by its mean and more.
+    """A distribution over 0, 1, 2, ... given by its mean and perhaps a second parameter.
 
     Draws are exact counts. Their gradient is that of the mean (straight through), because counts have none.
 
@@ -38,12 +41,21 @@ class Counts(Predictive):
     @staticmethod
     @abstractmethod
     def _probability(count: Array, mean: Array, *more: Array) -> Any:
-        """The distribution function at whole counts."""
+        """Return the distribution function at integers."""
 
     @staticmethod
     @abstractmethod
     def _recursion(mean: Array, *more: Array) -> Recursion:
-        """How the probabilities follow from one another."""
+        """Return how the probabilities follow from one another."""
+
+    @staticmethod
+    @abstractmethod
+    def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
+        """Return the three parts of `crps`, float64.
+
+        They are the distribution; that of counts minus 1, weighted by the counts; and half the mean distance of two
+        counts, in multiples of the variance.
+        """
 
     @property
     def mean(self) -> Tensor:
@@ -51,22 +63,38 @@ class Counts(Predictive):
         return self.rate
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Probability `[...]` of at most `value [...]`, without gradient."""
+        """Return the probability `[...]` of at most `value [...]`, without gradient."""
         count, *parts = _arrays(value.floor(), self.rate, *self.more)
         probability = self._probability(count.clip(0), *parts)
         return torch.as_tensor(np.where(count < 0, 0, probability)).to(self.rate)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The least count `[...]` whose distribution function reaches `value [...]`, with the gradient of the mean."""
-        if torch.compiler.is_compiling():  # into a graph, which cannot hold scipy
-            wide, *doubles = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
-            return traced_least_count(wide, type(self)(*doubles)).to(self.rate)
+        """Return the least count `[...]` whose distribution function reaches `value [...]`."""
+        if torch.compiler.is_compiling():  # into a graph, which cannot call scipy
+            level, mean, *more = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
+            exact = type(self)(mean, *more)
+            excess = more[0] if more else None
+            return traced_least_count(level, mean, excess, exact.variance.sqrt(), exact.log_prob).to(self.rate)
         level, *parts = np.broadcast_arrays(*_arrays(value, self.rate, *self.more))
         level, *parts = (part.ravel() for part in (level, *parts))
         counts = least_count(level, self._probability, self._recursion(*parts), *parts)
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         drawn = torch.as_tensor(counts).to(self.rate).view(shape)
         return drawn + (self.rate - self.rate.detach()) if torch.is_grad_enabled() else drawn
+
+    def crps(self, value: Tensor) -> Tensor:
+        """Return the continuous ranked probability score `[...]` at `value [...]`, data units, without gradient.
+
+        It is the mean distance of the counts from the value, minus half the mean distance of two counts.
+
+        Wei Wei, Leonhard Held (2014), Calibration tests for count data, https://doi.org/10.1007/s11749-014-0380-8
+        Alexander Jordan, Fabian Krüger, Sebastian Lerch (2019), Evaluating Probabilistic Forecasts with scoringRules,
+        https://doi.org/10.18637/jss.v090.i12
+        """
+        mean, variance, value = (part.detach().double().cpu() for part in (self.mean, self.variance, value))
+        exact, weighted, distance = self._crps_parts(mean, variance)
+        below, less = 2 * exact.cdf(value) - 1, 2 * weighted.cdf(value - 1) - 1
+        return (value * below - mean * less - variance * distance).to(self.mean)
 
 
 class Poisson(Counts):
@@ -82,9 +110,9 @@ class Poisson(Counts):
         return self.rate
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability `[...]` of the counts `value [...]`."""
+        """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean = value.double().clamp(min=0), self.rate.double()
-        return _of_counts(count.xlogy(mean) - mean - (count + 1).lgamma(), value).to(self.rate)
+        return _where_count(count.xlogy(mean) - mean - (count + 1).lgamma(), value).to(self.rate)
 
     @staticmethod
     def _probability(count: Array, mean: Array, *more: Array) -> Any:
@@ -93,6 +121,12 @@ class Poisson(Counts):
     @staticmethod
     def _recursion(mean: Array, *more: Array) -> Recursion:
         return Recursion(np.exp(-mean), mean, np.zeros_like(mean), variance=mean, skewness=mean**-0.5)
+
+    @staticmethod
+    def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
+        even, odd = _scaled_bessel(variance)
+        exact = Poisson(mean)
+        return exact, exact, torch.as_tensor(even + odd)
 
 
 class NegativeBinomial(Counts):
@@ -111,7 +145,7 @@ class NegativeBinomial(Counts):
         return self.rate + self.more[0] ** 2
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability `[...]` of the counts `value [...]`."""
+        """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean, excess = value.double().clamp(min=0), self.rate.double(), self.more[0].double()
         successes = (mean / excess) ** 2
         # Where there are many successes, the difference of two large log-gammas loses all digits: Stirling's series has
@@ -122,7 +156,7 @@ class NegativeBinomial(Counts):
         series = series - (count / large).log1p() / 2 + (1 / (large + count) - 1 / large) / 12
         direct = (small + count).lgamma() - small.lgamma() - small * (mean / small).log1p()
         direct = direct - count * (small / mean).log1p()
-        return _of_counts(torch.where(many, series, direct) - (count + 1).lgamma(), value).to(self.rate)
+        return _where_count(torch.where(many, series, direct) - (count + 1).lgamma(), value).to(self.rate)
 
     @staticmethod
     def _probability(count: Array, mean: Array, *more: Array) -> Any:
@@ -147,40 +181,66 @@ class NegativeBinomial(Counts):
             skewness=(1 + failure) / np.sqrt(successes * failure),
         )
 
+    @staticmethod
+    def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
+        excess = (variance - mean).sqrt()
+        successes = (mean / excess) ** 2
+        # Weighted by the counts themselves, the distribution is that of one more success and one more count.
+        more = mean * (1 + 1 / successes)
+        exact, weighted = NegativeBinomial(mean, excess), NegativeBinomial(more, more / (1 + successes).sqrt())
+        few, many = successes.clamp(max=_MANY_SUCCESSES).numpy(), successes.clamp(min=_MANY_SUCCESSES).numpy()
+        ratio = 4 * variance.numpy() / few
+        closed = scipy.special.hyp2f1(1 - few, 0.5, 2, ratio / (1 + ratio)) / (1 + ratio) ** 0.5
+        even, odd = _scaled_bessel(variance)
+        series = even + odd - variance.numpy() / many * (even - odd)
+        closed, series = torch.as_tensor(closed), torch.as_tensor(series)
+        return exact, weighted, torch.where(successes < _MANY_SUCCESSES, closed, series)
+
 
 def _arrays(*parts: Tensor) -> list[Array]:
+    """Return tensors as numpy arrays of float64."""
     return [part.detach().double().cpu().numpy() for part in parts]
 
 
-def _of_counts(log_prob: Tensor, value: Tensor) -> Tensor:
+def _scaled_bessel(variance: Tensor) -> tuple[Array, Array]:
+    """Return the modified Bessel functions of order 0 and 1 at twice the variance, exponentially scaled."""
+    twice = 2 * variance.numpy()
+    return scipy.special.ive(0, twice), scipy.special.ive(1, twice)
+
+
+def _where_count(log_prob: Tensor, value: Tensor) -> Tensor:
+    """Return the log-probability where the value is a count, minus infinity elsewhere."""
     return torch.where((value >= 0) & (value == value.floor()), log_prob, -math.inf)
 
 
+@HEADS.register("poisson")
 class PoissonHead(Head):
-    """The rate of a Poisson distribution."""
+    """A Poisson distribution of counts: variance equal to the mean."""
 
-    discrete = True
+    distribution: ClassVar[type[Predictive]] = Poisson
     affine = False
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """The raw output is the rate in network units, bent so that the rate in data units is above 0."""
+        """Read the raw output as the rate in network units, bent so that the rate in data units is above 0."""
         return Poisson(_rate(raw[..., 0], shift, scale))
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """The negative log-likelihood of the nearest count, so that a value that is none cannot make it infinite."""
+        """Return the negative log-likelihood of the nearest count: of a value that is no count it would be infinite."""
         return -distribution.log_prob(value.round().clamp(min=0))
 
 
+@HEADS.register("negative_binomial")
 class NegativeBinomialHead(PoissonHead):
-    """The mean of a negative binomial distribution, and what its variance has beyond that of a Poisson distribution."""
+    """A negative binomial distribution of counts: variance above the mean."""
 
+    distribution = NegativeBinomial
     outputs = 2
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Raw outputs are the mean as in the Poisson head and, through softplus, the excess standard deviation."""
+        """Read the raw outputs as the mean, as in `PoissonHead`, and through softplus the excess deviation."""
         return NegativeBinomial(_rate(raw[..., 0], shift, scale), scale * positive(raw[..., 1]))
 
 
 def _rate(location: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Close to `shift + scale * location` where that is some scales above 0, and above 0 everywhere."""
+    """Return nearly `shift + scale * location` where that is some scales above 0, and above 0 everywhere."""
     return scale * F.softplus(location + shift / scale) + 1e-4

@@ -1,4 +1,4 @@
-"""The mixture of normal distributions."""
+"""The mixture of normal distributions, and its head."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from torch import Tensor
 from torch.distributions import Categorical, MixtureSameFamily
 
 from armlp.errors import check_bounds
-from armlp.model.families.base import Head, Predictive, positive
+from armlp.model.families.base import HEADS, Head, Predictive, positive
 from armlp.model.families.location_scale import Normal, normal_distance
 
 
 class NormalMixture(Predictive, MixtureSameFamily):
     """A weighted mixture of K normal distributions: several modes, heavy or uneven tails.
 
-    Draws follow every parameter, the weights too, by the derivative that keeps the distribution function where it is.
+    Draws are differentiable in every parameter, the weights too, by implicit reparameterization.
 
     Michael Figurnov et al. (2018), Implicit Reparameterization Gradients, https://arxiv.org/abs/1805.08498
 
@@ -31,7 +31,7 @@ class NormalMixture(Predictive, MixtureSameFamily):
         super().__init__(Categorical(logits=logits, validate_args=False), self.components, validate_args=False)
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Values `[...]` for uniform noise `[..., 2]`: one number chooses the component, the other draws from it."""
+        """Return values `[...]` for uniform noise `[..., 2]`: one picks the component, one draws from it."""
         with torch.no_grad():
             totals = self.mixture_distribution.probs.cumsum(-1)
             # A last total of exactly 1 never lets rounding choose a component of no weight.
@@ -39,16 +39,16 @@ class NormalMixture(Predictive, MixtureSameFamily):
             loc, scale = self.components.loc, self.components.scale
             loc, scale = (part.expand(*chosen.shape[:-1], -1).gather(-1, chosen)[..., 0] for part in (loc, scale))
             value = loc + scale * torch.special.ndtri(uniform[..., 1])
-        return self._followed(value, torch.zeros_like(value))
+        return self._with_implicit_gradient(value, torch.zeros_like(value))
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Quantiles `[...]` at levels `value [...]`, data units, by bisection between those of the components."""
+        """Return quantiles `[...]` at levels `value [...]`, data units, by bisection between the components."""
         with torch.no_grad():
             ends = self.components.icdf(value[..., None])
-        return self._followed(self._bisected(value, ends.amin(-1), ends.amax(-1)), value)
+        return self._with_implicit_gradient(self._bisected(value, ends.amin(-1), ends.amax(-1)), value)
 
     def crps(self, value: Tensor) -> Tensor:
-        """The continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
+        """Return the continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
 
         E. P. Grimit et al. (2006), The continuous ranked probability score for circular variables and its application
         to mesoscale forecast ensemble verification, https://doi.org/10.1256/qj.05.235
@@ -59,8 +59,8 @@ class NormalMixture(Predictive, MixtureSameFamily):
         spread = normal_distance(loc[..., None] - loc[..., None, :], both)
         return accuracy - (weight[..., None] * weight[..., None, :] * spread).sum((-2, -1)) / 2
 
-    def _followed(self, value: Tensor, level: Tensor) -> Tensor:
-        """`value`, with the gradient that keeps `cdf(value) - level` where it is."""
+    def _with_implicit_gradient(self, value: Tensor, level: Tensor) -> Tensor:
+        """Return `value` with the gradient that keeps `cdf(value) - level` constant."""
         if not torch.is_grad_enabled():
             return value
         change = self.cdf(value) - level
@@ -68,14 +68,15 @@ class NormalMixture(Predictive, MixtureSameFamily):
         return value - (change - change.detach()) / density
 
 
+@HEADS.register("mixture")
 class MixtureHead(Head):
-    """Weights, means and standard deviations of K normal distributions.
+    """A mixture of normal distributions: several modes, heavy or uneven tails.
 
     Args:
-        components: `K`.
+        components: Number of normal distributions in the mixture head; 1 is a normal distribution.
     """
 
-    noise = 2
+    distribution = NormalMixture
     offsets: Tensor
 
     def __init__(self, components: int = 3) -> None:
@@ -87,10 +88,7 @@ class MixtureHead(Head):
         self.register_buffer("offsets", torch.linspace(-ends, ends, components), persistent=False)
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Raw outputs are a common location, K log-weights, K means from the location, and K standard deviations.
-
-        The last go through softplus.
-        """
+        """Read the raw outputs as location, K log-weights, K means relative to it, and K softplus deviations."""
         logits, means, spreads = raw[..., 1:].unflatten(-1, (3, -1)).unbind(-2)
         means = raw[..., :1] + means + self.offsets.to(raw)
         return NormalMixture(logits, shift[..., None] + scale[..., None] * means, scale[..., None] * positive(spreads))

@@ -1,4 +1,4 @@
-"""The point forecast."""
+"""The point forecast as a distribution, and its head."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from armlp.errors import UserError
-from armlp.model.families.base import Head, Predictive
+from armlp.model.families.base import HEADS, Head, Predictive
 
 
 class Point(Predictive):
-    """All mass on one value. It has no density, so no likelihood.
+    """All mass on one value.
 
     Args:
         value: `[...]`, data units.
     """
 
     noise = 0
+    has_density = False
 
     def __init__(self, value: Tensor) -> None:
         self.value = value
@@ -37,31 +38,32 @@ class Point(Predictive):
         return torch.zeros_like(self.value)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """A step from 0 to 1 at the one value."""
+        """Return 1 from the value on, 0 below."""
         return (value >= self.value).to(self.value.dtype)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The one value, at every level."""
+        """Return the value at every level."""
         return self.value.expand(torch.broadcast_shapes(self.value.shape, value.shape))
 
     def crps(self, value: Tensor) -> Tensor:
-        """The continuous ranked probability score `[...]` at `value [...]`, data units: the absolute error."""
+        """Return the continuous ranked probability score `[...]` at `value [...]`, data units: the absolute error."""
         return (value - self.value).abs()
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """The one value, whatever the noise."""
+        """Return the value, whatever the noise."""
         return self.value.expand(uniform.shape[:-1])
 
 
+@HEADS.register("point")
 class PointHead(Head):
-    """One number per value, trained by a point loss.
+    """One number per value, without a distribution, trained by a point loss.
 
     Args:
-        point_loss: `mse`, `mae` or `huber` (which is quadratic up to one unit).
+        point_loss: Loss of the point head: `mse` leads to the mean, `mae` to the median; `huber` is quadratic up to an
+            error of one unit and linear beyond.
     """
 
-    noise = 0
-    has_density = False
+    distribution = Point
     loss_in_units = True
     _LOSSES: ClassVar[dict[str, Callable[..., Tensor]]] = {"mse": F.mse_loss, "mae": F.l1_loss, "huber": F.huber_loss}
 
@@ -72,13 +74,13 @@ class PointHead(Head):
         self.point_loss = point_loss
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """All mass on `shift + scale * raw`."""
+        """Put all mass on `shift + scale * raw`."""
         return Point(shift + scale * raw[..., 0])
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """The raw output, whatever the noise."""
+        """Return the raw output, whatever the noise."""
         return raw[..., 0]
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """The point loss of errors in multiples of `unit`."""
+        """Return the point loss of errors in multiples of `unit`."""
         return self._LOSSES[self.point_loss](distribution.mean / unit, value / unit, reduction="none")

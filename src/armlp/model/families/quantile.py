@@ -1,4 +1,4 @@
-"""The piecewise linear quantile function."""
+"""The piecewise linear quantile function, and its head."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from armlp.errors import UserError
-from armlp.model.families.base import Head, Predictive, positive
+from armlp.model.families.base import HEADS, Head, Predictive, positive
 
 
 class PiecewiseLinearQuantile(Predictive):
@@ -40,12 +40,12 @@ class PiecewiseLinearQuantile(Predictive):
         super().__init__(torch.broadcast_shapes(levels.shape, knots.shape)[:-1], validate_args=False)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
+        """Return quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-        lower = (_position(self.levels, value.expand(shape)) - 1).clamp(0, self.levels.shape[-1] - 2)
+        lower = (_count_below(self.levels, value.expand(shape)) - 1).clamp(0, self.levels.shape[-1] - 2)
         left, right = (_pick(self.knots, lower + side) for side in (0, 1))
         start, end = (_pick(self.levels, lower + side) for side in (0, 1))
-        # What the branches not taken divide by and clamp keeps them finite, and so their gradients.
+        # The branches that are not taken must be finite, or their gradients would be nan.
         share = (value - start) / torch.where((start < value) & (value <= end), end - start, 1)
         below, above = self._tails()
         left_tail = self.knots[..., 0] + below * (value.log() - self.log_masses[..., 0]).clamp(max=0)
@@ -55,24 +55,24 @@ class PiecewiseLinearQuantile(Predictive):
         return torch.where(value < low, left_tail, torch.where(value > high, right_tail, inner))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Probability of at most `value [...]`, data units."""
+        """Return the probability `[...]` of at most `value [...]`, data units."""
         inner = self.levels[..., 0] + (self._shares(value) * self.levels.diff()).sum(-1)
         low, high = self._tail_masses(value)
         first, last = self.knots[..., 0], self.knots[..., -1]
         return torch.where(value < first, low, torch.where(value > last, 1 - high, inner))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-density `[...]` at `value [...]`, data units."""
+        """Return the log-density `[...]` at `value [...]`, data units."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         below, above = self._tails()
         widths = torch.cat([below[..., None], self._gaps(), above[..., None]], -1)
-        segment = _position(self.knots.detach(), value.detach().expand(shape))
+        segment = _count_below(self.knots.detach(), value.detach().expand(shape))
         steps = _pick(self.log_masses, segment) - _pick(widths.log(), segment)
         excess = (value - self.knots[..., 0]).clamp(max=0) / below + (self.knots[..., -1] - value).clamp(max=0) / above
         return steps + excess
 
     def crps(self, value: Tensor) -> Tensor:
-        """The continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
+        """Return the continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
 
         It is the integral over y of the squared error of `cdf(y)` as a forecast of "the value is at most y", and so
         the integral over all levels of twice the pinball loss.
@@ -113,29 +113,29 @@ class PiecewiseLinearQuantile(Predictive):
         return inner + left + right
 
     def _gaps(self) -> Tensor:
-        """Distances between the knots, `[..., Q - 1]`; at least what a float can tell apart at such values."""
+        """Return the distances between the knots, `[..., Q - 1]`, at least the resolution of floats of their size."""
         return _distance(self.knots[..., :-1], self.knots[..., 1:])
 
     def _tails(self) -> tuple[Tensor, Tensor]:
-        """The mean excess below the first knot and above the last."""
+        """Return the mean excess below the first knot and above the last."""
         below = _distance(self.knots[..., 0], self.knots[..., 1])
         above = _distance(self.knots[..., -2], self.knots[..., -1])
         return self.tail * below, self.tail * above
 
     def _shares(self, value: Tensor) -> Tensor:
-        """The part of each gap that lies below `value`, `[..., Q - 1]`."""
+        """Return the share of each gap that lies below `value`, `[..., Q - 1]`."""
         return ((value[..., None] - self.knots[..., :-1]) / self._gaps()).clamp(0, 1)
 
     def _tail_masses(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Probability beyond `value` in each tail; the whole tail's where `value` is not in it."""
+        """Return the probability beyond `value` in each tail; that of the whole tail where `value` is not in it."""
         below, above = self._tails()
         low = self.levels[..., 0] * ((value - self.knots[..., 0]).clamp(max=0) / below).exp()
         high = (1 - self.levels[..., -1]) * ((self.knots[..., -1] - value).clamp(max=0) / above).exp()
         return low, high
 
 
-def _position(edges: Tensor, value: Tensor) -> Tensor:
-    """How many of the ascending `edges`, `[Q]` or `[..., Q]`, lie below `value [...]`."""
+def _count_below(edges: Tensor, value: Tensor) -> Tensor:
+    """Return how many of the ascending `edges`, `[Q]` or `[..., Q]`, lie below `value [...]`."""
     if edges.dim() == 1:
         return torch.bucketize(value.contiguous(), edges)
     edges = edges.expand(*value.shape, -1)
@@ -143,25 +143,29 @@ def _position(edges: Tensor, value: Tensor) -> Tensor:
 
 
 def _pick(table: Tensor, index: Tensor) -> Tensor:
-    """The entry `index [...]` of each row of `table`, `[Q]` or `[..., Q]`."""
+    """Return the entry `index [...]` of each row of `table`, `[Q]` or `[..., Q]`."""
     if table.dim() == 1:
         return table[index]
     return table.expand(*index.shape, -1).gather(-1, index[..., None])[..., 0]
 
 
 def _distance(left: Tensor, right: Tensor) -> Tensor:
+    """Return `right - left`, at least the resolution of floats of that size."""
     finfo = torch.finfo(left.dtype)
     resolution = (finfo.eps * right.detach().abs()).clamp(min=finfo.tiny)
     return torch.maximum(right - left, resolution)
 
 
+@HEADS.register("quantile")
 class QuantileHead(Head):
-    """A monotone quantile function through knots, trained by a loss in the units of the data.
+    """A quantile function through learned knots: any shape, trained by a loss in the units of the data.
 
     Args:
-        quantile_loss: `pinball` is twice the mean pinball loss at the knots; their levels are spread nearly evenly, so
-            it approximates the continuous ranked probability score. `crps` is that score itself, tails included.
+        quantile_loss: Loss of the quantile head: `pinball` is twice the mean pinball loss at the knots, close to the
+            continuous ranked probability score; `crps` is that score exactly, tails included.
     """
+
+    distribution = PiecewiseLinearQuantile
 
     LEVELS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
     LOSSES = ("pinball", "crps")
@@ -187,7 +191,7 @@ class QuantileHead(Head):
         self.register_buffer("offsets", offsets.float(), persistent=False)
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Raw outputs are the median and, through softplus, the gaps between the knots from there outwards."""
+        """Read the raw outputs as the median and, through softplus, the gaps between the knots from there outwards."""
         middle = self.outputs // 2
         gaps = positive(raw[..., 1:] + self.offsets.to(raw))
         below = -gaps[..., :middle].flip(-1).cumsum(-1).flip(-1)
@@ -197,7 +201,7 @@ class QuantileHead(Head):
         return PiecewiseLinearQuantile(self.levels.to(knots), knots, self.log_masses.to(knots))
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """The pinball loss or the continuous ranked probability score, in multiples of `unit`."""
+        """Return the pinball loss or the continuous ranked probability score, in multiples of `unit`."""
         assert isinstance(distribution, PiecewiseLinearQuantile)
         if self.quantile_loss == "crps":
             return distribution.crps(value) / unit
@@ -205,14 +209,14 @@ class QuantileHead(Head):
         return 2 * torch.maximum(distribution.levels * error, (distribution.levels - 1) * error).mean(-1)
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
-        """A quantile is the median and a share of each gap: the shares, `[..., gaps]`, one gap after the other."""
+        """Return the share of each gap that a level adds to the median, `[..., gaps]`, in memory gap by gap."""
         level = uniform[..., 0]
         levels, masses = self.levels.to(level), self.log_masses.to(level)
         column, middle = (-1, *[1] * level.dim()), len(levels) // 2
-        # Gaps begin at their end that is nearer to the median.
+        # A gap begins at its end nearer to the median.
         slope, start = 1 / levels.diff(), torch.cat([levels[1 : middle + 1], levels[middle:-1]])
         slope[:middle].neg_()
-        # In place, because new memory of this size takes longer than what is done with it.
+        # In place: new memory of this size would take longer than the arithmetic.
         shares = (level * slope.view(column)).sub_((start * slope).view(column)).clamp_(0, 1)
         shares[:middle].neg_()
         tail = PiecewiseLinearQuantile.tail
@@ -221,8 +225,8 @@ class QuantileHead(Head):
         return shares.movedim(0, -1)
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """As in every head, in fewer steps."""
-        # Outputs before values, because that is how they lie in memory.
+        """Add shares of the gaps to the median, in fewer steps than `forward` takes."""
+        # Outputs first, as they lie in memory.
         raw, shares = raw.movedim(-1, 0), noise.movedim(-1, 0)
         gaps = raw[1:].add_(self.offsets.to(raw).view(-1, *[1] * (raw.dim() - 1)))
         gaps = positive(gaps, out=gaps)

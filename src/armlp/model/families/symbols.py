@@ -1,18 +1,18 @@
-"""The distribution over an alphabet of symbols."""
+"""The distribution over an alphabet of symbols, and its head."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from armlp.errors import UserError, check_bounds
-from armlp.model.families.base import Head, Predictive
+from armlp.errors import check_bounds
+from armlp.model.families.base import HEADS, Head, Predictive, sharpen
 
 
 class Symbols(Predictive):
     """A distribution over the codes 0 .. A - 1 of an alphabet's symbols, held as floats.
 
-    Draws carry no gradient: a symbol is not a little more of another one.
+    Draws have no gradient: between two symbols there is nothing.
 
     Args:
         logits: `[..., A]` log-probabilities, up to a constant.
@@ -26,19 +26,19 @@ class Symbols(Predictive):
         super().__init__(logits.shape[:-1], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Log-probability `[...]` of the codes `value [...]`; minus infinity of what is no code."""
+        """Return the log-probability `[...]` of the codes `value [...]`; minus infinity where it is no code."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         code = value.long().clamp(0, self.log_probs.shape[-1] - 1).expand(shape)
         picked = self.log_probs.expand(*shape, -1).gather(-1, code[..., None])[..., 0]
         return torch.where(code == value, picked, -torch.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Probability `[...]` of the codes up to `value [...]`."""
+        """Return the probability `[...]` of the codes up to `value [...]`."""
         codes = torch.arange(self.log_probs.shape[-1], device=value.device)
         return (self.log_probs.exp() * (codes <= value[..., None])).sum(-1)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """The least code `[...]` whose probability together with those before it reaches `value [...]`."""
+        """Return the least code `[...]` whose cumulative probability reaches `value [...]`."""
         totals = self.log_probs.detach().exp().cumsum(-1)
         # A last total of exactly 1 never lets rounding choose a symbol of no probability.
         return (value[..., None] > totals / totals[..., -1:]).sum(-1).to(totals.dtype)
@@ -59,43 +59,26 @@ class Symbols(Predictive):
         return (self.log_probs.exp() * (self._codes() - self.mean[..., None]) ** 2).sum(-1)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Symbols:
-        """The symbols with their probabilities to the power of `1 / temperature`, the `top_k` likeliest only."""
+        """Return the `top_k` likeliest symbols, with their probabilities to the power of `1 / temperature`."""
         return Symbols(sharpen(self.log_probs, temperature, top_k))
 
     def _codes(self) -> Tensor:
         return torch.arange(self.log_probs.shape[-1], device=self.log_probs.device).to(self.log_probs.dtype)
 
 
-def sharpen(log_probs: Tensor, temperature: float, top_k: int | None) -> Tensor:
-    """Logits `[..., A]` of the `top_k` likeliest choices, their probabilities to the power of `1 / temperature`.
-
-    Raises:
-        UserError: An option is out of its range.
-    """
-    if not temperature > 0:
-        raise UserError(
-            f"`temperature`: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "
-            "choice is left."
-        )
-    if top_k is not None and top_k < 1:
-        raise UserError(f"`top_k`: {top_k} is too small; at least 1 choice must stay.")
-    best = log_probs.amax(-1, keepdim=True)
-    logits = (log_probs - best) / max(temperature, torch.finfo(log_probs.dtype).tiny)
-    if top_k is None or top_k >= log_probs.shape[-1]:
-        return logits
-    kept = log_probs.topk(top_k).indices
-    return torch.full_like(logits, -torch.inf).scatter(-1, kept, logits.gather(-1, kept))
-
-
+@HEADS.register("symbols")
 class SymbolsHead(Head):
-    """Probabilities of an alphabet's symbols. It has no location: its values are codes, and nothing scales them.
+    """Probabilities of the symbols of an alphabet.
+
+    It has no location: its values are codes, and nothing scales them.
 
     Args:
         symbols: `A`, the size of the alphabet.
     """
 
-    discrete = True
+    distribution = Symbols
     affine = False
+    supplied = ("symbols",)
 
     def __init__(self, symbols: int = 0) -> None:
         super().__init__()
@@ -103,5 +86,5 @@ class SymbolsHead(Head):
         self.outputs = symbols
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Raw outputs are the log-probabilities of the symbols, up to a constant; shift and scale have no part."""
+        """Read the raw outputs as log-probabilities, up to a constant; shift and scale are ignored."""
         return Symbols(raw)

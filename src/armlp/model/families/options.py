@@ -1,0 +1,88 @@
+"""The options of all heads, as the heads' own constructors declare them."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple, get_type_hints
+
+from armlp.arguments import check_argument
+from armlp.errors import UserError
+from armlp.model.families.base import HEADS
+from armlp.registry import options_of
+
+
+class HeadOption(NamedTuple):
+    """An option that one head takes, or several.
+
+    Attributes:
+        name: Name of the argument.
+        hint: Type of the argument.
+        default: Value if left out.
+        doc: Its line in the docstring of the first head that takes it.
+        heads: Names of the heads that take it.
+    """
+
+    name: str
+    hint: Any
+    default: Any
+    doc: str
+    heads: tuple[str, ...]
+
+
+def head_options(*names: str) -> dict[str, HeadOption]:
+    """Return the options of all registered heads by name, and those of further heads.
+
+    Args:
+        names: Further heads by name or class path.
+    """
+    found: dict[str, HeadOption] = {}
+    for name in dict.fromkeys((*HEADS, *names)):
+        kind = HEADS.find(name)
+        hints = get_type_hints(kind.__init__)
+        for option, parameter in options_of(kind).items():
+            if option in kind.supplied:
+                continue
+            known = found.get(option)
+            found[option] = (
+                HeadOption(option, hints[option], parameter.default, _argument_doc(kind, option), (name,))
+                if known is None
+                else known._replace(heads=(*known.heads, name))
+            )
+    return found
+
+
+def head_description(name: str) -> str:
+    """Return the first line of a head's docstring."""
+    return (inspect.getdoc(HEADS.find(name)) or "").split("\n")[0]
+
+
+def check_head_options(options: Mapping[str, Any], head: str | None) -> dict[str, Any]:
+    """Return head options as plain Python; those of heads other than the chosen one are checked too.
+
+    Args:
+        options: Options by name.
+        head: Name or class path of the chosen head; None if it is not chosen yet.
+
+    Raises:
+        UserError: No head takes an option, or a value is of another type or out of its range.
+    """
+    known = head_options(*([] if head is None else [head]))
+    checked = {}
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"`{name}`: neither the network nor a head has this option; heads take {', '.join(known)}.")
+        option = known[name]
+        checked[name] = check_argument(name, value, option.hint)
+        if checked[name] != option.default:
+            for one in option.heads:
+                HEADS.find(one)(**{name: checked[name]})  # its constructor checks the range
+    return checked
+
+
+def _argument_doc(kind: type, name: str) -> str:
+    """Return what the `Args` section of a class docstring says of an argument."""
+    doc = inspect.getdoc(kind) or ""
+    found = re.search(rf"^ {{4}}{name}: (.*(?:\n {{8}}.*)*)", doc, re.MULTILINE)
+    return " ".join(found[1].split()) if found else ""
