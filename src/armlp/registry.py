@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from armlp.errors import UserError
 
@@ -30,7 +30,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         base: The class that all of them extend.
     """
 
-    def __init__(self, option: str, base: type[T]) -> None:
+    def __init__(self, option: str, base: type[Any]) -> None:
         self.option = option
         self.base = base
         self._classes: dict[str, type[T]] = {}
@@ -72,8 +72,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             ) from error
         if not (inspect.isclass(found) and issubclass(found, self.base)):
             raise UserError(f"`{self.option}`: {name} is no subclass of {self.base.__name__}; give one.")
-        kind: type[T] = found
-        return kind
+        return cast("type[T]", found)
 
 
 def import_all(package: str, path: list[str]) -> None:
