@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-import armlp.evaluation.metrics  # registers the metrics  # noqa: F401
+from armlp.evaluation import metrics  # noqa: F401  # registers the metrics
 from armlp.evaluation.metrics.base import METRICS
 
 
