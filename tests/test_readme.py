@@ -14,6 +14,10 @@ import torch
 from lightning.pytorch import Trainer
 
 import armlp
+from armlp.evaluation.baselines.base import BASELINES
+from armlp.evaluation.metrics.base import METRICS
+from armlp.model.families import HEADS
+from armlp.model.scaling import SCALERS
 from armlp.report.forecast_writer import ForecastWriter
 
 ROOT = Path(__file__).parents[1]
@@ -46,6 +50,8 @@ def run_page(names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(armlp, "Forecaster", Quick)
+    for registry in (HEADS, SCALERS, METRICS, BASELINES):  # other tests have the registered classes as they were
+        monkeypatch.setattr(registry, "_classes", dict(registry))
 
     def run(page: Path) -> dict[str, Any]:
         defined = dict(names)
@@ -76,6 +82,8 @@ def test_the_examples_of_a_room_run(room: str, run_page: Any):
     if room == "data":
         assert (defined["what_if"].groupby("unique_id").head(2)["armlp"] == 50).all()
         assert set(np.unique(defined["words"])) <= set("abc")
+    if room == "training":
+        assert set(defined["forecaster"].scores) > {"armlp", "seasonal naive", "last value"}
     if room == "model":
         assert defined["interval"].shape == (2, 5, 100)
 
