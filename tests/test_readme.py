@@ -14,6 +14,7 @@ import torch
 from lightning.pytorch import Trainer
 
 import armlp
+from armlp.data import catalog
 from armlp.evaluation.baselines.base import BASELINES
 from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
@@ -120,6 +121,11 @@ def test_every_option_that_a_page_names_exists():
     named = {(page, *found) for page in PAGES for found in re.findall(r"--(\w+)\.(\w+)", page.read_text())}
     assert len(named) > 40
     assert not [f"{page}: --{group}.{name}" for page, group, name in named if name not in known[group]]
+
+
+def test_the_page_on_data_names_every_data_set():
+    _, _, section = ROOMS["data"].read_text().partition("## Data sets by name")
+    assert tuple(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == catalog.names()
 
 
 def test_every_link_leads_to_a_file_and_its_heading():
