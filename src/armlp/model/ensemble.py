@@ -36,6 +36,9 @@ def member_of(layer: nn.Module, member: int) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
 class StackedLinear(nn.Module):
     """Linear layers side by side, one batched matrix product.
 

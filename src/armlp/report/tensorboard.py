@@ -175,7 +175,7 @@ def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
 
 
 def _options(trainer: Trainer, module: ForecastModule) -> dict[str, Any]:
-    return {**vars(module.settings), **module.datamodule.hparams, "max_steps": trainer.max_steps}
+    return {**module.settings.flat(), **module.datamodule.hparams, "max_steps": trainer.max_steps}
 
 
 def _distinguishing(options: dict[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
