@@ -260,10 +260,10 @@ class Panel:
 
         Args:
             series: `[B]` int64.
-            values: `[B, ...(, V)]`.
+            values: `[B, ..., V]`.
 
         Returns:
-            `[B, ...(, V)]` data units: the same values where no series has a level, otherwise float64, which not every
+            `[B, ..., V]` data units: the same values where no series has a level, otherwise float64, which not every
             accelerator has, on the processor.
         """
         if self.levels is None:

@@ -23,12 +23,12 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     """How far the truth is from the median, in units of how far the end of each interval on its side is.
 
     Args:
-        paths: `[B, P, H(, V)]`.
-        target: `[B, H(, V)]`, in the same units.
-        observed: `[B, H(, V)]` bool.
+        paths: `[B, P, H, V]`.
+        target: `[B, H, V]`, in the same units.
+        observed: `[B, H, V]` bool.
 
     Returns:
-        `[B(* V), H, K]`, one score for each of `K` levels; nan where the truth was not observed or a path diverged.
+        `[B * V, H, K]`, one score for each of `K` levels; nan where the truth was not observed or a path diverged.
     """
     levels = torch.tensor(LEVELS, dtype=paths.dtype, device=paths.device)
     ranked = paths.sort(1).values
@@ -38,16 +38,16 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     distance = torch.where(error > 0, high - median[..., None], median[..., None] - low)
     scores = torch.where(error == 0, 0.0, error.abs() / distance)
     scores = torch.where((observed & paths.isfinite().all(1))[..., None], scores, torch.nan)
-    return scores if scores.dim() == 3 else scores.transpose(1, 2).flatten(0, 1)
+    return scores.transpose(1, 2).flatten(0, 1)
 
 
 def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
-    """Quantiles `[B, H(, V), K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
+    """Quantiles `[B, H, V, K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
     last = ranked.shape[1] - 1
     place = (probabilities * (last + 2) - 1).clamp(0, last)
     below = place.floor().long()
     lower, upper = ranked[:, below], ranked[:, (below + 1).clamp(max=last)]
-    share = (place - below).view(1, -1, *[1] * (ranked.dim() - 2))
+    share = (place - below)[:, None, None]
     return (lower + share * (upper - lower)).movedim(1, -1)
 
 
@@ -93,18 +93,18 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     so there have to be some: of a single path nothing can be told, and it stays as it is.
 
     Args:
-        paths: `[B, P, H(, V)]`.
+        paths: `[B, P, H, V]`.
         factors: `[H', K]` from `conformal_factors`; leads beyond have those of the last.
 
     Returns:
-        `[B, P, H(, V)]`.
+        `[B, P, H, V]`.
     """
     count, horizon = paths.shape[1:3]
     lead = torch.arange(horizon, device=paths.device).clamp(max=len(factors) - 1)
     rank = torch.arange(1, count + 1, device=paths.device, dtype=torch.float64)
     level = (2 * rank / (count + 1) - 1).abs()
     factor = _interpolated(factors.to(paths.device, torch.float64)[lead], level)  # [H, P]
-    factor = factor.T.to(paths.dtype).view(1, count, horizon, *[1] * (paths.dim() - 3))
+    factor = factor.T.to(paths.dtype)[..., None]
     ranked, order = paths.sort(1)
     half = ranked.new_full((1,), 0.5)
     median = _at(ranked, half)[..., 0].unsqueeze(1)

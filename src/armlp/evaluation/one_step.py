@@ -30,12 +30,12 @@ class OneStepScores(NamedTuple):
     Attributes:
         series: `[R]` int64 index into the panel.
         row: `[R]` int64 row of the series.
-        y: `[R(, V)]` the truth, data units; nan where it was not observed, as in all that follows.
-        log_likelihood: `[R(, V)]` float64, data units. Of channels that vary together it is that of each one given
+        y: `[R, V]` the truth, data units; nan where it was not observed, as in all that follows.
+        log_likelihood: `[R, V]` float64, data units. Of channels that vary together it is that of each one given
             those before it, so that they add up to that of the row.
-        pit: `[R(, V)]` float64, the probability integral transform, drawn evenly between the probabilities of less than
+        pit: `[R, V]` float64, the probability integral transform, drawn evenly between the probabilities of less than
             the truth and of at most the truth where they differ; even between 0 and 1 if the network is right.
-        tail_probability: `[R(, V)]` float64, the probability of a value at least as far out, on either side.
+        tail_probability: `[R, V]` float64, the probability of a value at least as far out, on either side.
     """
 
     series: Tensor
@@ -111,7 +111,7 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
     table = {}
     for channel, name in enumerate(panel.channels):
         for what, values in zip(OneStepScores._fields[2:], columns, strict=True):
-            column = values.view(len(series), -1)[:, channel].numpy()
+            column = values[:, channel].numpy()
             spelled = spell_symbols(panel, column) if panel.symbols and what == "y" else column
             table[what if len(panel.channels) == 1 else f"{what}-{name}"] = spelled
     return write_table_like(panel, series.numpy(), {"ds": row.numpy()}, table)
@@ -127,7 +127,7 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
         low = torch.where(truth <= zero, 0.0, low)
     pit = low
     if (high > low).any():
-        noise = path_noise(panel.keys[series], row, 1, 1, truth.shape[2:], seed)[:, 0].double()
+        noise = path_noise(panel.keys[series], row, 1, 1, (network.channels,), seed)[:, 0].double()
         pit = low + noise * (high - low)
     log_likelihood = distribution.log_prob(truth)
     if network.symbols:
@@ -144,7 +144,7 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
 
 
 def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:
-    """The distribution of the value after each context, `[B, 1(, V)]`, float64 on the processor.
+    """The distribution of the value after each context, `[B, 1, V]`, float64 on the processor.
 
     In float32 all that lies far out on the upper side would have a distribution function of 1, and no order.
     """

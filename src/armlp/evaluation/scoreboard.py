@@ -91,7 +91,7 @@ class Scoreboard:
         """Adds the forecasts of a batch.
 
         Args:
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: Whose targets are the truth.
             whole: Whether the paths are counts, as `forecast_columns` has it.
         """
@@ -112,7 +112,7 @@ class Scoreboard:
                 score.update(forecast, target, observed, units[metric == "rmsse"])
 
     def _baselines(self, series: Tensor, origin: Tensor, context_length: int) -> dict[str, Tensor]:
-        """The forecast of every baseline, `[B, 1, H(, V)]`, data units."""
+        """The forecast of every baseline, `[B, 1, H, V]`, data units."""
         panel, horizon, season_length = self.panel, self.horizon, self.season_length
         forecasts = {BASELINE: seasonal_naive(panel, series, origin, horizon, season_length)}
         if not panel.symbols:
@@ -223,7 +223,7 @@ class Evaluation:
 
         Args:
             network: That made them.
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: Whose targets are the truth.
         """
         self.scoreboard.update(paths, windows, network.head.discrete)

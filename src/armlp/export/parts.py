@@ -52,6 +52,8 @@ class BeforeLoop(nn.Module):
         """What `carried`, `fixed` and `stepped` name, of the inputs that `inputs` names."""
         given = dict(zip(self.inputs, inputs, strict=True))
         context, observed, noise = (given[name] for name in ("context", "observed", "noise"))
+        if self.network.channels == 1:  # the file has no channel axis then
+            context, observed, noise = context[..., None], observed[..., None], noise.unsqueeze(3)
         members, patch, length = self.network.members, self.network.patch_length, self.network.context_length
         paths = (noise.shape[1] + members - 1) // members
         steps = (noise.shape[2] + patch - 1) // patch
@@ -104,7 +106,7 @@ class LoopStep(nn.Module):
         self.carried, self.names = opening.carried, [*opening.carried, *opening.fixed, *opening.stepped]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """What `carried` names, one patch later, and the drawn patch `[rows, U(, V)]`, data units."""
+        """What `carried` names, one patch later, and the drawn patch `[rows, U, V]`, data units."""
         given = dict(zip(self.names, inputs, strict=True))
         network, window = self.network, given["window"]
         patch = network.patch_length
@@ -146,10 +148,12 @@ class AfterLoop(nn.Module):
         self.remedy = "leave its recalibration out with `conformal` off"
 
     def forward(self, drawn: Tensor, noise: Tensor) -> list[Tensor]:
-        """Paths `[B, P, H(, V)]` and, if wanted, quantiles `[B, 1 + 2 levels, H(, V)]`, data units.
+        """Return paths `[B, P, H, V]` and, with levels, quantiles `[B, 1 + 2 levels, H, V]`, data units.
+
+        Of a single channel they have no axis `V`.
 
         Args:
-            drawn: `[steps, rows, U(, V)]`, data units.
+            drawn: `[steps, rows, U, V]`, data units.
             noise: `[B, P, H, ...]`, only for its shape.
         """
         series, count, horizon = noise.shape[:3]
@@ -160,16 +164,17 @@ class AfterLoop(nn.Module):
         if self.factors is not None:
             found = recalibrate(found, self.factors)
             found = found.clamp(min=0) if self.network.non_negative else found
-        if self.levels is None:
-            return [found]
-        return [found, quantiles(found, self.levels, self.network.head.discrete)]
+        results = [found]
+        if self.levels is not None:
+            results.append(quantiles(found, self.levels, self.network.head.discrete))
+        return [part[..., 0] for part in results] if self.network.channels == 1 else results
 
 
 def quantiles(paths: Tensor, levels: Sequence[float], whole: bool) -> Tensor:
-    """The columns of `forecast_columns` side by side, `[B, 1 + 2 levels, H(, V)]`, for any number of paths.
+    """The columns of `forecast_columns` side by side, `[B, 1 + 2 levels, H, V]`, for any number of paths.
 
     Args:
-        paths: `[B, P, H(, V)]`, data units.
+        paths: `[B, P, H, V]`, data units.
         levels: Central coverages in percent.
         whole: Whether the values are counts, which have none between them.
     """
@@ -181,7 +186,7 @@ def quantiles(paths: Tensor, levels: Sequence[float], whole: bool) -> Tensor:
         return ranked[:, place.round().long()]
     below = place.floor().long()
     lower, upper = ranked[:, below], ranked[:, (below + 1).clamp(max=last)]
-    return torch.lerp(lower, upper, (place - below).view(1, -1, *[1] * (paths.dim() - 2)))
+    return torch.lerp(lower, upper, (place - below)[:, None, None])
 
 
 def _up_to(count: Any, known: Any) -> Tensor:

@@ -29,7 +29,7 @@ _MAX_CHARTS = 6
 
 
 class _Forecasts(NamedTuple):
-    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H(, V)]` where wanted.
+    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H, V]` where wanted.
 
     Paths begin at the origin, columns after the gap.
     """
@@ -137,12 +137,11 @@ class ForecastWriter(Callback):
         columns: dict[str, Tensor] = {}
         for channel, suffix in enumerate(_suffixes(panel.channels)):
             # A vector series has columns of its own for each channel.
-            at = (..., channel) if len(panel.channels) > 1 else (...,)
-            columns |= {name + suffix: values[at] for name, values in others.items()}
+            columns |= {name + suffix: values[..., channel] for name, values in others.items()}
             if panel.symbols:
-                columns |= symbol_columns(paths[at])
+                columns |= symbol_columns(paths[..., channel])
             else:
-                columns |= forecast_columns(paths[at], levels, "armlp" + suffix, whole=head.discrete)
+                columns |= forecast_columns(paths[..., channel], levels, "armlp" + suffix, whole=head.discrete)
         keep = self.paths is not None or not self._parts  # the first batch is enough to draw
         self._parts.append(
             _Forecasts(
@@ -211,7 +210,7 @@ def _rows(parts: Sequence[_Forecasts], gap: int) -> tuple[np.ndarray, dict[str, 
 def _path_table(panel: Panel, parts: Sequence[_Forecasts], gap: int, with_cutoff: bool) -> Any:
     """Every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
     kept = [part.paths for part in parts if part.paths is not None]
-    paths = torch.cat(kept)[:, :, gap:].transpose(1, 2)  # [B, H, P(, V)]
+    paths = torch.cat(kept)[:, :, gap:].transpose(1, 2)  # [B, H, P, V]
     num_paths = paths.shape[2]
     series, times = _rows(parts, gap)
     values = paths.reshape(len(series) * num_paths, -1).numpy()

@@ -99,7 +99,7 @@ def add_charts(
         group: Of the tags.
         step: Of the training.
         module: With the weights that forecast.
-        forecast: From windows to paths `[B, P, H(, V)]`, data units, as those were that were scored.
+        forecast: From windows to paths `[B, P, H, V]`, data units, as those were that were scored.
         exemplars: Which to draw.
         curves: By metric and forecaster, `[H]`.
         calibration: `[bins]` masses of the probability integral transform.

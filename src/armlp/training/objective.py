@@ -40,7 +40,7 @@ class Objective(NamedTuple):
 
 
 def loss_unit(scaling: Scaling, units: str) -> Tensor:
-    """What an error of 1 means to losses that have the units of the data, `[B, 1(, V)]` data units.
+    """What an error of 1 means to losses that have the units of the data, `[B, 1, V]` data units.
 
     The network's input has units of its own, so that the loss can lean towards the metric that matters.
 
@@ -173,13 +173,13 @@ def unrolled_objective(
         loss = torch.stack(scores).mean(0)
     if lead_weighting != "even":
         weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss, non_blocking=True)[lead]
-        loss = weights.view(-1, *[1] * (loss.dim() - 2)) * loss
+        loss = weights[:, None] * loss
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
     return Objective(_mean(loss, counted), nll)
 
 
 def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
-    """What windows are divided by while they are trained on, `[B, 1(, V)]` data units.
+    """What windows are divided by while they are trained on, `[B, 1, V]` data units.
 
     It is a power of two near their magnitude, which changes no digit of them or of the model's forecasts, and keeps
     the gradients of densities of very small data within float32. Without a scaler, and of counts, the unit matters: 1.
@@ -205,8 +205,7 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
     observed = torch.cat([windows.observed, windows.target_observed], 1)
     missing = -windows.target.shape[1] % patch  # of the last patch
     values, observed = (
-        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, *part.shape[2:])], 1)
-        for part in (values, observed)
+        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, -1)], 1) for part in (values, observed)
     )
     for step in range(0, values.shape[1] - length, patch):
         known, scored = slice(step, step + length), slice(step + length, step + length + patch)

@@ -54,14 +54,14 @@ class TowardsTheta:
 
         Args:
             network: That made the paths; what it has no values below 0 of still has none.
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: Which the paths go on from.
-            given: `[B, H(, V)]` what was known of the future; nan elsewhere.
+            given: `[B, H, V]` what was known of the future; nan elsewhere.
 
         Returns:
-            `[B, P, H(, V)]`, data units.
+            `[B, P, H, V]`, data units.
         """
-        share = (self.share * (windows.origin >= self.least)).view(-1, *[1] * (paths.dim() - 2)).cpu()
+        share = (self.share * (windows.origin >= self.least))[:, None, None].cpu()
         if not bool(share.any()):
             return paths
         centre = Sampling().centre(network, self.theta.panel, windows, paths.shape[2])
@@ -70,7 +70,7 @@ class TowardsTheta:
         return moved if given is None else moved.where(given.isnan()[:, None].to(paths.device), paths)
 
     def _theta_of(self, windows: Windows, horizon: int) -> Tensor:
-        """Theta's forecasts, `[B, H(, V)]`; those of a batch that was seen before are not made again."""
+        """Theta's forecasts, `[B, H, V]`; those of a batch that was seen before are not made again."""
         series, origin = windows.series.cpu(), windows.origin.cpu()
         key = series.numpy().tobytes(), origin.numpy().tobytes(), horizon
         if key in self._kept:
@@ -126,7 +126,7 @@ class OnlineRecalibration:
         return self._adaptive.factors
 
     def recalibrate(self, windows: Windows, paths: Tensor) -> Tensor:
-        """Recalibrates the paths `[B, P, H(, V)]` of windows that come in the order of time."""
+        """Recalibrates the paths `[B, P, H, V]` of windows that come in the order of time."""
         panel = self._module.datamodule.panel
         truth = panel.in_data_units(windows.series, windows.target).to(paths)
         series, origin = windows.series[:, None], windows.origin[:, None].cpu()
@@ -163,7 +163,7 @@ class Recalibration:
             warn_of_few_windows(data, self.kind)
 
     def observe(self, data: SeriesDataModule, paths: Tensor, windows: Windows) -> None:
-        """Takes in how well forecasts of a validation, `[B, P, H(, V)]` as the network gives them, have covered."""
+        """Takes in how well forecasts of a validation, `[B, P, H, V]` as the network gives them, have covered."""
         if self.kind != "off":
             truth = data.panel.in_data_units(windows.series, windows.target).to(paths)
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))
@@ -191,11 +191,11 @@ class Recalibration:
 
         Args:
             network: That made the paths; what it has no values below 0 of still has none.
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: Which they go on from; of a test in the order of time, and their truth is taken in when it is due.
 
         Returns:
-            `[B, P, H(, V)]`; the same where nothing is to be recalibrated.
+            `[B, P, H, V]`; the same where nothing is to be recalibrated.
         """
         factors = self.factors if self._stream is None else self._stream.factors
         if self.kind == "off" or factors is None:

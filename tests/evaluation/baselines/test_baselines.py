@@ -41,7 +41,7 @@ def test_the_seasonal_naive_equals_the_naive_loop(make_panel, lengths, horizon, 
     series = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
     origins = [data.draw(st.integers(1, lengths[index])) for index in series]
     forecast = seasonal_naive(panel, torch.tensor(series), torch.tensor(origins), horizon, season)
-    assert forecast.shape == (len(series), horizon, *([channels] if channels > 1 else []))
+    assert forecast.shape == (len(series), horizon, channels)
     forecast = forecast.view(len(series), horizon, channels)
     for row, (index, origin) in enumerate(zip(series, origins, strict=True)):
         for channel in range(channels):
@@ -75,7 +75,7 @@ def test_the_unit_of_scaled_errors_equals_the_naive_loop(make_panel, lengths, se
     panel = make_panel(lengths, channels=channels, missing=0.3)
     ends = panel.lengths - held
     unit = naive_error(panel, ends, season)
-    assert unit.shape == (len(lengths), *([channels] if channels > 1 else []))
+    assert unit.shape == (len(lengths), channels)
     unit = unit.view(len(lengths), channels)
     for index, length in enumerate(lengths):
         begin = int(panel.offsets[index])
@@ -121,7 +121,7 @@ def test_the_drift_is_the_line_through_the_first_and_the_last_value(make_panel, 
     series = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
     origins = [data.draw(st.integers(1, lengths[index])) for index in series]
     forecast = drift(panel, torch.tensor(series), torch.tensor(origins), horizon)
-    assert forecast.shape == (len(series), horizon, *([channels] if channels > 1 else []))
+    assert forecast.shape == (len(series), horizon, channels)
     for row, (index, origin) in enumerate(zip(series, origins, strict=True)):
         values = panel.series(index)[:origin].double().numpy()
         slope = (values[-1] - values[0]) / (origin - 1) if origin > 1 else 0 * values[-1]
@@ -171,7 +171,7 @@ def test_naive2_equals_the_code_of_the_competition(make_panel, lengths, horizon,
         )
     method = Naive2(panel, panel.lengths, season)
     forecast = method.forecast(torch.arange(len(lengths)), panel.lengths, horizon)
-    assert forecast.shape == (len(lengths), horizon, *([channels] if channels > 1 else []))
+    assert forecast.shape == (len(lengths), horizon, channels)
     for index in range(len(lengths)):
         for channel in range(channels):
             values = panel.series(index)[:, channel].double().numpy()

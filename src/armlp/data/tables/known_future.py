@@ -44,14 +44,14 @@ class KnownFuture:
             horizon: `H`.
 
         Returns:
-            `[B, H(, V)]` float32 on the scale of the panel's store; nan where nothing is given.
+            `[B, H, V]` float32 on the scale of the panel's store; nan where nothing is given.
         """
         given = torch.full((len(series), horizon, self.values.shape[1]), torch.nan)
         order = series.argsort()
         place = torch.searchsorted(series[order], self.series).clamp(max=max(0, len(series) - 1))
         inside = (series[order][place] == self.series) & (self.step < horizon) if len(series) else place < 0
         given[order[place[inside]], self.step[inside]] = self.values[inside]
-        return given.squeeze(2)
+        return given
 
 
 def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], horizon: int) -> KnownFuture:

@@ -19,10 +19,10 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
         season_length: Steps in a season; 1 repeats the last value, and so does a series shorter than a season.
 
     Returns:
-        `[B, H(, V)]`, data units.
+        `[B, H, V]`, data units.
     """
     values = last_season(panel, series, origin, horizon, season_length)
-    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+    return panel.in_data_units(series, values)
 
 
 def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
@@ -44,14 +44,14 @@ def drift(panel: Panel, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
         horizon: `H`.
 
     Returns:
-        `[B, H(, V)]`, data units.
+        `[B, H, V]`, data units.
     """
     begin = panel.offsets[series]
     first, last = (panel.gather_rows(panel.values, row).double() for row in (begin, begin + origin - 1))
     slope = (last - first) / (origin - 1).clamp(min=1)[:, None]
     lead = torch.arange(1, horizon + 1, device=origin.device)
     values = last[:, None] + lead[:, None] * slope[:, None]
-    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+    return panel.in_data_units(series, values)
 
 
 def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
@@ -68,7 +68,7 @@ def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor
         season_length: Steps in a season.
 
     Returns:
-        The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S(, V)]`
+        The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S, V]`
         float64 each, data units; nan where a series is too short or never changes.
 
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
@@ -85,6 +85,5 @@ def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor
         errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0).double()
         for sums, part in ((total, errors), (squares, errors.square()), (count, both.double())):
             sums.index_add_(0, series, part)
-    means = (torch.where(total > 0, mean, torch.nan) for mean in (total / count, (squares / count).sqrt()))
-    absolute, root = (mean[:, 0] if shape[1] == 1 else mean for mean in means)
+    absolute, root = (torch.where(total > 0, mean, torch.nan) for mean in (total / count, (squares / count).sqrt()))
     return absolute, root

@@ -37,7 +37,7 @@ class Naive2:
         self._known: dict[int, tuple[Tensor, Tensor]] = {}
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Forecasts, `[B, H(, V)]` float64, data units.
+        """Forecasts, `[B, H, V]` float64, data units.
 
         Args:
             series: `[B]` int64.
@@ -52,8 +52,7 @@ class Naive2:
         row = torch.arange(len(series))[:, None]
         before = (origin[:, None] - 1) % season
         adjusted = (last - terms[row, before]) / factors[row, before]
-        values = adjusted * factors[row, phase] + terms[row, phase]
-        return values[..., 0] if values.shape[-1] == 1 else values
+        return adjusted * factors[row, phase] + terms[row, phase]
 
     def _indices(self, series: Tensor) -> tuple[Tensor, Tensor]:
         """Factors and terms of the season, `[B, m, V]` each; found once for origins that follow one another."""

@@ -32,7 +32,7 @@ class RidgeAR:
     Args:
         panel: The flat store; where a value is missing it holds the last observed one.
         ends: `[S]` int64 row at which each series' rows before the first origin end; no later row is fitted on.
-        unit: `[S(, V)]` of each series' errors, data units; series without one (nan) are not fitted on.
+        unit: `[S, V]` of each series' errors, data units; series without one (nan) are not fitted on.
         context_length: `L`; of a longer context than 512 the last so many values are used.
         horizon: `H`.
         season_length: Of the seasonal naive.
@@ -65,7 +65,7 @@ class RidgeAR:
             late = torch.arange(len(origin)) % 4 == 3
         if not bool(late.any()):
             return  # too few windows to learn from
-        weight = (1 / unit).nan_to_num(nan=0.0).view(len(panel), channels)
+        weight = (1 / unit).nan_to_num(nan=0.0)
         early, left = (self._moments(series[part], origin[part], ends, weight) for part in (~late, late))
         for channel in range(channels):
             gram, moments = (sums[channel] for sums in left)
@@ -83,10 +83,9 @@ class RidgeAR:
         for place, row in zip(series.split(at_once), origin.split(at_once), strict=True):
             windows = gather(self.panel, place, row, length, horizon, ends[place])
             inputs = self._inputs(windows.context)
-            target = windows.target.view(len(place), horizon, channels)
-            outputs = target.double() - last_season(self.panel, place, row, horizon, self.season_length)
+            outputs = windows.target.double() - last_season(self.panel, place, row, horizon, self.season_length)
             # A missing target is the last value before it, which is worth less.
-            seen = windows.target_observed.view_as(target).double().mean(1).sqrt()
+            seen = windows.target_observed.double().mean(1).sqrt()
             scale = (seen * weight[place])[:, None]
             inputs, outputs = ((part * scale).movedim(2, 0) for part in (inputs, outputs))
             gram += inputs.transpose(1, 2) @ inputs
@@ -95,11 +94,11 @@ class RidgeAR:
 
     def _inputs(self, context: Tensor) -> Tensor:
         """`[B, L, V]` float64, the context less its mean."""
-        values = context.view(*context.shape[:2], len(self.weights)).double()
+        values = context.double()
         return values - values.mean(1, keepdim=True)
 
     def forecast(self, series: Tensor, origin: Tensor) -> Tensor:
-        """Forecasts, `[B, H(, V)]` float64, data units.
+        """Forecasts, `[B, H, V]` float64, data units.
 
         Args:
             series: `[B]` int64.
@@ -108,7 +107,7 @@ class RidgeAR:
         inputs = self._inputs(gather(self.panel, series, origin, self.context_length, 0).context)
         change = torch.einsum("blv,vlh->bhv", inputs, self.weights)
         values = last_season(self.panel, series, origin, self.horizon, self.season_length) + change
-        return self.panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+        return self.panel.in_data_units(series, values)
 
 
 def ridge_path(gram: Tensor, moments: Tensor, penalties: Tensor) -> list[Tensor]:

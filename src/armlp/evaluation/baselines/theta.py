@@ -40,7 +40,7 @@ class Theta:
         self.season_length = season_length
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Forecasts, `[B, H(, V)]` float64, data units; an origin's does not depend on the others.
+        """Forecasts, `[B, H, V]` float64, data units; an origin's does not depend on the others.
 
         Args:
             series: `[B]` int64.
@@ -57,8 +57,7 @@ class Theta:
             seen = (self.panel.series(index)[max(0, end - _MAX_ROWS) : end] for index, end in pairs)
             rows = [row for past in seen for row in past.double().T]
             values[block] = forecasts(rows, self.season_length, horizon).unflatten(0, (len(block), channels))
-        values = values.transpose(1, 2)
-        return values[..., 0] if channels == 1 else values
+        return values.transpose(1, 2)
 
 
 class _Smoothed(NamedTuple):
