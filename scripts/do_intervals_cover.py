@@ -1,12 +1,13 @@
-"""Do intervals cover what they say, as they come from the network and recalibrated?
+"""Do intervals cover what they say? Coverage of 80% and 95% intervals, uncalibrated and recalibrated.
 
-    python scripts/do_intervals_cover.py [--part inner] [--windows 1] [--step H] [--seeds 1] [DATA SET ...]
+    python scripts/do_intervals_cover.py [--part inner] [--windows 1] [--step H] [--seeds 1] [--write] [DATA SET ...]
 
-Every data set is fitted once per seed with `Forecaster(horizon=H, season_length=m)` and nothing else, and its last
-windows are forecast without recalibration, with `split`, and with `adaptive`. `inner` holds out the end of the training
-part, which is what one may choose by; `official` is the official test part, one window, to be looked at last.
-Printed is the share of values in the 80%/95% intervals, in all and by origin (of more than 8: in their later half),
-then the mean distance from 80 and 95 over the data sets.
+Every data set is fitted once per seed with `Forecaster(horizon=H, season_length=m)` and nothing else. Its last windows
+are forecast without recalibration (`off`), with `split` and with `adaptive`. `--part inner` holds out the end of the
+training part and may serve choices; `--part official` is the official test part, one window, and may not.
+
+The table has the share of values in the 80% / 95% intervals, in percent; of several origins also by origin, of more
+than 8 also in their later half. The last row is the mean distance from 80 and 95 over the data sets.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any
 import pandas as pd
 import torch
 from accuracy.benchmarks import COMPETITIONS, long_table
+from report import add_write_option, table, write_results
 
 from armlp import Forecaster
 from armlp.data import catalog
@@ -32,53 +34,60 @@ LEVELS = (80, 95)
 
 def main() -> None:
     """Prints one row per data set and seed."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("names", nargs="*", default=COMPETITIONS, metavar="DATA SET")
-    arguments.add_argument("--part", choices=("inner", "official"), default="inner")
-    arguments.add_argument("--windows", type=int, default=1)
-    arguments.add_argument("--step", type=int)
-    arguments.add_argument("--horizon", type=int, help="that of the catalog where left out")
-    arguments.add_argument("--seeds", type=int, default=1)
-    options = arguments.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", default=COMPETITIONS, metavar="DATA SET")
+    parser.add_argument("--part", choices=("inner", "official"), default="inner")
+    parser.add_argument("--windows", type=int, default=1)
+    parser.add_argument("--step", type=int)
+    parser.add_argument("--horizon", type=int, help="by default that of the catalog")
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--max_steps", type=int, help="of the training; fewer for a quick look")
+    add_write_option(parser)
+    options = parser.parse_args()
     if options.part == "official":
         options.windows, options.step, options.horizon = 1, None, None
-    found: dict[str, list[pd.DataFrame]] = {kind: [] for kind in KINDS}
+    rows = []
+    coverages: dict[str, list[dict[int, float]]] = {kind: [] for kind in KINDS}
     for name in options.names:
         for seed in range(options.seeds):
-            tables = backtests(name, seed, options)
-            print(name, seed, *(f"| {kind} {spelled(tables[kind])}" for kind in KINDS), flush=True)
-            for kind, table in tables.items():
-                found[kind].append(coverage(table))
-    for kind, rows in found.items():
-        off = 100 * (pd.DataFrame(rows) - [level / 100 for level in LEVELS]).abs()
-        print(f"mean distance, {kind}: " + " / ".join(f"{off[level].mean():.2f}" for level in LEVELS))
+            found = backtests(name, seed, options)
+            rows.append((name, str(seed), *(summary(found[kind]) for kind in KINDS)))
+            print(*rows[-1], sep=" | ", flush=True)
+            for kind, backtest in found.items():
+                coverages[kind].append(coverage(backtest))
+    shares = [level / 100 for level in LEVELS]
+    distances = (100 * (pd.DataFrame(each) - shares).abs().mean() for each in coverages.values())
+    rows.append(("mean distance", "", *(" / ".join(f"{value:.2f}" for value in each) for each in distances)))
+    tables = [table(f"Coverage of 80% / 95% intervals, {options.part} part", ("data set", "seed", *KINDS), rows)]
+    write_results(__file__, __doc__, tables, options.write)
 
 
 def backtests(name: str, seed: int, options: argparse.Namespace) -> dict[str, pd.DataFrame]:
-    """The backtest tables of one fit, by kind of recalibration."""
+    """Return the backtest tables of one fit, by kind of recalibration."""
     entry = catalog.get(name)
-    table = series_of(entry)
+    values = series_of(entry)
     if options.part == "official":
-        table = pd.concat([table, long_table(entry.load_test())])
-    windows: dict[str, Any] = {"test_windows": options.windows, "test_step": options.step}
+        values = pd.concat([values, long_table(entry.load_test())])
+    training: dict[str, Any] = {"test_windows": options.windows, "test_step": options.step}
+    training |= {} if options.max_steps is None else {"max_steps": options.max_steps}
     horizon = options.horizon or entry.options.horizon
     tables = {}
     with tempfile.TemporaryDirectory() as folder:
         quietly = {"default_root_dir": folder, "enable_progress_bar": False}
         season = entry.options.season_length
-        forecaster = Forecaster(horizon, seed=seed, season_length=season, conformal="split", **windows, **quietly)
-        forecaster.fit(table).save(Path(folder) / "model.ckpt")
+        forecaster = Forecaster(horizon, seed=seed, season_length=season, conformal="split", **training, **quietly)
+        forecaster.fit(values).save(Path(folder) / "model.ckpt")
         for kind in KINDS:
             checkpoint = read_checkpoint(Path(folder) / "model.ckpt")
             checkpoint["hyper_parameters"]["conformal"] = kind
             torch.save(checkpoint, Path(folder) / "kind.ckpt")
             loaded = Forecaster.load(Path(folder) / "kind.ckpt", enable_progress_bar=False)
-            tables[kind] = loaded.backtest(table, options.windows, options.step, levels=LEVELS)
+            tables[kind] = loaded.backtest(values, options.windows, options.step, levels=LEVELS)
     return tables
 
 
 def series_of(entry: catalog.Entry) -> pd.DataFrame:
-    """The training part as a long table; each column of a wide one is a series."""
+    """Return the training part as a long table; each column of a wide table is a series."""
     source = entry.load()
     if str(source).endswith(".csv"):
         wide = pd.read_csv(source, parse_dates=["date"]).rename(columns={"date": "ds"})
@@ -86,25 +95,24 @@ def series_of(entry: catalog.Entry) -> pd.DataFrame:
     return long_table(source)
 
 
-def coverage(table: pd.DataFrame) -> dict[int, float]:
-    """The share of observed values in the intervals, by level."""
-    table = table[table["y"].notna()]
-    return {
-        level: covered(table["y"], table[f"armlp-lo-{level}"], table[f"armlp-hi-{level}"]).mean() for level in LEVELS
-    }
+def coverage(backtest: pd.DataFrame) -> dict[int, float]:
+    """Return the share of observed values in the intervals, by level."""
+    rows = backtest[backtest["y"].notna()]
+    return {level: covered(rows["y"], rows[f"armlp-lo-{level}"], rows[f"armlp-hi-{level}"]).mean() for level in LEVELS}
 
 
-def spelled(table: pd.DataFrame) -> str:
-    """Coverage in all; then of each of a few origins, or of the later half of many."""
-    rank = table.groupby("unique_id")["cutoff"].rank("dense").astype(int)
-    said = _percent(table)
+def summary(backtest: pd.DataFrame) -> str:
+    """Return the coverage over all origins; then that of each of a few origins, or of the later half of many."""
+    rank = backtest.groupby("unique_id")["cutoff"].rank("dense").astype(int)
+    overall = percent(backtest)
     if 1 < rank.max() <= 8:
-        return f"{said} (by origin {', '.join(_percent(part) for _, part in table.groupby(rank))})"
-    return said if rank.max() == 1 else f"{said} (later half {_percent(table[rank > rank.max() / 2])})"
+        return f"{overall} (by origin {', '.join(percent(part) for _, part in backtest.groupby(rank))})"
+    return overall if rank.max() == 1 else f"{overall} (later half {percent(backtest[rank > rank.max() / 2])})"
 
 
-def _percent(table: pd.DataFrame) -> str:
-    return "/".join(f"{100 * share:.1f}" for share in coverage(table).values())
+def percent(backtest: pd.DataFrame) -> str:
+    """Return the coverage of all levels in percent."""
+    return " / ".join(f"{100 * share:.1f}" for share in coverage(backtest).values())
 
 
 if __name__ == "__main__":

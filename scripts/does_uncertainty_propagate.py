@@ -1,50 +1,52 @@
-"""Does uncertainty propagate? Coverage and width of 80% intervals by lead, where paths are fed what was sampled.
+"""Does uncertainty propagate? Coverage and width of 80% intervals by lead, of models that feed back samples or means.
 
-    python scripts/does_uncertainty_propagate.py [ar2] [m4-hourly] [--models exact,default,...] [--budget 180]
+    python scripts/does_uncertainty_propagate.py [ar2] [m4-hourly] [--models exact,default,...] [--budget 180] [--write]
+        [--peers_python PATH] [--gluonts_python PATH]
 
-`ar2`: 200 simulated series of a known autoregression train, and 500 others are forecast, so the exact law is known.
-`m4-hourly`: the last 48 steps of the training part are forecast after training on what lies before them; the file is
-read from the folder ARMLP_DATA if it is there, and downloaded otherwise. Nothing is stopped early or chosen on what is
-forecast. Every interval lies between the 10% and 90% quantiles of 200 sampled paths. The models:
+`ar2`: models train on 200 series simulated from a known autoregression and forecast 500 others, so the exact
+distribution is known. `m4-hourly`: models train on the training part without its last 48 steps and forecast these; the
+file is read from the folder ARMLP_DATA, or downloaded. No training is stopped early, and nothing is chosen by the
+forecast values. Intervals lie between the 10% and 90% quantiles of 200 sampled paths. The models:
 
-    exact              the law of the simulation, beside its intervals
-    default            every option left to the data
-    one-step           one value a call, U=1, and teacher forcing, K=1; windows of ar2, which has one law, not scaled
-    means fed back     the same network; each step's distribution is that of the network, but its mean is fed back
-    linear             as one-step, but no hidden layer and a normal distribution: the classic autoregression
-    neuralforecast     its DeepAR, with the time that --budget gives; of version 3.3, it feeds back its means
-    gluonts            its DeepAR, likewise, which feeds back samples
+    exact              the distribution of the simulation
+    default            armlp, every option chosen from the data
+    one-step           armlp with one value a call (U=1) and teacher forcing (K=1); ar2 without a scaler
+    means fed back     the network of one-step, with the mean of each step's distribution fed back
+    linear             one-step without a hidden layer and with a normal distribution: the classic autoregression
+    neuralforecast     its DeepAR, trained for --budget seconds; version 3.3 feeds back means
+    gluonts            its DeepAR, trained for --budget seconds; it feeds back samples
 
-A peer is left out where it is not installed, which is said: run this script by the Python that has it.
+The other libraries run in their own Python, which also needs armlp; one that is not installed is left out with a
+message.
 
-Widths are medians over the series, and CRPS means over series and leads from nine deciles; both in units of the
-innovation's standard deviation (ar2), or of the error of the seasonal naive in the training part (m4-hourly).
+Widths are medians over the series. CRPS is the mean over series and leads, from nine deciles. Both are in units of the
+standard deviation of the innovations (ar2), or of the error of the seasonal naive in the training part (m4-hourly).
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
+import subprocess
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from lightning.pytorch import seed_everything
-from peers import not_installed
-from rich.console import Console
-from rich.table import Table
+from peers import add_python_options, not_installed, python_of, version, versions
+from report import add_write_option, table, write_results
 from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 HORIZON, PATHS = 48, 200
@@ -55,16 +57,16 @@ COEFFICIENTS = (1.55, -0.57)
 
 
 class Problem(NamedTuple):
-    """What is learned and what is forecast.
+    """A table to train on, and a table to forecast.
 
     Attributes:
         name: Of the data.
         table: `unique_id, ds, y`; the last H rows of every series are held out of training.
-        others: Of the same columns; the last H rows of every series are forecast.
+        others: The same columns; the last H rows of every series are forecast.
         season: Steps in a season.
-        scaler: Of one-step models; the default one's is left to the data.
-        unit: `[W]` or scalar, what widths and CRPS are told in, data units.
-        exact: Deciles `[W, H, 9]`, where the law is known.
+        scaler: Of one-step models; that of the default model is chosen from the data.
+        unit: `[W, 1]` or `[1, 1]`, unit of widths and CRPS, data units.
+        exact: Deciles `[W, H, 9]`, where the distribution is known.
     """
 
     name: str
@@ -77,7 +79,7 @@ class Problem(NamedTuple):
 
 
 class Forecast(NamedTuple):
-    """Deciles `[W, H, 9]` by name, and the seconds that fitting took."""
+    """A forecast: its name, deciles `[W, H, 9]`, and the seconds of the fit."""
 
     name: str
     deciles: np.ndarray
@@ -85,38 +87,41 @@ class Forecast(NamedTuple):
 
 
 def main() -> None:
-    """Prints a table per problem."""
+    """Measure a table per problem."""
     quiet()
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("problems", nargs="*", default=list(PROBLEMS), metavar="PROBLEM")
-    arguments.add_argument("--models", default=",".join(MODELS))
-    arguments.add_argument("--budget", type=int, default=180, help="seconds of training of each peer")
-    arguments.add_argument("--seed", type=int, default=0)
-    given = arguments.parse_args()
-    if unknown := set(given.models.split(",")) - set(MODELS):
-        arguments.error(f"--models: {', '.join(unknown)} not known; use some of {', '.join(MODELS)}.")
-    for name in given.problems:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("problems", nargs="*", default=list(PROBLEMS), metavar="PROBLEM", help=", ".join(PROBLEMS))
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--budget", type=int, default=180, help="seconds of training of each other library")
+    parser.add_argument("--seed", type=int, default=0)
+    add_python_options(parser, *LIBRARIES)
+    add_write_option(parser)
+    parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)  # run as another library, and save its forecast
+    options = parser.parse_args()
+    models = options.models.split(",")
+    if unknown := set(models) - set(MODELS):
+        parser.error(f"--models: {', '.join(unknown)} not known; use some of {', '.join(MODELS)}.")
+    if unknown := set(options.problems) - set(PROBLEMS):
+        parser.error(f"{', '.join(unknown)} not known; use some of {', '.join(PROBLEMS)}.")
+    if options.peer:
+        forecast = LIBRARIES[models[0]](PROBLEMS[options.problems[0]](), options.seed, options.budget)
+        np.savez(options.peer, **forecast._asdict())
+        return
+    headings = ("model", *(f"in, {lead}" for lead in LEADS), "in, all", *(f"width, {lead}" for lead in LEADS))
+    tables = []
+    for name in options.problems:
         problem = PROBLEMS[name]()
-        table = Table(title=f"{name}: what 80% intervals cover, and how wide they are", title_justify="left")
-        table.add_column("model")
-        for heading in (
-            *(f"in, {lead}" for lead in LEADS),
-            "all",
-            *(f"width, {lead}" for lead in LEADS),
-            "CRPS",
-            "fit s",
-        ):
-            table.add_column(heading, justify="right")
-        for model in given.models.split(","):
-            for forecast in MODELS[model](problem, given.seed, given.budget):
-                cells = scores(problem, forecast)
-                table.add_row(forecast.name, *cells)
-                print(name, forecast.name, *cells, flush=True)
-        Console(width=130).print(table)
+        rows = []
+        for model in models:
+            for forecast in MODELS[model](problem, options):
+                rows.append((forecast.name, *scores(problem, forecast)))
+                print(name, *rows[-1], flush=True)
+        tables.append(table(f"{name}: coverage and width of 80% intervals", (*headings, "CRPS", "fit, s"), rows))
+    write_results(__file__, __doc__, tables, options.write, versions(tuple(LIBRARIES), options))
 
 
 def scores(problem: Problem, forecast: Forecast) -> list[str]:
-    """Coverage and width by lead, CRPS, seconds."""
+    """Return coverage and width by lead, CRPS and seconds."""
     truth = last(problem.others, HORIZON)
     low, high = forecast.deciles[..., 0], forecast.deciles[..., -1]
     covered = (low <= truth) & (truth <= high)
@@ -129,20 +134,20 @@ def scores(problem: Problem, forecast: Forecast) -> list[str]:
 
 
 def last(table: pd.DataFrame, length: int) -> np.ndarray:
-    """`[S, length]` last values of every series."""
+    """Return the last values of every series, `[S, length]`."""
     return np.stack([values.to_numpy()[-length:] for _, values in table.groupby("unique_id")["y"]])
 
 
 def before(table: pd.DataFrame) -> pd.DataFrame:
-    """Every series without its last H rows."""
+    """Return every series without its last H rows."""
     return table[table.groupby("unique_id").cumcount(ascending=False) >= HORIZON].reset_index(drop=True)
 
 
 def ar2() -> Problem:
-    """Series of `y(t) = 1.55 y(t-1) - 0.57 y(t-2) + noise` of variance 1."""
+    """Simulate `y(t) = 1.55 y(t-1) - 0.57 y(t-2) + noise` with noise of variance 1."""
     rng = np.random.default_rng(0)
     table, others = simulated(rng, 200, 500), simulated(rng, 500, 240)
-    # The law of the values after two known ones: means by recursion, variances by the weights of the innovations.
+    # The distribution after two known values: means by recursion, variances by the weights of the innovations.
     means, weights = last(others, HORIZON + 2)[:, :2], np.zeros(HORIZON + 2)
     weights[2] = 1
     for lead in range(HORIZON):
@@ -156,7 +161,7 @@ def ar2() -> Problem:
 
 
 def simulated(rng: np.random.Generator, count: int, length: int) -> pd.DataFrame:
-    """A long table of stationary series."""
+    """Return a long table of stationary series."""
     noise = rng.standard_normal((count, length + 200))
     values = np.zeros_like(noise)
     for now in range(2, noise.shape[1]):
@@ -167,7 +172,7 @@ def simulated(rng: np.random.Generator, count: int, length: int) -> pd.DataFrame
 
 
 def m4_hourly() -> Problem:
-    """The training part of M4 Hourly; its official test part is not looked at."""
+    """Read the training part of M4 Hourly; the official test part is not used."""
     source = catalog.get("m4-hourly").load()
     table = source if isinstance(source, pd.DataFrame) else pd.read_parquet(source)
     table = table.sort_values(["unique_id", "ds"], ignore_index=True)
@@ -175,41 +180,42 @@ def m4_hourly() -> Problem:
     return Problem("m4-hourly", table, table, 24, "standard", unit[:, None])
 
 
-def exact(problem: Problem, seed: int, budget: int) -> list[Forecast]:
-    """The law of the simulation."""
-    return [] if problem.exact is None else [Forecast("exact law", problem.exact)]
+def exact(problem: Problem, options: argparse.Namespace) -> list[Forecast]:
+    """Return the distribution of the simulation."""
+    return [] if problem.exact is None else [Forecast("exact distribution", problem.exact)]
 
 
-def ours(name: str, **options: Any) -> Callable[[Problem, int, int], list[Forecast]]:
-    """A model of this package; where it emits one value a call, also what comes of feeding back its means."""
+def armlp_model(name: str, **model: Any) -> Callable[[Problem, argparse.Namespace], list[Forecast]]:
+    """Return a function that forecasts by a model of armlp; by `one-step` also with its means fed back."""
 
-    def forecasts(problem: Problem, seed: int, budget: int) -> list[Forecast]:
+    def forecasts(problem: Problem, options: argparse.Namespace) -> list[Forecast]:
         begin = time.perf_counter()
-        network = trained(problem, seed, ({} if name == "default" else {"scaler": problem.scaler}) | options)
+        scaler = {} if name == "default" else {"scaler": problem.scaler}
+        network = trained_network(problem, options.seed, scaler | model)
         seconds = time.perf_counter() - begin
         contexts = torch.tensor(last(before(problem.others), network.context_length), dtype=torch.float32)
         paths = armlp.rollout(network, contexts, HORIZON, PATHS)
         found = [Forecast(f"{name}, U={network.patch_length}", deciles(paths), seconds)]
         if name == "one-step":
-            found.append(Forecast("  its means fed back", mean_fed(network, contexts)))
+            found.append(Forecast("one-step, means fed back", mean_fed(network, contexts)))
         return found
 
     return forecasts
 
 
-def trained(problem: Problem, seed: int, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
-    """A network as `Forecaster` would train it, but to the end: nothing is chosen on what is forecast."""
+def trained_network(problem: Problem, seed: int, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
+    """Return a network trained as by `Forecaster`, but to the last step, so that nothing is chosen by validation."""
     seed_everything(seed, verbose=False)
-    given = {"horizon": HORIZON, "season_length": problem.season, "seed": seed} | taken(armlp.SeriesDataModule, options)
-    data = armlp.SeriesDataModule(problem.table, **given)
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    usual = {"horizon": HORIZON, "season_length": problem.season, "seed": seed}
+    data = armlp.SeriesDataModule(problem.table, **usual | pop_options(armlp.SeriesDataModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()
 
 
 def mean_fed(network: armlp.AutoregressiveMLP, window: torch.Tensor) -> np.ndarray:
-    """`[W, H, 9]` deciles of every step's own distribution, given the means of the steps before it."""
+    """Return deciles `[W, H, 9]` of the distribution of every step, conditional on the means of the earlier steps."""
     found = []
     with torch.no_grad():
         for _ in range(HORIZON):
@@ -220,14 +226,31 @@ def mean_fed(network: armlp.AutoregressiveMLP, window: torch.Tensor) -> np.ndarr
 
 
 def deciles(paths: torch.Tensor) -> np.ndarray:
-    """`[W, H, 9]` of paths `[W, P, H]`."""
+    """Return deciles `[W, H, 9]` of paths `[W, P, H]`."""
     return np.moveaxis(np.quantile(paths.numpy(), DECILES, axis=1), 0, -1)
 
 
-def neuralforecast(problem: Problem, seed: int, budget: int) -> list[Forecast]:
-    """Its DeepAR with Student's t, a standardised window as in its documentation, and a loss at H steps a window."""
-    if not installed("neuralforecast"):
-        return []
+def peer(library: str) -> Callable[[Problem, argparse.Namespace], list[Forecast]]:
+    """Return a function that forecasts by another library in its own Python, or returns nothing where it is missing."""
+
+    def forecasts(problem: Problem, options: argparse.Namespace) -> list[Forecast]:
+        python = python_of(library, options)
+        if version(library, python) is None:
+            print(f"{library} is left out. {not_installed(library, python)}", flush=True)
+            return []
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "forecast.npz"
+            command = [python, __file__, problem.name, "--models", library, "--peer", str(file)]
+            command += ["--budget", str(options.budget), "--seed", str(options.seed)]
+            subprocess.run(command, check=True, stdout=sys.stderr)
+            with np.load(file) as saved:
+                return [Forecast(str(saved["name"]), saved["deciles"], float(saved["seconds"]))]
+
+    return forecasts
+
+
+def neuralforecast(problem: Problem, seed: int, budget: int) -> Forecast:
+    """Forecast by its DeepAR with Student's t, windows standardised as in its documentation, and a loss at H steps."""
     from neuralforecast import NeuralForecast
     from neuralforecast.losses.pytorch import DistributionLoss
     from neuralforecast.models import DeepAR
@@ -249,16 +272,14 @@ def neuralforecast(problem: Problem, seed: int, budget: int) -> list[Forecast]:
     forecaster = NeuralForecast([model], freq=1)
     forecaster.fit(before(problem.table))
     seconds = time.perf_counter() - begin
-    table = forecaster.predict(before(problem.others)).sort_values(["unique_id", "ds"])
-    values = table.drop(columns=["unique_id", "ds", "DeepAR"]).to_numpy()
-    assert values.shape[1] == len(DECILES), list(table)
-    return [Forecast("DeepAR, neuralforecast", values.reshape(-1, HORIZON, len(DECILES)), seconds)]
+    rows = forecaster.predict(before(problem.others)).sort_values(["unique_id", "ds"])
+    values = rows.drop(columns=["unique_id", "ds", "DeepAR"]).to_numpy()
+    assert values.shape[1] == len(DECILES), list(rows)
+    return Forecast("DeepAR, neuralforecast", values.reshape(-1, HORIZON, len(DECILES)), seconds)
 
 
-def gluonts(problem: Problem, seed: int, budget: int) -> list[Forecast]:
-    """Its DeepAR with the defaults of the class, and a week of context where there is a daily season."""
-    if not installed("gluonts"):
-        return []
+def gluonts(problem: Problem, seed: int, budget: int) -> Forecast:
+    """Forecast by its DeepAR with the defaults of the class; a week of context where there is a daily season."""
     from gluonts.dataset.common import ListDataset
     from gluonts.torch.model.deepar import DeepAREstimator
 
@@ -282,26 +303,19 @@ def gluonts(problem: Problem, seed: int, budget: int) -> list[Forecast]:
         predictor = estimator.train(data(before(problem.table)), cache_data=True)
     seconds = time.perf_counter() - begin
     paths = np.stack([forecast.samples for forecast in predictor.predict(data(before(problem.others)))])
-    return [Forecast("DeepAR, gluonts", deciles(torch.from_numpy(paths)), seconds)]
-
-
-def installed(name: str) -> bool:
-    """Whether a peer is there; says so if not."""
-    found = importlib.util.find_spec(name) is not None
-    if not found:
-        print(f"Its DeepAR is left out. {not_installed(name, sys.executable)}", flush=True)
-    return found
+    return Forecast("DeepAR, gluonts", deciles(torch.from_numpy(paths)), seconds)
 
 
 PEER_TRAINER = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False, "accelerator": "cpu"}
 PROBLEMS = {"ar2": ar2, "m4-hourly": m4_hourly}
-MODELS: dict[str, Callable[[Problem, int, int], list[Forecast]]] = {
+LIBRARIES = {"neuralforecast": neuralforecast, "gluonts": gluonts}
+MODELS: dict[str, Callable[[Problem, argparse.Namespace], list[Forecast]]] = {
     "exact": exact,
-    "default": ours("default"),
-    "one-step": ours("one-step", patch_length=1, unroll=1),
-    "linear": ours("linear", patch_length=1, unroll=1, hidden_sizes=[], head="normal"),
-    "neuralforecast": neuralforecast,
-    "gluonts": gluonts,
+    "default": armlp_model("default"),
+    "one-step": armlp_model("one-step", patch_length=1, unroll=1),
+    "linear": armlp_model("linear", patch_length=1, unroll=1, hidden_sizes=[], head="normal"),
+    "neuralforecast": peer("neuralforecast"),
+    "gluonts": peer("gluonts"),
 }
 
 

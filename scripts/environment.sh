@@ -1,12 +1,12 @@
-# Sourced by scripts/quickstart and scripts/test: goes to the root of the repository and makes .venv there.
+# Sourced by scripts/quickstart and scripts/test: changes to the root of the repository and creates .venv there.
 #
 #   install_environment runtime    what armlp needs to run
-#   install_environment dev        and what its tests and checks need
+#   install_environment dev        the same, and what its tests and checks need
 #
-# PYTHON=/path/to/python chooses the interpreter; else the first Python >= 3.10 on PATH is taken.
+# PYTHON=/path/to/python chooses the interpreter; by default it is the first Python >= 3.10 on PATH.
 #
-# Files in .venv: `installing` holds the process id and script of an install under way, and is left behind by
-# one that was killed; `installed-runtime` and `installed-dev` hold the key of what was installed last.
+# Files in .venv: `installing` holds the process id and the script of a running install, and remains if that is
+# killed; `installed-runtime` and `installed-dev` hold the key of the last install.
 # shellcheck shell=bash
 
 CDPATH='' cd -- "$(dirname "${BASH_SOURCE[0]}")/.." || exit
@@ -14,12 +14,12 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 needed_disk_mb=2500
 
-stop() { # SENTENCE: what is wrong and what mends it
+stop() { # SENTENCE: what is wrong and how to fix it
     echo "$(basename "$0"): $1" >&2
     exit 2
 }
 
-python_version() { # PYTHON: prints 3.12.1, or fails if that is no working Python
+python_version() { # PYTHON: prints the version, such as 3.12.1; fails if that is no working Python
     "$1" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null
 }
 
@@ -65,7 +65,7 @@ check_disk() {
     fi
 }
 
-# pip with its warnings off; what it says is shown only if it fails.
+# pip without warnings; its output is shown only if it fails.
 quiet_pip() {
     local output
     if ! output=$(.venv/bin/python -m pip -qq "$@" 2>&1); then
@@ -74,11 +74,11 @@ quiet_pip() {
         *"No space left on device"* | *"Disk quota exceeded"*)
             stop "the disk became full during the install: free some space (pip also uses ${TMPDIR:-/tmp} and $(.venv/bin/python -m pip cache dir 2>/dev/null || echo its cache)) and run this again." ;;
         esac
-        stop "pip could not install armlp (its own words are above): mend that and run this again; the install starts afresh."
+        stop "pip could not install armlp (see its message above): fix the cause and run this again; the install starts from the beginning."
     fi
 }
 
-# What an install depends on. The place is part of it: the commands in .venv/bin name it.
+# What an install depends on. The folder is part of it, because the commands in .venv/bin contain its path.
 environment_key() {
     echo "python $(python_version .venv/bin/python) at $PWD"
     cat pyproject.toml scripts/constraints.txt | cksum
@@ -88,14 +88,14 @@ mark_installing() {
     echo "$$ $(basename "$0")" >.venv/installing
 }
 
-# Whether the process that .venv/installing names still runs that script: not so for a zombie or a reused id.
+# Succeeds if the process in .venv/installing still runs that script, and is no zombie or reused id.
 is_installing() {
     local id="" script=""
     read -r id script <.venv/installing || true
     [ -n "$id" ] && [[ "$(ps -o args= -p "$id" 2>/dev/null)" == *"$script"* ]]
 }
 
-# Removes a .venv that cannot be built upon, and says why.
+# Removes a .venv that cannot be used, and prints the reason.
 remove_unusable_venv() {
     local reason="" stamp
     [ -e .venv ] || return 0
@@ -103,7 +103,7 @@ remove_unusable_venv() {
         if is_installing; then
             stop "another install into $PWD/.venv is running (process $(cat .venv/installing)): wait for it to end."
         fi
-        reason="an earlier install was cut short"
+        reason="an earlier install was interrupted"
     elif ! is_new_enough .venv/bin/python; then
         reason="its Python does not work or is older than 3.10"
     elif [ -n "${PYTHON:-}" ] && [ "$(python_version "$PYTHON")" != "$(python_version .venv/bin/python)" ]; then
@@ -111,11 +111,11 @@ remove_unusable_venv() {
     else
         for stamp in .venv/installed-*; do
             [ -e "$stamp" ] || continue
-            [ "$(head -n 1 "$stamp")" = "$(environment_key | head -n 1)" ] || reason="it was made elsewhere or for another Python"
+            [ "$(head -n 1 "$stamp")" = "$(environment_key | head -n 1)" ] || reason="it was made in another folder or for another Python"
         done
     fi
     if [ -n "$reason" ]; then
-        echo "Making .venv anew: $reason."
+        echo "Making .venv again: $reason."
         rm -rf .venv
     fi
 }
@@ -123,7 +123,7 @@ remove_unusable_venv() {
 install_environment() { # runtime | dev
     local extra=$1 target="." python
     [ "$extra" = runtime ] || target=".[$extra]"
-    [ -z "${PYTHON:-}" ] || find_python # a wrong PYTHON is told even if .venv is there
+    [ -z "${PYTHON:-}" ] || find_python # report a wrong PYTHON even if .venv exists
 
     remove_unusable_venv
     if [ -x .venv/bin/python ] && [ "$(environment_key)" = "$(cat ".venv/installed-$extra" 2>/dev/null)" ]; then
@@ -142,13 +142,13 @@ install_environment() { # runtime | dev
     rm -f .venv/installed-*
 
     echo "Installing torch (1/2): about a minute, longer where it has to be downloaded ..."
-    # First and pinned, by the constraints: so pip takes the small CPU build (2.13.0+cpu) where one is offered.
-    # An unpinned torch would take the newest from PyPI, which on Linux brings gigabytes of CUDA packages.
+    # torch comes first and pinned, so that pip takes the small CPU build (2.13.0+cpu) where an index offers it.
+    # Unpinned it would be the newest from PyPI, which on Linux installs gigabytes of CUDA packages.
     quiet_pip install -c scripts/constraints.txt torch
     echo "Installing armlp and what it needs (2/2): about a minute ..."
     quiet_pip install -c scripts/constraints.txt -e "$target"
 
-    environment_key >.venv/installed-runtime # every extra includes it
+    environment_key >.venv/installed-runtime # the dev install includes it
     [ "$extra" = runtime ] || environment_key >".venv/installed-$extra"
     rm .venv/installing
     echo "Installed: .venv is ready, and later runs start at once."

@@ -1,9 +1,9 @@
-"""How cheap is an ensemble? Times the training of E members as one batched network beside that of a single one.
+"""How cheap is an ensemble? Time of a training step of E members in one batched network, beside that of one member.
 
-    python scripts/how_cheap_is_an_ensemble.py [--members 5] [--steps 60] [--repeats 5]
+    python scripts/how_cheap_is_an_ensemble.py [--members 5] [--steps 60] [--repeats 5] [--write]
 
-Whole `Trainer.fit` loops on the catalog's `sine`, from the first step to the last, interleaved; prints medians. Run it
-with OMP_NUM_THREADS=1 to have one core.
+Whole `Trainer.fit` runs on the catalog's `sine`, timed from the first step to the last. Runs take turns, and the table
+holds medians. OMP_NUM_THREADS=1 limits it to one core.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ import statistics
 import time
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from rich.console import Console
-from rich.table import Table
+from report import add_write_option, table, write_results
 
 import armlp
 from armlp.training.trainer import TRAINER, quiet
@@ -37,28 +36,29 @@ class Clock(Callback):
 
 
 def main() -> None:
-    """Prints one row per size of the network and of the batch."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Measure every size of the network and of the batch."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for option, default in {"members": 5, "steps": 60, "repeats": 5}.items():
-        arguments.add_argument(f"--{option}", type=int, default=default)
-    options = arguments.parse_args()
+        parser.add_argument(f"--{option}", type=int, default=default)
+    add_write_option(parser)
+    options = parser.parse_args()
     quiet()
-    several = f"{options.members} members"
-    table = Table("network", "batch", "1 member, ms a step", several, f"of {options.members} trainings")
+    rows = []
     for batch_size in (64, 256):
         for name, size in SIZES.items():
             times: dict[int, list[float]] = {1: [], options.members: []}
             for _ in range(options.repeats):
-                for members, found in times.items():
-                    found.append(step_time(members, batch_size, options.steps, size))
-            one, many = (1000 * statistics.median(found) for found in times.values())
+                for members, seconds in times.items():
+                    seconds.append(step_time(members, batch_size, options.steps, size))
+            one, many = (1000 * statistics.median(seconds) for seconds in times.values())
             share = f"{100 * many / (options.members * one):.0f}%"
-            table.add_row(name, str(batch_size), f"{one:.2f}", f"{many:.2f}", share)
-    Console(width=110).print(table)
+            rows.append((name, str(batch_size), f"{one:.2f}", f"{many:.2f}", share))
+    headings = ("network", "batch", "1 member", f"{options.members} members", f"share of {options.members} trainings")
+    write_results(__file__, __doc__, [table("Milliseconds a training step", headings, rows)], options.write)
 
 
 def step_time(members: int, batch_size: int, steps: int, size: dict[str, object]) -> float:
-    """Seconds a step."""
+    """Return the seconds of a training step."""
     clock = Clock()
     trainer = Trainer(
         **TRAINER,

@@ -1,9 +1,16 @@
-"""How fast is an export? One series, one path: microseconds a step of loops in torch, of `rollout`, of ONNX.
+"""How fast is an export? Microseconds a step of one path of one series: loops in torch, `rollout` and ONNX.
 
-    python scripts/how_fast_is_an_export.py [--repeats 15] [--horizon 480]
+    python scripts/how_fast_is_an_export.py [--repeats 15] [--horizon 480] [--write]
 
-Interleaved, in one process; prints medians of the time of one step. Run it with OMP_NUM_THREADS=1 to have one core.
-Weights are random: the time of a step does not depend on them.
+The columns:
+
+    torch loop   all windows at once, each step appended by `torch.cat`
+    rollout      `armlp.rollout`
+    ONNX         the exported file in onnxruntime
+    bare loop    the layers alone, without scaler, skips and distribution, so with other numbers
+
+They take turns in one process on one thread, and the table holds medians. Weights are random, because the time of a
+step does not depend on them.
 """
 
 from __future__ import annotations
@@ -15,9 +22,8 @@ from pathlib import Path
 
 import onnxruntime
 import torch
-from rich.console import Console
-from rich.table import Table
-from side_by_side import seconds, textbook_loop
+from report import add_write_option, table, write_results
+from side_by_side import median_seconds, textbook_loop
 
 from armlp.export import write_onnx
 from armlp.model.families.base import open_interval
@@ -59,30 +65,33 @@ REST = {
 
 
 def main() -> None:
-    """Prints one row per model."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    """Measure one row per model."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for option, default in {"repeats": 15, "horizon": 480}.items():
-        arguments.add_argument(f"--{option}", type=int, default=default)
-    options = arguments.parse_args()
+        parser.add_argument(f"--{option}", type=int, default=default)
+    add_write_option(parser)
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    Console(width=140).print(one_series(options.repeats, options.horizon))
+    versions = {"onnxruntime": onnxruntime.__version__}
+    write_results(__file__, __doc__, [one_series(options.repeats, options.horizon)], options.write, versions)
 
 
-def one_series(repeats: int, horizon: int = 480) -> Table:
-    """A row per model."""
-    ratios = ("rollout / loop", "ONNX / loop", "ONNX / rollout", "ONNX / bare loop")
-    table = Table("one series, one path", "torch loop, us a step", "rollout", "ONNX", "bare loop", *ratios)
+def one_series(repeats: int, horizon: int = 480) -> str:
+    """Return a table with a row per model."""
+    rows = []
     for name, model in MODELS.items():
-        found = seconds(name, ways_of(model, horizon), repeats)
-        loop, ours, exported, bare = (1e6 * value / horizon for value in found.values())
-        shares = (ours / loop, exported / loop, exported / ours, exported / bare)
-        figures = (f"{value:.1f}" for value in (loop, ours, exported, bare))
-        table.add_row(name, *figures, *(f"{share:.2f}" for share in shares))
-    return table
+        times = median_seconds(name, functions_of(model, horizon), repeats)
+        loop, ours, exported, bare = (1e6 * seconds / horizon for seconds in times.values())
+        ratios = (ours / loop, exported / loop, exported / ours, exported / bare)
+        microseconds = (f"{value:.1f}" for value in (loop, ours, exported, bare))
+        rows.append((name, *microseconds, *(f"{ratio:.2f}" for ratio in ratios)))
+    ratio_headings = ("rollout / loop", "ONNX / loop", "ONNX / rollout", "ONNX / bare loop")
+    headings = ("network", "torch loop", "rollout", "ONNX", "bare loop", *ratio_headings)
+    return table("One series, one path: microseconds a step", headings, rows)
 
 
-def ways_of(options: dict[str, object], horizon: int) -> dict[str, Callable[[], object]]:
-    """The three ways to forecast one path of one series, after they have agreed."""
+def functions_of(options: dict[str, object], horizon: int) -> dict[str, Callable[[], object]]:
+    """Return the functions that forecast one path of one series, after checking that they agree."""
     torch.manual_seed(0)
     module = ForecastModule(**(REST | options))
     network = module.network
@@ -97,24 +106,24 @@ def ways_of(options: dict[str, object], horizon: int) -> dict[str, Callable[[], 
         session_options.intra_op_num_threads = torch.get_num_threads()
         session = onnxruntime.InferenceSession(path, session_options)
     names = {value.name for value in session.get_inputs()}
-    given = {"context": context, "observed": torch.ones_like(context, dtype=torch.bool), "noise": noise}
-    arrays = {name: value.numpy() for name, value in given.items() if name in names}
-    drawn = noise[..., : network.head.noise]
-    ways = {
+    inputs = {"context": context, "observed": torch.ones_like(context, dtype=torch.bool), "noise": noise}
+    arrays = {name: value.numpy() for name, value in inputs.items() if name in names}
+    used_noise = noise[..., : network.head.noise]
+    functions = {
         "loop": lambda: textbook_loop(network, context, noise),
-        "rollout": lambda: rollout(network, context, horizon, noise=drawn),
+        "rollout": lambda: rollout(network, context, horizon, noise=used_noise),
         "ONNX": lambda: torch.from_numpy(session.run(["paths"], arrays)[0]),
     }
-    first, *others = (run() for run in ways.values())
-    ways["bare loop"] = lambda: bare_loop(network, context, horizon)  # its numbers are others
+    first, *others = (run() for run in functions.values())
+    functions["bare loop"] = lambda: bare_loop(network, context, horizon)  # gives other numbers, so it is not compared
     for other in others:
         torch.testing.assert_close(other.flatten(), first.flatten(), rtol=1e-3, atol=1e-3)
-    return ways
+    return functions
 
 
 @torch.inference_mode()
 def bare_loop(network: AutoregressiveMLP, context: torch.Tensor, horizon: int) -> torch.Tensor:
-    """The layers and nothing else: no scaler, skips or distribution."""
+    """Apply the layers alone: no scaler, skips or distribution."""
     assert network.layers is not None
     window = torch.nn.functional.pad(context, (0, network.inputs.width - network.context_length))
     for _ in range(horizon):

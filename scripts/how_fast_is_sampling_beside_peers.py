@@ -1,18 +1,19 @@
-"""How fast are sampled forecasts? M4 Hourly, 200 paths of 48 steps: a whole forecast call, beside other libraries.
+"""How fast are sampled forecasts? A whole forecast call on M4 Hourly, 200 paths of 48 steps, beside other libraries.
 
     python scripts/how_fast_is_sampling_beside_peers.py [--peers_python PATH] [--gluonts_python PATH] [--repeats 5]
+        [--write]
 
-    armlp sample      Forecaster.sample(), the default recipe: paths as an array
-    armlp predict     Forecaster.predict(): the table of the median and of two intervals
-    GluonTS           DeepAR, predictor.predict(): its paths
-    neuralforecast    DeepAR and a recursive GRU, both of Student's t: NeuralForecast.predict(), its table. Both feed
-                      back means: they roll out one path, however many values they draw from the law of each step
+    armlp sample      Forecaster.sample(), the default options: paths as an array
+    armlp predict     Forecaster.predict(): a table of the median and of two intervals
+    GluonTS           DeepAR, predictor.predict(): paths
+    neuralforecast    DeepAR and a recursive GRU, both with Student's t: NeuralForecast.predict(), a table. Both feed
+                      back means, so they roll out one path, however many values they draw at each step
 
-Every model is trained for ten steps, which do not change what a forecast costs, and then forecasts on one core what
-follows the training part. Peers run in interpreters of their own; what is not installed is left out, which is said.
-All take turns, but what has taken a minute in all has no more. A rate is points times the paths that are rolled out,
-by the median of the seconds of the processor. The file is read from the folder ARMLP_DATA if it is there, and
-downloaded otherwise.
+Every model is trained for ten steps, because the time of a forecast does not depend on the weights, and then forecasts
+the 48 steps after the training part on one core. Each of the other libraries runs in its own Python; one that is not
+installed is left out with a message. Models take turns, and one that has taken a minute in total is not run again. A
+rate is the number of points times the number of paths that are rolled out, divided by the median of the seconds of the
+processor. The file is read from the folder ARMLP_DATA, or downloaded.
 """
 
 from __future__ import annotations
@@ -30,30 +31,31 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from peers import add_python_options, not_installed, python_of, version, versions
+from report import add_write_option, table, write_results
+
 os.environ["OMP_NUM_THREADS"] = "1"
 
-HORIZON, PATHS, STEPS, SLOW = 48, 200, 10, 60
+HORIZON, PATHS, STEPS, MOST_SECONDS = 48, 200, 10, 60
 QUIET = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False, "accelerator": "cpu"}
-WANTED = {"GluonTS DeepAR": 10, "neuralforecast DeepAR": 100, "neuralforecast GRU": 100}
+TARGETS = {"GluonTS DeepAR": 10, "neuralforecast DeepAR": 100, "neuralforecast GRU": 100}
 
 
 def main() -> None:
-    """Trains all, lets them take turns, and prints the rates."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--repeats", type=int, default=5)
-    arguments.add_argument("--peers_python", default=sys.executable, help="has neuralforecast")
-    arguments.add_argument("--gluonts_python", default=sys.executable, help="has gluonts[torch]")
-    arguments.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)  # this process is one: its name and the table
-    given = arguments.parse_args()
+    """Train all models, and time their forecasts in turn."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--repeats", type=int, default=5)
+    add_python_options(parser, *LIBRARIES)
+    add_write_option(parser)
+    parser.add_argument("--peer", nargs=2, help=argparse.SUPPRESS)  # run as another library: its model and the table
+    options = parser.parse_args()
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    if given.peer:
-        answer(*given.peer)
+    if options.peer:
+        answer(*options.peer)
         return
 
-    from peers import not_installed, version
     from rich.console import Console
-    from rich.table import Table
 
     from armlp.data import catalog
 
@@ -61,49 +63,51 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, console.status("training") as status:
         source = catalog.get("m4-hourly").load()
         path = Path(folder) / "table.parquet"
-        table = long_table(source).assign(unique_id=lambda table: table["unique_id"].astype(str))
-        table.to_parquet(path)
-        points = table["unique_id"].nunique() * HORIZON
-        runs = ours(table, folder)
+        values = long_table(source).assign(unique_id=lambda values: values["unique_id"].astype(str))
+        values.to_parquet(path)
+        points = values["unique_id"].nunique() * HORIZON
+        runs = armlp_forecasts(values, folder)
         for name, library in PEERS.items():
             module = library.__name__
-            python = given.gluonts_python if module == "gluonts" else given.peers_python
+            python = python_of(module, options)
             if version(module, python) is None:
                 console.print(f"{name} is left out. {not_installed(module, python)}", markup=False, soft_wrap=True)
             else:
                 runs[name] = Peer(python, name, path).seconds
-        found: dict[str, list[float]] = {name: [] for name in runs}
-        for repeat in range(given.repeats):
+        times: dict[str, list[float]] = {name: [] for name in runs}
+        for repeat in range(options.repeats):
             for name, run in runs.items():
-                if sum(found[name]) < SLOW:
-                    status.update(f"{name}, {repeat + 1} of {given.repeats}")
-                    found[name].append(run())
-    taken = {name: statistics.median(each) for name, each in found.items()}
-    paths = {name: 1 if name.startswith("neuralforecast") else PATHS for name in taken}
-    rates = {name: points * paths[name] / value for name, value in taken.items()}
-    table = Table("M4 Hourly, 48 steps", "call, s", "paths", "points x paths / s", "armlp sample / this", "to reach")
+                if sum(times[name]) < MOST_SECONDS:
+                    status.update(f"{name}, {repeat + 1} of {options.repeats}")
+                    times[name].append(run())
+    medians = {name: statistics.median(each) for name, each in times.items()}
+    paths = {name: 1 if name.startswith("neuralforecast") else PATHS for name in medians}
+    rates = {name: points * paths[name] / seconds for name, seconds in medians.items()}
+    rows = []
     for name, rate in rates.items():
         ratio = f"{rates['armlp sample'] / rate:.1f}"
-        table.add_row(name, f"{taken[name]:.2f}", str(paths[name]), f"{rate:,.0f}", ratio, str(WANTED.get(name, "")))
-    Console().print(table)
+        rows.append((name, f"{medians[name]:.2f}", str(paths[name]), f"{rate:,.0f}", ratio, str(TARGETS.get(name, ""))))
+    headings = ("model", "call, s", "paths", "points x paths / s", "armlp sample / this", "target")
+    tables = [table("M4 Hourly, 48 steps", headings, rows)]
+    write_results(__file__, __doc__, tables, options.write, versions(LIBRARIES, options))
 
 
 def long_table(source: Any) -> Any:
-    """A catalog table, or the file of one, as pandas."""
+    """Return a catalog table, or the file of one, as pandas."""
     import pandas as pd
 
     return source if isinstance(source, pd.DataFrame) else pd.read_parquet(source)
 
 
 def timed(run: Callable[[], object]) -> float:
-    """Seconds of the processor."""
+    """Return the seconds of the processor that a function takes."""
     begin = time.process_time()
     run()
     return time.process_time() - begin
 
 
-def ours(table: Any, folder: str) -> dict[str, Callable[[], float]]:
-    """This library's two ways."""
+def armlp_forecasts(table: Any, folder: str) -> dict[str, Callable[[], float]]:
+    """Return the two forecasts of armlp, timed."""
     import torch
 
     import armlp
@@ -118,14 +122,14 @@ def ours(table: Any, folder: str) -> dict[str, Callable[[], float]]:
 
 
 class Peer:
-    """A library in an interpreter of its own, which trains once and stays."""
+    """A model of another library in its own process, which trains once and forecasts as often as it is asked."""
 
     def __init__(self, python: str, name: str, table: Path) -> None:
         command = [python, __file__, "--peer", name, str(table)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def seconds(self) -> float:
-        """Seconds of a forecast."""
+        """Return the seconds of a forecast."""
         assert self.process.stdin
         assert self.process.stdout
         print(file=self.process.stdin, flush=True)
@@ -133,7 +137,7 @@ class Peer:
 
 
 def answer(name: str, path: str) -> None:
-    """Forecasts, as a peer, until nobody asks any more; what the library prints goes elsewhere."""
+    """Forecast once for every line of input, and print the seconds; what the library prints is dropped."""
     import pandas as pd
     import torch
 
@@ -146,7 +150,7 @@ def answer(name: str, path: str) -> None:
 
 
 def gluonts(name: str, table: Any) -> Callable[[], object]:
-    """Its DeepAR with the defaults of the class."""
+    """Return the forecast of DeepAR with the defaults of the class."""
     import pandas as pd
     from gluonts.dataset.common import ListDataset
     from gluonts.torch.model.deepar import DeepAREstimator
@@ -167,7 +171,7 @@ def gluonts(name: str, table: Any) -> Callable[[], object]:
 
 
 def neuralforecast(name: str, table: Any) -> Callable[[], object]:
-    """Its DeepAR, or its GRU as a recursion, with a week of context."""
+    """Return the forecast of DeepAR or of a recursive GRU, with a week of context."""
     from neuralforecast import NeuralForecast
     from neuralforecast.losses.pytorch import DistributionLoss
     from neuralforecast.models import GRU, DeepAR
@@ -183,6 +187,7 @@ def neuralforecast(name: str, table: Any) -> Callable[[], object]:
     return lambda: forecaster.predict()
 
 
+LIBRARIES = ("neuralforecast", "gluonts")
 PEERS: dict[str, Callable[[str, Any], Callable[[], object]]] = {
     "GluonTS DeepAR": gluonts,
     "neuralforecast DeepAR": neuralforecast,

@@ -1,21 +1,24 @@
 """How fast is training? Windows a second of a whole `Trainer.fit`, beside bare loops and two other libraries.
 
-    python scripts/how_fast_is_training.py [--peers LIBRARY=PYTHON ...] [--steps 400] [--repeats 5]
+    python scripts/how_fast_is_training.py [--peers_python PATH] [--gluonts_python PATH] [--steps 400] [--repeats 5]
+        [--write]
 
 Batches of 1,024 windows of 500 series x 1,000, networks 168 -> 256 -> 256 -> 24, one core. A rate is the slope between
-a fit of so many steps and one of twice as many, so that what a fit costs once, validation and the checks of the table
-among it, does not count. Ours are Lightning's Trainer with all callbacks that `Forecaster` has: checkpoints, early
-stopping (of endless patience), dashboard, bar. They are compared with
+a fit of so many steps and one of twice as many, which leaves out what a fit costs once, such as reading the table.
+`armlp` is Lightning's Trainer with all callbacks of `Forecaster`: checkpoints, early stopping (that never stops),
+dashboard, progress bar. It is compared with
 
-bare            indexing `values.unfold(0, L+H, 1)`, a Sequential, `mse_loss`, fused AdamW, and nothing else;
-same loop       our network and objective (scaling, masks, head) in such a loop: what Lightning and callbacks cost;
-textbook        a Dataset with `__getitem__`, a DataLoader without workers, AdamW as it is;
-neuralforecast  MLP, and GluonTS' SimpleFeedForward, in interpreters that have them: `--peers neuralforecast=PYTHON
-                gluonts=PYTHON`.
+    bare            indexing `values.unfold(0, L+H, 1)`, a Sequential, `mse_loss`, fused AdamW, and nothing else
+    same loop       the network and objective of armlp (scaling, masks, head) in such a loop; the difference is the
+                    cost of Lightning and the callbacks
+    textbook        a Dataset with `__getitem__`, a DataLoader without workers, AdamW with its defaults
+    neuralforecast  its MLP
+    GluonTS         its SimpleFeedForward
 
-All take turns in every repeat; medians of the repeats are told. Seconds are those of the processor in this process,
-which other programs of the machine hardly change. The last table is the arithmetic: floating-point operations a second
-in the layers, forward and backward, as a share of what `torch.mm` reaches on the same shapes.
+Each of the other libraries runs in its own Python; one that is not installed is left out with a message. All take turns
+in every repeat, and the tables hold medians. Seconds are of the processor in each process, which other programs hardly
+change. The last table has the floating-point operations a second in the layers, forward and backward, as a share of
+what `torch.mm` reaches on the same shapes.
 """
 
 from __future__ import annotations
@@ -39,6 +42,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import torch
 import torch.nn.functional as F
+from peers import add_python_options, not_installed, python_of, version, versions
+from report import add_write_option, table, write_results
 from torch import Tensor, nn
 
 SERIES, POINTS, CONTEXT, HORIZON, BATCH = 500, 1_000, 168, 24, 1024
@@ -52,34 +57,35 @@ MODELS = {
     "scaler and skips, MSE": {"head": "point", "level_input": False},
     "scaler and skips, quantile head": {"head": "quantile"},
 }
-WANTED = {"bare": 0.85, "textbook DataLoader": 2.0, "neuralforecast MLP": 3.3, "GluonTS SimpleFeedForward": 20.0}
+TARGETS = {"bare": 0.85, "textbook DataLoader": 2.0, "neuralforecast MLP": 3.3, "GluonTS SimpleFeedForward": 20.0}
 
 
 def main() -> None:
-    """Measures in turn, and prints the tables."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--peers", nargs="*", default=[], metavar="LIBRARY=PYTHON", help="where a peer is")
-    arguments.add_argument("--steps", type=int, default=400, help="of the shorter fit")
-    arguments.add_argument("--repeats", type=int, default=5)
-    arguments.add_argument("--peer", help=argparse.SUPPRESS)  # this process is one of --peers
-    given = arguments.parse_args()
+    """Measure all in turn."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_python_options(parser, *NAMES)
+    parser.add_argument("--steps", type=int, default=400, help="of the shorter fit")
+    parser.add_argument("--repeats", type=int, default=5)
+    add_write_option(parser)
+    parser.add_argument("--peer", help=argparse.SUPPRESS)  # run as another library
+    options = parser.parse_args()
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
-    if given.peer is not None:
-        answer(PEERS[given.peer])
+    if options.peer is not None:
+        answer(PEERS[options.peer])
         return
-    from peers import not_installed, version
 
     runs: dict[str, Callable[[int], float]] = {"bare": bare, "textbook DataLoader": textbook}
-    for name, options in MODELS.items():
-        runs[f"armlp, {name}"] = lambda steps, options=options: ours(options, steps)
-        runs[f"same loop, {name}"] = lambda steps, options=options: same_loop(options, steps)
-    runs["armlp, textbook network, bf16-mixed"] = lambda steps: ours(
+    for name, model in MODELS.items():
+        runs[f"armlp, {name}"] = lambda steps, model=model: armlp_fit(model, steps)
+        runs[f"same loop, {name}"] = lambda steps, model=model: same_loop(model, steps)
+    runs["armlp, textbook network, bf16-mixed"] = lambda steps: armlp_fit(
         MODELS["textbook network, MSE"], steps, precision="bf16-mixed"
     )
     with contextlib.ExitStack() as stack:
-        for library, python in (one.split("=", 1) for one in given.peers):
+        for library in NAMES:
+            python = python_of(library, options)
             if version(library, python) is None:
                 print(f"{NAMES[library]} is left out. {not_installed(library, python)}", flush=True)
                 continue
@@ -87,71 +93,64 @@ def main() -> None:
         seconds: dict[str, list[float]] = {name: [] for name in runs}
         for run in runs.values():
             run(2)  # imports, and what is compiled or allocated once
-        for _ in range(given.repeats):
+        for _ in range(options.repeats):
             for name, run in runs.items():
-                # The slower ones take fewer steps, so that no repeat takes hours.
-                steps = given.steps if name not in SLOW else max(10, given.steps // 5)
+                # The slow ones take fewer steps, so that a repeat takes minutes.
+                steps = options.steps if name not in SLOW else max(10, options.steps // 5)
                 seconds[name].append((run(2 * steps) - run(steps)) / steps)
                 print(name, f"{1000 * seconds[name][-1]:.2f} ms a step", flush=True)
-    report({name: BATCH / statistics.median(found) for name, found in seconds.items()})
+    tables = tables_of({name: BATCH / statistics.median(values) for name, values in seconds.items()})
+    write_results(__file__, __doc__, tables, options.write, versions(tuple(NAMES), options))
 
 
-def report(rates: dict[str, float]) -> None:
-    """Prints windows a second beside each other, and the arithmetic of them."""
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=120)
-    own = next(name for name in rates if name.startswith("armlp"))
-    table = Table(
-        "", "windows / s", "armlp, textbook network / this", "wanted", title=f"Batches of {BATCH:,}, one core"
-    )
-    for name, rate in rates.items():
-        wanted = WANTED.get(name)
-        table.add_row(name, f"{rate:,.0f}", f"{rates[own] / rate:.2f}", "" if wanted is None else f"{wanted:g}")
-    console.print(table)
-    table = Table("", "armlp / same loop", title="What Lightning, the loader and our callbacks leave of the same loop")
-    for name in MODELS:
-        table.add_row(name, f"{rates[f'armlp, {name}'] / rates[f'same loop, {name}']:.2f}")
-    console.print(table)
+def tables_of(rates: dict[str, float]) -> list[str]:
+    """Return tables of windows a second, of the cost of Lightning, and of the arithmetic."""
+    reference = next(name for name in rates if name.startswith("armlp"))
+    rows = [
+        (name, f"{rate:,.0f}", f"{rates[reference] / rate:.2f}", f"{TARGETS[name]:g}" if name in TARGETS else "")
+        for name, rate in rates.items()
+    ]
+    headings = ("loop", "windows / s", "armlp, textbook network / this", "target")
+    speed = table(f"Batches of {BATCH:,}, one core", headings, rows)
+    rows = [(name, f"{rates[f'armlp, {name}'] / rates[f'same loop, {name}']:.2f}") for name in MODELS]
+    overhead = table("Speed with Lightning, the loader and the callbacks", ("network", "armlp / same loop"), rows)
     layers = list(itertools.pairwise(SIZES))
     # Forward, the gradient of the weights, and that of the inputs in all layers but the first.
     products = 2 * BATCH * (3 * sum(a * b for a, b in layers) - layers[0][0] * layers[0][1])
     floor = multiplication_seconds(layers)
-    table = Table("", "GFLOP / s", "share of torch.mm", title="Arithmetic of the layers")
-    table.add_row("torch.mm, the same shapes", f"{products / floor / 1e9:.1f}", "1.00")
-    for name in ("bare", own):
-        found = BATCH / rates[name]
-        table.add_row(name, f"{products / found / 1e9:.1f}", f"{floor / found:.2f}")
-    console.print(table)
+    rows = [("torch.mm, the same shapes", f"{products / floor / 1e9:.1f}", "1.00")]
+    for name in ("bare", reference):
+        seconds = BATCH / rates[name]
+        rows.append((name, f"{products / seconds / 1e9:.1f}", f"{floor / seconds:.2f}"))
+    return [speed, overhead, table("Arithmetic of the layers", ("loop", "GFLOP / s", "share of torch.mm"), rows)]
 
 
 def multiplication_seconds(layers: list[tuple[int, int]], repeats: int = 60) -> float:
-    """Seconds of one step's matrix products by themselves, the median of many."""
+    """Return the median seconds of the matrix products of one step."""
     pairs = []
     for number, (wide, narrow) in enumerate(layers):
         rows, weight, gradient = torch.randn(BATCH, wide), torch.randn(wide, narrow), torch.randn(BATCH, narrow)
         pairs += [(rows, weight), (rows.T, gradient)]
         if number:
             pairs.append((gradient, weight.T))
-    found = []
+    seconds = []
     for _ in range(repeats):
         begin = time.process_time()
         for left, right in pairs:
             torch.mm(left, right)
-        found.append(time.process_time() - begin)
-    return statistics.median(found)
+        seconds.append(time.process_time() - begin)
+    return statistics.median(seconds)
 
 
 def values() -> np.ndarray:
-    """Hourly series of a daily season, `[S, N]` float32."""
+    """Return hourly series with a daily season, `[S, N]` float32."""
     noise = np.random.default_rng(0).standard_normal((SERIES, POINTS))
     level, step = 10 + np.arange(SERIES)[:, None] % 7, np.arange(POINTS)
     return (level + np.sin(2 * np.pi * step / 24) + 0.3 * noise).astype(np.float32)
 
 
 def long_table() -> Any:
-    """The same as a long table of pandas."""
+    """Return the same values as a long table of pandas."""
     import pandas as pd
 
     ids = np.repeat([f"series-{number:03d}" for number in range(SERIES)], POINTS)
@@ -160,14 +159,14 @@ def long_table() -> Any:
 
 
 def timed(loop: Callable[[], None]) -> float:
-    """Seconds of the processor."""
+    """Return the seconds of the processor that a function takes."""
     begin = time.process_time()
     loop()
     return time.process_time() - begin
 
 
 def sequential() -> nn.Sequential:
-    """The textbook's network."""
+    """Return the network of a textbook."""
     return nn.Sequential(
         nn.Linear(SIZES[0], SIZES[1]),
         nn.ReLU(),
@@ -178,7 +177,7 @@ def sequential() -> nn.Sequential:
 
 
 def bare(steps: int) -> float:
-    """Seconds of the least that a training loop does."""
+    """Return the seconds of the barest training loop."""
 
     def loop() -> None:
         flat = torch.from_numpy(values()).flatten()
@@ -196,7 +195,7 @@ def bare(steps: int) -> float:
 
 
 class TextbookWindows(torch.utils.data.Dataset):
-    """One window at a time."""
+    """Windows of all series, one at a time."""
 
     def __init__(self) -> None:
         self.series = torch.from_numpy(values())
@@ -212,7 +211,7 @@ class TextbookWindows(torch.utils.data.Dataset):
 
 
 def textbook(steps: int) -> float:
-    """Seconds of the loop that tutorials teach."""
+    """Return the seconds of the training loop of a tutorial."""
 
     def batches() -> Iterator[list[Tensor]]:
         while True:
@@ -230,27 +229,27 @@ def textbook(steps: int) -> float:
 
 
 def data() -> Any:
-    """Ours, without the calendar, of which the others know nothing."""
+    """Return the data module, without calendar inputs, which the other loops do not have."""
     import armlp
 
     options = {"horizon": HORIZON, "season_length": 24, "batch_size": BATCH, "calendar_inputs": False}
     return armlp.SeriesDataModule(long_table(), **options)
 
 
-def ours(options: dict[str, Any], steps: int, **trainer_options: Any) -> float:
-    """Seconds of a whole fit."""
+def armlp_fit(options: dict[str, Any], steps: int, **trainer_options: Any) -> float:
+    """Return the seconds of a whole fit."""
     from lightning.pytorch import Trainer
 
     import armlp
-    from armlp.report.console import Report
+    from armlp.report.console import ConsoleListener
+    from armlp.report.progress import StepBar
     from armlp.report.runs import RunLogger
     from armlp.report.tensorboard import Dashboard
     from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-    from armlp.training.progress import StepBar
     from armlp.training.trainer import BEST, TRAINER
 
     def fit() -> None:
-        callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), Report()]
+        callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), ConsoleListener()]
         callbacks.append(StopEarly(patience=steps))
         logger = {"logger": RunLogger(folder), "default_root_dir": folder}
         trainer = Trainer(**TRAINER | trainer_options | logger, max_steps=steps, callbacks=callbacks)
@@ -266,7 +265,7 @@ def ours(options: dict[str, Any], steps: int, **trainer_options: Any) -> float:
 
 
 def same_loop(options: dict[str, Any], steps: int) -> float:
-    """Seconds of our network and objective in a loop as bare as can be, batches from our loader."""
+    """Return the seconds of the network and objective of armlp in a bare loop, with batches of its loader."""
     import armlp
     from armlp.training.objective import unrolled_objective
 
@@ -286,14 +285,14 @@ def same_loop(options: dict[str, Any], steps: int) -> float:
 
 
 class Peer:
-    """Another library in an interpreter of its own, which stays, so that it imports once."""
+    """Another library in its own process, which imports once and fits as often as it is asked."""
 
     def __init__(self, library: str, python: str) -> None:
         command = [python, __file__, "--peer", library]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def seconds(self, steps: int) -> float:
-        """Seconds of a whole fit of so many steps."""
+        """Return the seconds of a whole fit of so many steps."""
         assert self.process.stdin
         assert self.process.stdout
         print(steps, file=self.process.stdin, flush=True)
@@ -309,7 +308,7 @@ class Peer:
 
 
 def answer(library: Callable[[], Callable[[int], float]]) -> None:
-    """Answers, as a peer, until nobody asks any more; what the library prints goes elsewhere."""
+    """Fit once for every number of steps in the input, and print the seconds; what the library prints is dropped."""
     answers, nowhere = os.fdopen(os.dup(1), "w"), os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
@@ -319,7 +318,7 @@ def answer(library: Callable[[], Callable[[int], float]]) -> None:
 
 
 def neuralforecast() -> Callable[[int], float]:
-    """Its MLP, whose steps draw 1,024 windows from 32 series, as they do by default."""
+    """Return a fit of its MLP, whose steps draw 1,024 windows from 32 series, the default."""
     from neuralforecast import NeuralForecast
     from neuralforecast.models import MLP
 
@@ -337,7 +336,7 @@ def neuralforecast() -> Callable[[int], float]:
 
 
 def gluonts() -> Callable[[int], float]:
-    """Its SimpleFeedForward, with a Student's t as its head, as it is by default."""
+    """Return a fit of its SimpleFeedForward, with Student's t, the default."""
     import pandas as pd
     from gluonts.dataset.common import ListDataset
     from gluonts.torch import SimpleFeedForwardEstimator

@@ -1,14 +1,16 @@
-"""How long does a forecast of chaos hold? Rolls out one-step and direct models of Lorenz from its full state.
+"""How long does a forecast of chaos hold? Valid times of a one-step and a direct model of Lorenz' equations.
 
-    python scripts/how_long_does_chaos_hold.py [--part val|test] [--models one-step,direct] [max_steps=2000 ...]
+    python scripts/how_long_does_chaos_hold.py [--part val|test] [--models one-step,direct] [--seeds 1] [--write]
+        [NAME=VALUE ...]
 
-Both models see the last states (x, y, z), every 0.02 units of time, each channel standardised, and are trained by
-mean squared error on the same 10,000 points. The one-step model was trained to emit the next state only, the direct
-one the next 100; both are rolled out from 40 starts after the training part. A forecast holds until the root mean
-square over the channels of its error, in standard deviations of the attractor, exceeds 0.4: that valid time is told in
-Lyapunov times, 1 / 0.9056 units of time each, in which a small error grows e-fold. Every `name=value` is an option of
-`ForecastModule`, `SeriesDataModule` or the Trainer in place of what was chosen on the validation starts, which are
-another stretch of the same trajectory.
+Both models get the last states (x, y, z), sampled every 0.02 units of time, each channel standardised, and are trained
+by mean squared error on the same 10,000 points. One call of the one-step model emits the next state, one call of the
+direct model the next 100. Both are rolled out from 40 starts after the training part. A forecast holds until the root
+mean square over the channels of its error, in standard deviations of the attractor, exceeds 0.4. This valid time is in
+Lyapunov times, 1 / 0.9056 units of time each, in which a small error grows by a factor of e.
+
+Every `NAME=VALUE`, such as `max_steps=2000`, replaces an option of `ForecastModule`, `SeriesDataModule` or the Trainer.
+The defaults were chosen on the validation starts, another stretch of the same trajectory.
 """
 
 from __future__ import annotations
@@ -22,13 +24,12 @@ import pandas as pd
 import torch
 import yaml
 from lightning.pytorch import seed_everything
-from rich.console import Console
-from rich.table import Table
+from report import add_write_option, table, write_results
 from what_helps import train
 
 import armlp
 from armlp.data.catalog import generated
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 STEP, EXPONENT, LIMIT = 0.02, 0.9056, 0.4
@@ -58,34 +59,34 @@ PATCH = {"one-step": 1, "direct": 100}
 
 
 def main() -> None:
-    """Prints one row per model."""
+    """Measure one row per model and seed."""
     quiet()
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--part", choices=FIRST, default="test")
-    arguments.add_argument("--models", default=",".join(PATCH))
-    arguments.add_argument("--seeds", type=int, default=1)
-    arguments.add_argument("options", nargs="*", metavar="NAME=VALUE")
-    given = arguments.parse_args()
-    options = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in given.options)}
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=FIRST, default="test")
+    parser.add_argument("--models", default=",".join(PATCH))
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("words", nargs="*", metavar="NAME=VALUE")
+    add_write_option(parser)
+    options = parser.parse_args()
+    replaced = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in options.words)}
     states = trajectory()
-    table = Table(title=f"Lorenz, valid time in Lyapunov times, {STARTS} {given.part} starts", title_justify="left")
-    for heading in ("model", "seed", "median", "10%", "90%", "longest", "one-step RMSE", "fit s"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for name in given.models.split(","):
-        for seed in range(given.seeds):
+    rows = []
+    for name in options.models.split(","):
+        for seed in range(options.seeds):
             begin = time.perf_counter()
-            network = trained(states, CHOSEN | {"patch_length": PATCH[name], "seed": seed} | options)
+            network = trained_network(states, CHOSEN | {"patch_length": PATCH[name], "seed": seed} | replaced)
             seconds = time.perf_counter() - begin
-            times, first_error = valid_times(network, states, FIRST[given.part])
-            spread = [f"{np.quantile(times, level):.2f}" for level in (0.5, 0.1, 0.9, 1)]
-            row = (name, str(seed), *spread, f"{first_error:.1e}", f"{seconds:.0f}")
-            table.add_row(*row)
-            print(*row, *given.options, flush=True)
-    Console(width=110).print(table)
+            times, first_error = valid_times(network, states, FIRST[options.part])
+            quantiles = [f"{np.quantile(times, level):.2f}" for level in (0.5, 0.1, 0.9, 1)]
+            rows.append((name, str(seed), *quantiles, f"{first_error:.1e}", f"{seconds:.0f}"))
+            print(*rows[-1], *options.words, flush=True)
+    title = f"Valid time from {STARTS} {options.part} starts, Lyapunov times"
+    headings = ("model", "seed", "median", "10%", "90%", "longest", "RMSE of the first step", "fit, s")
+    write_results(__file__, __doc__, [table(title, headings, rows)], options.write)
 
 
 def trajectory() -> np.ndarray:
-    """`[N, 3]` states on the attractor, each channel with mean 0 and standard deviation 1 over the training part."""
+    """Return states on the attractor `[N, 3]`; channels have mean 0 and standard deviation 1 in the training part."""
 
     def slope(state: np.ndarray) -> np.ndarray:
         x, y, z = state
@@ -99,21 +100,21 @@ def trajectory() -> np.ndarray:
     return (states - train.mean(0)) / train.std(0)
 
 
-def trained(states: np.ndarray, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
-    """A network trained on the first 10,000 points."""
+def trained_network(states: np.ndarray, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
+    """Return a network trained on the first 10,000 points."""
     seed_everything(options["seed"], verbose=False)
-    held_out = 100  # the data module wants a validation window; nothing looks at it
+    held_out = 100  # the data module needs a validation window, which is not used
     table = pd.DataFrame(states[: POINTS + held_out], columns=list("xyz")).assign(ds=np.arange(POINTS + held_out))
     data_options = {"layout": "vector", "horizon": held_out, "season_length": 1}
-    data = armlp.SeriesDataModule(table, **data_options | taken(armlp.SeriesDataModule, options))
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    data = armlp.SeriesDataModule(table, **data_options | pop_options(armlp.SeriesDataModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()
 
 
 def valid_times(network: armlp.AutoregressiveMLP, states: np.ndarray, first: int) -> tuple[np.ndarray, float]:
-    """How long the forecast from every start holds, `[40]` Lyapunov times, and the RMSE of the first step."""
+    """Return the valid time of every start in Lyapunov times, `[40]`, and the RMSE of the first step."""
     origins = first + APART * np.arange(STARTS)
     contexts = np.stack([states[origin - network.context_length : origin] for origin in origins])
     truth = np.stack([states[origin : origin + HORIZON] for origin in origins])

@@ -1,12 +1,10 @@
-"""How many paths are enough? Forecasts from stratified draws beside the same from free ones.
+"""How many paths are enough? Scores of forecasts from stratified noise, beside those from independent noise.
 
-    python scripts/how_many_paths_are_enough.py [m3-quarterly taylor ...] [--paths 20,50,200,1000] [--seeds 5]
+    python scripts/how_many_paths_are_enough.py [m3-quarterly taylor ...] [--paths 20,50,200,1000] [--seeds 5] [--write]
 
-Trains the defaults of a data set, without trials, and forecasts its validation origins again and again: with noise from
-`path_noise`, which takes care at every step that the paths share the distribution evenly, and with noise that is drawn
-freely. `by seed` is how much the medians of two seeds differ, the standard deviation as a share of the mean absolute
-error; the scores are means over the seeds, of the paths as they are. One call of the network emits all steps up to the
-horizon, or a patch of them.
+Trains the defaults of a data set, without trials, and forecasts its validation origins with several seeds of noise:
+stratified, as `path_noise` returns it, and independent. Scores are means over the seeds. `by seed` is the standard
+deviation of the medians over the seeds, as a share of the mean absolute error.
 """
 
 from __future__ import annotations
@@ -15,8 +13,8 @@ import argparse
 from typing import NamedTuple
 
 import torch
-from rich.console import Console
-from rich.table import Table
+from lightning.pytorch import seed_everything
+from report import add_write_option, table, write_results
 from torch import Tensor
 from what_helps import train
 
@@ -29,8 +27,8 @@ from armlp.training.module import ForecastModule
 from armlp.training.trainer import quiet
 
 
-class Found(NamedTuple):
-    """How good forecasts of several seeds are, and how much their medians differ."""
+class Scores(NamedTuple):
+    """Mean scores over the seeds, and the difference of the medians by seed."""
 
     mase: float
     crps: float
@@ -38,44 +36,49 @@ class Found(NamedTuple):
 
 
 def main() -> None:
-    """Prints a table for each data set."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=["m3-quarterly", "taylor"])
+    """Measure a table for each data set."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("names", nargs="*", default=["m3-quarterly", "taylor"], metavar="DATA SET")
     parser.add_argument("--paths", default="20,50,200,1000")
     parser.add_argument("--seeds", type=int, default=5)
-    given = parser.parse_args()
+    parser.add_argument("--max_steps", type=int, help="of the training; fewer for a quick look")
+    add_write_option(parser)
+    options = parser.parse_args()
     quiet()
     torch.set_num_threads(1)
-    for name in given.names:
+    tables = []
+    for name in options.names:
+        seed_everything(0, verbose=False)
         data, module = SeriesDataModule(name), ForecastModule(theta_share=0.0)
-        train(module, data, {})
-        table = Table("paths", "draws", "MASE", "scaled CRPS", "by seed", title=name, title_justify="left")
-        for number in map(int, given.paths.split(",")):
-            for draws in ("free", "stratified"):
-                found = forecast(module, data, number, draws == "stratified", given.seeds)
-                table.add_row(f"{number}", draws, f"{found.mase:.4f}", f"{found.crps:.4f}", f"{found.by_seed:.2%}")
-        Console().print(table)
+        train(module, data, {} if options.max_steps is None else {"max_steps": options.max_steps})
+        rows = []
+        for paths in map(int, options.paths.split(",")):
+            for noise in ("independent", "stratified"):
+                scores = forecast(module, data, paths, noise == "stratified", options.seeds)
+                rows.append((f"{paths}", noise, f"{scores.mase:.4f}", f"{scores.crps:.4f}", f"{scores.by_seed:.2%}"))
+        tables.append(table(name, ("paths", "noise", "MASE", "scaled CRPS", "by seed"), rows))
+    write_results(__file__, __doc__, tables, options.write)
 
 
-def forecast(module: ForecastModule, data: SeriesDataModule, paths: int, stratified: bool, seeds: int) -> Found:
-    """Forecasts the validation origins with noise of several seeds."""
+def forecast(module: ForecastModule, data: SeriesDataModule, paths: int, stratified: bool, seeds: int) -> Scores:
+    """Forecast the validation origins with noise of several seeds, and score the forecasts."""
     assert module.network is not None
     network = module.network.eval()
     scores, medians = [], []
     for seed in range(seeds):
-        judge, each = Evaluation(data, "val", data.horizon), []
+        judge, batches = Evaluation(data, "val", data.horizon), []
         for windows in data.val_dataloader():
             noise = noise_of(data, network, windows, paths, seed, stratified)
-            found = rollout(network, windows.context, data.horizon, paths, windows.observed, noise, windows.covariates)
-            found = data.panel.in_data_units(windows.series, found)
-            judge.update(network, found, windows)
-            each.append(found.median(1).values)
+            drawn = rollout(network, windows.context, data.horizon, paths, windows.observed, noise, windows.covariates)
+            drawn = data.panel.in_data_units(windows.series, drawn)
+            judge.update(network, drawn, windows)
+            batches.append(drawn.median(1).values)
         judge.sum_up(torch.device("cpu"))
         scores.append(judge.scores[MODEL])
-        medians.append(torch.cat(each))
+        medians.append(torch.cat(batches))
     mean = {name: sum(score[name] for score in scores) / seeds for name in ("mase", "scaled_crps", "mae")}
     by_seed = torch.stack(medians).double().var(0).mean().sqrt().item() / mean["mae"]
-    return Found(mean["mase"], mean["scaled_crps"], by_seed)
+    return Scores(mean["mase"], mean["scaled_crps"], by_seed)
 
 
 def noise_of(
@@ -86,7 +89,7 @@ def noise_of(
     seed: int,
     stratified: bool,
 ) -> Tensor:
-    """`[B, P, H, noise]`."""
+    """Return noise `[B, P, H, noise]`."""
     size = (*windows.context.shape[2:], network.head.noise)
     if stratified:
         keys = data.panel.keys[windows.series]

@@ -1,18 +1,19 @@
-"""How much memory does a fit take? 20,000 series of 1,000 values, beside bare loops and two other libraries.
+"""How much memory does a fit take? Peaks on 20,000 series of 1,000 values, beside bare loops and other libraries.
 
     python scripts/how_much_memory_does_a_fit_take.py [PROGRAM ...] [--peers_python PATH] [--gluonts_python PATH]
+        [--write]
 
-Every program has a process of its own, gets the same Parquet file (integer ids and times, float32 values), and takes
-50 steps of 1,024 windows of 168 + 24 values, with networks 168 -> 256 -> 256 -> 24:
+Every program runs in a new process on the same Parquet file (integer ids and times, float32 values). It takes 50 steps
+of 1,024 windows of 168 + 24 values and trains a network 168 -> 256 -> 256 -> 24:
 
     bare            indexing `values.unfold(0, L+H, 1)`, no validation
     textbook        a Dataset with `__getitem__`, a shuffling DataLoader without workers, no validation
-    armlp           `Forecaster.fit` on the file, validation of all series with it
+    armlp           `Forecaster.fit` on the file, with validation of all series
     neuralforecast  its MLP on the file as pandas reads it, no validation
-    gluonts         its SimpleFeedForward on a `ListDataset` of arrays, in batches of 32 as it is, no validation
+    gluonts         its SimpleFeedForward on a `ListDataset` of arrays, in its default batches of 32, no validation
 
-Peaks are the VmHWM of Linux: resident memory, shared libraries with it; MB are 10^6 bytes. What is not installed is
-left out, which is said.
+Peaks are VmHWM of Linux: resident memory, shared libraries included. 1 MB is 10^6 bytes. A library that is not
+installed is left out with a message.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ import subprocess
 import sys
 import tempfile
 
-from peers import EXTRAS, not_installed, version
-from rich.console import Console
-from rich.table import Table
+from peers import EXTRAS, add_python_options, not_installed, python_of, version, versions
+from report import add_write_option, table, write_results
 
-# This process has to stay small, so that another writes the file.
+# A new process writes the file, because on Linux the peak of a process is at least that of its parent.
 WRITE = """
 import numpy as np, pyarrow as pa, pyarrow.parquet as pq
 step = np.arange(1000)
@@ -104,6 +104,7 @@ SimpleFeedForwardEstimator(
     trainer_kwargs={{"max_epochs": 1, "enable_progress_bar": False, "logger": False, "accelerator": "cpu"}},
 ).train(series)
 """
+PEERS = ("neuralforecast", "gluonts")
 PEAK = """
 import re
 print("peak", re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read())[1])
@@ -111,37 +112,38 @@ print("peak", re.search(r"VmHWM:\\s*(\\d+) kB", open("/proc/self/status").read()
 
 
 def main() -> None:
-    """Runs all programs one after the other, and prints their peaks."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("programs", nargs="*", metavar="PROGRAM", help="of the list above; all where left out")
-    arguments.add_argument("--peers_python", default=sys.executable, help="has neuralforecast")
-    arguments.add_argument("--gluonts_python", default=sys.executable, help="has gluonts[torch]")
-    given = arguments.parse_args()
+    """Run the programs one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("programs", nargs="*", metavar="PROGRAM", help="of the list above; all if none is named")
+    add_python_options(parser, *PEERS)
+    add_write_option(parser)
+    options = parser.parse_args()
     programs = {
         "bare": (sys.executable, BARE),
         "textbook": (sys.executable, TEXTBOOK),
         "armlp": (sys.executable, ARMLP),
-        "neuralforecast": (given.peers_python, NEURALFORECAST),
-        "gluonts": (given.gluonts_python, GLUONTS),
+        "neuralforecast": (python_of("neuralforecast", options), NEURALFORECAST),
+        "gluonts": (python_of("gluonts", options), GLUONTS),
     }
-    if unknown := set(given.programs) - set(programs):
-        arguments.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(programs)}")
-    table = Table("", "peak, MB", title="Memory of a fit, 20,000 series x 1,000")
+    if unknown := set(options.programs) - set(programs):
+        parser.error(f"{', '.join(sorted(unknown))}: not one of {', '.join(programs)}")
+    rows = []
     with tempfile.TemporaryDirectory() as folder:
         run(sys.executable, WRITE, folder)
-        for name in given.programs or programs:
+        for name in options.programs or programs:
             python, program = programs[name]
             if name in EXTRAS and version(name, python) is None:
                 print(f"{name} is left out. {not_installed(name, python)}", file=sys.stderr)
                 continue
             peak = run(python, program, folder)
             print(name, f"{peak / 1e6:,.0f} MB", file=sys.stderr, flush=True)
-            table.add_row(name, f"{peak / 1e6:,.0f}")
-    Console().print(table)
+            rows.append((name, f"{peak / 1e6:,.0f}"))
+    tables = [table("Memory of a fit, 20,000 series x 1,000", ("program", "peak, MB"), rows)]
+    write_results(__file__, __doc__, tables, options.write, versions(PEERS, options))
 
 
 def run(python: str, program: str, folder: str) -> int:
-    """The bytes that a program had at its peak."""
+    """Run a program, and return its peak of memory in bytes."""
     done = subprocess.run([python, "-c", program + PEAK], cwd=folder, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{python} failed:\n{done.stderr[-3000:]}")

@@ -1,29 +1,28 @@
-"""How quick is a start? From nothing to the first forecast of AirPassengers, each time in a new process.
+"""How quick is a start? Time from a new process to the first forecast of AirPassengers.
 
     python scripts/how_quick_is_a_start.py [PROGRAM ...] [--repeats 5] [--peers_python PATH] [--gluonts_python PATH]
-        [--statsforecast_python PATH]
+        [--statsforecast_python PATH] [--write]
 
-Every program reads the same file of 144 months, trains if it has to, and prints a forecast of 12 more:
+Every program reads the same file of 144 months, trains if it needs to, and prints a forecast of the next 12:
 
-    armlp in Python             Forecaster().fit(table).predict(), every option left to the data
+    armlp in Python             Forecaster().fit(table).predict(), every option chosen from the data
     armlp predict               from a checkpoint that was trained before
     armlp fit, armlp predict    two commands, two processes
-    armlp --help                no forecast: what it costs to ask
-    import                      no forecast: Lightning, imported as it is
-    import without gc           the same without looking for garbage
-    quick import                the same within `armlp.loading.quick_imports`, which also puts `scipy.signal` off
-    textbook                    `import torch`, and a small MLP that takes as many steps as armlp does, then rolled out
+    armlp --help                no forecast
+    import                      no forecast: `import lightning.pytorch`
+    import without gc           the same with garbage collection off
+    quick import                no forecast: all libraries as the program imports them, `armlp.__main__.import_cli`
+    textbook                    `import torch`, and a small MLP that takes as many steps as armlp and is rolled out
     neuralforecast              the first example of its README: NBEATS, 100 steps
     gluonts                     the first example of its README: DeepAR, 5 epochs of 50 steps
-    statsforecast               AutoETS, which has nothing to do with neural networks
+    statsforecast               AutoETS, no neural network
 
-The peers' interpreters are options, because they can seldom share an environment with others; the default is the one
-that runs this script. What is not installed is left out, which is said. Every program runs once before it is timed, so
-that files are compiled and known to the system.
+A PROGRAM is the beginning of such a name; all run if none is given. Every program runs once before it is timed, so that
+Python files are compiled and cached. A library that is not installed is left out with a message.
 
-All run unless some are named by how their names begin. They take turns; medians are told. `to the forecast` ends when
-it is printed, `whole` when the last process has ended; CPU seconds are those of the processes, with all their threads,
-which other programs disturb less. Peaks are of resident memory, of the largest process.
+Programs take turns, and the table holds medians. `to the forecast` ends when the forecast is printed, `whole` when the
+last process has ended. CPU seconds are of the processes with all their threads; other programs affect them less. Peaks
+are of resident memory, of the largest process.
 """
 
 from __future__ import annotations
@@ -38,11 +37,11 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-from peers import not_installed, version
-from rich.console import Console
-from rich.table import Table
+from peers import add_python_options, not_installed, python_of, version, versions
+from report import add_write_option, table, write_results
 
-# This process has to stay small: on Linux the peak of a process is at least that of the one that started it.
+PEERS = ("neuralforecast", "gluonts", "statsforecast")
+# These run in new processes, because on Linux the peak of a process is at least that of its parent.
 SOURCE = "from armlp.data import catalog; catalog.resolve('air-passengers')[0].to_csv('table.csv', index=False)"
 STEPS = "import sys, torch; print(torch.load(sys.argv[1], weights_only=True)['global_step'])"
 READ = "import pandas as pd; table = pd.read_csv('table.csv', parse_dates=['ds'])"
@@ -53,9 +52,8 @@ print("forecast", forecaster.predict()["armlp"].tolist())
 """
 IMPORT = "import lightning.pytorch; print('forecast []')"
 QUICK_IMPORT = """
-from armlp.loading import quick_imports
-with quick_imports():
-    import lightning.pytorch
+from armlp.__main__ import import_cli
+import_cli()
 print("forecast []")
 """
 TEXTBOOK = """
@@ -104,7 +102,7 @@ print("forecast", forecaster.forecast(df=table, h=12)["AutoETS"].tolist())
 
 
 class Cost(NamedTuple):
-    """What one run of a program took: seconds until the forecast and in all, seconds of CPU, and bytes at the peak."""
+    """Cost of one run of a program: seconds to the forecast and in total, CPU seconds, and peak of memory in bytes."""
 
     forecast: float
     whole: float
@@ -113,41 +111,41 @@ class Cost(NamedTuple):
 
 
 def main() -> None:
-    """Runs all programs in turn, and prints the medians."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("programs", nargs="*", default=[""], metavar="PROGRAM", help="of the list above")
-    arguments.add_argument("--repeats", type=int, default=5, help="of every program")
-    arguments.add_argument("--peers_python", default=sys.executable, help="has neuralforecast")
-    arguments.add_argument("--gluonts_python", default=sys.executable, help="has gluonts[torch]")
-    arguments.add_argument("--statsforecast_python", default=sys.executable, help="has statsforecast")
-    given = arguments.parse_args()
+    """Run the programs in turn."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("programs", nargs="*", default=[""], metavar="PROGRAM", help="beginning of a name in the list")
+    parser.add_argument("--repeats", type=int, default=5, help="timed runs of every program")
+    add_python_options(parser, *PEERS)
+    add_write_option(parser)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         subprocess.run([sys.executable, "-c", SOURCE], check=True)
         measured: dict[str, list[Cost]] = {}
-        found = {name: run for name, run in programs(given).items() if name.startswith(tuple(given.programs))}
-        for repeat in range(given.repeats + 1):
-            for name, commands in found.items():
+        chosen = {name: run for name, run in programs(options).items() if name.startswith(tuple(options.programs))}
+        for repeat in range(options.repeats + 1):
+            for name, commands in chosen.items():
                 costs = cost(commands)
                 if repeat:
                     measured.setdefault(name, []).append(costs)
                 print(repeat, name, *(f"{value:.3g}" for value in costs), file=sys.stderr, flush=True)
-    table = Table("", "to the forecast, s", "whole, s", "CPU, s", "peak, MB", title="Cold start")
+    rows = []
     for name, costs in measured.items():
         forecast, whole, cpu, peak = map(statistics.median, zip(*costs, strict=True))
-        table.add_row(name, *(f"{value:.1f}" for value in (forecast, whole, cpu)), f"{peak / 1e6:,.0f}")
-    Console().print(table)
+        rows.append((name, *(f"{value:.1f}" for value in (forecast, whole, cpu)), f"{peak / 1e6:,.0f}"))
+    headings = ("program", "to the forecast, s", "whole, s", "CPU, s", "peak, MB")
+    tables = [table("Start to forecast in a new process", headings, rows)]
+    write_results(__file__, __doc__, tables, options.write, versions(PEERS, options))
 
 
-def programs(given: argparse.Namespace) -> dict[str, list[list[str]]]:
-    """The commands of every program that can be run here."""
+def programs(options: argparse.Namespace) -> dict[str, list[list[str]]]:
+    """Return the commands of every program that can be run here, by name."""
     ours = [sys.executable, "-m", "armlp"]
     fit = [*ours, "fit", "--data.source", "table.csv", "--data.horizon", "12", "--trainer.enable_progress_bar", "false"]
     cost([[*fit, "--trainer.default_root_dir", "before"]])
     run = Path("before/lightning_logs/version_0/checkpoints")
     steps = subprocess.check_output([sys.executable, "-c", STEPS, str(run / "last.ckpt")], text=True).strip()
     predict = [*ours, "predict", "--forecast.output", "forecast.csv", "--ckpt_path"]
-    # The second command finds what the first has left, in a folder that is its own.
     both = [
         [*fit, "--trainer.default_root_dir", "now"],
         [*predict, "now/lightning_logs/version_0/checkpoints/best.ckpt"],
@@ -162,41 +160,37 @@ def programs(given: argparse.Namespace) -> dict[str, list[list[str]]]:
         "quick import": [[sys.executable, "-c", QUICK_IMPORT]],
         f"textbook, {steps} steps": [[sys.executable, "-c", TEXTBOOK.replace("{steps}", steps)]],
     }
-    peers = {
-        "neuralforecast": (given.peers_python, NEURALFORECAST),
-        "gluonts": (given.gluonts_python, GLUONTS),
-        "statsforecast": (given.statsforecast_python, STATSFORECAST),
-    }
-    for name, (python, program) in peers.items():
-        known = version(name, python)
-        if known is None:
+    for name, program in zip(PEERS, (NEURALFORECAST, GLUONTS, STATSFORECAST), strict=True):
+        python = python_of(name, options)
+        installed = version(name, python)
+        if installed is None:
             print(f"{name} is left out. {not_installed(name, python)}", file=sys.stderr)
         else:
-            found[f"{name} {known}"] = [[python, "-c", program]]
+            found[f"{name} {installed}"] = [[python, "-c", program]]
     return found
 
 
 def cost(commands: list[list[str]]) -> Cost:
-    """What commands take that follow each other."""
+    """Run commands one after the other, and return what they cost."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # whose files are compiled anew at every start
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # it would compile all files at every start
     begin, forecast, cpu, peak = time.perf_counter(), None, 0.0, 0.0
     for command in commands:
         with (
-            open("said.txt", "w+") as said,
-            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=said, text=True, env=environment) as process,
+            open("errors.txt", "w+") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
         ):
             assert process.stdout is not None
             for line in process.stdout:
-                if "forecast [" in line:  # a progress bar may stand before it
+                if "forecast [" in line:  # a progress bar may precede it
                     forecast = time.perf_counter() - begin
             _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             if process.returncode:
-                said.seek(0)
-                raise SystemExit(f"{command} failed:\n{said.read()[-3000:]}")
+                errors.seek(0)
+                raise SystemExit(f"{command} failed:\n{errors.read()[-3000:]}")
         cpu += usage.ru_utime + usage.ru_stime
-        peak = max(peak, 1024 * usage.ru_maxrss)  # Linux counts it in KiB
+        peak = max(peak, 1024 * usage.ru_maxrss)  # in KiB on Linux
     whole = time.perf_counter() - begin
     return Cost(whole if forecast is None else forecast, whole, cpu, peak)
 

@@ -1,14 +1,17 @@
-"""Is one one-step model enough for every horizon? Rolls it out to 96, 192, 336 and 720 hours of ETTh1.
+"""Is one one-step model enough for every horizon? Errors at 96, 192, 336 and 720 hours of ETTh1.
 
-    python scripts/one_model_for_every_horizon.py [--part val|test] [--models 'none K=24,none K=1'] [max_steps=100 ...]
+    python scripts/one_model_for_every_horizon.py [--part val|test] [--models 'none K=24,none K=1'] [--write]
+        [NAME=VALUE ...]
 
-The standard protocol: 12, 4 and 4 months of 30 x 24 hours to train, validate and test, seven channels standardised by
-their training part, every stride-1 window of a part, its context reaching back before the part. The models are linear
-(no hidden layer) and emit one value a call. They differ in K, the calls chained in a training example, where K=1 is
-teacher forcing, and in the window's scaler: none, or standard, which makes forecasts follow the level of the context.
-`standard` is the package's default; on the validation part `none` is the better one, on the test part the worse one.
-Every `name=value` is an option of `ForecastModule`, `SeriesDataModule` or the Trainer in place of what was chosen on
-the validation part. The file is read from the folder ARMLP_DATA if it is there, and downloaded otherwise.
+The protocol is the standard one: 12, 4 and 4 months of 30 x 24 hours to train, validate and test, seven channels
+standardised by their training part, and every window of a part at stride 1, whose context may begin before the part.
+The models are linear (no hidden layer) and emit one value a call. They differ in K, the number of calls chained in a
+training example (K=1 is teacher forcing), and in the scaler of the window: `none`, or `standard`, with which forecasts
+follow the level of the context. `standard` is the default of the package; `none` is better on the validation part and
+worse on the test part.
+
+Every `NAME=VALUE`, such as `max_steps=100`, replaces an option of `ForecastModule`, `SeriesDataModule` or the Trainer.
+The defaults were chosen on the validation part. The file is read from the folder ARMLP_DATA, or downloaded.
 """
 
 from __future__ import annotations
@@ -21,14 +24,13 @@ import pandas as pd
 import torch
 import yaml
 from lightning.pytorch import seed_everything
-from rich.console import Console
-from rich.table import Table
+from report import add_write_option, table, write_results
 from torch import Tensor
 from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 MONTH = 30 * 24
@@ -59,7 +61,7 @@ CHOSEN: dict[str, Any] = {
     "batch_size": 256,
     "learning_rate": 2e-3,
 }
-# Each number of steps and the larger K of each scaler were chosen likewise.
+# The numbers of steps and the larger K of each scaler were also chosen on the validation part.
 MODELS: dict[str, dict[str, Any]] = {
     "none K=24": {"scaler": "none", "unroll": 24, "max_steps": 500},
     "none K=1": {"scaler": "none", "unroll": 1, "max_steps": 1000},
@@ -69,46 +71,47 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Prints one row per model."""
+    """Measure one row per model."""
     quiet()
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--part", choices=("val", "test"), default="test")
-    arguments.add_argument("--models", default=",".join(MODELS))
-    arguments.add_argument("--seed", type=int, default=0)
-    arguments.add_argument("options", nargs="*", metavar="NAME=VALUE")
-    given = arguments.parse_args()
-    options = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in given.options)}
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=("val", "test"), default="test")
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("words", nargs="*", metavar="NAME=VALUE")
+    add_write_option(parser)
+    options = parser.parse_args()
+    replaced = {name: yaml.safe_load(value) for name, _, value in (word.partition("=") for word in options.words)}
     values = standardised()
-    table = Table(title=f"ETTh1, {given.part} part, MSE (MAE) by horizon", title_justify="left")
-    for heading in ("model", *map(str, HORIZONS), "mean", "fit s", "roll s"):
-        table.add_column(heading, justify="left" if heading == "model" else "right")
-    for name in given.models.split(","):
+    rows = []
+    for name in options.models.split(","):
         begin = time.perf_counter()
-        network = trained(values, {"seed": given.seed} | CHOSEN | MODELS[name] | options)
+        network = trained_network(values, {"seed": options.seed} | CHOSEN | MODELS[name] | replaced)
         fitted = time.perf_counter()
-        squares, absolutes = errors(network, values, given.part)
+        squares, absolutes = errors(network, values, options.part)
         seconds = (f"{fitted - begin:.0f}", f"{time.perf_counter() - fitted:.0f}")
         cells = [f"{square:.3f} ({absolute:.3f})" for square, absolute in zip(squares, absolutes, strict=True)]
-        table.add_row(name, *cells, *seconds)
-        print(name, *given.options, *cells, *seconds, flush=True)
-    if given.part == "test":
+        rows.append((name, *cells, *seconds))
+        print(*rows[-1], *options.words, flush=True)
+    if options.part == "test":
         for name, numbers in PUBLISHED.items():
             means = (*numbers, sum(numbers) / len(numbers))
-            table.add_row(f"{name}, 4 models", *(f"{number:.3f}        " for number in means), "", "")
-    Console(width=118).print(table)
+            rows.append((f"{name}, published, 4 models", *(f"{number:.3f}" for number in means), "", ""))
+    headings = ("scaler and K", *map(str, HORIZONS), "mean", "fit, s", "rollout, s")
+    tables = [table(f"ETTh1, {options.part} part: MSE (MAE) by horizon", headings, rows)]
+    write_results(__file__, __doc__, tables, options.write)
 
 
 def standardised() -> pd.DataFrame:
-    """The 20 months, wide, every channel with mean 0 and standard deviation 1 over the first twelve."""
+    """Return the 20 months as a wide table; channels have mean 0 and standard deviation 1 in the training part."""
     table = pd.read_csv(catalog.get("etth1").load(), index_col="date", parse_dates=True).iloc[: BORDERS["test"]]
     train = table.iloc[: BORDERS["train"]]
     return (table - train.mean()) / train.std(ddof=0)
 
 
-def trained(values: pd.DataFrame, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
-    """A network trained on the training part alone; nothing here looks at the rest."""
+def trained_network(values: pd.DataFrame, options: dict[str, Any]) -> armlp.AutoregressiveMLP:
+    """Return a network trained on the training part alone."""
     seed_everything(options["seed"], verbose=False)
-    # Without the calendar, as the figures that it is compared with.
+    # Without calendar inputs, as in the published figures.
     held_out = {
         "calendar_inputs": False,
         "horizon": 96,
@@ -116,16 +119,19 @@ def trained(values: pd.DataFrame, options: dict[str, Any]) -> armlp.Autoregressi
         "test_windows": 4 * MONTH // 96,
     }
     data = armlp.SeriesDataModule(
-        values.reset_index(), time_column="date", layout="wide", **held_out | taken(armlp.SeriesDataModule, options)
+        values.reset_index(),
+        time_column="date",
+        layout="wide",
+        **held_out | pop_options(armlp.SeriesDataModule, options),
     )
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()
 
 
 def errors(network: armlp.AutoregressiveMLP, values: pd.DataFrame, part: str) -> tuple[list[float], list[float]]:
-    """MSE and MAE at every horizon, and their means, over all channels, windows and leads of a part."""
+    """Return MSE and MAE at every horizon and their means, over all channels, windows and leads of a part."""
     last = BORDERS[part]
     first = last - 4 * MONTH
     series = torch.tensor(values.to_numpy().T, dtype=torch.float32)  # [S, N]

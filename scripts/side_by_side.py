@@ -1,4 +1,4 @@
-"""What the benchmarks of rollouts share: taking turns, and the loop that one writes without a library."""
+"""What the benchmarks of rollouts share: timing functions in turn, and a rollout written without a library."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ from torch import Tensor
 
 from armlp.model.mlp import AutoregressiveMLP
 
-# Of the processor. What has taken them in all takes no further turn.
+# Seconds of the processor after which a function is not run again.
 ENOUGH = 8
 
 
-def seconds(name: str, ways: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """Median seconds of every way; they take turns, so that what disturbs the machine disturbs all.
+def median_seconds(name: str, functions: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Return the median seconds of each function, by name.
 
-    Seconds are those of the processor in this process, which other programs of the machine change less.
+    The functions take turns, so that a disturbance of the machine affects all of them. Seconds are of the processor in
+    this process, which other programs affect less.
     """
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    times: dict[str, list[float]] = {function: [] for function in functions}
     with Console(stderr=True).status(name) as status:
         for repeat in range(repeats):
-            for way, run in ways.items():
-                if sum(found[way]) > ENOUGH:
+            for function, run in functions.items():
+                if sum(times[function]) > ENOUGH:
                     continue
-                status.update(f"{name}: {way}, {repeat + 1} of {repeats}")
+                status.update(f"{name}: {function}, {repeat + 1} of {repeats}")
                 begin = time.process_time()
                 run()
-                found[way].append(time.process_time() - begin)
-    return {way: statistics.median(values) for way, values in found.items()}
+                times[function].append(time.process_time() - begin)
+    return {function: statistics.median(values) for function, values in times.items()}
 
 
 @torch.inference_mode()
 def textbook_loop(network: AutoregressiveMLP, context: Tensor, noise: Tensor) -> Tensor:
-    """What one writes without a library: all windows at once, and `torch.cat` with what the network says of them.
+    """Roll out as one does without a library: all windows at once, each step appended by `torch.cat`.
 
     Args:
         network: The network.
@@ -52,9 +53,9 @@ def textbook_loop(network: AutoregressiveMLP, context: Tensor, noise: Tensor) ->
     noise = torch.nn.functional.pad(noise.flatten(0, 1), (0, 0, 0, -horizon % patch), value=0.5)
     window = context.repeat_interleave(paths, 0)
     observed = torch.ones_like(window, dtype=torch.bool)
-    drawn = []
+    patches = []
     for step in range(0, horizon, patch):
         distribution = network.conditional(window, observed, scaling, step=step)
-        drawn.append(distribution.draw(noise[:, step : step + patch]))
-        window = torch.cat([window, drawn[-1]], 1)[:, -length:]
-    return torch.cat(drawn, 1)[:, :horizon].unflatten(0, (series, paths))
+        patches.append(distribution.draw(noise[:, step : step + patch]))
+        window = torch.cat([window, patches[-1]], 1)[:, -length:]
+    return torch.cat(patches, 1)[:, :horizon].unflatten(0, (series, paths))

@@ -1,16 +1,16 @@
-"""What do mistakes say? The same seven bad tables, given to this package, neuralforecast and gluonts.
+"""What do mistakes say? The errors and warnings of three libraries on the same seven bad tables.
 
-    python scripts/what_do_mistakes_say.py [--python neuralforecast=PATH] [--python gluonts=PATH] [--limit 90]
+    python scripts/what_do_mistakes_say.py [--peers_python PATH] [--gluonts_python PATH] [--limit 90] [--write]
 
-Ten hourly series of a daily season are spoiled as people spoil theirs, and each library is used as its documentation
-says first: `Forecaster(...).fit(table).predict()`; `NeuralForecast([MLP(...)], freq="h")` with `fit` and `predict`;
-`PandasDataset.from_long_dataframe` and `DeepAREstimator`. Every library trains for as many steps. Two tables without a
-mistake come first, to show that all three are used rightly.
+Ten hourly series with a daily season get a common mistake. Each library is used as its documentation shows first:
+`Forecaster(...).fit(table).predict()`; `NeuralForecast([MLP(...)], freq="h")` with `fit` and `predict`;
+`PandasDataset.from_long_dataframe` and `DeepAREstimator`. All train for the same number of steps. Two tables without a
+mistake come first, to check that all three are used correctly.
 
-Prints a Markdown table: the error, shortened; or that a forecast came without one, what the library warned of (less
-what it says of a table without a mistake), whether the forecast is finite and where it should be, and its mean absolute
-error against the law of the data. Each run has a process of its own, and a limit of CPU time. A library that lives in
-another environment is run by the Python given for it; one that is not installed is left out, which is said.
+A cell has the error, shortened; or, where a forecast is returned, the warnings (without those on a table that has no
+mistake), whether the forecast is finite and at the right times, and its mean absolute error against the values without
+noise. Each run is a new process with a limit of CPU time. The other libraries run in their own Python; one that is not
+installed is left out with a message.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from peers import not_installed
+from peers import add_python_options, not_installed, python_of
+from report import add_write_option, table, write_results
 
 HORIZON, LENGTH, STEPS = 24, 300, 300
 START, STEP = pd.Timestamp("2026-01-01"), pd.Timedelta(hours=1)
@@ -39,7 +40,7 @@ SHOWN = 160
 
 
 class Problem(NamedTuple):
-    """What is given to a library.
+    """Input of a library.
 
     Attributes:
         table: `unique_id, ds, y`, and `price` where there is a covariate.
@@ -51,110 +52,111 @@ class Problem(NamedTuple):
 
 
 def main() -> None:
-    """Prints one row per mistake."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("--python", action="append", default=[], metavar="LIBRARY=PATH")
-    arguments.add_argument("--limit", type=int, default=90, help="seconds of CPU time of one run")
-    arguments.add_argument("--one", nargs=2, metavar=("LIBRARY", "MISTAKE"), help="one run, its result as JSON")
-    given = arguments.parse_args()
-    if given.one:
-        resource.setrlimit(resource.RLIMIT_CPU, (given.limit, given.limit))  # not of the clock: others may compute too
-        print(json.dumps(result(*given.one)))
+    """Measure one row per mistake."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    add_python_options(parser, "neuralforecast", "gluonts")
+    parser.add_argument("--limit", type=int, default=90, help="seconds of CPU time of one run")
+    parser.add_argument("--mistakes", type=int, default=len(MISTAKES), help="the first so many; fewer for a quick look")
+    add_write_option(parser)
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)  # one run: library and mistake; prints JSON
+    options = parser.parse_args()
+    if options.one:
+        # CPU time, because other programs may slow down the clock time.
+        resource.setrlimit(resource.RLIMIT_CPU, (options.limit, options.limit))
+        print(json.dumps(result(*options.one)))
         return
-    pythons = dict(word.split("=", 1) for word in given.python)
+    mistakes = list(MISTAKES)[: options.mistakes]
+    pythons = {name: sys.executable if name == "armlp" else python_of(name, options) for name in LIBRARIES}
     with ThreadPoolExecutor() as threads:
-        runs = [threads.submit(column, name, pythons.get(name, sys.executable), given.limit) for name in LIBRARIES]
+        runs = [threads.submit(column, name, python, mistakes, options.limit) for name, python in pythons.items()]
     columns = {version: cells for version, cells in (run.result() for run in runs) if version}
-    print("|".join(["", " the table ", *(f" {version} " for version in columns), ""]))
-    print("|---" * (1 + len(columns)) + "|")
-    for row, mistake in enumerate(MISTAKES):
-        print("|".join(["", f" {mistake} ", *(f" {cells[row]} " for cells in columns.values()), ""]))
+    rows = [(mistake, *(cells[row] for cells in columns.values())) for row, mistake in enumerate(mistakes)]
+    write_results(__file__, __doc__, [table("Answers to a bad table", ("table", *columns), rows)], options.write)
 
 
-def column(library: str, python: str, limit: int) -> tuple[str, list[str]]:
-    """The library's version, empty where it is not installed, and what became of every mistake."""
+def column(library: str, python: str, mistakes: list[str], limit: int) -> tuple[str, list[str]]:
+    """Return the version of a library, empty where it is not installed, and its answer to every mistake."""
     version, cells, usual = "", list[str](), set[str]()
-    for mistake in MISTAKES:
+    for mistake in mistakes:
         command = [python, __file__, "--one", library, mistake, "--limit", str(limit)]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode in (-signal.SIGXCPU, -signal.SIGKILL):
-            cells.append(f"no word; still running after {limit} s of CPU time")
+            cells.append(f"no warning; still running after {limit} s of CPU time")
             print(f"{library} | {mistake} | {cells[-1]}", file=sys.stderr, flush=True)
             continue
         if run.returncode:
             cells.append(f"the process ended with code {run.returncode}")
             print(run.stderr[-2000:], file=sys.stderr)
             continue
-        said = json.loads(run.stdout.splitlines()[-1])
-        if not said["version"]:
-            print(f"It is left out. {not_installed(library, python)}", file=sys.stderr)
+        answer = json.loads(run.stdout.splitlines()[-1])
+        if not answer["version"]:
+            print(f"{library} is left out. {not_installed(library, python)}", file=sys.stderr)
             return "", []
-        version = said["version"]
-        if mistake.startswith("nothing wrong"):
-            usual |= set(said["warnings"])
-        unusual = " ".join(word for word in said["warnings"] if word not in usual)
-        words = [] if said["error"] else [f"warns: {shortened(unusual)}" if unusual else "no word"]
-        cells.append("; ".join([*words, said["what"]]).replace("|", "\\|"))
+        version = answer["version"]
+        if mistake.startswith("no mistake"):
+            usual |= set(answer["warnings"])
+        unusual = " ".join(warning for warning in answer["warnings"] if warning not in usual)
+        before = [] if answer["error"] else [f"warns: {shortened(unusual)}" if unusual else "no warning"]
+        cells.append("; ".join([*before, answer["result"]]))
         print(f"{version} | {mistake} | {cells[-1]}", file=sys.stderr, flush=True)
     return version, cells
 
 
 def result(library: str, mistake: str) -> dict[str, Any]:
-    """What one library says of one table."""
+    """Return the answer of one library to one table."""
     try:
-        found: dict[str, Any] = {"version": f"{library} {importlib.metadata.version(library)}", "error": False}
+        answer: dict[str, Any] = {"version": f"{library} {importlib.metadata.version(library)}", "error": False}
     except importlib.metadata.PackageNotFoundError:
         return {"version": ""}
-    problem, words = MISTAKES[mistake](), Words(library)
-    logging.getLogger(library).addHandler(words)
-    with warnings.catch_warnings(record=True) as heard:
+    problem, log = MISTAKES[mistake](), Log()
+    logging.getLogger(library).addHandler(log)
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            found["what"] = judged(LIBRARIES[library](problem), problem)
-        except Exception as error:  # every library raises its own
-            said = shortened(str(error)) or "(no message)"
-            found |= {"what": f"`{type(error).__name__}`: {said}", "error": True}
-    ours = [str(one.message) for one in heard if one.category is UserWarning and f"/{library}/" in one.filename]
-    return found | {"warnings": list(dict.fromkeys(words.said + ours))}
+            answer["result"] = check(LIBRARIES[library](problem), problem)
+        except Exception as error:  # each library has its own exceptions
+            message = shortened(str(error)) or "(no message)"
+            answer |= {"result": f"`{type(error).__name__}`: {message}", "error": True}
+    warned = [str(one.message) for one in caught if one.category is UserWarning and f"/{library}/" in one.filename]
+    return answer | {"warnings": list(dict.fromkeys(log.messages + warned))}
 
 
-class Words(logging.Handler):
-    """Keeps what a library logs as a warning or worse."""
+class Log(logging.Handler):
+    """Keeps the messages of level warning or above."""
 
-    def __init__(self, library: str) -> None:
+    def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.said: list[str] = []
+        self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keeps one message."""
-        self.said.append(record.getMessage())
+        self.messages.append(record.getMessage())
 
 
 def shortened(text: str) -> str:
-    """One line, of bearable length."""
+    """Return the beginning of a text on one line."""
     line = " ".join(text.split())
     return line if len(line) <= SHOWN else f"{line[:SHOWN].rstrip()} ..."
 
 
-def judged(forecast: pd.DataFrame, problem: Problem) -> str:
-    """Whether a forecast is there, is finite and begins after the last value; and its error."""
+def check(forecast: pd.DataFrame, problem: Problem) -> str:
+    """Describe whether a forecast is complete, finite and begins after the last value, and its error."""
     bad = ~np.isfinite(forecast["y"].to_numpy(dtype=float))
     if bad.any():
         return f"{bad.sum()} of {len(forecast)} forecast values are NaN or infinite"
-    table = problem.table.dropna(subset="y")
-    late = forecast.groupby("unique_id")["ds"].min() - table.groupby("unique_id")["ds"].max()
-    missing, wrong = late.isna().sum(), (late.dropna() != STEP).sum()
+    known = problem.table.dropna(subset="y")
+    delay = forecast.groupby("unique_id")["ds"].min() - known.groupby("unique_id")["ds"].max()
+    missing, wrong = delay.isna().sum(), (delay.dropna() != STEP).sum()
     notes = [f"{missing} of 10 series without a forecast"] if missing else []
     notes += [f"forecast of {wrong} of 10 series begins at a wrong time"] if wrong else []
     if problem.future is not None:
         prices = future_prices()
         forecast = forecast.merge(prices, on=["unique_id", "ds"], how="left")
-    error = (forecast["y"] - law(forecast)).abs()
+    error = (forecast["y"] - noiseless(forecast)).abs()
     return "; ".join([*notes, f"finite forecast, error {error.mean():.2f}"])
 
 
-def law(table: pd.DataFrame) -> pd.Series:
-    """What `y` is without its noise."""
+def noiseless(table: pd.DataFrame) -> pd.Series:
+    """Return `y` without its noise."""
     hours = (table["ds"] - START) / STEP
     one = table["unique_id"].str.removeprefix("series-").astype(int)
     value = 20 + one + 5 * np.sin(2 * np.pi * (hours + one) / 24)
@@ -162,7 +164,7 @@ def law(table: pd.DataFrame) -> pd.Series:
 
 
 def clean(covariate: bool = False, length: int = LENGTH) -> pd.DataFrame:
-    """A table without a mistake, of 24 more hours than it holds values if there is a covariate."""
+    """Return a table without a mistake; with a covariate, it has 24 more hours."""
     rng = np.random.default_rng(0)
     rows = length + HORIZON * covariate
     table = pd.DataFrame(
@@ -173,35 +175,35 @@ def clean(covariate: bool = False, length: int = LENGTH) -> pd.DataFrame:
     )
     if covariate:
         table["price"] = rng.integers(0, 3, len(table)).astype(float)
-    table["y"] = law(table) + 0.5 * rng.standard_normal(len(table))
+    table["y"] = noiseless(table) + 0.5 * rng.standard_normal(len(table))
     return table
 
 
 def with_future(missing: int = 0) -> Problem:
-    """A covariate, known for all 24 hours ahead, or for `missing` fewer of one series."""
+    """Return a table with a covariate that is known for all 24 hours ahead, or for `missing` fewer of one series."""
     table = clean(covariate=True)
     ahead = table["ds"] >= START + LENGTH * STEP
     future = table.loc[ahead].drop(columns="y").reset_index(drop=True)
-    untold = (future["unique_id"] == "series-3") & (future["ds"] >= START + (LENGTH + HORIZON - missing) * STEP)
-    return Problem(table[~ahead].reset_index(drop=True), future[~untold].reset_index(drop=True))
+    unknown = (future["unique_id"] == "series-3") & (future["ds"] >= START + (LENGTH + HORIZON - missing) * STEP)
+    return Problem(table[~ahead].reset_index(drop=True), future[~unknown].reset_index(drop=True))
 
 
 def future_prices() -> pd.DataFrame:
-    """All 24 hours of the covariate."""
+    """Return all 24 hours of the covariate."""
     future = with_future().future
     assert future is not None
     return future
 
 
 def repeated() -> Problem:
-    """One hour of one series is there twice, with two values."""
+    """Repeat one hour of one series, with another value."""
     table = clean()
     again = table[(table["unique_id"] == "series-3") & (table["ds"] == START + 100 * STEP)]
     return Problem(pd.concat([table, again.assign(y=again["y"] + 1)]).sort_values(["unique_id", "ds"], kind="stable"))
 
 
 def text() -> Problem:
-    """One value is `n/a`, so that pandas read the whole column as text."""
+    """Make one value `n/a`, so that pandas reads the whole column as text."""
     table = clean()
     values = table["y"].astype(str)
     values[1000] = "n/a"
@@ -209,7 +211,7 @@ def text() -> Problem:
 
 
 def spoiled(value: float, share: float) -> Problem:
-    """A share of the values is another one; never the last of a series."""
+    """Replace a share of the values, but never the last of a series."""
     table = clean()
     chosen = np.random.default_rng(1).random(len(table)) < share
     chosen &= table.duplicated("unique_id", keep="last").to_numpy()
@@ -218,13 +220,13 @@ def spoiled(value: float, share: float) -> Problem:
 
 
 def with_gaps() -> Problem:
-    """A tenth of the rows is not there."""
+    """Leave out a tenth of the rows."""
     table = spoiled(np.nan, 0.1).table
     return Problem(table.dropna().reset_index(drop=True))
 
 
 def armlp(problem: Problem) -> pd.DataFrame:
-    """The median."""
+    """Forecast the median."""
     from armlp import Forecaster
 
     covariates = {} if problem.future is None else {"known_covariates": ["price"]}
@@ -236,7 +238,7 @@ def armlp(problem: Problem) -> pd.DataFrame:
 
 
 def neuralforecast(problem: Problem) -> pd.DataFrame:
-    """The point forecast of its MLP."""
+    """Forecast by its MLP."""
     from neuralforecast import NeuralForecast
     from neuralforecast.models import MLP
 
@@ -249,7 +251,7 @@ def neuralforecast(problem: Problem) -> pd.DataFrame:
 
 
 def gluonts(problem: Problem) -> pd.DataFrame:
-    """The median."""
+    """Forecast the median."""
     from gluonts.dataset.pandas import PandasDataset
     from gluonts.torch import DeepAREstimator
     from lightning.pytorch import seed_everything
@@ -258,7 +260,7 @@ def gluonts(problem: Problem) -> pd.DataFrame:
         columns = {"item_id": "unique_id", "timestamp": "ds", "target": "y"}
         return PandasDataset.from_long_dataframe(table, **columns, freq="h", **options)
 
-    seed_everything(0, verbose=False)  # as the others do themselves
+    seed_everything(0, verbose=False)  # the others set a seed themselves
     with tempfile.TemporaryDirectory() as folder:
         trainer = PEER_TRAINER | {"max_epochs": STEPS // 50, "default_root_dir": folder}
         estimator = DeepAREstimator(
@@ -288,15 +290,15 @@ LIBRARIES: dict[str, Callable[[Problem], pd.DataFrame]] = {
     "gluonts": gluonts,
 }
 MISTAKES: dict[str, Callable[[], Problem]] = {
-    "nothing wrong": lambda: Problem(clean()),
-    "nothing wrong, with a covariate known ahead": with_future,
-    "one hour twice, with two values": repeated,
+    "no mistake": lambda: Problem(clean()),
+    "no mistake, with a covariate known ahead": with_future,
+    "one hour twice, with different values": repeated,
     "`n/a` among the numbers, all read as text": text,
     "every series shorter than the horizon": lambda: Problem(clean(length=HORIZON - 4)),
     "one value in a hundred infinite": lambda: spoiled(np.inf, 0.01),
     "one value in ten NaN": lambda: spoiled(np.nan, 0.1),
-    "one row in ten not there": with_gaps,
-    "half of the future covariate of one series not there": lambda: with_future(HORIZON // 2),
+    "one row in ten missing": with_gaps,
+    "half of the future covariate of one series missing": lambda: with_future(HORIZON // 2),
 }
 
 

@@ -1,22 +1,25 @@
-"""What does a panel cost? Memory of a fit, time of reading, and windows per second.
+"""What does a panel cost? Memory of a fit, time of reading, and windows a second.
 
-    python scripts/what_does_a_panel_cost.py [memory] [growth] [reading] [loader] [mapped] [--repeats 3]
+    python scripts/what_does_a_panel_cost.py [memory] [growth] [reading] [loader] [mapped] [--repeats 3] [--write]
 
-memory   peak memory of a whole `Forecaster.fit` on a Parquet file of 20,000 series of 1,000 points, less that of the
-         same on ten series, in units of the panel's own bytes: 5 a value, 4 for the value and 1 for whether it was
-         observed. Validation is not limited: all series are rolled out.
-growth   the same by the number of series, up to 1,000,000 of 100 points (--most), and by context length: a picture, and
-         the slope in bytes a value. Validation takes ten batches, because memory does not hang on how many there are.
-reading  20 million rows of Parquet into a panel, against `pyarrow.parquet.read_table` and one sort by id and time; rows
-         lie series by series, time by time, or shuffled.
-loader   windows per second of the training loader alone, against `values.unfold(0, L+T, 1)[rows]` on the same values,
-         for rows that were shuffled, and cut into batches, beforehand; one thread.
-mapped   `armlp fit` on a folder of Parquet files whose panel is larger than `--data.memory_budget`: the first fit lays
-         the panel on disk, the second finds it there.
+The parts:
 
-Every fit and every reading has a process of its own, whose peak is the VmHWM of Linux: resident memory, shared
-libraries included. Readings and passes of the loader alternate with what they are compared with; medians are told. The
-tables of `memory`, `reading` and `loader` are 20,000 x 1,000, hourly, with text for ids. MB are 10^6 bytes.
+    memory   peak memory of a whole `Forecaster.fit` on a Parquet file of 20,000 series of 1,000 points, less that of a
+             fit on ten series, in units of the size of the panel. A panel has 5 bytes a value: 4 for the value, 1 for
+             whether it was observed. Validation is of all series.
+    growth   the same by the number of series, up to 1,000,000 of 100 points (--most), and by context length, with the
+             slope in bytes a value; with --write also the picture scripts/pictures/memory.png. Validation takes ten
+             batches, because memory does not depend on their number.
+    reading  seconds from 20 million rows of Parquet to a panel, beside `pyarrow.parquet.read_table` and one sort by id
+             and time; rows are ordered by series, by time, or shuffled
+    loader   windows a second of the training loader alone, beside `values.unfold(0, L+T, 1)[rows]` on the same values,
+             with rows that were shuffled and split into batches before; one thread
+    mapped   `armlp fit` on a folder of Parquet files whose panel is larger than `--data.memory_budget`: the first fit
+             writes the panel to disk, the second reads it from there
+
+Every fit and every reading runs in a new process, whose peak is VmHWM of Linux: resident memory, shared libraries
+included. Readings and passes of the loader take turns with what they are compared with, and the tables hold medians.
+The tables of `memory`, `reading` and `loader` are 20,000 x 1,000, hourly, with text for ids. 1 MB is 10^6 bytes.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ import re
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -35,9 +38,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from report import add_write_option, table, write_results
 
 MB = 1e6
 BYTES_A_VALUE = 5
@@ -50,25 +51,27 @@ PICTURE = Path(__file__).parent / "pictures" / "memory.png"
 
 
 def main() -> None:
-    """Answers every question that was asked."""
-    arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    arguments.add_argument("questions", nargs="*", default=list(QUESTIONS), metavar="QUESTION")
-    arguments.add_argument("--repeats", type=int, default=3, help="of every timing")
-    arguments.add_argument("--most", type=int, default=COUNTS[-1], help="series in `growth`")
-    arguments.add_argument("--picture", type=Path, default=PICTURE, help="of `growth`")
-    arguments.add_argument("--budget", default="1GB", help="of memory in `mapped`")
-    arguments.add_argument("--mapped_series", type=int, default=300_000, help="of 1,000 points in `mapped`")
-    given = arguments.parse_args()
-    for name in given.questions:
-        if name not in QUESTIONS:
-            arguments.error(f"{name} is not one of {', '.join(QUESTIONS)}")
-    for name in given.questions:
+    """Measure the parts."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART", help=", ".join(PARTS))
+    parser.add_argument("--repeats", type=int, default=3, help="of every timing")
+    parser.add_argument("--most", type=int, default=COUNTS[-1], help="series in `growth`")
+    parser.add_argument("--budget", default="1GB", help="of memory in `mapped`")
+    parser.add_argument("--mapped_series", type=int, default=300_000, help="of 1,000 points in `mapped`")
+    add_write_option(parser)
+    options = parser.parse_args()
+    for name in options.parts:
+        if name not in PARTS:
+            parser.error(f"{name} is not one of {', '.join(PARTS)}")
+    tables = []
+    for name in options.parts:
         with tempfile.TemporaryDirectory() as folder:
-            QUESTIONS[name](Path(folder), given)
+            tables.append(PARTS[name](Path(folder), options))
+    write_results(__file__, __doc__, tables, options.write)
 
 
-def memory(folder: Path, given: argparse.Namespace) -> None:
-    """The peak of a fit beside the bytes of its panel."""
+def memory(folder: Path, options: argparse.Namespace) -> str:
+    """Compare the peak of a fit with the size of its panel."""
     whole, few = write(folder / "whole.parquet", SERIES), write(folder / "few.parquet", 10)
     large, small = fit_peaks(whole, CONTEXT), fit_peaks(few, CONTEXT)
     panel = SERIES * POINTS * BYTES_A_VALUE
@@ -76,17 +79,24 @@ def memory(folder: Path, given: argparse.Namespace) -> None:
     for stage, much, little in zip(("until training starts", "from then on", "whole fit"), large, small, strict=True):
         megabytes = [f"{size / MB:,.0f}" for size in (much, little, much - little, panel)]
         rows.append((stage, *megabytes, f"{(much - little) / panel:.2f}"))
-    show(
+    return table(
         f"Peak memory of a fit, {SERIES:,} series x {POINTS:,}, L={CONTEXT}",
-        ("", f"{SERIES:,} series, MB", "10 series, MB", "difference", "panel, MB", "difference / panel, wanted 3"),
+        (
+            "stage",
+            f"{SERIES:,} series, MB",
+            "10 series, MB",
+            "difference",
+            "panel, MB",
+            "difference / panel (target 3)",
+        ),
         rows,
     )
 
 
-def growth(folder: Path, given: argparse.Namespace) -> None:
-    """Peak memory by the number of series: a table, its slope, and a picture."""
+def growth(folder: Path, options: argparse.Namespace) -> str:
+    """Measure peak memory by the number of series."""
     points, horizon = 100, 12
-    counts = [10, *(count for count in COUNTS if count <= given.most)]
+    counts = [10, *(count for count in COUNTS if count <= options.most)]
     peaks: dict[int, list[float]] = {length: [] for length in CONTEXTS}
     for count in counts:
         path = write(folder / "table.parquet", count, points)
@@ -98,16 +108,17 @@ def growth(folder: Path, given: argparse.Namespace) -> None:
     measured = zip(counts, *peaks.values(), strict=True)
     rows = [(f"{count:,}", *(f"{size / MB:,.0f}" for size in sizes)) for count, *sizes in measured]
     rows.append(("slope, bytes a value", *(f"{slopes[length]:.1f}" for length in CONTEXTS)))
-    show(
+    if options.write:
+        draw(values, peaks, slopes)
+    return table(
         f"Peak memory of a fit by series of {points} points (a panel has {BYTES_A_VALUE} bytes a value)",
         ("series", *(f"L={length}, MB" for length in CONTEXTS)),
         rows,
     )
-    draw(values, peaks, slopes, given.picture)
 
 
-def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, float], path: Path) -> None:
-    """Peak memory over the panel's values, beside what three times the panel would cost."""
+def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, float]) -> None:
+    """Draw peak memory by the number of values, beside three times the size of the panel."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -119,7 +130,7 @@ def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, fl
     millions = values / 1e6
     bound = min(sizes[0] for sizes in peaks.values()) + 3 * BYTES_A_VALUE * values
     axis.plot(millions, bound / MB, color=INK, linewidth=1, linestyle=":", label="ten series + 3 x panel")
-    # The second is drawn wider and below, so that both can be seen where they agree.
+    # The second line is wider and below the first, so that both are visible where they agree.
     styles = zip(CONTEXTS, (BLUE, ORANGE), (1.8, 5.0), ("o", "s"), (2, 1), strict=True)
     for length, color, width, marker, order in styles:
         label = f"fit, L={length}: {slopes[length]:.1f} bytes a value"
@@ -132,35 +143,35 @@ def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, fl
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
     axis.legend(loc="upper left", frameon=False, fontsize=9)
-    figure.savefig(path)
+    figure.savefig(PICTURE)
 
 
-def reading(folder: Path, given: argparse.Namespace) -> None:
-    """Seconds from Parquet to a panel, beside those of reading the table and sorting it."""
+def reading(folder: Path, options: argparse.Namespace) -> str:
+    """Compare reading a panel with reading a table and sorting it."""
     rows = []
-    for order in ("series by series", "time by time", "shuffled"):
+    for order in ("by series", "by time", "shuffled"):
         path = write(folder / "table.parquet", SERIES, order=order)
-        path.read_bytes()  # into the cache of the system, for both
+        path.read_bytes()  # into the cache of the system, for both readers
         runs: dict[Callable[[Path], float], list[tuple[float, float]]] = {read_panel: [], read_and_sort: []}
-        for _ in range(given.repeats):
-            for function, found in runs.items():
-                found.append(alone(function, path))
-                print("reading", order, function.__name__, *(f"{number:.3g}" for number in found[-1]), flush=True)
-        (ours, ours_peak), (theirs, theirs_peak) = (np.median(found, axis=0) for found in runs.values())
+        for _ in range(options.repeats):
+            for function, measured in runs.items():
+                measured.append(in_new_process(function, path))
+                print("reading", order, function.__name__, *(f"{number:.3g}" for number in measured[-1]), flush=True)
+        (ours, ours_peak), (theirs, theirs_peak) = (np.median(measured, axis=0) for measured in runs.values())
         seconds = f"{ours:.1f}", f"{theirs:.1f}", f"{ours / theirs:.2f}"
         rows.append((order, *seconds, f"{ours_peak / MB:,.0f}", f"{theirs_peak / MB:,.0f}"))
-    show(
+    return table(
         f"Reading {SERIES * POINTS:,} rows of Parquet, {pa.cpu_count()} threads of pyarrow",
-        ("rows lie", "panel, s", "table + sort, s", "ratio, wanted 2", "panel, peak MB", "table + sort, peak MB"),
+        ("order of rows", "panel, s", "table + sort, s", "ratio (target 2)", "panel, peak MB", "table + sort, peak MB"),
         rows,
     )
 
 
 def read_panel(path: Path) -> float:
-    """Seconds, imports left out."""
-    import narwhals  # noqa: F401 (read_panel imports it at its first call, which is not to be measured)
-    import pandas  # noqa: F401 (as narwhals)
-    import torch  # noqa: F401 (as narwhals)
+    """Return the seconds of reading a panel, without imports."""
+    import narwhals  # noqa: F401 (read_panel imports it at its first call, which is not measured)
+    import pandas  # noqa: F401 (same reason)
+    import torch  # noqa: F401 (same reason)
 
     from armlp.data.tables import read as tables
 
@@ -172,32 +183,35 @@ def read_panel(path: Path) -> float:
 
 
 def read_and_sort(path: Path) -> float:
-    """Seconds."""
+    """Return the seconds of reading a table and sorting it."""
     begin = time.perf_counter()
-    table = pq.read_table(path).sort_by([("unique_id", "ascending"), ("ds", "ascending")])
+    rows = pq.read_table(path).sort_by([("unique_id", "ascending"), ("ds", "ascending")])
     seconds = time.perf_counter() - begin
-    assert len(table) == SERIES * POINTS
+    assert len(rows) == SERIES * POINTS
     return seconds
 
 
-def loader(folder: Path, given: argparse.Namespace) -> None:
-    """Windows per second, beside those of gathering the same rows bare."""
-    show(
+def loader(folder: Path, options: argparse.Namespace) -> str:
+    """Compare the loader with gathering the same rows by indexing."""
+    return table(
         f"Batches of {BATCH} windows, L={CONTEXT}, T={HORIZON}, from {SERIES * POINTS:,} values, one thread",
-        ("", "windows / s", "loader / this, wanted 0.9"),
-        alone(loader_rows, write(folder / "table.parquet", SERIES), 5 * given.repeats)[0],
+        ("source", "windows / s", "loader / this (target 0.9)"),
+        in_new_process(loader_rows, write(folder / "table.parquet", SERIES), 5 * options.repeats)[0],
     )
 
 
 def loader_rows(path: Path, repeats: int) -> list[tuple[str, ...]]:
-    """Passes of 200 batches each. An epoch begins with its order, of which every pass bears its share."""
+    """Return rows of the table, from passes of 200 batches each.
+
+    An epoch begins with computing its order. One row adds the share of a pass in that time.
+    """
     import torch
 
     from armlp import SeriesDataModule
 
     torch.set_num_threads(1)
     batches, span = 200, CONTEXT + HORIZON
-    # Without the calendar, of which the bare gather knows nothing either.
+    # Without calendar inputs, which the bare gather does not have.
     data = SeriesDataModule(str(path), horizon=HORIZON, batch_size=BATCH, calendar_inputs=False)
     data.setup()
     data.shape_windows(CONTEXT, HORIZON)
@@ -211,7 +225,7 @@ def loader_rows(path: Path, repeats: int) -> list[tuple[str, ...]]:
     order = iter((data.panel.offsets[series] + origin - CONTEXT).split(BATCH))
     values, observed = (store[:, 0].unfold(0, span, 1) for store in (data.panel.values, data.panel.observed))
 
-    def ours() -> None:
+    def from_loader() -> None:
         for _ in range(batches):
             next(epoch)
 
@@ -222,7 +236,7 @@ def loader_rows(path: Path, repeats: int) -> list[tuple[str, ...]]:
                 store[rows].split([CONTEXT, HORIZON], dim=1)
 
     passes: dict[str, Callable[[], None]] = {
-        "loader": ours,
+        "loader": from_loader,
         "values.unfold[rows]": lambda: bare(values),
         "the same, and observed.unfold[rows]": lambda: bare(values, observed),
     }
@@ -232,49 +246,49 @@ def loader_rows(path: Path, repeats: int) -> list[tuple[str, ...]]:
             begin = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - begin)
-    median = {name: statistics.median(found) for name, found in seconds.items()}
-    median["loader, with its share of the order of an epoch"] = median["loader"] + share
-    rates = {name: batches * BATCH / found for name, found in median.items()}
+    median = {name: statistics.median(each) for name, each in seconds.items()}
+    median["loader, with the order of the epoch"] = median["loader"] + share
+    rates = {name: batches * BATCH / each for name, each in median.items()}
     return [(name, f"{rate:,.0f}", f"{rates['loader'] / rate:.2f}") for name, rate in rates.items()]
 
 
-def mapped(folder: Path, given: argparse.Namespace) -> None:
-    """Time and peak memory of two fits whose panel is larger than their memory may be."""
+def mapped(folder: Path, options: argparse.Namespace) -> str:
+    """Measure time and peak memory of two fits whose panel is larger than their memory budget."""
     from armlp.cli import main as armlp
 
     files = 20
     source = folder / "tables"
     source.mkdir()
     for number in range(files):
-        share = given.mapped_series // files
+        share = options.mapped_series // files
         write(source / f"part-{number:02d}.parquet", share, first=number * share)
-    command = ["fit", "--data.source", str(source), "--data.memory_budget", given.budget]
+    command = ["fit", "--data.source", str(source), "--data.memory_budget", options.budget]
     command += ["--data.horizon", str(HORIZON), "--data.batch_size", str(BATCH), "--model.context_length", str(CONTEXT)]
     command += ["--model.hidden_sizes", "[32]", "--trainer.max_steps", "20", "--trainer.limit_val_batches", "10"]
     command += ["--trainer.default_root_dir", str(folder), "--trainer.enable_progress_bar", "false"]
     rows = []
     for run in ("first", "second"):
         begin = time.perf_counter()
-        _, peak = alone(armlp, command)
+        _, peak = in_new_process(armlp, command)
         rows.append((run, f"{time.perf_counter() - begin:.0f}", f"{peak / MB:,.0f}"))
         print("mapped", *rows[-1], flush=True)
-    panel = given.mapped_series * POINTS * BYTES_A_VALUE
-    show(
-        f"armlp fit, {given.mapped_series:,} series x {POINTS:,} in {files} files, a panel of {panel / MB:,.0f} MB, "
-        f"--data.memory_budget {given.budget}",
+    panel = options.mapped_series * POINTS * BYTES_A_VALUE
+    return table(
+        f"armlp fit, {options.mapped_series:,} series x {POINTS:,} in {files} files, a panel of {panel / MB:,.0f} MB, "
+        f"--data.memory_budget {options.budget}",
         ("fit", "seconds", "peak MB"),
         rows,
     )
 
 
 def fit_peaks(path: Path, *arguments: Any) -> tuple[float, float, float]:
-    """Peaks of memory until training starts, from then on, and of the two, in bytes."""
-    before, after = alone(fit, path, *arguments)
+    """Return the peaks of memory until training starts, from then on, and of both, in bytes."""
+    before, after = in_new_process(fit, path, *arguments)
     return before, after, max(before, after)
 
 
 def fit(path: Path, context_length: int, horizon: int = HORIZON, val_batches: float = 1.0) -> float:
-    """Fits a small network, and returns the peak of memory until training starts; from then on it is counted anew."""
+    """Fit a small network, and return the peak of memory until training starts, where the count is reset."""
     from lightning.pytorch import Callback
 
     from armlp import Forecaster
@@ -292,15 +306,15 @@ def fit(path: Path, context_length: int, horizon: int = HORIZON, val_batches: fl
     return peaks[0]
 
 
-def write(path: Path, series: int, points: int = POINTS, order: str = "series by series", first: int = 0) -> Path:
-    """Hourly series of a daily season in a Parquet file, some at a time: the process that writes stays small."""
+def write(path: Path, series: int, points: int = POINTS, order: str = "by series", first: int = 0) -> Path:
+    """Write hourly series with a daily season to a Parquet file, in parts, so that this process stays small."""
     rng = np.random.default_rng(first)
     ids = pa.array([f"series-{first + number:07d}" for number in range(series)])
     shuffled = rng.permutation(series * points) if order == "shuffled" else None
     with pq.ParquetWriter(path, SCHEMA) as writer:
         for begin in range(0, series * points, ROW_GROUP):
             row = np.arange(begin, min(begin + ROW_GROUP, series * points))
-            if order == "time by time":
+            if order == "by time":
                 step, one = np.divmod(row, series)
             else:
                 one, step = np.divmod(row if shuffled is None else shuffled[row], points)
@@ -310,36 +324,26 @@ def write(path: Path, series: int, points: int = POINTS, order: str = "series by
     return path
 
 
-def alone(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What a function returns in a new process that does nothing else, and the peak of its memory in bytes."""
+def in_new_process(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
+    """Call a function in a new process, and return its result and the peak of memory in bytes."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
         return process.submit(with_peak, function, *arguments).result()
 
 
 def with_peak(function: Callable[..., Any], *arguments: Any) -> tuple[Any, float]:
-    """What `alone` runs."""
+    """Return the result of a function and the peak of memory of this process."""
     return function(*arguments), peak()
 
 
 def peak() -> float:
-    """Bytes; `ru_maxrss` would count what the parent held when it started this process."""
+    """Return the peak of memory in bytes; `ru_maxrss` would include that of the parent."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return 1024.0 * int(found[1])
 
 
-def show(title: str, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Prints a table."""
-    table = Table(title=title, title_justify="left")
-    for heading in headings:
-        table.add_column(heading, justify="right" if table.columns else "left")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    Console(width=130).print(table)
-
-
 SCHEMA = pa.schema({"unique_id": pa.string(), "ds": pa.timestamp("us"), "y": pa.float64()})
-QUESTIONS: dict[str, Callable[[Path, argparse.Namespace], None]] = {
+PARTS: dict[str, Callable[[Path, argparse.Namespace], str]] = {
     "memory": memory,
     "growth": growth,
     "reading": reading,

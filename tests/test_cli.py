@@ -65,9 +65,13 @@ CASES: dict[str, tuple[str, Callable[[MakeTable], pd.DataFrame], int | str]] = {
     "wide CSV of integers": ("table.csv", lambda make: wide(make(freq=1)), 1),
     "wide Parquet of datetimes": ("table.parquet", lambda make: wide(make(freq="MS")), "MS"),
 }
+SEEN_IN_OTHERS = ("long Parquet of datetimes", "wide CSV of integers")  # each half of them, that is
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case not in SEEN_IN_OTHERS else pytest.param(case, marks=pytest.mark.exhaustive) for case in CASES],
+)
 def test_a_table_of_any_layout_goes_through_fit_test_and_predict(case: str, program: Any, make_table: MakeTable):
     file, make, freq = CASES[case]
     table = make(make_table)
@@ -319,13 +323,24 @@ def test_every_preset_passes_a_short_fit_and_forecasts(preset: str, program: Any
     assert set(forecast) <= set("abcdef") if preset == "symbols" else np.isfinite(forecast).all()
 
 
+# Of heads: a density, a joint one, one that is fitted to the data before training, and counts.
+ALL_KINDS = ("normal", "multivariate_normal", "categorical", "negative_binomial")
+
+
 def test_a_point_head_has_no_intervals(program: Any, trained: Any):
     run = program.fit(trained.source, "--model.head=point", "--model.point_loss=mae", "--data.horizon=6")
     program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.parquet")
     assert pd.read_parquet("f.parquet").columns.tolist() == ["unique_id", "ds", "armlp"]
 
 
-@pytest.mark.parametrize("head", [head for head in HEADS if head not in ("point", "symbols")])
+@pytest.mark.parametrize(
+    "head",
+    [
+        head if head in ALL_KINDS else pytest.param(head, marks=pytest.mark.exhaustive)
+        for head in HEADS
+        if head not in ("point", "symbols")
+    ],
+)
 def test_every_head_trains_unrolled_over_missing_values(head: str, program: Any, make_table: MakeTable):
     table = make_table()
     table["y"] = table["y"].round()  # so that they could be counts
@@ -348,38 +363,3 @@ def test_help_and_version_end_well(program: Any):
         with pytest.raises(SystemExit) as end:
             program(command, "--help")
         assert not end.value.code
-
-
-# As `--trainer.devices=2` starts them, but both at once, and for several commands.
-TWO_PROCESSES = """
-import sys
-from armlp.cli import main
-
-two = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-for arguments in sys.argv[1].split("|"):
-    main([*arguments.split(), *two])
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_train_on_one_series_and_test_and_forecast_as_one_does(
-    program: Any, trained: Any, make_table: MakeTable, two_processes: Any
-):
-    write(make_table(series=1), Path("one.parquet"))  # so that one of the two has nothing to validate on
-    fit = "fit --data.source=one.parquet --data.horizon=6 --trainer.max_steps=2 --model.hidden_sizes=[8]"
-    predict = f"predict --ckpt_path={trained.best} --forecast.output=two.parquet --forecast.paths=paths-two.parquet"
-    test = f"test --ckpt_path={trained.best} --forecast.output=test-two.parquet"
-    said = two_processes(TWO_PROCESSES, "|".join((fit, predict, test)))
-    assert Path("lightning_logs/version_0/checkpoints/best.ckpt").exists()
-
-    program(
-        "predict", "--ckpt_path", trained.best, "--forecast.output=one.parquet", "--forecast.paths=paths-one.parquet"
-    )
-    printed = program("test", "--ckpt_path", trained.best, "--forecast.output=test-one.parquet")
-    for name in ("{}", "paths-{}", "test-{}"):
-        one, two = (pd.read_parquet(f"{name.format(count)}.parquet") for count in ("one", "two"))
-        pd.testing.assert_frame_equal(one, two, rtol=1e-5)
-    # The scores are those of all origins, and said once.
-    assert printed.partition(" backtest table")[0] in " ".join(said[0].split())
-    assert "skill" not in said[1]
-    assert "table:" not in said[1]

@@ -187,17 +187,7 @@ def test_calendar_inputs_cannot_be_switched_off_after_training(program: Any, fit
     assert "of now.parquet, which steps by D, nothing; leave the option out" in said
 
 
-@pytest.mark.parametrize(
-    ("times", "sentence"),
-    [
-        (np.arange(ROWS), "are integers, of which a calendar tells nothing"),
-        (
-            pd.date_range("2000-01-01", periods=ROWS, freq="MS"),
-            "step by MS, of which a calendar tells only the month of",
-        ),
-    ],
-)
-def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(times: Any, sentence: str, program: Any):
+def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(program: Any):
     days = pd.DataFrame({"ds": pd.date_range("2024-01-01", periods=ROWS), "y": np.arange(ROWS) % 7 + 0.5})
     days.to_csv("days.csv", index=False)
     said = program("fit", "--data.source=days.csv", f"--data.horizon={HORIZON}", *SMALL)  # on by default
@@ -205,12 +195,17 @@ def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(times: Any, sent
     assert "['week']" in said
     best = Path("lightning_logs/version_0/checkpoints/best.ckpt").resolve()
     program("predict", "--ckpt_path", best, "--forecast.output=f.csv")
-    days.assign(ds=times).to_csv("other.csv", index=False)
-    said = program.refuses("predict", "--ckpt_path", best, "--data.source=other.csv")
-    assert f"the model is told the day of the week, but the times of other.csv {sentence}" in said
+    months = pd.date_range("2000-01-01", periods=ROWS, freq="MS")
+    for times, sentence in (
+        (np.arange(ROWS), "are integers, of which a calendar tells nothing"),
+        (months, "step by MS, of which a calendar tells only the month of"),
+    ):
+        days.assign(ds=times).to_csv("other.csv", index=False)
+        said = program.refuses("predict", "--ckpt_path", best, "--data.source=other.csv")
+        assert f"the model is told the day of the week, but the times of other.csv {sentence}" in said
 
 
-@pytest.mark.parametrize("calendar", [True, False])
+@pytest.mark.parametrize("calendar", [True, pytest.param(False, marks=pytest.mark.exhaustive)])
 def test_a_checkpoint_from_before_the_flags_still_loads(calendar: bool, program: Any):
     make(future=0).to_parquet("table.parquet")
     options = [option for option in OPTIONS if "calendar" not in option]

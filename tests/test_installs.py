@@ -1,4 +1,4 @@
-"""What the README and the scripts say to install is what pyproject.toml has."""
+"""What the documentation and the scripts say to install is what pyproject.toml has."""
 
 import re
 import runpy
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = "".join((ROOT / page).read_text() for page in ("CONTRIBUTING.md", "src/armlp/export/README.md"))
 PEERS = runpy.run_path(str(ROOT / "scripts" / "peers.py"))
 
 
@@ -18,15 +18,15 @@ def extras() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
-def test_every_extra_that_the_readme_names_exists():
-    named = set(re.findall(r"(?:armlp|\.)\[([\w-]+)\]", README))
+def test_every_extra_that_the_documentation_names_exists():
+    named = set(re.findall(r"(?:armlp|\.)\[([\w-]+)\]", PAGES))
     assert {"export", "peers"} <= named <= set(extras())
 
 
 @pytest.mark.parametrize("library", ["neuralforecast", "gluonts", "statsforecast"])
-def test_a_missing_library_names_the_command_of_the_readme(library: str):
+def test_a_missing_library_names_the_command_of_the_documentation(library: str):
     (command,) = re.findall("`(.*)`", PEERS["not_installed"](library, sys.executable))
-    assert f"    {command}\n" in README
+    assert f"    {command}\n" in PAGES
     (extra,) = re.findall(r"\.\[([\w-]+)\]", command)
     assert any(re.match(rf"{library}\b", requirement) for requirement in extras()[extra])
     # In no other extra: one of all cannot be resolved beside scripts/constraints.txt.

@@ -44,7 +44,11 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, make_table: MakeTable) -> F
 
 
 @pytest.mark.filterwarnings("ignore:.*Caution")
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    "way",
+    # What is pickled twice was pickled once, and torch pickles too.
+    ["twice", "copy", "deepcopy", *(pytest.param(way, marks=pytest.mark.exhaustive) for way in ("pickle", "torch"))],
+)
 def test_a_fitted_forecaster_answers_the_same_afterwards(
     way: str, fitted: Forecaster, make_table: MakeTable, tmp_path: Path
 ):

@@ -1,5 +1,7 @@
 """Whole-program tests of symbols: through both doors, from the checkpoint alone, and mistakes refused."""
 
+import contextlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from armlp.cli import main
 from armlp.forecaster import Forecaster
 
 KINDS: dict[str, list[Any]] = {"text": ["a", "b", "c"], "integers": [0, 1, 5], "booleans": [False, True]}
@@ -20,6 +23,26 @@ def fit(program: Any, table: pd.DataFrame, *options: str) -> Path:
     table.to_parquet("table.parquet")
     run = program.fit("table.parquet", "--config=symbols", "--data.horizon=5", "--model.residual_blocks=0", *options)
     return Path(run / "checkpoints" / "best.ckpt")
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The best checkpoint of a short training on the symbols a, b and c; write nothing beside it."""
+    folder = tmp_path_factory.mktemp("symbols")
+    make(["a", "b", "c"]).to_parquet(folder / "table.parquet")
+    source = (f"--data.source={folder / 'table.parquet'}", f"--trainer.default_root_dir={folder}")
+    with contextlib.redirect_stdout(io.StringIO()):
+        main(
+            [
+                "fit",
+                *source,
+                "--config=symbols",
+                "--data.horizon=5",
+                "--trainer.max_steps=4",
+                "--model.hidden_sizes=[8]",
+            ]
+        )
+    return folder / "lightning_logs" / "version_0" / "checkpoints" / "best.ckpt"
 
 
 def predict(program: Any, best: Path, *options: str) -> pd.DataFrame:
@@ -51,32 +74,32 @@ def test_both_doors_give_the_same_symbols(program: Any):
     assert (forecaster.sample(num_paths=8, temperature=0.7, top_k=2) == ours).all()
 
 
-def test_the_single_likeliest_symbol_leaves_nothing_to_chance(program: Any):
-    best = fit(program, make(["a", "b", "c"]))
+def test_the_single_likeliest_symbol_leaves_nothing_to_chance(program: Any, best: Path):
     assert (predict(program, best, "--forecast.top_k=1")["armlp-share"] == 1).all()
 
 
-@pytest.mark.parametrize("option", ["--config=symbols", "--data.symbols=true"])
-def test_symbols_keep_the_codes_of_the_training_where_a_table_lacks_some(option: str, program: Any):
-    best = fit(program, make(["a", "b", "c"]))
+def test_symbols_keep_the_codes_of_the_training_where_a_table_lacks_some(program: Any, best: Path):
     table = make(["b", "c"])
     table.to_parquet("some.parquet")
     plain = predict(program, best, "--data.source=some.parquet")
-    pd.testing.assert_frame_equal(predict(program, best, "--data.source=some.parquet", option), plain)
+    for option in ("--config=symbols", "--data.symbols=true"):
+        pd.testing.assert_frame_equal(predict(program, best, "--data.source=some.parquet", option), plain)
 
 
-@pytest.mark.parametrize("options", [["--model.patch_length=20"], ["--model.patch_length=3"]])
+@pytest.mark.parametrize(
+    "options",
+    [["--model.patch_length=20"], pytest.param(["--model.patch_length=3"], marks=pytest.mark.exhaustive)],
+)
 def test_symbols_train_to_the_end_whatever_the_patch(options: list[str], program: Any):
     best = fit(program, make(["a", "b", "c"]), *options)
     assert best.exists()
     assert set(predict(program, best)["armlp"]) <= {"a", "b", "c"}
 
 
-def test_mistakes_with_symbols_are_refused_in_one_sentence(program: Any):
+def test_mistakes_with_symbols_are_refused_in_one_sentence(program: Any, best: Path):
     make(["a"]).to_parquet("one.parquet")
     said = program.refuses("fit", "--config=symbols", "--data.source=one.parquet")
     assert "holds nothing but 'a'" in said
-    best = fit(program, make(["a", "b", "c"]))
     make(["a", "b", "z"]).to_parquet("more.parquet")
     said = program.refuses("predict", "--ckpt_path", best, "--data.source=more.parquet")
     assert "holds 'z'" in said

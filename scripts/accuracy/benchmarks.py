@@ -1,4 +1,4 @@
-"""Benchmarks: series, what of them is to be forecast, and from where."""
+"""Benchmarks: series, and the origins and horizon of the forecasts."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from armlp.data import catalog
 COMPETITIONS = ["m4-hourly", *(name for name in catalog.names() if name.startswith(("m1-", "m3-", "tourism-")))]
 MONTH = 30 * 24
 ETT_HORIZONS, ETT_STEP = (96, 192, 336, 720), 6
-# Frequencies of catalogs whose times are bare integers, for peers that want one. That of M3's "other" is not known;
-# GluonTS reads them as quarters too.
+# Frequencies of data sets whose times are integers, for the libraries that need one. That of M3's "other" is not known;
+# GluonTS also reads them as quarters.
 FREQUENCIES = {"hourly": "h", "other": "Q", "yearly": "Y", "quarterly": "Q", "monthly": "M"}
 
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Series and the origins to forecast the end of each from.
+    """Series, and the origins of the forecasts at their end.
 
     Attributes:
         name: Of the data set.
-        table: `unique_id, ds, y`, sorted, the test part included.
+        table: `unique_id, ds, y`, sorted, with the test part.
         horizon: `H`.
         season_length: Of the baselines and of MASE.
         freq: pandas alias of a period.
-        windows: `W` origins of every series.
-        step: How many steps they are apart.
-        held_out: The last so many steps before the first origin are for validation, by convention; 0 leaves it open.
+        windows: Number of origins of every series, `W`.
+        step: Steps between two origins.
+        held_out: Steps before the first origin that are for validation by convention; 0 where there is no convention.
     """
 
     name: str
@@ -45,15 +45,15 @@ class Benchmark:
 
     @property
     def tested(self) -> int:
-        """How many values at the end of each series are the test part."""
+        """Number of values at the end of each series that form the test part."""
         return self.horizon + (self.windows - 1) * self.step
 
     def train(self) -> pd.DataFrame:
-        """What lies before the first origin."""
+        """Return the values before the first origin."""
         return self._until(self.tested)
 
     def contexts(self, first: int, last: int, longest: int | None = None) -> pd.DataFrame:
-        """What lies before each of some origins, each a series named `id origin`, its last `longest` values."""
+        """Return the last `longest` values before each origin, each as a series named `id origin`."""
         parts = []
         for window in range(first, last):
             part = self._until(self.tested - window * self.step)
@@ -62,27 +62,27 @@ class Benchmark:
         return pd.concat(parts, ignore_index=True)
 
     def in_order(self, forecast: np.ndarray) -> np.ndarray:
-        """Forecasts of all contexts by the order of their ids, `[S * W, H, Q]`, as `[W, S, H, Q]`."""
+        """Reshape forecasts of all contexts, in the order of their ids, from `[S * W, H, Q]` to `[W, S, H, Q]`."""
         return forecast.reshape(-1, self.windows, *forecast.shape[1:]).swapaxes(0, 1)
 
     def truth(self) -> np.ndarray:
-        """`[W, S, H]`, in the order of `contexts`."""
+        """Return the values to forecast, `[W, S, H]`."""
         values = np.stack([y.to_numpy()[-self.tested :] for _, y in self.table.groupby("unique_id")["y"]])
         starts = range(0, self.windows * self.step, self.step)
         return np.stack([values[:, start : start + self.horizon] for start in starts])
 
     def _until(self, left: int) -> pd.DataFrame:
-        """All but the last rows of each series."""
+        """Return all but the last rows of each series."""
         return self.table[self.table.groupby("unique_id", sort=False).cumcount(ascending=False) >= left]
 
 
 def names() -> list[str]:
-    """All benchmarks of series; those of chaos are in `accuracy.chaos`."""
+    """Return the names of all benchmarks but those of `accuracy.chaos`."""
     return [*COMPETITIONS, "taylor", "air-passengers", *(f"etth1-{horizon}" for horizon in ETT_HORIZONS)]
 
 
 def load(name: str) -> Benchmark:
-    """The standard split of a data set."""
+    """Return the standard split of a data set."""
     if name.startswith("etth1-"):
         return _ett(int(name.removeprefix("etth1-")))
     entry = catalog.get(name)
@@ -91,7 +91,7 @@ def load(name: str) -> Benchmark:
     if entry.load_test is not None:
         table = pd.concat([table, long_table(entry.load_test())])
         options["freq"] = FREQUENCIES[name.partition("-")[2]]
-    elif name == "taylor":  # its last week, a day from each of seven midnights
+    elif name == "taylor":  # its last week, a day ahead from each of seven midnights
         options |= {"freq": "30min", "windows": 7, "step": 48}
     else:  # the last of twelve years, as in most textbooks
         options["freq"] = "M"
@@ -99,15 +99,15 @@ def load(name: str) -> Benchmark:
 
 
 def long_table(source: object) -> pd.DataFrame:
-    """A catalog table, or the file of one, as pandas."""
+    """Return a catalog table, or the file of one, as pandas."""
     table = source if isinstance(source, pd.DataFrame) else pd.read_parquet(str(source))
     return table.assign(unique_id=table["unique_id"].astype(str))
 
 
 def _ett(horizon: int) -> Benchmark:
-    """12, 4 and 4 months, each channel standardised by the first twelve, every sixth origin of the last four.
+    """Return 12, 4 and 4 months, each channel standardised by the first 12, and every sixth origin of the last 4.
 
-    Others take every origin; every sixth has all hours of a day and overlaps as much as it takes to say the same.
+    Published results are of every origin. Every sixth one includes four hours of the day and gives nearly the same.
 
     Haoyi Zhou et al. (2021), Informer, https://arxiv.org/abs/2012.07436, and all that follow it.
     """
@@ -121,6 +121,6 @@ def _ett(horizon: int) -> Benchmark:
 
 
 def chunks(windows: int, size: int = 200) -> Iterator[tuple[int, int]]:
-    """RolloutInputs in groups that fit into memory."""
+    """Return ranges of origins that fit into memory."""
     for first in range(0, windows, size):
         yield first, min(first + size, windows)

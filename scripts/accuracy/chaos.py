@@ -1,4 +1,4 @@
-"""Chaos: six systems made by fixed steps, and how long forecasts of them hold."""
+"""Chaos: six simulated systems, and the valid time of forecasts of them."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import armlp
 from armlp.data.catalog import generated
 
 POINTS, STARTS, APART, LIMIT, REACH = 10_000, 40, 250, 0.4, 15
-LONGEST = 1000  # rows of a context; more than any model looks at
+LONGEST = 1000  # rows of a context; more than any model uses
 MODELS = ("armlp-direct", "nvar", "nvar-chosen")
 PATCH = 100  # of the direct model, and the horizon that all are trained for
-PATHS = 20  # sampled futures that a forecast is the median of; of a point head all are the same
+PATHS = 20  # sampled paths whose median is the forecast; with a point head all are the same
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class System:
         exponent: The largest Lyapunov exponent, per unit of time.
         step: Between two samples, units of time.
         slope: The derivative of a state; None for Mackey and Glass' equation, which has its own integrator.
-        channels: How many values a state has.
+        channels: Number of values in a state, `V`.
     """
 
     exponent: float
@@ -41,22 +41,22 @@ class System:
 
     @property
     def horizon(self) -> int:
-        """Steps in 15 Lyapunov times, which is as long as a forecast is followed."""
+        """Steps of a forecast: 15 Lyapunov times."""
         return int(REACH / (self.exponent * self.step))
 
     def trajectory(self) -> np.ndarray:
-        """`[N, V]`: the training part, a stretch that models may be chosen on, and the test part."""
+        """Return states `[N, V]`: the training part, a validation part, and the test part."""
         transient, substeps = 1000, 5
         first_start = POINTS + 500 + STARTS * APART + 1000
         length = first_start + STARTS * APART + self.horizon
         if self.slope is None:
             return generated.mackey_glass(length)[["y"]].to_numpy()
-        start = 1 + 0.1 * np.arange(self.channels)  # not all alike, or a symmetric system stays symmetric
+        start = 1 + 0.1 * np.arange(self.channels)  # not all equal, because a symmetric system would stay symmetric
         states = generated._runge_kutta(self.slope, start, self.step / substeps, (transient + length) * substeps)
         return states[substeps - 1 :: substeps][transient:]
 
     def starts(self) -> np.ndarray:
-        """`[40]` the first row of each forecast."""
+        """Return the first row of each forecast, `[40]`."""
         return POINTS + 500 + STARTS * APART + 1000 + APART * np.arange(STARTS)
 
 
@@ -84,10 +84,10 @@ def _lorenz96(state: np.ndarray) -> np.ndarray:
     return (np.roll(state, -1) - np.roll(state, 2)) * np.roll(state, 1) - state + 8
 
 
-# Exponents are those of J. C. Sprott (2003), Chaos and Time-Series Analysis, but for two, which are means of 64 pairs
-# of neighbours, with the integrators used here (so found, the others are within 1.5% of the published ones): of Mackey
-# and Glass' equation (J. D. Farmer (1982), https://doi.org/10.1016/0167-2789(82)90042-2, has 0.0071 in bits, which is
-# 0.0049 here) and of Lorenz' model of 1996 with six channels and a forcing of 8.
+# Exponents are from J. C. Sprott (2003), Chaos and Time-Series Analysis. Two were measured with the integrators used
+# here, as means of 64 pairs of neighbours: that of Mackey and Glass' equation (J. D. Farmer (1982),
+# https://doi.org/10.1016/0167-2789(82)90042-2, gives 0.0071 bits, which is 0.0049 here), and that of Lorenz' model of
+# 1996 with six channels and a forcing of 8. Measured in this way, the others are within 1.5% of the published ones.
 SYSTEMS = {
     "lorenz": System(0.9056, 0.02, _lorenz, 3),
     "mackey-glass": System(0.0051, 1.0, None, 1),
@@ -99,7 +99,7 @@ SYSTEMS = {
 
 
 def results(data_set: str, model: str, seed: int) -> Iterator[dict[str, Any]]:
-    """The median valid prediction time of a model, in Lyapunov times."""
+    """Return the median valid time of a model, in Lyapunov times."""
     system = SYSTEMS[data_set]
     states = system.trajectory()
     begin = time.process_time()
@@ -120,13 +120,13 @@ def results(data_set: str, model: str, seed: int) -> Iterator[dict[str, Any]]:
 
 
 def valid_times(truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Steps until the error first exceeds the limit, `[40]`.
+    """Return the steps until the error first exceeds the limit, `[40]`.
 
     The error is the root mean square over the channels, each in standard deviations of the training part.
 
     Args:
         truth: `[40, H, V]`.
-        forecast: `[40, H, V]`; what is not finite is wrong.
+        forecast: `[40, H, V]`; a value that is not finite exceeds the limit.
         unit: `[V]`.
     """
     with np.errstate(over="ignore", invalid="ignore"):
@@ -139,9 +139,9 @@ Forecaster = Callable[[np.ndarray, int], np.ndarray]  # contexts [B, L, V] and H
 
 
 def nvar(states: np.ndarray, delays: int = 2, skip: int = 1, order: int = 2, penalty: float = 2.5e-6) -> Forecaster:
-    """A next-generation reservoir: ridge regression of the next change on monomials of the last states.
+    """Fit a next-generation reservoir: ridge regression of the next change on monomials of the last states.
 
-    The defaults are the paper's for Lorenz; states are standardised here.
+    The defaults are those of the paper for Lorenz; here states are standardised.
 
     Daniel J. Gauthier et al. (2021), Next generation reservoir computing, https://doi.org/10.1038/s41467-021-25801-2
     """
@@ -153,7 +153,7 @@ def nvar(states: np.ndarray, delays: int = 2, skip: int = 1, order: int = 2, pen
     ]
 
     def features(past: Sequence[np.ndarray]) -> np.ndarray:
-        """`[..., F]` of states `[..., V]`, the newest last."""
+        """Return features `[..., F]` of states `[..., V]`, the newest last."""
         linear = np.concatenate([past[-1 - delay * skip] for delay in range(delays)], -1)
         monomials = [linear[..., factors].prod(-2) for factors in products]
         return np.concatenate([np.ones((*linear.shape[:-1], 1)), *monomials], -1)
@@ -174,7 +174,7 @@ def nvar(states: np.ndarray, delays: int = 2, skip: int = 1, order: int = 2, pen
 
 
 def chosen_nvar(states: np.ndarray, system: System) -> Forecaster:
-    """That of 24 which holds longest on the last fifth of the training part, then fitted on all of it."""
+    """Fit the one of 24 settings that holds longest on the last fifth of the training part."""
     fitted = POINTS * 4 // 5
     starts = np.linspace(fitted + LONGEST, POINTS - LONGEST, 10).astype(int)
     contexts = np.stack([states[start - LONGEST : start] for start in starts])
@@ -190,14 +190,14 @@ def chosen_nvar(states: np.ndarray, system: System) -> Forecaster:
 
 
 def network(states: np.ndarray, model: str, seed: int) -> Forecaster:
-    """A preset of armlp, or the same with the next 100 steps at once."""
+    """Fit a preset of armlp, or the default that emits 100 steps a call."""
     options: dict[str, Any] = {"patch_length": PATCH} if model == "armlp-direct" else {}
     preset = model.partition("-")[2]
     options |= {} if preset in ("direct", "default") else {"preset": preset}
     channels = [f"x{channel}" for channel in range(states.shape[1])]
 
     def table(series: np.ndarray) -> pd.DataFrame:
-        """`[B, L, V]` as a long table."""
+        """Return `[B, L, V]` as a long table."""
         count, length, _ = series.shape
         ids, times = np.repeat(np.arange(count), length), np.tile(np.arange(length), count)
         return pd.DataFrame(series.reshape(count * length, -1), columns=channels).assign(unique_id=ids, ds=times)

@@ -1,4 +1,4 @@
-"""What forecasts a benchmark: baselines, armlp, and peers in interpreters of their own."""
+"""Forecasts of a benchmark: by baselines, by armlp, and by other libraries in their own Python."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from accuracy.benchmarks import ETT_HORIZONS, Benchmark, chunks, load
 from accuracy.scores import LEVELS
 
 import armlp
-from armlp.evaluation.baselines.naive import naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive
 from armlp.evaluation.baselines.naive2 import Naive2
 from armlp.evaluation.baselines.ridge import RidgeAR
 
 PEERS = Path(__file__).with_name("peers.py")
-TOO_LONG = 3  # the exit status of a peer that expects to exceed the limit
-PER_LEVEL = (20, 40, 60, 80, 95)  # intervals whose ends are LEVELS
-# Of ETTh1: rows of a context, more than any model looks at, and sampled futures that a forecast is the centre of.
+TOO_LONG = 3  # exit status of peers.py where it expects to exceed the limit
+INTERVALS = (20, 40, 60, 80, 95)  # their ends are LEVELS
+# Of ETTh1: rows of a context, more than any model uses, and sampled paths whose centre is the forecast.
 CONTEXT, PATHS = 1500, 100
 
 
 class Forecast(NamedTuple):
-    """A forecast `[W, S, H, Q]` of `LEVELS`, or `Q = 1` of the median alone; what it took; its mean, if it has one."""
+    """Quantiles `[W, S, H, Q]` of `LEVELS`, or `Q = 1` with the median; seconds; the mean `[W, S, H]` if known."""
 
     benchmark: Benchmark
     quantiles: np.ndarray
@@ -42,7 +42,7 @@ class Forecast(NamedTuple):
 
 
 class LeftOutError(Exception):
-    """There is no forecast; says why."""
+    """Raised with the reason where there is no forecast."""
 
 
 class Baselines:
@@ -55,13 +55,13 @@ class Baselines:
         )
         self.panel = data.panel
         self.ends = self.panel.lengths - benchmark.tested
-        self.unit = naive_error(self.panel, self.ends, benchmark.season_length)
+        self.unit, _ = naive_errors(self.panel, self.ends, benchmark.season_length)
         series, windows = len(self.panel), torch.arange(benchmark.windows)
         self.series = torch.arange(series).repeat(benchmark.windows)
         self.origins = (self.ends + windows[:, None] * benchmark.step).flatten()
 
     def forecast(self, name: str) -> Iterator[Forecast]:
-        """Of `seasonal-naive`, `naive2` or `ridge-ar`."""
+        """Forecast by `seasonal-naive`, `naive2` or `ridge-ar`."""
         panel, horizon, season = self.panel, self.benchmark.horizon, self.benchmark.season_length
         begin = time.process_time()
         made: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -75,10 +75,14 @@ class Baselines:
             def made(series: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
                 return naive2.forecast(series, origin, horizon)
         else:
-            # As the recipe of armlp: a week of a daily season, three of any other, at least H, at most half a series.
+            # As by default in armlp: seven daily seasons, three of any other, at least H, at most half a series.
             wish = max(season * (7 if 24 <= season <= 48 else 1 if season > 48 else 3), horizon, 10)
             context = max(1, min(wish, int(self.ends.float().median()) // 2))
-            made = RidgeAR(panel, self.ends, self.unit, context, horizon, season).forecast
+            ridge = RidgeAR(panel, self.ends, self.unit, context, horizon, season)
+
+            def made(series: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+                return ridge.forecast(series, origin, horizon)
+
         fitted = time.process_time()
         values = torch.cat(
             [made(*part) for part in zip(self.series.split(2000), self.origins.split(2000), strict=True)]
@@ -87,8 +91,8 @@ class Baselines:
         yield Forecast(self.benchmark, values.numpy().reshape(shape), fitted - begin, time.process_time() - fitted)
 
 
-def ours(benchmark: Benchmark, preset: str, seed: int) -> Iterator[Forecast]:
-    """A preset of armlp; of ETTh1 one model for all horizons."""
+def armlp_forecasts(benchmark: Benchmark, preset: str, seed: int) -> Iterator[Forecast]:
+    """Forecast by a preset of armlp; ETTh1 has one model for all horizons."""
     ett = benchmark.name.startswith("etth1-")
     benchmark = load(f"etth1-{ETT_HORIZONS[0]}") if ett else benchmark
     options: dict[str, Any] = {} if preset == "default" else {"preset": preset}
@@ -103,16 +107,16 @@ def ours(benchmark: Benchmark, preset: str, seed: int) -> Iterator[Forecast]:
         yield from _of_all_horizons(forecaster, benchmark, fit_s)
         return
     begin = time.process_time()
-    table = forecaster.predict(benchmark.contexts(0, benchmark.windows), benchmark.horizon, PER_LEVEL)
+    table = forecaster.predict(benchmark.contexts(0, benchmark.windows), benchmark.horizon, INTERVALS)
     seconds = time.process_time() - begin
-    names = [f"armlp-lo-{level}" for level in reversed(PER_LEVEL)] + ["armlp"]
-    names += [f"armlp-hi-{level}" for level in PER_LEVEL]
+    names = [f"armlp-lo-{level}" for level in reversed(INTERVALS)] + ["armlp"]
+    names += [f"armlp-hi-{level}" for level in INTERVALS]
     quantiles = table.sort_values(["unique_id", "ds"])[names].to_numpy().reshape(-1, benchmark.horizon, len(names))
     yield Forecast(benchmark, benchmark.in_order(quantiles), fit_s, seconds)
 
 
 def _of_all_horizons(forecaster: armlp.Forecaster, benchmark: Benchmark, fit_s: float) -> Iterator[Forecast]:
-    """Rolls out to the longest horizon of ETTh1 once; the others are its beginnings."""
+    """Roll out to the longest horizon of ETTh1; the shorter forecasts are its beginnings."""
     begin = time.process_time()
     medians, means = [], []  # [W, S, 720] of each chunk
     for first, last in chunks(benchmark.windows, 50):
@@ -128,13 +132,13 @@ def _of_all_horizons(forecaster: armlp.Forecaster, benchmark: Benchmark, fit_s: 
 
 
 def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) -> Iterator[Forecast]:
-    """Another library, stopped after `limit` seconds of the processor.
+    """Forecast by another library, which is stopped after `limit` seconds of the processor.
 
     Raises:
         LeftOutError: It takes longer, or fails.
     """
 
-    def limited() -> None:  # of the processor, which other programs do not use up
+    def limit_seconds() -> None:
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 10))
 
     point = benchmark.name.startswith("etth1-")
@@ -148,7 +152,7 @@ def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) 
         (folder / "job.json").write_text(json.dumps(job | {"seed": seed, "limit": limit, "point": point}))
         environment = os.environ | {"OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1", "NIXTLA_ID_AS_COL": "1"}
         run = subprocess.run(
-            [python, PEERS, name, folder], env=environment, cwd=folder, capture_output=True, preexec_fn=limited
+            [python, PEERS, name, folder], env=environment, cwd=folder, capture_output=True, preexec_fn=limit_seconds
         )
         if run.returncode in (TOO_LONG, -signal.SIGXCPU):
             raise LeftOutError(f"over {limit:.0f} s")
@@ -163,5 +167,5 @@ def peer(benchmark: Benchmark, name: str, seed: int, python: str, limit: float) 
 
 
 def numbered(table: pd.DataFrame) -> pd.DataFrame:
-    """Times as 1, 2, ... of each series."""
+    """Replace the times of each series by 1, 2, ..."""
     return table.assign(ds=table.groupby("unique_id", sort=False).cumcount() + 1)

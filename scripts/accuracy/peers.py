@@ -1,15 +1,15 @@
-"""One fit and forecast of another library, in an interpreter that has it: `python peers.py MODEL FOLDER`.
+"""One fit and forecast by another library, run by a Python that has it: `python peers.py MODEL FOLDER`.
 
 Reads from the folder `train.parquet` and `contexts-*.parquet` (`unique_id, ds, y`, integer times) and `job.json`,
 writes `forecast.parquet` (`unique_id, ds`, and a column for each quantile, named by its level, or `0.5` alone) and
-`done.json`. Imports nothing of armlp.
+`done.json`. Does not import armlp.
 
 The settings are those that the libraries document, and the same for all data sets:
 
-* statsforecast 2: the defaults of AutoETS, AutoTheta and AutoARIMA, with the season; each origin is a fit.
+* statsforecast 2: the defaults of AutoETS, AutoTheta and AutoARIMA, with the season; a fit for each origin.
 * neuralforecast 3: the defaults (1,000 steps of 1,024 windows, learning rate 1e-3, widths of the classes), a context of
   three horizons (its guides take two to five), windows standardised, short series padded; the multi-quantile loss, for
-  DeepAR Student's t. On ETTh1 the default loss, MAE, which it is scored by, and the four months held out.
+  DeepAR Student's t. On ETTh1 the default loss, MAE, which is also the score, with the four months held out.
 * GluonTS 0.17: the defaults (100 epochs of 50 batches of 32; context of one horizon, for SimpleFeedForward of ten;
   Student's t), its lags and time features from the frequency.
 """
@@ -31,16 +31,16 @@ import pandas as pd
 
 LEVELS = (0.025, *(tenth / 10 for tenth in range(1, 10)), 0.975)
 QUIET = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False, "accelerator": "cpu"}
-TOO_LONG = 3  # the exit status where a sample says that the limit would be exceeded
+TOO_LONG = 3  # exit status where a sample shows that the limit would be exceeded
 Answer = tuple[list[pd.DataFrame], float, float]  # forecasts, and seconds to fit and to forecast
 
 
 class TooLongError(Exception):
-    """The limit would be exceeded."""
+    """Raised where the limit would be exceeded."""
 
 
 def main() -> None:
-    """Does one job."""
+    """Fit and forecast as job.json says."""
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     name, folder = sys.argv[1], Path(sys.argv[2])
@@ -57,13 +57,13 @@ def main() -> None:
 
 
 def timed(run: Callable[[], Any]) -> tuple[Any, float]:
-    """A result, and the seconds of the processor that it took."""
+    """Return the result of a function and its seconds of the processor."""
     begin = time.process_time()
     return run(), time.process_time() - begin
 
 
 def table_of(contexts: pd.DataFrame, quantiles: np.ndarray) -> pd.DataFrame:
-    """The forecast `[N, H, Q]` of contexts in the order of their ids."""
+    """Return the forecast `[N, H, Q]` of contexts, in the order of their ids, as a table."""
     last = contexts.groupby("unique_id")["ds"].max()
     horizon = quantiles.shape[1]
     columns = {str(level): quantiles[:, :, index].ravel() for index, level in enumerate(LEVELS)}
@@ -72,7 +72,7 @@ def table_of(contexts: pd.DataFrame, quantiles: np.ndarray) -> pd.DataFrame:
 
 
 def statsforecast(model: str, job: dict[str, Any], _: pd.DataFrame, contexts: list[pd.DataFrame]) -> Answer:
-    """Local models, one after the other on one core."""
+    """Forecast by models of statsforecast, one series after the other on one core."""
     from statsforecast import StatsForecast, models
 
     def run(table: pd.DataFrame) -> pd.DataFrame:
@@ -81,7 +81,7 @@ def statsforecast(model: str, job: dict[str, Any], _: pd.DataFrame, contexts: li
 
     table = pd.concat(contexts)
     ids = table["unique_id"].unique()
-    run(table[table["unique_id"] == ids[0]])  # compiles
+    run(table[table["unique_id"] == ids[0]])  # compile
     sample = ids[:: max(1, len(ids) // 10)][:10]
     if len(ids) > len(sample):
         _, seconds = timed(lambda: run(table[table["unique_id"].isin(sample)]))
@@ -95,7 +95,7 @@ def statsforecast(model: str, job: dict[str, Any], _: pd.DataFrame, contexts: li
 
 
 def neuralforecast(model: str, job: dict[str, Any], train: pd.DataFrame, contexts: list[pd.DataFrame]) -> Answer:
-    """Global models of neuralforecast."""
+    """Forecast by models of neuralforecast."""
     import torch
     from neuralforecast import NeuralForecast, models
     from neuralforecast.losses.pytorch import MAE, DistributionLoss, MQLoss
@@ -113,7 +113,7 @@ def neuralforecast(model: str, job: dict[str, Any], train: pd.DataFrame, context
         return forecaster
 
     with tempfile.TemporaryDirectory() as folder:
-        fit(max_steps=2, default_root_dir=folder)  # what is slow once
+        fit(max_steps=2, default_root_dir=folder)  # warm up
         _, seconds = timed(lambda: fit(max_steps=10, default_root_dir=folder))
         if seconds * 100 > 1.5 * job["limit"]:
             raise TooLongError
@@ -127,7 +127,7 @@ def neuralforecast(model: str, job: dict[str, Any], train: pd.DataFrame, context
 
 
 def gluonts(model: str, job: dict[str, Any], train: pd.DataFrame, contexts: list[pd.DataFrame]) -> Answer:
-    """Global models of GluonTS; every series starts in 1950, because the times are not known."""
+    """Forecast by models of GluonTS; every series starts in 1950, because the times are not known."""
     import torch
     from gluonts.dataset.common import ListDataset
     from lightning.pytorch import seed_everything

@@ -14,15 +14,15 @@ Row = dict[str, str]
 
 
 def read() -> list[Row]:
-    """All rows."""
+    """Read all rows."""
     if not FILE.exists():
         return []
     with FILE.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def put(row: Row) -> None:
-    """Adds a row, or replaces that of the same data set, model and seed; what others have written meanwhile stays."""
+def write_row(row: Row) -> None:
+    """Add a row, or replace that of the same data set, model and seed; reads the file anew to keep other rows."""
     rows = [old for old in read() if any(old[name] != row[name] for name in KEY)]
     rows.append({name: row.get(name, "") for name in COLUMNS})
     rows.sort(key=lambda row: tuple(row[name] for name in KEY))

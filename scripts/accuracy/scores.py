@@ -1,4 +1,4 @@
-"""Scores of a forecast: the same few lines of numpy for everyone."""
+"""Scores of a forecast, the same for all models."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 DECILES = tuple(tenth / 10 for tenth in range(1, 10))
-# What a forecast consists of: the nine deciles, and the ends of the 95% interval.
+# The quantiles of a forecast: nine deciles, and the ends of the 95% interval.
 LEVELS = (0.025, *DECILES, 0.975)
 MEDIAN = LEVELS.index(0.5)
 
@@ -15,14 +15,14 @@ MEDIAN = LEVELS.index(0.5)
 def scores(
     truth: np.ndarray, forecast: np.ndarray, unit: np.ndarray, mean: np.ndarray | None = None
 ) -> dict[str, float]:
-    """Scores of quantile forecasts.
+    """Return the scores of quantile forecasts.
 
     Args:
         truth: `[W, S, H]`: origins, series, leads.
-        forecast: `[W, S, H, Q]` quantiles of `LEVELS`, or `Q = 1` for a point forecast, which is all its quantiles.
-        unit: `[S]`, of MASE: the mean absolute error of the seasonal naive one season ahead inside the training part;
-            nan or 0 where a series has none, which is then left out.
-        mean: `[W, S, H]`, what squared errors are those of; the median where left out.
+        forecast: `[W, S, H, Q]` quantiles of `LEVELS`, or `Q = 1` for a point forecast, which stands for all quantiles.
+        unit: `[S]`, unit of MASE: the mean absolute error of the seasonal naive one season ahead in the training part.
+            A series whose unit is nan or 0 is left out.
+        mean: `[W, S, H]`, for squared errors; by default the median.
 
     Returns:
         smape: Mean over series of `200 |y - f| / (|y| + |f|)`, percent, of the median, as in M4; 0 / 0 counts 0.
@@ -31,7 +31,7 @@ def scores(
         crps: The same loss in units of `unit`, mean over series: the CRPS, approximated on nine deciles, of scaled
             values. For a point forecast it is MASE.
         cover80, cover95: Share of values inside the intervals, percent; nan of point forecasts.
-        mse, mae: Of the mean and of the median, over all values.
+        mse, mae: Errors of the mean and of the median, over all values.
     """
     median = forecast[..., MEDIAN if forecast.shape[-1] > 1 else 0]
     error = np.abs(truth - median)
@@ -56,12 +56,12 @@ def scores(
 
 
 def owa(row: Mapping[str, float], naive2: Mapping[str, float]) -> float:
-    """The overall weighted average of M4: sMAPE and MASE, each beside that of Naive2."""
+    """Return the overall weighted average of M4: the mean of sMAPE and MASE relative to Naive2."""
     return (row["smape"] / naive2["smape"] + row["mase"] / naive2["mase"]) / 2
 
 
 def _pinball(truth: np.ndarray, forecast: np.ndarray) -> np.ndarray:
-    """Twice the pinball loss `[W, S, H]`, its mean over the deciles; one at a time, for the sake of memory."""
+    """Return twice the pinball loss, mean over the deciles, `[W, S, H]`; one decile at a time, to save memory."""
     total = np.zeros_like(truth)
     for level in DECILES:
         error = truth - forecast[..., LEVELS.index(level) if forecast.shape[-1] > 1 else 0]
@@ -70,6 +70,7 @@ def _pinball(truth: np.ndarray, forecast: np.ndarray) -> np.ndarray:
 
 
 def _covered(truth: np.ndarray, forecast: np.ndarray, low: float, high: float) -> float:
+    """Return the share of values between two quantiles, nan for a point forecast."""
     if forecast.shape[-1] == 1:
         return np.nan
     inside = (forecast[..., LEVELS.index(low)] <= truth) & (truth <= forecast[..., LEVELS.index(high)])

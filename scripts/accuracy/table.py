@@ -1,4 +1,4 @@
-"""The table of results, in markdown."""
+"""The tables of results, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from accuracy import chaos, results
 from accuracy.benchmarks import ETT_HORIZONS, names
 
 FILE = results.FILE.with_suffix(".md")
-HEADER = """# How accurate?
+HEADER = """# How accurate are the defaults?
 
-Written by `scripts/how_accurate.py` from `how_accurate.csv`; do not edit. Official test parts, the same settings on all
-data sets, seconds of one core. Where a model draws anything, mean ± standard deviation over its seeds, whose number is
-given. Scores are defined in `scripts/accuracy/scores.py`, the settings of the peers in `scripts/accuracy/peers.py`.
+Written by `scripts/how_accurate.py` from `how_accurate.csv`; do not edit. Scores are on the official test parts, with
+the same settings on all data sets; seconds are of one core. A model that draws random numbers has the mean ± standard
+deviation over its seeds. `scripts/accuracy/scores.py` defines the scores, `scripts/accuracy/peers.py` the settings of
+the other libraries.
 """
 # Data set, then model and source: sMAPE, MASE.
 PUBLISHED: Mapping[str, tuple[tuple[str, str, str], ...]] = {
@@ -33,7 +34,7 @@ PUBLISHED_ETT = {
     "*PatchTST, one model per horizon* [6]": ("0.370", "0.413", "0.422", "0.447"),
 }
 SOURCES = """
-## Sources of the published figures, which are in italics
+## Sources of the published figures (in italics)
 
 - [1] Makridakis, Spiliotis, Assimakopoulos (2020), The M4 Competition, https://doi.org/10.1016/j.ijforecast.2019.04.014
 - [2] Makridakis, Hibon (2000), The M3-Competition, https://doi.org/10.1016/S0169-2070(00)00057-1
@@ -59,21 +60,32 @@ HEADINGS = (
 
 
 def write() -> None:
-    """Writes the table from all rows."""
+    """Write the tables from all rows."""
     rows: dict[tuple[str, str], list[results.Row]] = {}
     for row in results.read():
         rows.setdefault((row["data"], row["model"]), []).append(row)
-    text = [HEADER, "\n## Overview: sMAPE / MASE\n", *_overview(rows)]
+    text = [HEADER, *_conditions(), "\n## Overview: sMAPE / MASE\n", *_overview(rows)]
     for data_set in names():
         if not data_set.startswith("etth1-"):
             text += [f"\n## {data_set}\n", *_series(data_set, rows)]
     text += ["\n## ETTh1: MSE (MAE) at each horizon, every sixth origin (published: every origin)\n", *_ett(rows)]
-    text += [f"\n## Chaos: median valid prediction time of {chaos.STARTS} forecasts, Lyapunov times\n", *_chaos(rows)]
+    text += [f"\n## Chaos: median valid time of {chaos.STARTS} forecasts, Lyapunov times\n", *_chaos(rows)]
     FILE.write_text("\n".join(text) + "\n" + SOURCES)
 
 
+def _conditions() -> Iterable[str]:
+    """Return the dates and versions of the results, by machine."""
+    machines: dict[str, dict[str, set[str]]] = {}
+    for row in results.read():
+        machines.setdefault(row["machine"], {}).setdefault(row["version"], set()).add(row["date"])
+    for machine, versions in machines.items():
+        yield f"On {machine}, one core:\n"
+        for version, dates in sorted(versions.items()):
+            yield f"- {version}: {' to '.join(dict.fromkeys((min(dates), max(dates))))}"
+
+
 def _overview(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
-    """Means alone, one row per model."""
+    """Return a table of means with a row per model."""
     data_sets = [name for name in names() if not name.startswith("etth1-")]
     models = sorted({model for name, model in rows if name in data_sets})
     yield from _headings(("model", *data_sets))
@@ -95,7 +107,7 @@ def _overview(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str
 
 
 def _series(data_set: str, rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
-    """One row per model; those with a score first, the best MASE on top."""
+    """Return a table with a row per model, ordered by MASE; models without a score come last."""
     found = {model: each for (name, model), each in rows.items() if name == data_set}
     yield from _headings(HEADINGS)
     for model in sorted(found, key=lambda model: (_mean(found[model], "mase"), model)):
@@ -107,6 +119,7 @@ def _series(data_set: str, rows: Mapping[tuple[str, str], list[results.Row]]) ->
 
 
 def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    """Return a table of errors by horizon, with a row per model."""
     models = dict.fromkeys(model for name, model in rows if name.startswith("etth1-"))
     yield from _headings(("model", "seeds", *map(str, ETT_HORIZONS), "fit s, all horizons"))
     for model in models:
@@ -116,7 +129,7 @@ def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
             for found in each
         ]
         seconds = [_mean(found, "fit_s") for found in each if found]
-        one_fit = model.startswith("armlp-")  # serves all horizons
+        one_fit = model.startswith("armlp-")  # one model for all horizons
         fitted = seconds[0] if one_fit else sum(seconds)
         yield _line(model, str(max(map(len, each))), *cells, f"{fitted:.0f}" if math.isfinite(fitted) else "")
     for model, figures in PUBLISHED_ETT.items():
@@ -124,6 +137,7 @@ def _ett(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
 
 
 def _chaos(rows: Mapping[tuple[str, str], list[results.Row]]) -> Iterable[str]:
+    """Return a table of valid times by system, with a row per model."""
     models = dict.fromkeys(model for name, model in rows if name in chaos.SYSTEMS)
     yield from _headings(("model", "seeds", *chaos.SYSTEMS, "fit s, mean"))
     for model in models:
@@ -146,7 +160,7 @@ def _scored(found: Sequence[results.Row], name: str) -> list[float]:
 
 
 def _mean(found: Sequence[results.Row], name: str) -> float:
-    """The mean over seeds; infinite where there is none."""
+    """Return the mean over seeds; infinite where there is none."""
     values = _scored(found, name)
     return statistics.mean(values) if values else float("inf")
 
@@ -156,7 +170,7 @@ def _note(found: Sequence[results.Row]) -> str:
 
 
 def _cell(found: Sequence[results.Row], name: str, digits: int) -> str:
-    """Mean ± standard deviation; the note instead where there is no score."""
+    """Return mean ± standard deviation; the note where there is no score."""
     values = _scored(found, name)
     if not values:
         return _note(found) if name in ("smape", "valid_time") else ""

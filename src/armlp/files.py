@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +14,42 @@ from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+@contextmanager
+def replacing(path: str | os.PathLike[str], purpose: str = "", fix: str = "give a path that can be") -> Iterator[Path]:
+    """Write a file or a folder whole or not at all.
+
+        with replacing("table.csv") as unfinished:
+            unfinished.write_text(...)
+
+    Args:
+        path: The file or the folder; an old one is replaced, and stays as it is where writing fails.
+        purpose: What it holds, for the error message.
+        fix: What the user can do about an error, for its message.
+
+    Yields:
+        The path to write to, in the same folder. What is written there gets its name `path` at the end of the block.
+
+    Raises:
+        UserError: The file or the folder cannot be written.
+    """
+    path = Path(path)
+    # In the same folder, because a file can only be renamed in one step within its file system.
+    unfinished, old = (path.with_name(f".{uuid.uuid4().hex}.{path.name}") for _ in range(2))
+    try:
+        yield unfinished
+        if unfinished.is_dir() and path.is_dir():  # a folder takes no other's name while that is in use
+            path.rename(old)
+        unfinished.replace(path)
+    except OSError as error:
+        raise UserError(f"{path}{purpose} cannot be written ({error.strerror or one_line(error)}): {fix}.") from error
+    finally:
+        for leftover in (unfinished, old):
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            elif leftover.exists():
+                leftover.unlink()
 
 
 def write_table(table: Any, path: str | os.PathLike[str]) -> None:
@@ -33,25 +71,16 @@ def write_table(table: Any, path: str | os.PathLike[str]) -> None:
         raise UserError(f"{path} is to be written but ends in neither .csv nor .parquet: give one that does.")
     frame = nw.from_native(table)
     arrow = (frame.collect() if isinstance(frame, nw.LazyFrame) else frame).to_arrow()
-    # In the same folder, because a file can only be renamed in one step within its file system.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as unfinished:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.suffix == ".parquet":
             pq.write_table(arrow, unfinished)
         else:
             arrow_csv.write_csv(_in_whole_seconds(arrow), unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        reason = error.strerror or one_line(error)
-        raise UserError(f"{path} cannot be written ({reason}): give a path that can be.") from error
-    finally:
-        if unfinished.exists():
-            unfinished.unlink()
 
 
 def _in_whole_seconds(table: pa.Table) -> pa.Table:
-    """The table with times as short as they can be without loss, so that CSV spells no needless zeros."""
+    """Return the table with its times in the coarsest unit that loses nothing, so that CSV has no needless zeros."""
     import pyarrow as pa
 
     for index, field in enumerate(table.schema):
@@ -67,7 +96,7 @@ def _in_whole_seconds(table: pa.Table) -> pa.Table:
 
 
 def prepare_output(path: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
-    """Makes the folder of a file to be written later, so that a mistake shows before the work is done.
+    """Make the folder of a file to be written later, and check that it can be written before the work is done.
 
     Raises:
         UserError: The suffix is not one of `suffixes`, the path is a folder, or its folder cannot be written to.

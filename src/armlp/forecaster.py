@@ -24,15 +24,16 @@ from armlp.data.tables.encoders import spell_symbols
 from armlp.errors import UserError, check_bounds, one_line
 from armlp.files import prepare_output
 from armlp.presets import read_preset
-from armlp.report.console import ConsoleListener, Report, leakage_warning
+from armlp.report.console import ConsoleListener, leakage_warning, print_summaries
 from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
-from armlp.routing import routed, taken
+from armlp.routing import pop_options, split_options
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.fit import fit_with_options
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.progress import StepBar
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.sampling import from_all_ranks, in_order
@@ -94,7 +95,7 @@ class Forecaster:
         usual = read_preset(check_argument("preset", preset, str | os.PathLike[str] | None))
         usual["data"].pop("source", None)  # the table is what is fitted
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
-        data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
+        data, model, trainer = split_options(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         given = usual["data"] | own | data
         checked = vars(SeriesDataModule(**given).given)
         self._data = self._given = {name: checked.get(name, value) for name, value in given.items()}
@@ -155,11 +156,12 @@ class Forecaster:
             options["logger"] = RunLogger(options.get("default_root_dir"))
         own = listed(options.get("callbacks"))
         restore_states(own, self._callback_states)
-        listener = ConsoleListener() if self._callbacks() else None
-        callbacks = [Dashboard(), *self._callbacks(), *own]
+        listener, shown = self._listener()
         with isolated_training():
             seed_everything(self._seed, verbose=False)
-            module, checkpoint = fit_with_options(ForecastModule(**self._model), data, options, callbacks, listener)
+            module, checkpoint = fit_with_options(
+                ForecastModule(**self._model), data, options, [Dashboard(), *shown, *own], listener
+            )
         self._restore(checkpoint or {})
         self._table, self.scores = data.source, module.best_scores or {}
         return self
@@ -328,7 +330,10 @@ class Forecaster:
         if not refit:
             module, _ = self._run("test", data, writer, verbose=False)
             self.scores = module.scores
-            if not self._callbacks() and (sentence := leakage_warning(data)):  # otherwise the report has said it
+            _, shown = self._listener()
+            if shown:
+                print_summaries(writer.table)
+            elif sentence := leakage_warning(data):  # otherwise the report has printed it
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
         requested = Requested.from_checkpoint(self._fitted())
@@ -345,8 +350,8 @@ class Forecaster:
                 trainer,
                 writer,
                 int(refit),
-                listener=ConsoleListener() if self._callbacks() else None,
                 states=self._callback_states,
+                listener=self._listener()[0],
             )
         return writer.table
 
@@ -398,7 +403,7 @@ class Forecaster:
             UserError: The file is missing, cut short, or of another program.
         """
         check_argument("path", path, _PATH)
-        forecaster = cls(**taken(Trainer, wrong := dict(options)))
+        forecaster = cls(**pop_options(Trainer, wrong := dict(options)))
         if wrong:
             raise UserError(
                 f"{next(iter(wrong))} is settled in the checkpoint; load takes only options of Lightning's Trainer."
@@ -455,7 +460,7 @@ class Forecaster:
 
     def _tool(self, writer: ForecastWriter) -> Trainer:
         """A trainer that leaves no run."""
-        options = {"logger": False, "callbacks": [writer, *self._callbacks()], **self._devices()}
+        options = {"logger": False, "callbacks": [writer, *self._listener()[1]], **self._devices()}
         with trainer_mistakes():
             trainer = Trainer(**options)
         return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
@@ -465,8 +470,12 @@ class Forecaster:
         kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
         return {name: self._trainer[name] for name in kept if name in self._trainer}
 
-    def _callbacks(self) -> list[Callback]:
-        return [StepBar(), Report()] if self._trainer.get("enable_progress_bar", True) else []
+    def _listener(self) -> tuple[FitListener, list[Callback]]:
+        """Return who listens to a fit, and the callbacks that print; nobody and none where nothing is to be shown."""
+        if not self._trainer.get("enable_progress_bar", True):
+            return FitListener(), []
+        listener = ConsoleListener()
+        return listener, [StepBar(), listener]
 
 
 _PATH = str | os.PathLike[str]

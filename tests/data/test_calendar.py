@@ -162,7 +162,7 @@ def test_fixed_steps_end_where_int64_would_wrap_round(freq: str) -> None:
     assert Calendar(7).shift(np.array([2**62]), np.array([3])) == 2**62 + 21
 
 
-def test_a_million_months_are_shifted_and_counted_back() -> None:
-    calendar, steps = Calendar("MS"), np.arange(1_000_000) % 600
+def test_many_months_are_shifted_and_counted_back() -> None:
+    calendar, steps = Calendar("MS"), np.arange(20_000) % 600
     times = calendar.shift(np.zeros(1, dtype=np.int64), steps)
     assert (calendar.positions(np.zeros(1, dtype=np.int64), times) == steps).all()

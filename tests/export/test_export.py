@@ -33,8 +33,8 @@ LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
 FACTORS = torch.linspace(0.5, 2, 44).view(4, 11)
 # Every head, scaler and kind of input comes up, in few files. Each takes many seconds to write, so they are left out
-# unless asked for, but for recalibration: below, what the command line and Python write is compared too, for two heads
-# and all inputs.
+# unless asked for: below, what the command line and Python write is compared too, for two heads, with recalibration and
+# all inputs.
 MODELS = {
     "point, members": dict(head="point", members=2, patch_length=2, scaler="mean_abs"),
     "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="global"),
@@ -93,9 +93,8 @@ def loops(model):
     return [node for node in model.graph.node if node.op_type in ("Scan", "Loop")]
 
 
-@pytest.mark.parametrize(
-    "name", [name if "recalibrated" in name else pytest.param(name, marks=pytest.mark.exhaustive) for name in MODELS]
-)
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", MODELS)
 def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name):
     model = random_model(**MODELS[name])
     opening, factors = BeforeLoop(model, {}), FACTORS if "recalibrated" in name else None
@@ -234,16 +233,16 @@ def test_the_number_of_nodes_does_not_grow_with_the_horizon(trained, exported, t
     assert {entry.key: entry.value for entry in far.metadata_props}["horizon"] == "5000"
 
 
-def readme_example():
-    text = (Path(__file__).parents[2] / "README.md").read_text()
+def documented_example():
+    text = (Path(__file__).parents[2] / "src" / "armlp" / "export" / "README.md").read_text()
     (code,) = re.findall(r"```python\n(import json\n\nimport numpy.*?)```", text, re.DOTALL)
     return code
 
 
-def test_the_example_of_the_readme_forecasts_without_torch_and_armlp(exported):
+def test_the_example_of_the_documentation_forecasts_without_torch_and_armlp(exported):
     blocked = "import sys\nsys.modules.update(torch=None, armlp=None, lightning=None, pandas=None)\n"
     done = subprocess.run(
-        [sys.executable, "-c", blocked + readme_example() + "\nprint(quantiles.shape)"],
+        [sys.executable, "-c", blocked + documented_example() + "\nprint(quantiles.shape)"],
         cwd=exported.parent,
         capture_output=True,
         text=True,

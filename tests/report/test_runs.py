@@ -60,7 +60,7 @@ def test_programs_that_start_together_keep_their_own_weights(
 ):
     monkeypatch.chdir(tmp_path)
     options = ("--config=fast", "--data.horizon=6", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false")
-    for name in ("a", "b", "c"):
+    for name in ("a", "b"):
         make_table(first=ord(name)).to_csv(f"{name}.csv", index=False)
     programs = [
         subprocess.Popen(
@@ -69,14 +69,14 @@ def test_programs_that_start_together_keep_their_own_weights(
             stderr=subprocess.STDOUT,
             text=True,
         )
-        for name in ("a", "b", "c")
+        for name in ("a", "b")
     ]
     printed = [program.communicate(timeout=300)[0] for program in programs]
-    assert [program.returncode for program in programs] == [0, 0, 0], printed
+    assert [program.returncode for program in programs] == [0, 0], printed
     runs = sorted(Path("lightning_logs").iterdir())
-    assert [run.name for run in runs] == ["version_0", "version_1", "version_2"]
+    assert [run.name for run in runs] == ["version_0", "version_1"]
     sources = [read_checkpoint(run / "checkpoints/best.ckpt")["datamodule_hyper_parameters"]["source"] for run in runs]
-    assert sorted(sources) == ["a.csv", "b.csv", "c.csv"]
+    assert sorted(sources) == ["a.csv", "b.csv"]
     configured = [yaml.safe_load((run / "config.yaml").read_text())["data"]["source"] for run in runs]
     assert configured == sources
 
@@ -134,7 +134,7 @@ def test_a_training_without_a_logger_has_a_run_folder_in_the_shell_too(program: 
     assert read_checkpoint("lightning_logs/version_2/checkpoints/last.ckpt")["global_step"] == 3
 
 
-@pytest.mark.parametrize("monitor", ["step", "val/monitor"])
+@pytest.mark.parametrize("monitor", [pytest.param("step", marks=pytest.mark.exhaustive), "val/monitor"])
 def test_a_checkpoint_callback_of_the_user_changes_nothing(monitor: str, program: Any, make_table: MakeTable):
     make_table().to_parquet("table.parquet")
     fit = (

@@ -105,7 +105,7 @@ def test_a_fitted_module_and_its_data_are_printed(make_table: MakeTable, tmp_pat
     assert f"batch_size={data.hparams['batch_size']}" in repr(data)
 
 
-@pytest.mark.parametrize("mode", ["power", "binsearch"])
+@pytest.mark.parametrize("mode", ["power", pytest.param("binsearch", marks=pytest.mark.exhaustive)])
 @pytest.mark.filterwarnings("ignore")
 def test_the_tuner_finds_a_batch_size_where_none_was_given(make_table: MakeTable, tmp_path: Path, mode: str):
     module, data = ForecastModule(**NETWORK), SeriesDataModule(make_table(), horizon=6)

@@ -1,6 +1,5 @@
 """Tests of what `Trainer.validate` and `Trainer.test` hand back and log, when a user calls them."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -93,49 +92,3 @@ def test_the_command_adds_one_point_of_each_metric_to_the_run_of_its_checkpoint(
     assert "test/mae" in tags
     assert [len(events.Scalars(tag)) for tag in tags] == [1] * len(tags)
     assert "hp_metric" not in events.Tags()["scalars"]
-
-
-# Two processes that test by hand; each writes down what came back and what was said.
-TWO_PROCESSES = """
-import json, sys, warnings
-from lightning.pytorch import Trainer
-from armlp import ForecastModule, SeriesDataModule
-
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    trainer = Trainer(
-        devices=2, strategy="ddp", max_steps=2, logger=False, accelerator="cpu", enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
-    )
-    module, data = ForecastModule(hidden_sizes=[4], residual_blocks=0), SeriesDataModule("table.parquet", horizon=6)
-    trainer.fit(module, datamodule=data)
-    (validated,) = trainer.validate(module, datamodule=data, verbose=False)
-    (tested,) = trainer.test(module, datamodule=data, verbose=False)
-module.trainer = None
-if trainer.is_global_zero:
-    import torch
-    torch.save(module.state_dict() | {"options": dict(module.hparams)}, "module.pt")
-said = [str(warning.message) for warning in caught if "sync_dist" in str(warning.message)]
-json.dump([validated, tested, said], open(f"{trainer.global_rank}.json", "w"))
-"""
-
-
-@pytest.mark.slow
-def test_two_processes_log_the_metrics_of_all_origins(
-    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_processes: Any
-):
-    table = make_table()  # of three series, so that one process has two of the origins
-    table.to_parquet(tmp_path / "table.parquet")
-    monkeypatch.chdir(tmp_path)
-    two_processes(TWO_PROCESSES)
-    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
-    assert first == second
-    state = torch.load(tmp_path / "module.pt", weights_only=True)
-    module = ForecastModule(**state.pop("options"))
-    module.load_state_dict(state)
-    data = SeriesDataModule(table, horizon=6)
-    alone = Trainer(logger=False, **QUIET)
-    validated, tested, warned = first
-    assert not warned
-    assert alone.validate(module, datamodule=data, verbose=False) == [pytest.approx(validated, rel=1e-4, abs=1e-6)]
-    assert alone.test(module, datamodule=data, verbose=False) == [pytest.approx(tested, rel=1e-4, abs=1e-6)]

@@ -137,9 +137,9 @@ def test_steps_have_ten_validations_each_after_a_step(make_table: MakeTable, lim
         def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
             left_over.append(bool((trainer.fit_loop.batch_idx + 1) % accumulated) and not trainer.is_last_batch)
 
-    counter, module = trained(make_table(), Within(), max_steps=40, **options)
-    assert module.total_steps == len(counter.rates) == 40
-    assert counter.validations == list(range(4, 41, 4))
+    counter, module = trained(make_table(), Within(), max_steps=20, **options)
+    assert module.total_steps == len(counter.rates) == 20
+    assert counter.validations == list(range(2, 21, 2))
     assert not any(left_over)
 
 

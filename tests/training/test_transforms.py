@@ -14,7 +14,9 @@ from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.baselines.theta import Theta
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.fit import before_fit
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import TRAINER
 
 MakeTable = Callable[..., pd.DataFrame]
 TINY: dict[str, Any] = {"hidden_sizes": [4], "residual_blocks": 0, "max_steps": 3}
@@ -47,7 +49,7 @@ def test_the_whole_share_is_theta_with_the_spread_of_the_network(make_table: Mak
 def test_the_median_of_a_skewed_forecast_moves_to_theta_and_not_its_mean(make_table: MakeTable):
     table = make_table(rows=200)
     table["y"] = 10 + np.random.default_rng(0).lognormal(0.0, 1.0, len(table))
-    training = {"max_steps": 200, "learning_rate": 0.05, "dropout": 0.0}
+    training = {"max_steps": 60, "learning_rate": 0.05, "dropout": 0.0}
     alone, whole = (fitted(table, **training, theta_share=share).sample(num_paths=2001) for share in (0, 1))
     spread, theta = alone.std(1), theta_of(table, 5)
     assert (np.abs(alone.mean(1) - np.median(alone, 1)) > 0.1 * spread).any()
@@ -168,14 +170,19 @@ def test_a_saved_share_is_kept(make_table: MakeTable, tmp_path: Path):
     pd.testing.assert_frame_equal(Forecaster.load(tmp_path / "model.ckpt").predict(make_table()), forecaster.predict())
 
 
-def test_who_says_how_long_to_train_gets_the_network_alone(make_table: MakeTable, tmp_path: Path):
-    options: dict[str, Any] = QUIET | {"horizon": 5, "trials": 0, "refit": False, "default_root_dir": tmp_path}
-    assert Forecaster(**options, max_steps=2).fit(make_table())._module.hparams["theta_share"] == 0
-    assert Forecaster(**options, max_steps=2, theta_share=0.1).fit(make_table())._module.hparams["theta_share"] == 0.1
-    assert Forecaster(**options, members=1).fit(make_table(rows=30))._module.hparams["theta_share"] == 0.35
+def test_who_says_how_long_to_train_gets_the_network_alone(make_table: MakeTable):
+    def share(steps: dict[str, Any], **options: Any) -> float:
+        module = ForecastModule(trials=0, refit=False, **options)
+        before_fit(Trainer(**TRAINER | QUIET | steps), module, SeriesDataModule(make_table(), horizon=5))
+        return module.hparams["theta_share"]
+
+    assert share({"max_steps": 2}) == 0
+    assert share({"max_steps": 2}, theta_share=0.1) == 0.1
+    assert share({}, members=1) == 0.35
 
 
 def test_an_export_says_what_it_leaves_out(make_table: MakeTable, tmp_path: Path):
+    """The warning is an error here, so that no file is written, which takes long."""
     forecaster = fitted(make_table(rows=40), theta_share=0.4, calendar_inputs=False)
-    with pytest.warns(UserWarning, match=r"network alone: the 40% .*`theta_share` 0"):
+    with pytest.raises(UserWarning, match=r"network alone: the 40% .*`theta_share` 0"):
         forecaster.export(tmp_path / "model.onnx")

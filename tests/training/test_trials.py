@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from armlp.training.candidates import RECIPE, Trial, best_of
 from lightning.pytorch import Trainer, seed_everything
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.training import recipe, trials
-from armlp.training.candidates import RECIPE, Trial, best_of
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.trainer import TRAINER, quiet
@@ -64,7 +64,16 @@ def rig(monkeypatch: pytest.MonkeyPatch, winner: str) -> None:
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("winner", [RECIPE, f"{RECIPE} alone", "noisy", "noisy alone", "linear", "other windows"])
+@pytest.mark.parametrize(
+    "winner",
+    [
+        RECIPE,
+        "noisy alone",
+        "linear",
+        "other windows",
+        *(pytest.param(name, marks=pytest.mark.exhaustive) for name in (f"{RECIPE} alone", "noisy")),
+    ],
+)
 def test_what_trials_have_settled_trains_as_if_it_had_been_given_by_hand(
     winner: str, make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -221,13 +221,12 @@ class SeriesDataModule(LightningDataModule):
         check_lengths(self.panel, self.split)
         check_observed(self.panel, self.split, self.val_dataloader())
 
-    def summary(self, windowing: Windowing | None = None) -> DataSummary:
+    def summary(self) -> DataSummary:
         """Describe the training data, for people."""
-        windows = self._training_loader(1, windowing).num_windows
-        return summarize(self.panel, self.split, self.season_length, windows)
+        return summarize(self.panel, self.split, self.season_length, self._training_loader(1).num_windows)
 
-    def _training_loader(self, batch_size: int, windowing: Windowing | None = None) -> TrainingLoader:
-        ends, windowing = self.split.train_ends(self.panel.lengths), windowing or self._windowing()
+    def _training_loader(self, batch_size: int) -> TrainingLoader:
+        ends, windowing = self.split.train_ends(self.panel.lengths), self._windowing()
         sizes = windowing.context_length, windowing.span, batch_size
         return TrainingLoader(self.panel, ends, *sizes, seed=self.settings.seed, **self._ranks())
 

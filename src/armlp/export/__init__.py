@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import uuid
 import warnings
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,8 +13,8 @@ from armlp.arguments import check_argument
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.errors import UserError, check_bounds
 from armlp.evaluation.quantiles import check_levels
-from armlp.export.metadata import labels
-from armlp.files import prepare_output
+from armlp.export.metadata import file_metadata
+from armlp.files import prepare_output, replacing
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
@@ -92,20 +90,13 @@ def write_onnx(
     values = _values(opening, statistics, batch=3, paths=5, steps=2 * network.patch_length + 5)
     examples = {name: Example(value, _FREE[name]) for name, value in values.items()}
     model = whole_graph(opening, closing, examples, ["paths"] if shown is None else ["paths", "quantiles"])
-    told = labels(module, data, model.graph, statistics, horizon, num_paths, shown)
-    for key, text in told.items():
+    metadata = file_metadata(module, data, model.graph, statistics, horizon, num_paths, shown)
+    for key, text in metadata.items():
         model.metadata_props.add(key=key, value=text)
     model.producer_name = "armlp"
     onnx.checker.check_model(model)
-    # In the same folder, because a file can only be renamed in one step within its file system.
-    unfinished = Path(path).with_name(f".{Path(path).name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as unfinished:
         unfinished.write_bytes(model.SerializeToString())
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _scaling(columns: Sequence[Mapping[str, Any]]) -> ColumnScaling:

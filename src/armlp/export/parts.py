@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.data.covariates import Covariates
 from armlp.evaluation.conformal import recalibrate
+from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaling
 
@@ -166,27 +167,8 @@ class AfterLoop(nn.Module):
             found = found.clamp(min=0) if self.network.non_negative else found
         results = [found]
         if self.levels is not None:
-            results.append(quantiles(found, self.levels, self.network.head.discrete))
+            results.append(interval_quantiles(found, self.levels, self.network.head.discrete))
         return [part[..., 0] for part in results] if self.network.channels == 1 else results
-
-
-def quantiles(paths: Tensor, levels: Sequence[float], whole: bool) -> Tensor:
-    """The columns of `forecast_columns` side by side, `[B, 1 + 2 levels, H, V]`, for any number of paths.
-
-    Args:
-        paths: `[B, P, H, V]`, data units.
-        levels: Central coverages in percent.
-        whole: Whether the values are counts, which have none between them.
-    """
-    sides = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-    last = paths.shape[1] - 1
-    place = torch.tensor([0.5, *sides], dtype=paths.dtype, device=paths.device) * last
-    ranked = paths.sort(1).values
-    if whole:
-        return ranked[:, place.round().long()]
-    below = place.floor().long()
-    lower, upper = ranked[:, below], ranked[:, (below + 1).clamp(max=last)]
-    return torch.lerp(lower, upper, (place - below)[:, None, None])
 
 
 def _up_to(count: Any, known: Any) -> Tensor:

@@ -1,4 +1,4 @@
-"""The compare_with_baselines: whether a model is worth using, in plain words."""
+"""The model compared with the baselines, in words."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from armlp.evaluation.scoreboard import BASELINE, MODEL
 
 
 def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Whether the model is worth using, in sentences.
+    """Say in sentences whether the model is worth using.
 
     Args:
         scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
@@ -31,20 +31,12 @@ def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[st
         if other > skill
     ]
     if better:
-        sentences.append(f"armlp is worse than {_listed(better)}: what is simpler does better here.")
+        sentences.append(f"armlp is worse than {_enumeration(better)}: a simpler method does better here.")
     elif others and skill > 0:
-        sentences.append(f"It beats {_listed(list(others))} too.")
+        sentences.append(f"It beats {_enumeration(list(others))} too.")
     return sentences
 
 
-def _listed(names: Sequence[str]) -> str:
+def _enumeration(names: Sequence[str]) -> str:
+    """Join names as English does: "a, b and c"."""
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-
-
-def format_score(metric: str, value: float) -> str:
-    """A score as tables show it; nothing where there is none."""
-    if math.isnan(value):
-        return ""
-    if metric.startswith("coverage") or metric == "error_rate":
-        return f"{100 * value:.0f}%"
-    return f"{value:.3f}" if metric in ("skill", "owa") else f"{value:,.4g}"

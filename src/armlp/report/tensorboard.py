@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 import os
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -15,21 +14,21 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
-from torch import Tensor
 from torch.optim import Optimizer
 
-from armlp.data.datamodule import SeriesDataModule
+from armlp.data.settings import DataSettings
 from armlp.data.windows import Windows
-from armlp.evaluation.diagnostics import Exemplar
+from armlp.evaluation.labels import label
 from armlp.evaluation.scoreboard import MODEL
 from armlp.report.comparison import compare_with_baselines
-from armlp.report.pages import add_charts, add_layout, add_lead_curves
+from armlp.report.pages import ChartData, add_charts, add_layout, add_lead_curves
 from armlp.report.runs import run_folder
-from armlp.report.texts import configuration, data_report, model_card, options, score_table, versions
+from armlp.report.texts import choice_table, data_table, model_card, option_table, score_table, version_table
 from armlp.training.callbacks import best_checkpoint
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
+from armlp.training.settings import ModelSettings
 from armlp.training.steps import is_logged
 from armlp.training.trainer import MONITOR
 
@@ -44,41 +43,37 @@ class Dashboard(Callback):
     seconds_between_charts = 20.0
 
     def __init__(self) -> None:
-        self._windows = 0
-        self._since = self._stopped = 0.0
-        self._drawn = 0.0
-        self.best: dict[str, dict[str, float]] | None = None
-        self._lowest = float("inf")
-        self._curves: dict[str, dict[str, Tensor]] = {}
-        self._calibration: Tensor | None = None
-        self._coverage: Mapping[float, float] = {}
-        self._exemplars: list[Exemplar] = []
+        self._windows = 0  # since the last time that their number was logged
+        self._started = self._stopped = self._drawn = 0.0  # seconds
+        self._lowest = math.inf  # of the monitored metric
+        self._best = ChartData()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs what the data are, what was chosen from them, and what it runs on."""
+        """Log what the data are, every option, what was chosen from the data, and the versions of packages."""
         logger = _logger(trainer)
         if logger is None:
             return
         assert isinstance(pl_module, ForecastModule)
+        options = _options(trainer, pl_module)
         texts = {
-            "data": data_report(pl_module),
-            "options": options(pl_module),
-            "settled": configuration(_options(trainer, pl_module)),
-            "versions": versions(pl_module),
+            "data": data_table(pl_module),
+            "options": choice_table(pl_module),
+            "settled": option_table(options),
+            "versions": version_table(pl_module),
         }
         for tag, text in texts.items():
             if text:
                 logger.experiment.add_text(tag, text)
         # Lightning writes hparams.yaml of them after this hook, and never again.
-        logger.hparams.update(_options(trainer, pl_module))
+        logger.hparams.update(options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock."""
-        self._windows, self._since = 0, time.perf_counter()
-        self._drawn = self._since
+        """Start the clock."""
+        self._windows = 0
+        self._started = self._drawn = time.perf_counter()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Logs the norm of the gradient, before it is clipped."""
+        """Log the norm of the gradient, before it is clipped."""
         if is_logged(trainer, trainer.global_step + 1):
             norms = [weight.grad.norm() for weight in pl_module.parameters() if weight.grad is not None]
             pl_module.log("train/gradient_norm", torch.stack(norms).norm())
@@ -86,103 +81,87 @@ class Dashboard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, batch_idx: int
     ) -> None:
-        """Logs how many windows a second training took in since the last time."""
+        """Log the training windows per second since the last time that they were logged."""
         self._windows += len(batch.series)
         if is_logged(trainer, trainer.global_step):
             now = time.perf_counter()
-            pl_module.log("train/windows_per_second", self._windows / (now - self._since))
-            self._windows, self._since = 0, now
+            pl_module.log("train/windows_per_second", self._windows / (now - self._started))
+            self._windows, self._started = 0, now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stops the clock: validation is no training."""
+        """Stop the clock: a validation is not part of the training."""
         self._stopped = time.perf_counter()
 
     def on_validation_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Windows,
-        batch_idx: int,
-        *args: Any,
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, batch_idx: int, *args: Any
     ) -> None:
-        """Draws the validation if that was long ago, while the weights are still those that were validated."""
+        """Draw forecasts if the last ones are old; the weights are still those that were validated."""
         if trainer.state.fn != "fit" or batch_idx + 1 < sum(trainer.num_val_batches):
             return
         logger = _logger(trainer)
         if logger is None or time.perf_counter() - self._drawn < self.seconds_between_charts:
             return
         assert isinstance(pl_module, ForecastModule)
-        exemplars = pl_module.evaluation.diagnostics.exemplars()
-        forecast = partial(pl_module.sample, sampling=Sampling(pl_module.settings.val_paths))
-        add_charts(logger.experiment, "val", trainer.global_step, pl_module, forecast, exemplars)
+        data = ChartData(pl_module.evaluation.diagnostics.exemplars())
+        add_charts(logger.experiment, "val", trainer.global_step, pl_module, _sampler(pl_module), data)
         self._drawn = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts the clock again, and remembers the metrics of the best validation."""
-        self._since += time.perf_counter() - self._stopped
+        """Start the clock again, and remember what to draw of the best validation."""
+        self._started += time.perf_counter() - self._stopped
         assert isinstance(pl_module, ForecastModule)
         monitored = trainer.callback_metrics[MONITOR].item()
         logger = _logger(trainer)
-        if self.best is None and logger is not None and trainer.state.fn == "fit":
+        if math.isinf(self._lowest) and logger is not None and trainer.state.fn == "fit":
             add_layout(logger.experiment, pl_module.scores)
         if monitored < self._lowest:
-            self._lowest, self.best = monitored, pl_module.scores
-            judge = pl_module.evaluation
-            self._curves, self._calibration, self._coverage = judge.curves, judge.calibration, judge.coverage
-            self._exemplars = pl_module.evaluation.diagnostics.exemplars()
+            self._lowest, self._best = monitored, ChartData.from_evaluation(pl_module.evaluation)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows the best validation: its charts, its errors by lead, the model card, and hyperparameters once."""
-        logger = _logger(trainer)
-        if logger is None or self.best is None:
-            return
+        """Show the best validation: its charts, its errors by lead, the model card, and hyperparameters once."""
         assert isinstance(pl_module, ForecastModule)
+        logger, scores = _logger(trainer), pl_module.best_scores
+        if logger is None or scores is None:
+            return
         writer, step = logger.experiment, trainer.global_step
-        add_lead_curves(writer, "val_best", self._curves)
+        add_lead_curves(writer, "val_best", self._best.curves)
         with _best_weights(trainer, pl_module):
-            forecast = partial(pl_module.sample, sampling=Sampling(pl_module.settings.val_paths))
-            place = writer, "val_best", step, pl_module, forecast, self._exemplars
-            measured = self._curves, self._calibration, self._coverage
-            add_charts(*place, *measured, pl_module.datamodule.val_dataloader())
-        writer.add_text("model_card", model_card(pl_module, self.best, step), step)
-        own = self.best[MODEL]
-        metrics = {f"val_best/{name}": own[name] for name in sorted(own, key=lambda name: name not in _FIRST)}
-        logger.log_hyperparams(_telling(_options(trainer, pl_module), pl_module.reasons), metrics, step=step)
+            origins = pl_module.datamodule.val_dataloader()
+            add_charts(writer, "val_best", step, pl_module, _sampler(pl_module), self._best, origins)
+        writer.add_text("model_card", model_card(pl_module, scores, step), step)
+        names = sorted(scores[MODEL], key=lambda name: label(name).priority or math.inf)
+        metrics = {f"val_best/{name}": scores[MODEL][name] for name in names}
+        options = _distinguishing(_options(trainer, pl_module), pl_module.reasons)
+        logger.log_hyperparams(options, metrics, step=step)
 
     def state_dict(self) -> dict[str, Any]:
-        """What is known of the best validation so far."""
-        return {
-            "best": self.best,
-            "lowest": self._lowest,
-            "curves": self._curves,
-            "calibration": self._calibration,
-            "coverage": dict(self._coverage),
-            "exemplars": [tuple(exemplar) for exemplar in self._exemplars],
-        }
+        """Return what is known of the best validation so far."""
+        return {"lowest": self._lowest, **self._best.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restores it; older checkpoints know the scores only."""
-        self.best, self._lowest = state["best"], state["lowest"]
-        self._curves, self._calibration = state.get("curves", {}), state.get("calibration")
-        self._coverage = state.get("coverage", {})
-        self._exemplars = [Exemplar(*exemplar) for exemplar in state.get("exemplars", [])]
+        """Restore it."""
+        self._lowest, self._best = state["lowest"], ChartData.from_state(state)
 
 
 def _logger(trainer: Trainer) -> TensorBoardLogger | None:
-    """The logger of the process that writes."""
+    """Return the logger on the process that writes, None on others."""
     logger = trainer.logger
     return logger if isinstance(logger, TensorBoardLogger) and trainer.is_global_zero else None
 
 
+def _sampler(module: ForecastModule) -> partial[torch.Tensor]:
+    """Return the function that makes the paths of a validation."""
+    return partial(module.sample, sampling=Sampling(module.settings.val_paths))
+
+
 @contextmanager
 def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
-    """The module with the weights of the best checkpoint, if there is one; afterwards it has its own again.
+    """Give the module the weights of the best checkpoint, if there is one, within a block.
 
-    Those that an earlier run has trained on the validation rows too would flatter, and are left out.
+    Weights that an earlier run has trained on the validation rows too would flatter, and are left out.
     """
     callback = best_checkpoint(trainer)
-    own = {name: value.clone() for name, value in module.state_dict().items()}
+    weights = {name: value.clone() for name, value in module.state_dict().items()}
     training = module.training
     module.eval()
     best = callback.checkpoint() if callback is not None and callback.best_model_path else {"refit": {}}
@@ -191,7 +170,7 @@ def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
     try:
         yield
     finally:
-        module.load_state_dict(own)
+        module.load_state_dict(weights)
         module.train(training)
 
 
@@ -199,44 +178,37 @@ def _options(trainer: Trainer, module: ForecastModule) -> dict[str, Any]:
     return {**vars(module.settings), **module.datamodule.hparams, "max_steps": trainer.max_steps}
 
 
-def _telling(settled: dict[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
-    """What tells runs apart: the main options, and those that are not as they are by default."""
-    usual = {
-        name: parameter.default
-        for kind in (ForecastModule, SeriesDataModule)
-        for name, parameter in inspect.signature(kind).parameters.items()
-    }
-    given = [name for name, value in settled.items() if name not in chosen and value != usual.get(name, value)]
-    return {name: value for name, value in settled.items() if name in {*_MAIN, *given} - _STATISTICS}
+def _distinguishing(options: dict[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
+    """Return the options by which to compare runs: the main ones, and those that the user has set."""
+    defaults = ModelSettings.defaults() | DataSettings.defaults()
+    changed = {name for name, value in options.items() if name not in chosen and value != defaults.get(name, value)}
+    return {name: value for name, value in options.items() if name in (_MAIN | changed) - _STATISTICS}
 
 
-_FIRST = ("skill", "mase", "mae", "crps", "coverage_80", "nll", "error_rate", "perplexity")
 _MAIN = {
     "batch_size", "context_length", "head", "hidden_sizes", "horizon", "learning_rate", "max_steps", "patch_length",
     "residual_blocks", "scaler", "seed", "source", "unroll",
 }  # fmt: skip
 _STATISTICS = {"covariate_statistics", "covariate_sizes", "trained_freq", "channels", "mask_input", "non_negative"}
-
-
 _EVENTS, _SUFFIX = "events.out.tfevents.*", ".test"
 
 
 class TestDashboard(Callback):
     """Writes an event file beside that of the training, in place of that of an earlier test.
 
-    A checkpoint that was moved away from its run has none to write into, and nothing is made for it.
+    Where the checkpoint does not lie in a run folder, nothing is written.
 
     Args:
         checkpoint: Path of the checkpoint that is tested.
     """
 
-    __test__ = False  # the name is not one of a test
+    __test__ = False  # no test, whatever pytest makes of the name
 
     def __init__(self, checkpoint: str | os.PathLike[str]) -> None:
         self.checkpoint = checkpoint
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Shows scores, lead curves and charts."""
+        """Show scores, lead curves and charts."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
         run = run_folder(self.checkpoint)
@@ -252,14 +224,12 @@ class TestDashboard(Callback):
             sentence = f"{run} cannot be written ({error.strerror}), so TensorBoard will not show the test."
             warnings.warn(sentence, stacklevel=2)
             return
+        scores, data = pl_module.scores, ChartData.from_evaluation(pl_module.evaluation)
         with writer:
-            for name, value in pl_module.scores[MODEL].items():
+            for name, value in scores[MODEL].items():
                 if not math.isnan(value):
                     writer.add_scalar(f"test/{name}", value, step)
-            judge = pl_module.evaluation
-            add_lead_curves(writer, "test", judge.curves)
-            place = writer, "test", step, pl_module, pl_module, judge.diagnostics.exemplars()
-            measured = judge.curves, judge.calibration, judge.coverage
-            add_charts(*place, *measured, pl_module.datamodule.test_dataloader())
-            lines = [f"Tested on {pl_module.datamodule.panel.name}.", score_table(pl_module.scores)]
-            writer.add_text("test", "\n\n".join([*lines, *compare_with_baselines(pl_module.scores)]), step)
+            add_lead_curves(writer, "test", data.curves)
+            add_charts(writer, "test", step, pl_module, pl_module, data, pl_module.datamodule.test_dataloader())
+            paragraphs = [f"Tested on {pl_module.datamodule.panel.name}.", score_table(scores)]
+            writer.add_text("test", "\n\n".join([*paragraphs, *compare_with_baselines(scores)]), step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,9 @@ from typing import Any
 import torch
 
 from armlp.errors import UserError
+from armlp.files import replacing
 
-FORMAT = 4  # 4 knows a share of Theta, and 3 recalibration, which those before do without
+FORMAT = 4
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
@@ -47,31 +47,14 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     )
     if not is_ours:
         raise UserError(f"--ckpt_path: {path} was not written by armlp; give a .ckpt file that `armlp fit` wrote.")
-    if checkpoint["armlp_format"] > FORMAT:
-        raise UserError(
-            f"--ckpt_path: {path} has format {checkpoint['armlp_format']}, and this armlp reads up to {FORMAT}; "
-            "upgrade armlp."
-        )
-    if checkpoint["armlp_format"] == 1:
-        _upgrade(checkpoint)
-    if checkpoint["armlp_format"] < 4:
-        checkpoint["hyper_parameters"] = {"theta_share": 0.0} | checkpoint["hyper_parameters"]
+    if (found := checkpoint["armlp_format"]) != FORMAT:
+        fix = "upgrade armlp" if found > FORMAT else "fit anew, or use the version of armlp that wrote it"
+        raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
     return checkpoint
 
 
-def _upgrade(checkpoint: dict[str, Any]) -> None:
-    """Format 1 knew neither symbols, nor covariates, nor members."""
-    checkpoint["hyper_parameters"] = {
-        "symbols": 0,
-        "non_negative": False,
-        "covariate_sizes": {},
-    } | checkpoint["hyper_parameters"]
-    data = checkpoint["datamodule_hyper_parameters"]
-    checkpoint["datamodule_hyper_parameters"] = {"calendar_inputs": False} | data
-
-
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Writes a checkpoint, whole or not at all.
+    """Write a checkpoint, whole or not at all.
 
     Args:
         checkpoint: What `read_checkpoint` gave, and perhaps more.
@@ -80,13 +63,5 @@ def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]
     Raises:
         UserError: The file cannot be written.
     """
-    path = Path(path)
-    # In the same folder, because a file can only be renamed in one step within its file system.
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
+    with replacing(path) as unfinished:
         torch.save(dict(checkpoint), unfinished)
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): give a path that can be.") from error
-    finally:
-        unfinished.unlink(missing_ok=True)

@@ -99,7 +99,7 @@ def fit(
     before_training()
     has_no_length = trainer.max_steps == -1 and trainer.max_epochs in (-1, None)
     choices = module.reasons | ({"max_steps": settled.max_steps} if has_no_length else {})
-    listener.settled(data.summary(module.windowing), choices)
+    listener.settled(choices)
     trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else os.fspath(resumed))
     if trainer.global_step == first_step and trainer.is_global_zero:
         _warn_of_no_step(first_step)

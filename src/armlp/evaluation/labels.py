@@ -1,0 +1,69 @@
+"""How scores are named, ordered and formatted wherever they are shown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from armlp.evaluation import metrics  # noqa: F401  # registers the metrics
+from armlp.evaluation.metrics.base import METRICS
+
+
+class Label(NamedTuple):
+    """How a score is shown; the attributes mean the same as those of `LeadMetric`."""
+
+    heading: str
+    order: float = 105
+    priority: float | None = 15
+    format: str = ",.4g"
+    higher_is_better: bool | None = False
+
+
+# Scores that the scoreboard derives from others, or from the likelihood.
+_DERIVED = {
+    "nll": Label("NLL", 110, 100),
+    "perplexity": Label("perplexity", 120, 90),
+    "owa": Label("OWA", 130, 120, ".3f"),
+    "skill": Label("skill", 140, 10, ".3f", higher_is_better=True),
+    "diverged": Label("diverged", 150, None),
+}
+
+
+def label(name: str) -> Label:
+    """Return how a score is shown.
+
+    Args:
+        name: Name of a score, or of a column of a backtest summary; an interval of a level that no metric is
+            registered for, such as `coverage-50`, is written as those of other levels are.
+    """
+    known = name.replace("-", "_")
+    if known in _DERIVED:
+        return _DERIVED[known]
+    if known in METRICS:
+        kind = METRICS[known]
+        return Label(kind.heading or name, kind.order, kind.priority, kind.format, kind.higher_is_better)
+    stem = known.rstrip("0123456789.")
+    alike = [label(other) for other in METRICS if stem.endswith("_") and other.startswith(stem)]
+    return alike[0]._replace(heading=name) if alike else Label(name)
+
+
+def format_score(name: str, value: float) -> str:
+    """Return a score as tables show it; nothing where it is nan."""
+    return "" if math.isnan(value) else format(value, label(name).format)
+
+
+def shown(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return which of the scores by forecaster tables show, the most important first: those that have a value."""
+    names = {name for row in scores.values() for name, value in row.items() if not math.isnan(value)}
+    ranked = [(priority, name) for name in names if (priority := label(name).priority) is not None]
+    return [name for _, name in sorted(ranked)]
+
+
+def best_score(name: str, values: Iterable[float]) -> float | None:
+    """Return the best of several values that are not nan; None where no value is better than another."""
+    known = [value for value in values if not math.isnan(value)]
+    higher = label(name).higher_is_better
+    if higher is None or len(set(known)) < 2:
+        return None
+    return max(known) if higher else min(known)
