@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from armlp.data.tables.columns import as_integers
 from armlp.data.tables.source import Part, Source, split_rows
 from armlp.data.tables.times import register_periods
@@ -56,15 +58,15 @@ def open_files(source: str) -> Source:
     first = files[0]
     rows = [file.rows for file in files]
 
-    def read(wanted: Mapping[str, str], max_rows: int) -> Iterator[Part]:
+    def read(options: Mapping[str, str], max_rows: int) -> Iterator[Part]:
         for file in files:
-            for column in wanted:
+            for column in options:
                 if column not in file.columns and column not in file.partition:
                     raise UserError(
                         f"{file.path} has no column '{column}', but {first.path} has: give files that are alike."
                     )
         for file in files:
-            yield from _read_file(file, wanted, max_rows, str(file.path) if len(files) > 1 else source)
+            yield from _read_file(file, options, max_rows, str(file.path) if len(files) > 1 else source)
 
     return Source(
         source,
@@ -186,16 +188,14 @@ def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
 
 
-def _read_file(file: _File, wanted: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
-    import pyarrow as pa
-
-    columns = [column for column in wanted if column not in file.partition]
+def _read_file(file: _File, options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
+    columns = [column for column in options if column not in file.partition]
     try:
         read = _read_parquet if file.path.name.lower().endswith(_PARQUET) else _read_csv
-        for part in read(file.path, columns, wanted, max_rows, name):
+        for part in read(file.path, columns, options, max_rows, name):
             table = part.table
             for column, value in file.partition.items():
-                if column in wanted:
+                if column in options:
                     table = table.append_column(column, pa.repeat(value, len(table)))
             yield part._replace(table=table)
     except UserError:
@@ -205,13 +205,12 @@ def _read_file(file: _File, wanted: Mapping[str, str], max_rows: int, name: str)
 
 
 def _read_parquet(
-    path: Path, columns: list[str], wanted: Mapping[str, str], max_rows: int, name: str
+    path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str
 ) -> Iterator[Part]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-        if not columns:  # the names of folders hold all columns that are wanted
+        if not columns:  # all of them are in the names of folders
             columns = file.schema_arrow.names[:1]
         first = 0
         for batch in file.iter_batches(batch_size=max_rows, columns=columns):
@@ -260,9 +259,8 @@ def _delimiter(lines: Sequence[str]) -> str:
     return "," if "," in header else max("\t;|", key=header.count)
 
 
-def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
+def _read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
     """Read a CSV file; ids as text, because `001` is not 1, and so times with offsets, which arrow takes for UTC."""
-    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     dialect = _dialect(path)
@@ -270,7 +268,7 @@ def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_row
         return
     parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
     text = {"id_column": columns, "time_column": dialect.with_offsets}
-    types = {column: pa.string() for column in columns if column in text.get(wanted[column], ())}
+    types = {column: pa.string() for column in columns if column in text.get(options[column], ())}
     convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
     if path.stat().st_size <= _STREAMED:
         try:
@@ -289,7 +287,7 @@ def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_row
         types |= {
             field.name: pa.float64()
             for field in stream.schema
-            if pa.types.is_integer(field.type) and wanted[field.name] not in ("id_column", "time_column")
+            if pa.types.is_integer(field.type) and options[field.name] not in ("id_column", "time_column")
         }
     convert.column_types = types
     first = 0
