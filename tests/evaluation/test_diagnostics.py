@@ -8,10 +8,10 @@ import torch
 from armlp.data.windows import gather
 from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
+from armlp.evaluation.labels import format_score
 from armlp.evaluation.quantiles import forecast_columns
 from armlp.evaluation.scoreboard import MODEL, Scoreboard
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.report.comparison import format_score
 
 HORIZON, CONTEXT = 4, 12
 
@@ -196,6 +196,12 @@ def test_errors_by_lead_are_drawn_but_for_a_baseline_that_would_flatten_them():
     assert set(lines) == {"armlp", "Naive2"}
     assert np.allclose(lines["armlp"], [5, 6])
     assert axis.get_ylim()[0] == 0
+
+
+def test_any_number_of_curves_is_drawn():
+    curves = {f"forecaster {number}": torch.tensor([1.0 + number / 100, 2.0]) for number in range(12)}
+    (axis,) = lead_chart(curves, "Error").axes
+    assert [line.get_label() for line in axis.get_lines()] == list(curves)
 
 
 def test_lags_that_white_noise_would_not_show_stand_out():
