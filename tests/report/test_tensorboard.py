@@ -192,7 +192,7 @@ def test_a_picture_of_a_test_shows_what_its_table_says(trained: Any, tmp_path: P
     forecasts = ForecastWriter()
     trainer = Trainer(logger=False, callbacks=[forecasts, TestDashboard(path)], enable_progress_bar=False)
     trainer.test(module, datamodule=SeriesDataModule(**checkpoint["datamodule_hyper_parameters"]), verbose=False)
-    rows = forecasts.table.set_index(["unique_id", "ds"])
+    rows = forecasts.table.to_pandas().set_index(["unique_id", "ds"])
     fans = [axis for figure in figures for axis in figure.axes if "MASE" in axis.get_title(loc="left")]
     assert len(fans) == 3
     for axis in fans:
