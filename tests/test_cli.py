@@ -16,6 +16,7 @@ from torch import nn
 
 from armlp import presets
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.windows import Windowing
 from armlp.forecaster import Forecaster
 from armlp.model.families import HEADS
 from armlp.model.rollout import path_noise, rollout
@@ -182,7 +183,7 @@ def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(p
     module = ForecastModule(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
-    data.shape_windows(module.hparams["context_length"], 0, module.hparams["patch_length"])
+    data.windowing = Windowing(module.settings.context_length, patch_length=module.settings.patch_length)
     (batch,) = data.predict_dataloader()
     noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (module.network.head.noise,), seed=0)
     paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise, batch.covariates)
@@ -295,7 +296,7 @@ def test_the_textbook_preset_trains_as_a_hand_written_loop_does(program: Any, ma
     assert checkpoint["global_step"] == steps
 
     data = SeriesDataModule(source, horizon=6, batch_size=64)
-    data.shape_windows(20, 1)
+    data.windowing = Windowing(20)
     loader = data.train_dataloader()
     assert len(loader) < steps  # more than one epoch
     torch.manual_seed(0)
