@@ -5,62 +5,104 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from armlp.arguments import check_argument, to_builtin
 from armlp.errors import UserError
-from armlp.evaluation.metrics.base import Paths
+
+SYMBOL = "armlp"
+
+
+def interval(level: float) -> tuple[float, float]:
+    """Return the probabilities of the two ends of a central interval, whose level is in percent."""
+    return 0.5 - level / 200, 0.5 + level / 200
+
+
+def between_ranks(ranked: Tensor, position: Tensor) -> Tensor:
+    """Return values between sorted paths, by linear interpolation.
+
+    Args:
+        ranked: `[B, P, H(, V)]`, ascending along the paths.
+        position: `[Q]` between 0, the lowest path, and `P - 1`, the highest.
+
+    Returns:
+        `[B, Q, H(, V)]`, in the units of the paths.
+    """
+    below = position.floor()
+    share = (position - below).to(ranked).view(-1, *[1] * (ranked.dim() - 2))
+    low, high = (ranked[:, index.long()] for index in (below, position.ceil()))
+    return torch.where(low == high, low, low + share * (high - low))  # infinite values have no difference
+
+
+def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool = False) -> Tensor:
+    """Return quantiles of sorted paths as numpy defines them; nan where a path is nan.
+
+    Args:
+        ranked: `[B, P, H(, V)]`, ascending along the paths, nan above all.
+        probabilities: `Q` numbers between 0 and 1.
+        whole: Whether the values are counts, so that a quantile is one of the paths, the nearest.
+
+    Returns:
+        `[B, Q, H(, V)]`, in the units of the paths.
+    """
+    position = torch.tensor(probabilities, dtype=torch.float64) * (ranked.shape[1] - 1)
+    values = between_ranks(ranked, position.round() if whole else position)
+    return torch.where(ranked[:, -1:].isnan(), torch.nan, values)
+
+
+def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = False) -> Tensor:
+    """Return the median of the paths, and per level the lower and the upper end of the central interval.
+
+    Args:
+        paths: `[B, P, H(, V)]`, data units, in any order.
+        levels: Central coverages in percent; 80 gives the quantiles at 10% and 90%.
+        whole: Whether the values are counts, as in `path_quantiles`.
+
+    Returns:
+        `[B, 1 + 2 levels, H(, V)]`, data units.
+    """
+    ends = [probability for level in levels for probability in interval(level)]
+    return path_quantiles(paths.sort(1).values, [0.5, *ends], whole)
 
 
 def forecast_columns(
     paths: Tensor, levels: Sequence[float], name: str = "armlp", whole: bool = False
 ) -> dict[str, Tensor]:
-    """The median of the paths, and per level the ends of the central interval.
+    """Return the columns of a forecast table: the values of `interval_quantiles` by name.
 
     Args:
         paths: `[B, P, H]`, data units.
-        levels: Central coverages in percent; 80 gives the quantiles at 10% and 90%.
-        name: Of the median; the ends are called `name-lo-80` and `name-hi-80`.
-        whole: Whether the values are counts, which have none between them.
+        levels: Central coverages in percent.
+        name: Column of the median; the ends are called `name-lo-80` and `name-hi-80`.
+        whole: Whether the values are counts.
 
     Returns:
         Columns `[B, H]`, data units.
     """
     check_levels(levels)
-    sides = [(f"-{side}-{level:g}", 0.5 + sign * level / 200) for level in levels for side, sign in _SIDES]
-    quantiles = Paths(paths, whole=whole).quantiles([0.5, *(probability for _, probability in sides)])
-    return dict(zip([name, *(name + suffix for suffix, _ in sides)], quantiles, strict=True))
+    names = [name, *(f"{name}-{side}-{level:g}" for level in levels for side in ("lo", "hi"))]
+    return dict(zip(names, interval_quantiles(paths, levels, whole).unbind(1), strict=True))
 
 
 def symbol_columns(paths: Tensor) -> dict[str, Tensor]:
-    """The most frequent symbol of the paths, and the share of the paths that have it.
-
-    Args:
-        paths: `[B, P, H]`, codes of symbols.
-
-    Returns:
-        Columns `[B, H]`.
-    """
+    """Return the most frequent symbol of the paths `[B, P, H]`, and the share of paths that have it, `[B, H]` each."""
     symbol = paths.mode(1).values
     return {SYMBOL: symbol, f"{SYMBOL}-share": (paths == symbol[:, None]).to(paths.dtype).mean(1)}
 
 
-SYMBOL = "armlp"
-_SIDES = (("lo", -1), ("hi", 1))
-
-
 def check_levels(levels: Sequence[float] | float, option: str = "levels") -> list[float]:
-    """Return levels as a list, if they are percentages between 0 and 100, and none stands twice.
+    """Return levels as a list, if they are percentages between 0 and 100, and none is repeated.
 
     Args:
         levels: Central coverages in percent, or one of them.
         option: What messages call them.
 
     Raises:
-        UserError: Naming the level.
+        UserError: A level is out of range or repeated.
     """
-    given = to_builtin(levels)
-    found: list[Any] = given if isinstance(given, list) else [given]
+    plain = to_builtin(levels)
+    found: list[Any] = plain if isinstance(plain, list) else [plain]
     for level in found:
         if isinstance(level, int | float) and not 0 < level < 100:
             raise UserError(f"`{option}`: {level} is not a coverage in percent; give numbers like 80 or 95.")

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import armlp
 from armlp.data.time_features import CYCLE_NAMES
+from armlp.version import __version__
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
@@ -52,7 +52,7 @@ def file_metadata(
     cycles = cycles if isinstance(cycles, (list, tuple)) else ()
     names = ["armlp", *(f"armlp-{side}-{level:g}" for level in levels or () for side in ("lo", "hi"))]
     metadata: dict[str, Any] = {
-        "armlp_version": armlp.__version__,
+        "armlp_version": __version__,
         "inputs": {value.name: _describe_value(value) for value in graph.input},
         "outputs": {value.name: _describe_value(value) for value in graph.output},
         "series_kind": f"vectors of {kind}" if network.channels > 1 else kind,

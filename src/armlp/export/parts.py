@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.data.covariates import Covariates
 from armlp.evaluation.conformal import recalibrate
+from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaling
 
@@ -210,26 +211,7 @@ class AfterLoop(nn.Module):
             found = found.clamp(min=0) if self.network.non_negative else found
         if self.levels is None:
             return [found]
-        return [found, quantiles(found, self.levels, self.network.head.discrete)]
-
-
-def quantiles(paths: Tensor, levels: Sequence[float], whole: bool) -> Tensor:
-    """The columns of `forecast_columns` side by side, `[B, 1 + 2 levels, H(, V)]`, for any number of paths.
-
-    Args:
-        paths: `[B, P, H(, V)]`, data units.
-        levels: Central coverages in percent.
-        whole: Whether the values are counts, which have none between them.
-    """
-    sides = [0.5 + sign * level / 200 for level in levels for sign in (-1, 1)]
-    last = paths.shape[1] - 1
-    place = torch.tensor([0.5, *sides], dtype=paths.dtype, device=paths.device) * last
-    ranked = paths.sort(1).values
-    if whole:
-        return ranked[:, place.round().long()]
-    below = place.floor().long()
-    lower, upper = ranked[:, below], ranked[:, (below + 1).clamp(max=last)]
-    return torch.lerp(lower, upper, (place - below).view(1, -1, *[1] * (paths.dim() - 2)))
+        return [found, interval_quantiles(found, self.levels, self.network.head.discrete)]
 
 
 def _indices_up_to(count: Any, available: Any) -> Tensor:
