@@ -11,6 +11,7 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from matplotlib import image
 from torch import nn
 
@@ -353,6 +354,20 @@ def test_every_head_trains_unrolled_over_missing_values(head: str, program: Any,
     forecast = pd.read_parquet("f.parquet")
     assert len(forecast) == 18
     assert np.isfinite(forecast[COLUMNS[2:]].to_numpy()).all()
+
+
+def test_a_callback_with_an_enum_among_its_options_is_written_to_the_configuration(program: Any, trained: Any):
+    run = program.fit(trained.source, "--trainer.callbacks+=Timer", "--data.horizon=6")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (timer,) = config["trainer"]["callbacks"]
+    assert timer["init_args"]["interval"] == "step"
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+def test_a_barebones_trainer_trains_and_leaves_nothing(program: Any, trained: Any):
+    options = ("--data.horizon=6", "--trainer.max_steps=1", "--model.hidden_sizes=[8]")
+    program("fit", "--data.source", trained.source, "--trainer.barebones=true", *options)
+    assert not any(Path().iterdir())
 
 
 def test_help_and_version_end_well(program: Any):
