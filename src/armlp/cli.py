@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ class ArmlpCLI(LightningCLI):
         self.ckpt_path = option_value("--ckpt_path", args)
         self.checkpoint = None if asked is None or self.ckpt_path is None else read_checkpoint(self.ckpt_path)
         self.parsers: dict[str, CommandParser] = {}
-        self._listener = ConsoleListener()
+        self._listener = ConsoleListener(spell=partial(with_flags, command=asked))
         parsers = {name: {"command": name, "is_asked": asked in (name, None)} for name in commands}
         super().__init__(
             ForecastModule,
