@@ -14,9 +14,9 @@ from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.baselines.theta import Theta
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.trainer import TRAINER
 from armlp.training.fit import before_fit
 from armlp.training.module import ForecastModule
+from armlp.training.trainer import TRAINER
 
 MakeTable = Callable[..., pd.DataFrame]
 TINY: dict[str, Any] = {"hidden_sizes": [4], "residual_blocks": 0, "max_steps": 3}

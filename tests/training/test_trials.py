@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from armlp.training.candidates import RECIPE, Trial, best_of
 from lightning.pytorch import Trainer, seed_everything
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.training import recipe, trials
-from armlp.training.candidates import RECIPE, Trial, best_of
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.trainer import TRAINER, quiet
