@@ -46,7 +46,7 @@ from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 HORIZON, PATHS = 48, 200
@@ -207,8 +207,8 @@ def trained_network(problem: Problem, seed: int, options: dict[str, Any]) -> arm
     """Return a network trained as by `Forecaster`, but to the last step, so that nothing is chosen by validation."""
     seed_everything(seed, verbose=False)
     usual = {"horizon": HORIZON, "season_length": problem.season, "seed": seed}
-    data = armlp.SeriesDataModule(problem.table, **usual | taken(armlp.SeriesDataModule, options))
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    data = armlp.SeriesDataModule(problem.table, **usual | pop_options(armlp.SeriesDataModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()

@@ -29,7 +29,7 @@ from what_helps import train
 
 import armlp
 from armlp.data.catalog import generated
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 STEP, EXPONENT, LIMIT = 0.02, 0.9056, 0.4
@@ -106,8 +106,8 @@ def trained_network(states: np.ndarray, options: dict[str, Any]) -> armlp.Autore
     held_out = 100  # the data module needs a validation window, which is not used
     table = pd.DataFrame(states[: POINTS + held_out], columns=list("xyz")).assign(ds=np.arange(POINTS + held_out))
     data_options = {"layout": "vector", "horizon": held_out, "season_length": 1}
-    data = armlp.SeriesDataModule(table, **data_options | taken(armlp.SeriesDataModule, options))
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    data = armlp.SeriesDataModule(table, **data_options | pop_options(armlp.SeriesDataModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()

@@ -11,7 +11,7 @@ Every program reads the same file of 144 months, trains if it needs to, and prin
     armlp --help                no forecast
     import                      no forecast: `import lightning.pytorch`
     import without gc           the same with garbage collection off
-    quick import                the same within `armlp.loading.quick_imports`, which also postpones `scipy.signal`
+    quick import                no forecast: all libraries as the program imports them, `armlp.__main__.import_cli`
     textbook                    `import torch`, and a small MLP that takes as many steps as armlp and is rolled out
     neuralforecast              the first example of its README: NBEATS, 100 steps
     gluonts                     the first example of its README: DeepAR, 5 epochs of 50 steps
@@ -52,9 +52,8 @@ print("forecast", forecaster.predict()["armlp"].tolist())
 """
 IMPORT = "import lightning.pytorch; print('forecast []')"
 QUICK_IMPORT = """
-from armlp.loading import quick_imports
-with quick_imports():
-    import lightning.pytorch
+from armlp.__main__ import import_cli
+import_cli()
 print("forecast []")
 """
 TEXTBOOK = """

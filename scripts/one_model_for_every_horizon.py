@@ -30,7 +30,7 @@ from what_helps import train
 
 import armlp
 from armlp.data import catalog
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.trainer import quiet
 
 MONTH = 30 * 24
@@ -119,9 +119,12 @@ def trained_network(values: pd.DataFrame, options: dict[str, Any]) -> armlp.Auto
         "test_windows": 4 * MONTH // 96,
     }
     data = armlp.SeriesDataModule(
-        values.reset_index(), time_column="date", layout="wide", **held_out | taken(armlp.SeriesDataModule, options)
+        values.reset_index(),
+        time_column="date",
+        layout="wide",
+        **held_out | pop_options(armlp.SeriesDataModule, options),
     )
-    module = armlp.ForecastModule(**taken(armlp.ForecastModule, options))
+    module = armlp.ForecastModule(**pop_options(armlp.ForecastModule, options))
     train(module, data, options)
     assert module.network is not None
     return module.network.eval()

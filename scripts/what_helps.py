@@ -20,7 +20,7 @@ from lightning.pytorch import Trainer, seed_everything
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.scoreboard import MODEL
-from armlp.routing import taken
+from armlp.routing import pop_options
 from armlp.training.module import ForecastModule
 from armlp.training.trainer import TRAINER, quiet
 
@@ -43,7 +43,7 @@ def main() -> None:
 
 def scores(source: str, fold: int, options: dict[str, object]) -> dict[str, float]:
     """Return the scores at the end of the training; the fold chooses nothing, not even the checkpoint."""
-    data_options, model_options = taken(SeriesDataModule, options), taken(ForecastModule, options)
+    data_options, model_options = pop_options(SeriesDataModule, options), pop_options(ForecastModule, options)
     seed_everything(int(data_options.get("seed", 0)), verbose=False)
     windows = data_options.get("val_windows", 1)
     data = SeriesDataModule(source, **data_options | {"test_windows": windows * fold})

@@ -13,12 +13,13 @@ from armlp import Forecaster
 from armlp.data.detect import find_season
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.windows import Split
+from armlp.evaluation.one_step import one_step_nll
 from armlp.evaluation.scoreboard import MODEL, Scoreboard
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.model.scaling import SCALERS
-from armlp.training.objective import one_step_nll, unrolled_objective
+from armlp.training.objective import unrolled_objective
 from armlp.training.sampling import Sampling
 
 ROWS, HORIZON, SEASON = 80, 8, 4

@@ -54,24 +54,49 @@ def test_a_forecast_imports_what_it_uses(trained: Any, tmp_path: Any):
     assert [name for name in unused if name in modules] == []
 
 
-def test_python_imports_what_it_uses_and_a_library_that_was_put_off_is_whole_when_it_is_wanted():
-    unused = ("armlp.cli", "jsonargparse", "tensorboard", "polars", "scipy.signal", "scipy.stats")
+def test_python_forecasts_without_the_command_line():
+    modules = imported("import armlp; armlp.Forecaster()")
+    unused = ("armlp.cli", "jsonargparse", "tensorboard", "polars")
+    assert [name for name in unused if name in modules] == []
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_the_import_leaves_the_process_of_the_importer_as_it_is(collecting: bool):
     program = f"""
-import armlp, gc, sys
-assert gc.isenabled()
-armlp.Forecaster()
-assert gc.isenabled()
-assert [name for name in {unused} if name in sys.modules] == []
+import gc, os, sys
+{"gc.enable()" if collecting else "gc.disable()"}
+import lightning.pytorch
+before = dict(os.environ), gc.isenabled(), gc.get_freeze_count(), sys.modules["scipy.signal"]
+import armlp
+armlp.Forecaster, armlp.ForecastModule
+assert (dict(os.environ), gc.isenabled(), gc.get_freeze_count(), sys.modules["scipy.signal"]) == before
+"""
+    run("-c", program)
+    program = (
+        "import armlp, os, sys; armlp.Forecaster; import scipy; assert sys.modules['scipy.signal'] is scipy.signal"
+    )
+    run("-c", f"{program}; assert 'OMP_WAIT_POLICY' not in os.environ and scipy.signal.get_window")
+
+
+def test_the_program_imports_libraries_quickly_and_whole(tmp_path: Any):
+    program = """
+import gc, os, sys
+from armlp.__main__ import main
+try:
+    main()
+except SystemExit as end:
+    assert end.code == 2
+assert gc.isenabled() and os.environ["OMP_WAIT_POLICY"] == "PASSIVE" and "scipy.signal" not in sys.modules
 import scipy, torchmetrics
 assert scipy.signal.get_window("hann", 4).shape == (4,)
 assert sys.modules["scipy.signal"] is scipy.signal
-gc.disable()
-armlp.Panel
-assert not gc.isenabled()
 """
-    run("-c", program)
+    run("-c", program, "fit", "--data.source=missing.csv")
     inside = "from scipy import signal; from scipy.signal import get_window; get_window('hann', 4); signal.windows"
-    run("-c", f"from armlp.loading import quick_imports\nwith quick_imports():\n    {inside}; import scipy.signal")
+    stand_in = (
+        "from armlp.__main__ import _ScipySignal as S; import sys; sys.modules['scipy.signal'] = S('scipy.signal')"
+    )
+    run("-c", f"{stand_in}; {inside}; import scipy.signal; scipy.signal.windows")
 
 
 def test_every_public_name_is_there():

@@ -20,7 +20,7 @@ from accuracy.benchmarks import ETT_HORIZONS, Benchmark, chunks, load
 from accuracy.scores import LEVELS
 
 import armlp
-from armlp.evaluation.baselines.naive import naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive
 from armlp.evaluation.baselines.naive2 import Naive2
 from armlp.evaluation.baselines.ridge import RidgeAR
 
@@ -55,7 +55,7 @@ class Baselines:
         )
         self.panel = data.panel
         self.ends = self.panel.lengths - benchmark.tested
-        self.unit = naive_error(self.panel, self.ends, benchmark.season_length)
+        self.unit, _ = naive_errors(self.panel, self.ends, benchmark.season_length)
         series, windows = len(self.panel), torch.arange(benchmark.windows)
         self.series = torch.arange(series).repeat(benchmark.windows)
         self.origins = (self.ends + windows[:, None] * benchmark.step).flatten()
@@ -78,7 +78,11 @@ class Baselines:
             # As by default in armlp: seven daily seasons, three of any other, at least H, at most half a series.
             wish = max(season * (7 if 24 <= season <= 48 else 1 if season > 48 else 3), horizon, 10)
             context = max(1, min(wish, int(self.ends.float().median()) // 2))
-            made = RidgeAR(panel, self.ends, self.unit, context, horizon, season).forecast
+            ridge = RidgeAR(panel, self.ends, self.unit, context, horizon, season)
+
+            def made(series: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
+                return ridge.forecast(series, origin, horizon)
+
         fitted = time.process_time()
         values = torch.cat(
             [made(*part) for part in zip(self.series.split(2000), self.origins.split(2000), strict=True)]

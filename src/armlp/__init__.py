@@ -1,16 +1,9 @@
 """Probabilistic time-series forecasting with the autoregressive MLP, on PyTorch Lightning."""
 
-import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from armlp.loading import quick_imports
-
-__version__ = "0.1.0"
-
-# Threads of torch that wait for each other by spinning make small networks many times slower where other programs want
-# the cores too (scripts/LOG.md). Torch reads this when it is first imported; what the user has set stays.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+from armlp.version import __version__
 
 if TYPE_CHECKING:
     from armlp.data.datamodule import SeriesDataModule
@@ -95,8 +88,7 @@ __all__ = ["__version__", *_HOMES]
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'armlp' has no attribute {name!r}")
-    with quick_imports():
-        found = globals()[name] = getattr(import_module(f"armlp.{_HOMES[name]}"), name)
+    found = globals()[name] = getattr(import_module(f"armlp.{_HOMES[name]}"), name)
     return found
 
 

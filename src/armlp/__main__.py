@@ -1,12 +1,15 @@
-"""The program `armlp`, or ``python -m armlp``: it says at once what it is, and leaves the rest to `armlp.cli`."""
+"""The program `armlp`, or `python -m armlp`."""
 
 from __future__ import annotations
 
 import gc
+import os
 import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
 
 import armlp
-from armlp.loading import quick_imports
 
 COMMANDS = {
     "fit": "train on a table, and keep the best checkpoint",
@@ -19,17 +22,45 @@ COMMANDS = {
 
 
 def main() -> None:
-    """Runs the command line."""
+    """Run the command line."""
     options = set(sys.argv[1:])
     if options and options <= {"-h", "--help"}:
         print(_help())
     elif options == {"--version"}:
         print(f"armlp {armlp.__version__}")
     else:
-        with quick_imports():
-            from armlp import cli
-        gc.freeze()  # modules stay, so nobody need ever look at them, which takes longest when a program ends
-        cli.main()
+        import_cli().main()
+
+
+def import_cli() -> ModuleType:
+    """Return `armlp.cli`, imported with all libraries in about two thirds of the time (scripts/LOG.md).
+
+    Only the program does this, because it changes the whole process.
+    """
+    # Threads that wait by spinning make small networks slow on a busy machine. Torch reads this when it is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.modules["scipy.signal"] = stand_in = _ScipySignal("scipy.signal")
+    gc.disable()  # modules are never garbage
+    cli = import_module("armlp.cli")
+    gc.freeze()  # so that the last collection at exit does not visit the modules
+    gc.enable()
+    if sys.modules.get("scipy.signal") is stand_in:
+        del sys.modules["scipy.signal"]
+    return cli
+
+
+class _ScipySignal(ModuleType):
+    """Stand in for `scipy.signal`, half a second that torchmetrics spends only to look for `hamming` in it."""
+
+    hamming = None
+
+    def __getattr__(self, name: str) -> Any:
+        """Return anything else from the real module."""
+        if name.startswith("__"):  # asked for by whatever inspects all modules
+            raise AttributeError(name)
+        if sys.modules.get("scipy.signal") is self:
+            del sys.modules["scipy.signal"]
+        return getattr(import_module("scipy.signal"), name)
 
 
 def _help() -> str:

@@ -1,5 +1,7 @@
 """The one exception that a user's mistake ends in."""
 
+from typing import Any
+
 
 class UserError(ValueError):
     """A mistake that the user can mend.
@@ -18,6 +20,12 @@ class UserError(ValueError):
 def one_line(error: Exception) -> str:
     """What an exception of a library says, short enough for the middle of a sentence."""
     return " ".join(str(error).split())[:160].rstrip(".")
+
+
+def first_names(names: Any, max_names: int = 3) -> str:
+    """Return the first of a sequence of names, quoted, and how many more there are."""
+    more = f" and {len(names) - max_names} more" if len(names) > max_names else ""
+    return ", ".join(f"'{name}'" for name in names[:max_names]) + more
 
 
 # Of larger numbers the products would leave 64 bits; no data could have a use for them.

@@ -29,7 +29,7 @@ from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
-from armlp.routing import routed, taken
+from armlp.routing import pop_options, split_options
 from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.fit import fit_with_options
 from armlp.training.listener import FitListener
@@ -95,7 +95,7 @@ class Forecaster:
         usual = read_preset(check_argument("preset", preset, str | os.PathLike[str] | None))
         usual["data"].pop("source", None)  # the table is what is fitted
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
-        data, model, trainer = routed(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
+        data, model, trainer = split_options(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         given = usual["data"] | own | data
         checked = vars(SeriesDataModule(**given).given)
         self._data = self._given = {name: checked.get(name, value) for name, value in given.items()}
@@ -402,7 +402,7 @@ class Forecaster:
             UserError: The file is missing, cut short, or of another program.
         """
         check_argument("path", path, _PATH)
-        forecaster = cls(**taken(Trainer, wrong := dict(options)))
+        forecaster = cls(**pop_options(Trainer, wrong := dict(options)))
         if wrong:
             raise UserError(
                 f"{next(iter(wrong))} is settled in the checkpoint; load takes only options of Lightning's Trainer."

@@ -1,9 +1,9 @@
-"""Routing: whose an option is that is given by its name alone."""
+"""Split keyword options between the classes that take them."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
@@ -11,29 +11,36 @@ from typing import Any
 from armlp.errors import UserError
 
 
-def names(kind: type) -> list[str]:
-    """Return the names of the options of a class, those of its settings too."""
-    options = inspect.signature(kind).parameters.values()
-    declared = getattr(kind, "settings_class", None)
+def option_names(function: Callable[..., Any]) -> list[str]:
+    """Return the names of the options of a class or a function, those of the settings of a class too."""
+    options = inspect.signature(function).parameters.values()
     named = [option.name for option in options if option.kind is not option.VAR_KEYWORD]
-    return [*named, *(one.name for one in fields(declared))] if declared else named
+    settings = getattr(function, "settings_class", None)
+    return [*named, *(option.name for option in fields(settings))] if settings else named
 
 
-def taken(kind: type, options: dict[str, Any]) -> dict[str, Any]:
-    """Takes the options of a class out of `options`."""
-    return {name: options.pop(name) for name in names(kind) if name in options}
+def pop_options(kind: type, options: dict[str, Any]) -> dict[str, Any]:
+    """Remove the options of a class from `options`, and return them."""
+    return {name: options.pop(name) for name in option_names(kind) if name in options}
 
 
-def routed(options: Mapping[str, Any], to: type, *kinds: type) -> list[dict[str, Any]]:
-    """The options of each class, which are given to one that has some of its own too.
+def split_options(options: Mapping[str, Any], receiver: type, *kinds: type) -> list[dict[str, Any]]:
+    """Return the options of each class.
+
+    Args:
+        options: All of them.
+        receiver: The class that was called with them, for messages.
+        kinds: The classes.
 
     Raises:
-        UserError: An option is of none; the message names it, and what it may be misspelled for.
+        UserError: An option belongs to none; the message names it, and what it may be misspelled for.
     """
     left = dict(options)
-    parts = [taken(kind, left) for kind in kinds]
+    parts = [pop_options(kind, left) for kind in kinds]
     if left:
         name = next(iter(left))
-        close = get_close_matches(name, [one for kind in (to, *kinds) for one in names(kind)], n=1)
-        raise UserError(f"{name} is not an option of {to.__name__}{f'; did you mean {close[0]}' if close else ''}.")
+        close = get_close_matches(name, [one for kind in (receiver, *kinds) for one in option_names(kind)], n=1)
+        raise UserError(
+            f"{name} is not an option of {receiver.__name__}{f'; did you mean {close[0]}' if close else ''}."
+        )
     return parts

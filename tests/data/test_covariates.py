@@ -21,7 +21,7 @@ from armlp.data.tables.read import read_panel
 from armlp.data.time_features import time_features
 from armlp.data.windows import gather
 from armlp.errors import UserError
-from armlp.evaluation.baselines.naive import naive_error, seasonal_naive
+from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.sampling import Sampling
 
@@ -338,7 +338,8 @@ def test_future_rows_are_no_history_to_a_baseline(make_covariate_panel: Any, siz
         starts=panel.starts,
         calendar=panel.calendar,
     )
-    assert same(naive_error(panel, panel.lengths, season_length), naive_error(history, history.lengths, season_length))
+    units = zip(*(naive_errors(part, part.lengths, season_length) for part in (panel, history)), strict=True)
+    assert all(same(*pair) for pair in units)
     series = torch.arange(len(panel))
     forecasts = [seasonal_naive(one, series, one.lengths, 4, season_length) for one in (panel, history)]
     assert forecasts[0].equal(forecasts[1])

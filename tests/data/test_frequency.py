@@ -103,7 +103,7 @@ def test_dates_written_as_integers_are_refused_with_the_conversion(freq: str, sp
     numbers = np.array(pd.date_range("2020-01-31", periods=50, freq=freq).strftime(spelling).astype(int))
     assert sentence(numbers[:30], numbers) == (
         f"the table: the times are dates written as integers, such as {numbers[0]}: convert them (in pandas, "
-        f"pandas.to_datetime(times, format='{spelling}')), or give --data.freq 1 if they only count."
+        f"pandas.to_datetime(times, format='{spelling}')), or give `freq` 1 if they only count."
     )
     assert infer(np.append(numbers, numbers[-1] // 100 * 100 + 77)).is_integer
 
@@ -158,17 +158,17 @@ def test_both_steps_that_disagree_are_told_with_a_frequency_that_explains_all() 
     assert sentence(hourly, late) == (
         "the table has no common step of time: series 'a' goes from 2020-01-01 00:00:00 to 2020-01-01 01:00:00 (h), "
         "but series 'b' goes from 2020-01-01 02:00:00 to 2020-01-01 02:30:00 (30min): correct or round the times, "
-        "or give --data.freq 30min, with which 44% of all values are missing."
+        "or give `freq` 30min, with which 44% of all values are missing."
     )
     assert sentence(times("2020-01-28", "2020-02-28", "2020-03-28", "2020-04-28")) == (
         "the table has no common step of time: series 'a' goes from 2020-01-28 00:00:00 to 2020-02-28 00:00:00 (31D), "
         "the most common step, but series 'a' goes from 2020-02-28 00:00:00 to 2020-03-28 00:00:00 (29D): "
-        "correct or round the times, or give --data.freq D, with which 96% of all values are missing."
+        "correct or round the times, or give `freq` D, with which 96% of all values are missing."
     )
     assert sentence(date_range("MS", 9, "2020-01-01"), date_range("ME", 5, "2020-01-01")) == (
         "the table has no common step of time: series 'a' goes from 2020-01-01 00:00:00 to 2020-02-01 00:00:00 (MS), "
         "but series 'b' goes from 2020-01-31 00:00:00 to 2020-02-29 00:00:00 (29D): correct or round the times, "
-        "or give --data.freq D, with which 96% of all values are missing."
+        "or give `freq` D, with which 96% of all values are missing."
     )
     assert "but series 'b' has 2020-01-29 00:00:00 only: correct or round" in sentence(
         date_range("MS", 9, "2020-01-01"), times("2020-01-29")
@@ -182,7 +182,7 @@ def test_any_mixture_ends_in_a_calendar_of_all_or_in_a_frequency_that_is_one(fre
     try:
         calendar = infer(*series)
     except UserError as error:
-        calendar = Calendar(str(error).partition("--data.freq ")[2].partition(",")[0])
+        calendar = Calendar(str(error).partition("`freq` ")[2].partition(",")[0])
     for dates in series:
         counted = calendar.count(dates)
         assert (np.diff(calendar.positions(counted[:1], counted), prepend=-1) > 0).all()

@@ -82,20 +82,22 @@ def test_what_is_missing_is_counted_in_the_history_only(make_panel):
 
 @given(LENGTHS, st.integers(1, 40), st.sampled_from([1, 3]))
 @properties
-def test_blocks_hold_every_row_once_in_order_and_no_more_values_than_asked_for(make_panel, lengths, most, channels):
-    blocks = list(make_panel(lengths, channels=channels).blocks(most))
+def test_blocks_hold_every_row_once_in_order_and_no_more_values_than_asked_for(
+    make_panel, lengths, max_values, channels
+):
+    blocks = list(make_panel(lengths, channels=channels).blocks(max_values))
     assert [row for rows in blocks for row in range(rows.start, rows.stop)] == list(range(sum(lengths)))
-    assert all((rows.stop - rows.start) * channels <= max(most, channels) for rows in blocks)
+    assert all((rows.stop - rows.start) * channels <= max(max_values, channels) for rows in blocks)
 
 
 @given(LENGTHS, st.integers(1, 40), st.data())
 @properties
-def test_rows_of_a_block_know_their_series_and_their_place_in_it(make_panel, lengths, most, data):
+def test_rows_of_a_block_know_their_series_and_their_place_in_it(make_panel, lengths, max_values, data):
     panel = make_panel(lengths)
     ends = [data.draw(st.integers(-2, length + 2)) for length in lengths]
     expected = [(series, place) for series, length in enumerate(lengths) for place in range(length)]
     found, before = [], []
-    for rows in panel.blocks(most):
+    for rows in panel.blocks(max_values):
         found += zip(*(part.tolist() for part in panel.locate(rows)), strict=True)
         before += panel.rows_before(torch.tensor(ends), rows).tolist()
     assert found == expected

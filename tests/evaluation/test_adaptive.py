@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.adaptive import _MOST, _RATE, AdaptiveFactors
+from armlp.evaluation.adaptive import AdaptiveFactors
 from armlp.evaluation.conformal import LEVELS, conformal_factors, conformal_scores, recalibrate
 
 
@@ -24,10 +24,10 @@ class Stream(NamedTuple):
         due = origin * self.step + torch.arange(horizon)
         return torch.full((series,), origin * self.step - 1), due.expand(series, horizon)
 
-    def followed(self, factors: torch.Tensor | None = None, at_once: int = 1) -> torch.Tensor:
-        """The recalibrated paths, of so many origins a call."""
+    def followed(self, factors: torch.Tensor | None = None, at_once: int = 1, **options: float) -> torch.Tensor:
+        """The recalibrated paths, several origins a call."""
         horizon, series = self.truth.shape[2], self.truth.shape[1]
-        adaptive = AdaptiveFactors(factors, horizon, self.step, series)
+        adaptive = AdaptiveFactors(factors, horizon, self.step, series, **options)
         moved = []
         for first in range(0, len(self.paths), at_once):
             part = slice(first, first + at_once)
@@ -86,7 +86,7 @@ def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_ru
     origins, horizon = 400, 4
     scale = 1 + size * torch.sin(turn * torch.arange(origins * step + horizon)).abs()
     stream = make_stream(origins, 2, horizon, step, scale, 20, seed)
-    adaptive = AdaptiveFactors(None, horizon, step, 2)
+    adaptive = AdaptiveFactors(None, horizon, step, 2, rate=0.1, max_factor=50.0)
     used, all_scores = [], []
     for origin in range(origins):
         paths, truth = stream.paths[origin], stream.truth[origin]
@@ -96,10 +96,10 @@ def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_ru
         all_scores.append(conformal_scores(paths, truth, observed))
     scores = torch.stack(all_scores)
     missed = (scores > torch.stack(used)[:, None]).double().mean((0, 1))
-    rate = _RATE / np.ceil(np.arange(1, horizon + 1) / step)
-    reach = np.log(_MOST) + _RATE
-    for lead, place in np.ndindex(*missed.shape):
-        assert abs(missed[lead, place] - (1 - LEVELS[place])) <= reach / (origins * rate[lead]) + horizon / origins
+    rate = 0.1 / np.ceil(np.arange(1, horizon + 1) / step)
+    reach = np.log(50) + 0.1
+    for lead, level in np.ndindex(*missed.shape):
+        assert abs(missed[lead, level] - (1 - LEVELS[level])) <= reach / (origins * rate[lead]) + horizon / origins
 
 
 @given(st.integers(0, 99), st.integers(1, 5), st.integers(1, 4), st.sampled_from([1, 3, 7]), st.floats(0, 0.5))
@@ -113,7 +113,7 @@ def test_the_forecasts_are_those_of_a_loop_over_single_truths(
     gone = torch.rand(stream.truth.shape, generator=generator) < missing
     stream.truth[gone] = torch.nan
     start = torch.linspace(0.5, 2, horizon * len(LEVELS)).view(horizon, -1)
-    found = stream.followed(start, at_once)
+    found = stream.followed(start, at_once, rate=0.3)
     logarithms = start.double().log().numpy()
     scores = [
         conformal_scores(paths, truth.nan_to_num(0), ~truth.isnan()).numpy()
@@ -121,13 +121,13 @@ def test_the_forecasts_are_those_of_a_loop_over_single_truths(
     ]
     used: list[np.ndarray] = []
     for now in range(origins):
-        for before, lead, one, place in np.ndindex(now, horizon, series, len(LEVELS)):
+        for before, lead, one, level in np.ndindex(now, horizon, series, len(LEVELS)):
             known_at = before * step + lead
-            if not (now - 1) * step - 1 < known_at <= now * step - 1 or np.isnan(scores[before][one, lead, place]):
+            if not (now - 1) * step - 1 < known_at <= now * step - 1 or np.isnan(scores[before][one, lead, level]):
                 continue
-            missed = scores[before][one, lead, place] > used[before][lead, place]
-            rate = _RATE / series / np.ceil((lead + 1) / step)
-            logarithms[lead, place] += rate * (missed - (1 - LEVELS[place]))
+            missed = scores[before][one, lead, level] > used[before][lead, level]
+            rate = 0.3 / series / np.ceil((lead + 1) / step)
+            logarithms[lead, level] += rate * (missed - (1 - LEVELS[level]))
         used.append(np.exp(logarithms).astype(np.float32))
         expected = recalibrate(stream.paths[now], torch.from_numpy(used[now]))
         torch.testing.assert_close(found[now], expected, rtol=1e-5, atol=1e-6)

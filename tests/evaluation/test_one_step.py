@@ -12,7 +12,6 @@ from scipy import stats
 from armlp.data.calendar import Calendar
 from armlp.data.panel import Panel
 from armlp.errors import UserError
-from armlp.evaluation import one_step
 from armlp.evaluation.one_step import OneStepScores, one_step_scores, score_table
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
@@ -29,8 +28,8 @@ def network(head: str, seed: int = 0, **options: Any) -> AutoregressiveMLP:
     return model
 
 
-def scored(model: AutoregressiveMLP, panel: Panel, seed: int = 0) -> OneStepScores:
-    return OneStepScores(*map(torch.cat, zip(*one_step_scores(model, panel, seed), strict=True)))
+def scored(model: AutoregressiveMLP, panel: Panel, seed: int = 0, **options: Any) -> OneStepScores:
+    return OneStepScores(*map(torch.cat, zip(*one_step_scores(model, panel, seed, **options), strict=True)))
 
 
 def naive(model: AutoregressiveMLP, panel: Panel) -> list[tuple[Any, ...]]:
@@ -71,18 +70,15 @@ def naive(model: AutoregressiveMLP, panel: Panel) -> list[tuple[Any, ...]]:
     ],
 )
 @torch.no_grad()
-def test_scores_are_those_of_a_loop_over_rows(
-    head: str, options: dict[str, Any], make_panel: MakePanel, monkeypatch: pytest.MonkeyPatch
-):
+def test_scores_are_those_of_a_loop_over_rows(head: str, options: dict[str, Any], make_panel: MakePanel):
     model = network(head, **options)
     panel = make_panel([20, 1, 9, 2, 3, 40], channels=model.channels, missing=0.2)
     if model.head.discrete:
         panel = replace(panel, values=panel.values.abs().round())
-    monkeypatch.setattr(one_step, "_CHUNK", 100)  # several parts
-    found, expected = scored(model, panel), naive(model, panel)
+    found, expected = scored(model, panel, chunk=100), naive(model, panel)
     assert found.series.tolist() == [row[0] for row in expected]
     assert found.row.tolist() == [row[1] for row in expected]
-    log_likelihood, low, high = (torch.stack([row[place] for row in expected]).double() for place in (2, 3, 4))
+    log_likelihood, low, high = (torch.stack([row[column] for row in expected]).double() for column in (2, 3, 4))
     torch.testing.assert_close(found.log_likelihood, log_likelihood, rtol=1e-3, atol=1e-3, equal_nan=True)
     tail = 2 * torch.minimum(high, 1 - low).clamp(max=0.5)
     torch.testing.assert_close(found.tail_probability, tail, rtol=1e-3, atol=1e-4, equal_nan=True)
@@ -92,7 +88,7 @@ def test_scores_are_those_of_a_loop_over_rows(
     assert torch.equal(found.y.isnan(), ~seen)
 
 
-def own_law(model: AutoregressiveMLP, series: int = 40, rows: int = 250) -> Panel:
+def drawn_by(model: AutoregressiveMLP, series: int = 40, rows: int = 250) -> Panel:
     """Series that the network itself has drawn."""
     start = torch.zeros(series, L) if model.symbols else torch.ones(series, L)
     torch.manual_seed(1)
@@ -108,10 +104,10 @@ def own_law(model: AutoregressiveMLP, series: int = 40, rows: int = 250) -> Pane
 
 
 @pytest.mark.parametrize("head", ["normal", "laplace", "quantile", "poisson", "symbols", "cut normal"])
-def test_of_the_networks_own_law_pit_is_even_and_false_alarms_have_their_level(head: str):
+def test_of_the_networks_drawn_by_pit_is_even_and_false_alarms_have_their_level(head: str):
     options = {"symbols": 5} if head == "symbols" else {"non_negative": head == "cut normal"}
     model = network(head.removeprefix("cut "), scaler="none", level_input=False, **options)
-    found = scored(model, own_law(model))
+    found = scored(model, drawn_by(model))
     assert len(found.y) == 40 * 250
     assert stats.kstest(found.pit.numpy(), "uniform").pvalue > 1e-3
     for level in (0.01, 0.05, 0.2):
@@ -123,7 +119,7 @@ def test_of_the_networks_own_law_pit_is_even_and_false_alarms_have_their_level(h
 
 def test_the_tail_of_a_symbol_is_that_of_all_no_likelier_ones():
     model = network("symbols", symbols=5, scaler="none")
-    panel = own_law(model, series=2, rows=10)
+    panel = drawn_by(model, series=2, rows=10)
     found = scored(model, panel)
     with torch.no_grad():
         for series, row, tail in zip(found.series, found.row, found.tail_probability, strict=True):
@@ -136,7 +132,7 @@ def test_the_tail_of_a_symbol_is_that_of_all_no_likelier_ones():
 @pytest.mark.parametrize("distance", [-8, -5, 5, 8])
 def test_far_out_is_told_apart_on_either_side(distance: int):
     model = network("normal", scaler="none", level_input=False)
-    panel = own_law(model, series=1, rows=40)
+    panel = drawn_by(model, series=1, rows=40)
     with torch.no_grad():
         law = model(panel.values[None, 30 - L : 30, 0])
     panel.values[30] = law.mean[0] + distance * law.variance[0].sqrt()
@@ -147,7 +143,7 @@ def test_far_out_is_told_apart_on_either_side(distance: int):
 
 def test_the_draws_of_a_row_follow_from_the_seed_not_from_its_company():
     model = network("poisson", scaler="mean_abs")
-    panel = own_law(model, series=3, rows=30)
+    panel = drawn_by(model, series=3, rows=30)
     alone = replace(
         panel,
         values=panel.values[panel.offsets[1] : panel.offsets[2]],

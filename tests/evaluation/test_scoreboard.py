@@ -1,6 +1,7 @@
 """Tests of the scoreboard: what perfect, equal and worse forecasts score beside the seasonal naive."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -8,10 +9,14 @@ import torch
 
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Split
-from armlp.evaluation.baselines.naive import drift, naive_error, seasonal_naive
-from armlp.evaluation.scoreboard import BASELINE, DRIFT, MODEL, NAIVE2, RIDGE, Scoreboard
+from armlp.errors import UserError
+from armlp.evaluation.baselines.base import BASELINES
+from armlp.evaluation.baselines.naive import SeasonalNaive, naive_errors, seasonal_naive
+from armlp.evaluation.metrics.base import LeadMetric
+from armlp.evaluation.scoreboard import BASELINE, MODEL, Scoreboard
 
 HORIZON, SEASON = 4, 3
+FORECASTERS = ["armlp", "seasonal naive", "Naive2", "drift", "ridge AR"]  # in the order of tables
 
 
 def scored(panel, forecast, batch_size=3):
@@ -58,7 +63,7 @@ def test_a_worse_forecast_has_negative_skill(panel):
 def test_mase_and_skill_equal_the_loop_over_windows(make_panel):
     panel = make_panel([30, 25, 40], missing=0.1)
     split = Split(HORIZON, 0, 2)
-    unit = naive_error(panel, split.train_ends(panel.lengths), SEASON)
+    unit = naive_errors(panel, split.train_ends(panel.lengths), SEASON)[0]
     errors = {MODEL: [], BASELINE: []}
     for index, length in enumerate(panel.lengths.tolist()):
         values, seen = panel.series(index)[:, 0], panel.observed[panel.offsets[index] :][:length, 0]
@@ -127,7 +132,7 @@ def test_scores_by_lead_average_to_the_whole_where_everything_is_observed(make_p
     board = scored(panel, lambda batch: 0.5 * batch.target[:, None])
     for metric in ("mae", "mase", "crps"):
         by_lead = board.by_lead(metric)
-        assert set(by_lead) == {MODEL, BASELINE, NAIVE2, DRIFT, RIDGE}
+        assert set(by_lead) == set(FORECASTERS)
         for name, leads in by_lead.items():
             assert leads.shape == (HORIZON,)
             assert leads.mean().item() == pytest.approx(board.summary()[name][metric], rel=1e-5)
@@ -142,30 +147,104 @@ def test_reset_forgets_all_batches(panel):
     assert board.summary() == fresh.summary()
 
 
-def test_the_baselines_forecast_once_and_keep_their_scores_from_pass_to_pass(panel, monkeypatch):
-    calls = []
-    monkeypatch.setattr(
-        "armlp.evaluation.scoreboard.drift", lambda *arguments: calls.append(arguments) or drift(*arguments)
-    )
+@BASELINES.register("counted")
+class Counted(SeasonalNaive):
+    """The seasonal naive, which notes the batches that it has forecast; not in other scoreboards."""
+
+    default = False
+    order = 1000
+    batches: ClassVar[list[torch.Tensor]] = []
+
+    def forecast(self, series, origin, horizon):
+        self.batches.append(series)
+        return super().forecast(series, origin, horizon)
+
+
+def test_the_baselines_forecast_once_and_keep_their_scores_from_pass_to_pass(panel):
+    Counted.batches.clear()
     split = Split(HORIZON, 0, 2)
-    board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)
+    board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON, baselines=["counted"])
     batches = list(OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 2))
     summaries = []
-    for passed in (batches[:1], batches, batches):  # the first one is Lightning's check of its sanity
+    for passed in (batches[:1], batches, batches):  # the first one is Lightning's sanity check
         for batch in passed:
             board.update(baseline_of(panel)(batch), batch)
         summaries.append(board.summary())
         board.reset()
-    assert len(calls) == len(batches) == 3
+    assert len(Counted.batches) == len(batches) == 3
     fresh = scored(panel, baseline_of(panel)).summary()
     for summary in summaries[1:]:
-        for name in (MODEL, BASELINE, NAIVE2, DRIFT, RIDGE):
+        assert list(summary) == [*FORECASTERS, "counted"]
+        assert summary["counted"] == summary[BASELINE]
+        for name in FORECASTERS:
             assert summary[name] == pytest.approx(fresh[name], rel=1e-9, nan_ok=True)
+
+
+class Bias(LeadMetric):
+    """The mean of median less truth; not registered."""
+
+    order = 15
+
+    def score(self, forecast, truth, unit):
+        return forecast.median() - truth
+
+
+def test_a_metric_is_added_by_its_class_path_and_others_by_name(panel):
+    extra = [f"{__name__}.Bias", "energy_score", "pinball"]
+    split = Split(HORIZON, 0, 2)
+    board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON, metrics=extra)
+    for batch in OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 3):
+        board.update(batch.target[:, None].expand(-1, 9, *batch.target.shape[1:]) + 0.5, batch)
+    summary = board.summary()
+    assert summary[MODEL]["Bias"] == pytest.approx(0.5)
+    assert summary[MODEL]["pinball"] == pytest.approx(0.25)
+    assert list(summary[MODEL])[:2] == ["mae", "Bias"]
+    assert {"Bias", "pinball"} <= summary["drift"].keys()
+    assert "energy_score" not in summary["drift"]
+    assert set(board.by_lead("Bias")) == set(FORECASTERS)
+
+
+def test_a_forecast_of_one_path_has_no_score_of_whole_paths(make_panel):
+    panel = make_panel([30])
+    board = Scoreboard(panel, panel.lengths - HORIZON, HORIZON, SEASON, metrics=["variogram_score"])
+    (batch,) = OriginLoader(panel, *Split(HORIZON, 0, 1).origins(panel.lengths, "test"), 5, HORIZON, 3)
+    board.update(batch.target[:, None], batch)
+    assert math.isnan(board.summary()[MODEL]["variogram_score"])
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"metrics": ["error_rate"]}, "error_rate is not for numbers"),
+        ({"metrics": ["no_such_score"]}, "'no_such_score' is not known"),
+        ({"baselines": [f"{__name__}.Bias"]}, "Bias is no subclass of Baseline"),
+    ],
+)
+def test_a_metric_or_baseline_that_cannot_be_used_is_refused(panel, options, named):
+    with pytest.raises(UserError, match=named):
+        Scoreboard(panel, panel.lengths - HORIZON, HORIZON, SEASON, **options)
+
+
+def test_scores_of_two_boards_are_those_of_all_their_windows(panel):
+    split = Split(HORIZON, 0, 2)
+    ends = split.train_ends(panel.lengths)
+    parts, whole = (
+        [Scoreboard(panel, ends, HORIZON, SEASON) for _ in range(2)],
+        Scoreboard(panel, ends, HORIZON, SEASON),
+    )
+    for index, batch in enumerate(OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 3)):
+        for board in (parts[index % 2], whole):
+            board.update(1.5 * batch.target[:, None], batch)
+            board.update_likelihood(torch.tensor(2.0 + index), torch.tensor(4.0))
+    parts[0].join(parts[1])
+    found, expected = parts[0].summary(), whole.summary()
+    for name in FORECASTERS:
+        assert found[name] == pytest.approx(expected[name], rel=1e-6, nan_ok=True)
 
 
 def test_owa_and_the_skill_of_every_baseline_follow_from_its_row(panel):
     summary = scored(panel, lambda batch: 0.9 * batch.target[:, None]).summary()
-    reference = summary[NAIVE2]
+    reference = summary["Naive2"]
     for row in summary.values():
         owa = (row["smape"] / reference["smape"] + row["mase"] / reference["mase"]) / 2
         assert row["owa"] == pytest.approx(owa)

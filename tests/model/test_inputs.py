@@ -6,11 +6,12 @@ import torch
 from armlp.data.covariates import Covariates
 from armlp.data.windows import Windows
 from armlp.errors import UserError
+from armlp.evaluation.one_step import one_step_nll
 from armlp.model.inputs import Inputs, embedding_width
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.model.scaling import SCALERS
-from armlp.training.objective import one_step_nll, unrolled_objective
+from armlp.training.objective import unrolled_objective
 
 LENGTH, PATCH, REACH = 5, 2, 6
 SIZES = {"known": [0, 4, 0], "past": [3, 0], "calendar": [0, 0], "static": [0, 6]}

@@ -39,10 +39,10 @@ def test_training_stops_when_it_only_gets_worse_and_keeps_the_best(program: Any,
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"levels": (0,)}, "levels: 0"),
-        ({"levels": (80, 100)}, "levels: 100"),
+        ({"levels": (0,)}, "`levels`: 0"),
+        ({"levels": (80, 100)}, "`levels`: 100"),
         ({"levels": (80, 80.0)}, "names a level twice"),
-        ({"num_paths": 0}, "num_paths: 0"),
+        ({"num_paths": 0}, "`num_paths`: 0"),
     ],
 )
 def test_a_writer_refuses_what_it_could_not_write(options: dict[str, Any], sentence: str):

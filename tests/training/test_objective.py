@@ -10,6 +10,7 @@ from scipy import stats
 
 from armlp.data.covariates import Covariates
 from armlp.data.windows import Windows
+from armlp.evaluation.one_step import one_step_nll
 from armlp.model.families import HEADS
 from armlp.model.families.base import open_interval
 from armlp.model.families.location_scale import MultivariateNormalHead
@@ -22,7 +23,6 @@ from armlp.training.objective import (
     LOSS_UNITS,
     lead_weights,
     loss_unit,
-    one_step_nll,
     unrolled_objective,
 )
 

@@ -19,10 +19,11 @@ from armlp.data.catalog.generated import markov_entropy
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windows
+from armlp.evaluation.one_step import one_step_nll
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
 from armlp.training.module import ForecastModule
-from armlp.training.objective import one_step_nll, unrolled_objective
+from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import learning_rate_factor
 from armlp.training.trainer import TRAINER
 

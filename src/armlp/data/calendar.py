@@ -1,4 +1,4 @@
-"""The calendar: the step of time, and what lies how many steps ahead."""
+"""The step of time of a data set, and arithmetic of times that lie on it."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from armlp.errors import UserError
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
 _BEYOND = "No calendar goes beyond the years 1678 to 2261: give a smaller `horizon`."
-# Aliases that pandas has renamed; many scripts and papers still spell them so.
-_TODAYS_ALIAS = {
+# Old names of aliases that pandas has renamed.
+_NEW_ALIASES = {
     "H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "d": "D", "b": "B", "w": "W", "M": "ME",
     "SM": "SME", "BM": "BME", "CBM": "CBME", "Q": "QE", "BQ": "BQE", "A": "YE", "Y": "YE", "AS": "YS",
     "BA": "BYE", "BY": "BYE", "BAS": "BYS",
@@ -26,29 +26,29 @@ _TODAYS_ALIAS = {
 
 @dataclass(frozen=True)
 class Calendar:
-    """The step of time of a data set; every series has its own start on it.
+    """The step of time of a data set; every series may start at another time.
 
-    Time is counted in int64: as it comes where times are integers, otherwise in nanoseconds since 1970,
-    of UTC for steps that are a fixed time (`h`, `30min`), and of the local clock on the wall for days and
-    longer ones, so that daylight saving moves no day.
+    Time is counted in int64: integers as they are, dates in nanoseconds since 1970. Those are of UTC for steps of a
+    fixed duration (`h`, `30min`), and of the local wall clock for days and longer steps, so that summer time does not
+    move a day.
 
     Attributes:
-        freq: pandas alias of the step (`h`, `30min`, `B`, `W-SUN`, `MS`, `QS-OCT`, ...), or the step itself
-            where times are integers.
-        timezone: Name of the time zone, or None for naive times.
+        freq: pandas alias of the step (`h`, `30min`, `B`, `W-SUN`, `MS`, `QS-OCT`, ...), or an integer where times
+            are integers.
+        timezone: Name of the time zone, or None.
     """
 
     freq: str | int
     timezone: str | None = None
 
     def __post_init__(self) -> None:
-        """Spell the step as pandas does today, and refuse what is none."""
-        given = self.freq
-        object.__setattr__(self, "freq", _spelled_today(given))
+        """Spell the step as pandas does today, and check it."""
+        freq = self.freq
+        object.__setattr__(self, "freq", _current_alias(freq))
         if self.freq > 0 if isinstance(self.freq, int) else _is_step(self._offset):
             return
         raise UserError(
-            f"`freq` {given!r} is not a step of time: give a pandas alias such as min, 15min, h, D, B, "
+            f"`freq` {freq!r} is not a step of time: give a pandas alias such as min, 15min, h, D, B, "
             "W-SUN, MS, ME, QS or YE, or a positive integer where the times are integers."
         )
 
@@ -66,7 +66,7 @@ class Calendar:
 
     @cached_property
     def on_wall_clock(self) -> bool:
-        """Whether time is counted on the local clock: for days and longer steps."""
+        """Whether time is counted on the local wall clock: for days and longer steps."""
         return not self.is_integer and not _is_duration(self._offset)
 
     @cached_property
@@ -80,7 +80,7 @@ class Calendar:
         return days and int(self._offset.n) * days * DAY
 
     def shift(self, times: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
-        """The times that lie so many steps after (or, if negative, before) others.
+        """Return the times that lie some steps after others, or before them if `steps` is negative.
 
         Args:
             times: int64, on the calendar.
@@ -90,7 +90,7 @@ class Calendar:
             UserError: A time lies beyond what int64 nanoseconds can hold.
         """
         if self.fixed_step is not None:
-            # Floats, because int64 would wrap round in silence.
+            # In float64, because int64 would overflow silently.
             reached = times + np.asarray(steps, dtype=np.float64) * self.fixed_step
             if not self.is_integer and (np.abs(reached) >= 2.0**63).any():
                 raise UserError(_BEYOND)
@@ -108,7 +108,7 @@ class Calendar:
         return np.asarray(grid[index] * DAY + clock)
 
     def positions(self, starts: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """The steps from starts to times, the inverse of `shift`; -1 before the start or off the calendar.
+        """Return the steps from starts to times, the inverse of `shift`; -1 before the start or off the calendar.
 
         Args:
             starts: int64, broadcast against `times`.
@@ -120,29 +120,29 @@ class Calendar:
         if not times.size or not starts.size:
             return np.asarray(times - starts)
         grid = self._grid(min(times.min(), starts.min()) // DAY, max(times.max(), starts.max()) // DAY)
-        # The place of every day on the grid, -1 between; a look-up is far quicker than a search.
-        places = np.full(grid[-1] - grid[0] + 3, -1, dtype=np.int32)
-        places[grid - grid[0] + 1] = np.arange(len(grid))
-        place, start = (places.take(some // DAY - grid[0] + 1, mode="clip") for some in (times, starts))
-        ahead = (place >= start) & (start >= 0) & ((times - starts) % DAY == 0)
-        steps, rest = np.divmod(place - start, self._offset.n, dtype=np.int64)
+        # The index of every day in the grid, -1 between; a table is far faster than a search.
+        table = np.full(grid[-1] - grid[0] + 3, -1, dtype=np.int32)
+        table[grid - grid[0] + 1] = np.arange(len(grid))
+        index, start = (table.take(some // DAY - grid[0] + 1, mode="clip") for some in (times, starts))
+        ahead = (index >= start) & (start >= 0) & ((times - starts) % DAY == 0)
+        steps, rest = np.divmod(index - start, self._offset.n, dtype=np.int64)
         return np.where(ahead & (rest == 0), steps, -1)
 
     def _grid(self, lowest: float, highest: float) -> np.ndarray:
-        """All days on the calendar, ascending, from two years before one day to two years after another."""
+        """Return all days on the calendar, ascending, from two years before one day to two years after another."""
         first, last = (1970 + day / 365.2425 + margin for day, margin in ((lowest, -2), (highest, 2)))
-        # Whole decades, so that few different grids are made; the ends are what int64 nanoseconds can hold.
+        # Whole decades, so that few grids are made, within the range of int64 nanoseconds.
         first_year, last_year = max(1678, int(first // 10 * 10)), min(2261, int(last // 10 * 10 + 9))
         return _dates(self._offset.rule_code, first_year, last_year)
 
     def count(self, times: np.ndarray) -> np.ndarray:
-        """Times as the calendar counts them, int64, from integers or datetime64[ns] of UTC."""
+        """Return times as the calendar counts them, int64, from integers or datetime64[ns] of UTC."""
         if self.on_wall_clock and self.timezone:
             return calendar_clock(times, self.timezone).astype(np.int64)
         return times.astype(np.int64)
 
     def instants(self, times: np.ndarray) -> np.ndarray:
-        """The inverse of `count`: integers, or datetime64[ns] of UTC (of the wall where there is no zone)."""
+        """Return the inverse of `count`: integers, or datetime64[ns] of UTC (of the wall clock without a zone)."""
         if self.is_integer:
             return times
         if not (self.on_wall_clock and self.timezone):
@@ -150,20 +150,24 @@ class Calendar:
         return _localised(times.astype("datetime64[ns]"), self.timezone)
 
     def wall_times(self, times: np.ndarray) -> np.ndarray:
-        """What local clocks show at counted times, datetime64[ns]; integers stay integers."""
+        """Return what local clocks show at counted times, datetime64[ns]; integers stay integers."""
         if self.is_integer:
             return times
         instants = times.astype("datetime64[ns]")
         return instants if self.on_wall_clock or not self.timezone else wall_clock(instants, self.timezone)
 
+    def spell(self, time: np.ndarray | int) -> str:
+        """Return what local clocks show at a counted time, as text for messages."""
+        return spell_time(self.wall_times(np.atleast_1d(time))[0])
+
     @property
     def season_length(self) -> int:
-        """The number of steps after which most data of this frequency repeat; 1 where none is known."""
+        """The number of steps after which most data of this frequency repeat; 1 where it is unknown."""
         unit, multiple = self.unit
         if unit == "integer":
             return 1
         if unit == "nanosecond":
-            # The longest of day, hour, minute and second that a context of a few hundred steps can show.
+            # The longest of day, hour, minute and second of at most 400 steps, which a context can hold.
             whole = (length // multiple for length in (DAY, DAY // 24, 60 * SECOND, SECOND)
                      if length % multiple == 0 and length // multiple <= 400)  # fmt: skip
             return int(next(whole, 1))
@@ -172,7 +176,7 @@ class Calendar:
 
     @property
     def horizon(self) -> int:
-        """How far people usually forecast at this frequency."""
+        """The usual horizon at this frequency, in steps."""
         unit, multiple = self.unit
         if unit == "integer":
             return 12
@@ -183,9 +187,9 @@ class Calendar:
         return max(1, int({"day": 14, "business day": 10, "week": 13}[unit] / multiple))
 
     def steps_like(self, other: Calendar) -> bool:
-        """Whether a step lasts as long as one of another calendar (`60min` and `h`), as far as one can know.
+        """Return whether a step may be as long as that of another calendar, as `60min` is as long as `h`.
 
-        What an integer counts, nobody says, so it may be any step of dates; another integer is another step.
+        An integer may count any step of dates; two different integers are different steps.
         """
         if self.is_integer or other.is_integer:
             return self.is_integer != other.is_integer or self.freq == other.freq
@@ -193,7 +197,7 @@ class Calendar:
 
     @property
     def unit(self) -> tuple[str, float]:
-        """What the step counts and how many of it."""
+        """The unit of the step, and how many units it has."""
         if self.is_integer:
             return "integer", 1
         if self.fixed_step is not None:
@@ -209,41 +213,41 @@ class Calendar:
 
 
 def spell_time(time: Any) -> str:
-    """A time (datetime64 or integer) as text for people."""
+    """Return a time (datetime64 or integer) as text for messages."""
     return str(pd.Timestamp(time)) if isinstance(time, np.datetime64) else str(time)
 
 
 def wall_clock(instants: np.ndarray, timezone: str) -> np.ndarray:
-    """What clocks in a time zone show at datetime64[ns] of UTC."""
+    """Return what clocks in a time zone show at datetime64[ns] of UTC."""
     local = pd.DatetimeIndex(instants, tz="UTC").tz_convert(timezone).tz_localize(None)
     return np.asarray(local.as_unit("ns").to_numpy())
 
 
 def calendar_clock(instants: np.ndarray, timezone: str | None) -> np.ndarray:
-    """What clocks show, but midnight for the first instant of days whose midnight summer time skips."""
+    """Return what clocks show, but midnight for the first instant of a day whose midnight summer time skips."""
     if timezone is None:
         return instants
     clock = wall_clock(instants, timezone)
     midnight = clock.astype("datetime64[D]").astype(clock.dtype)
     late = np.flatnonzero((clock > midnight) & (clock - midnight <= np.timedelta64(1, "h")))
     first = _localised(midnight[late], timezone)
-    begun = late[first == instants[late]]
-    if begun.size:
+    skipped = late[first == instants[late]]
+    if skipped.size:
         clock = clock.copy()
-        clock[begun] = midnight[begun]
+        clock[skipped] = midnight[skipped]
     return clock
 
 
 def _localised(clock: np.ndarray, timezone: str) -> np.ndarray:
-    """The instants at which clocks show datetime64[ns]; the first of two, or what comes after a time skipped."""
+    """Return the instants at which clocks show datetime64[ns]: the first of two, or the next one if there is none."""
     local = pd.DatetimeIndex(clock).tz_localize(
         timezone, ambiguous=np.ones(len(clock), dtype=bool), nonexistent="shift_forward"
     )
     return np.asarray(local.tz_convert(None).as_unit("ns").to_numpy())
 
 
-def _spelled_today(freq: str | int) -> str | int:
-    """A step in today's spelling; a number that came as text becomes one."""
+def _current_alias(freq: str | int) -> str | int:
+    """Return a step with the current pandas alias; text that spells an integer becomes one."""
     text = str(freq).strip()
     if re.fullmatch(r"-?\d+", text):
         return int(text)
@@ -251,21 +255,21 @@ def _spelled_today(freq: str | int) -> str | int:
     if match is None:
         return text
     multiple, alias, anchor = match.groups(default="")
-    return multiple + _TODAYS_ALIAS.get(alias, alias) + anchor
+    return multiple + _NEW_ALIASES.get(alias, alias) + anchor
 
 
 def _is_duration(offset: Any) -> bool:
-    """Whether a pandas offset is a fixed time; a day was one until pandas 3, but is not one here."""
+    """Return whether a pandas offset is a fixed duration; a day is not, although it was one until pandas 3."""
     return isinstance(offset, pd.offsets.Tick) and not isinstance(offset, pd.offsets.Day)
 
 
 def _is_step(offset: Any) -> bool:
-    """Whether a pandas offset goes forward, and by whole days if it is not a fixed time."""
+    """Return whether a pandas offset goes forward, and by whole days if it is not a fixed duration."""
     return offset is not None and offset.n > 0 and not isinstance(offset, pd.offsets.BusinessHour)
 
 
 @lru_cache(maxsize=64)
 def _dates(code: str, first_year: int, last_year: int) -> np.ndarray:
-    """Days since 1970 that lie on an anchored calendar, from January of one year to December of another."""
+    """Return the days since 1970 on an anchored calendar, from January of one year to December of another."""
     dates = pd.date_range(f"{first_year}-01-01", f"{last_year}-12-31", freq=code)
     return dates.to_numpy().astype("datetime64[D]").astype(np.int64)

@@ -1,37 +1,46 @@
-"""The panel: every series of a data set, end to end, in one flat store."""
+"""All series of a data set, end to end, in one flat store."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from armlp.data.covariates import ROLES, CovariateColumn
+from armlp.data.covariates import ROLES, CovariateColumn, Covariates
 
 if TYPE_CHECKING:
     from armlp.data.calendar import Calendar
-    from armlp.data.covariate_scaling import CovariateScaling
     from armlp.data.storage import Residency
 
 
 _NO_COLUMNS = torch.empty(0, 0)
-# So many ids are spelled at a time: as Python's strings they take more memory than their series may.
+# How many ids are turned into text at a time: Python strings may take more memory than their series.
 _MAX_NAMES = 1 << 16
+
+
+class CovariateMap(Protocol):
+    """Turns covariates as they were read into what the network takes; `CovariateScaling` is one."""
+
+    def __call__(self, raw: Covariates, /) -> Covariates:
+        """Return the covariates of windows as the network takes them."""
+
+    def on(self, device: torch.device, /) -> CovariateMap:
+        """Return the same for covariates on a device."""
 
 
 @dataclass(frozen=True)
 class TableStyle:
-    """How the table that a panel came from spelled its ids and times, so that answers are spelled alike.
+    """The types of the table that a panel came from, in which forecasts are returned.
 
     Attributes:
         backend: Library of the table: `pandas`, `polars`, `polars-lazy` or `pyarrow` (as files are read).
         id_dtype: The narwhals dtype of the id column, or None where ids are column names.
-        time_dtype: The narwhals dtype of the time column, or None where there was none.
+        time_dtype: The narwhals dtype of the time column, or None where there is none.
     """
 
     backend: str = "pyarrow"
@@ -41,19 +50,19 @@ class TableStyle:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """All series of a data set, flat: series `s` owns the rows `offsets[s] : offsets[s + 1]`.
+    """All series of a data set, flat: series `s` has the rows `offsets[s] : offsets[s + 1]`.
 
-    A row is one step of the calendar, so gaps in the table are rows too. A value that is missing is
-    stored as the last observed one before it and marked in `observed`; every series starts with a row in
-    which every channel has been observed at least once, so there is always one.
+    A row is one step of the calendar, so gaps in the table are rows too. A missing value is stored as the last observed
+    one before it and marked in `observed`; every series starts with a row in which every channel has been observed at
+    least once, so there always is one.
 
-    Where covariates are known ahead, a series may go on after its history: future rows hold known covariates only.
+    With known covariates, a series may go on after its history: future rows hold known covariates only.
 
-    A float32 has 7 digits, too few for a series near 1e9 that varies by 1. Such a series is stored less a level of its
-    own, which `in_data_units` adds again. Windows, the network and its likelihood take what is stored for data units:
-    they would lose the variation otherwise, and a shift changes neither a spread nor a density nor an error.
+    A float32 has 7 digits, too few for a series near 1e9 that varies by 1. Such a series is stored less a level, which
+    `in_data_units` adds again. Windows, the network and its likelihood take the stored values as data units: they would
+    lose the variation otherwise, and a shift changes neither a spread nor a density nor an error.
 
-    Everything is on the processor, but for what windows are gathered from: `near` takes that to a device.
+    Everything is in main memory, except for the rows that `on_device` moves.
 
     Attributes:
         values: `[N, V]` float32, data units; of a series with a level, less the level.
@@ -63,19 +72,18 @@ class Panel:
         starts: `[S]` int64 time of each series' first row, as `calendar` counts time.
         calendar: The step of time.
         channels: `V` names of the target columns.
-        style: How the source table spelled ids and times.
-        name: What to call the data set in messages.
+        style: The types of the source table.
+        name: The data set, for messages.
         future: `[S]` int64 number of future rows of each series; None where there are none.
         known: `[N, C]` float32 covariates known ahead, numbers or codes of categories; nan where missing.
-        past: `[N, C]` float32 covariates known up to the origin, alike.
-        static: `[S, M]` float32 covariates of the series, alike.
+        past: `[N, C]` float32 covariates known up to the origin.
+        static: `[S, M]` float32 covariates of the series.
         covariate_columns: What the columns of `known`, `past` and `static` are.
-        covariate_scaling: How windows tell covariates; None tells them raw.
-        calendar_cycles: The cycles of the calendar that windows carry features of.
-        symbols: What the values are codes of, place by place, in the type in which it came; None where values are
-            numbers.
-        levels: `[S, V]` float64, what `values` lack of data units, 0 for most series; None where no series needs one.
-        residency: Of a store that is memory-mapped, how much of it may lie in memory; None where it is all in memory.
+        covariate_scaling: Applied to the covariates of windows; None leaves them as they were read.
+        calendar_cycles: The cycles of the calendar of which windows have features.
+        symbols: The symbols that values are codes of, in the type in which they came; None where values are numbers.
+        levels: `[S, V]` float64, added to `values` for data units, 0 for most series; None where no series needs one.
+        residency: How much of a memory-mapped store may be resident; None where the store is in memory.
     """
 
     values: Tensor
@@ -94,14 +102,14 @@ class Panel:
     covariate_columns: Mapping[str, tuple[CovariateColumn, ...]] = field(
         default_factory=lambda: dict.fromkeys(ROLES, ())
     )
-    covariate_scaling: CovariateScaling | None = None
+    covariate_scaling: CovariateMap | None = None
     calendar_cycles: tuple[str, ...] = ()
     symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
     levels: Tensor | None = None
     residency: Residency | None = None
 
     def __post_init__(self) -> None:
-        """Give the roles without a column their width of 0."""
+        """Give the roles without a column a width of 0."""
         for name, rows in {"known": len(self.values), "past": len(self.values), "static": len(self)}.items():
             if not getattr(self, name).shape[1]:
                 object.__setattr__(self, name, self.values.new_empty(rows, 0))
@@ -134,8 +142,8 @@ class Panel:
     @cached_property
     def missing(self) -> int:
         """How many values of the history are missing."""
-        seen = sum(int(self.observed[rows].count_nonzero()) for rows in self.blocks())
-        return int(self.lengths.sum()) * self.observed.shape[1] - seen
+        observed = sum(int(self.observed[rows].count_nonzero()) for rows in self.blocks())
+        return int(self.lengths.sum()) * self.observed.shape[1] - observed
 
     @property
     def fully_observed(self) -> bool:
@@ -163,29 +171,29 @@ class Panel:
         """Whether windows carry covariates or features of the calendar."""
         return bool(self.calendar_cycles) or any(self.covariate_columns.values())
 
-    def blocks(self, most: int = 1 << 17) -> Iterator[slice]:
-        """Cuts the store into slices of rows, so that a pass over it takes bounded memory.
+    def blocks(self, max_values: int = 1 << 17) -> Iterator[slice]:
+        """Yield slices of rows, so that a pass over the store takes bounded memory.
 
-        Every row is in one slice, in order; a slice may begin and end in the midst of a series. Of a memory-mapped
-        store no more than its budget stays resident.
+        Every row is in one slice, in order; a slice may begin and end within a series. A memory-mapped store stays
+        within its budget.
 
         Args:
-            most: Values in a slice, at most; a slice has one row at least.
+            max_values: Most values in a slice, which has at least one row.
         """
-        rows = max(1, most // max(1, self.values.shape[1]))
+        rows = max(1, max_values // max(1, self.values.shape[1]))
         for first in range(0, len(self.values), rows):
             yield slice(first, min(first + rows, len(self.values)))
             if self.residency is not None:
                 self.residency.settle()
 
     def locate(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Where the rows of a slice are.
+        """Return the series of the rows of a slice, and where in it they are.
 
         Args:
             rows: Slice of the store, such as one of `blocks`.
 
         Returns:
-            `[n]` index of the series of each row, and `[n]` its place from the start of that series, both int64.
+            `[n]` index of the series of each row, and `[n]` row counted from the start of that series, both int64.
         """
         first = int(torch.searchsorted(self.offsets, rows.start, right=True)) - 1
         last = int(torch.searchsorted(self.offsets, rows.stop))
@@ -194,24 +202,28 @@ class Panel:
         return series, torch.arange(rows.start, rows.stop, device=series.device) - self.offsets[series]
 
     def times(self, series: Tensor, rows: Tensor) -> Tensor:
-        """The int64 times of rows, which may lie past the end, of series that they are broadcast against."""
+        """Return the int64 times of rows of series, against which they are broadcast; rows may lie past the end."""
         return torch.from_numpy(self.calendar.shift(self.starts[series.cpu().numpy()], rows.cpu().numpy()))
 
+    def spell_time(self, series: int, row: int) -> str:
+        """Return the time of a row of a series, counted from its start, as text for messages."""
+        return self.calendar.spell(self.calendar.shift(self.starts[series], int(row)))
+
     def rows_before(self, ends: Tensor, rows: slice | None = None) -> Tensor:
-        """Which rows lie before the row `ends [S]` of their series.
+        """Return whether rows lie before the row `ends` of their series.
 
         Args:
             ends: `[S]` int64 rows, counted from the start of each series.
-            rows: Slice of the rows to tell of, such as one of `blocks`; all of them where left out.
+            rows: A slice such as one of `blocks`; None is all rows.
 
         Returns:
-            `[n]` bool, one for each of the rows.
+            `[n]` bool.
         """
-        series, place = self.locate(rows or slice(0, len(self.values)))
-        return place < ends[series]
+        series, row = self.locate(rows or slice(0, len(self.values)))
+        return row < ends[series]
 
     def gather_rows(self, store: Tensor, row: Tensor) -> Tensor:
-        """Rows of one of the panel's tensors, a copy; of a memory-mapped one within the budget of its residency.
+        """Return a copy of rows of one of the panel's tensors, within the budget of a memory-mapped one.
 
         Args:
             store: `[N, ...]`, such as `values`, or a view of it whose rows are rows of the panel.
@@ -223,16 +235,16 @@ class Panel:
         if self.residency is not None:
             return torch.cat([store[part] for part in self.residency.parts(row)])
         row = self.to_store_device(row)
-        return store.index_select(0, row) if row.dim() == 1 else store[row]  # the same, and several times as fast
+        return store.index_select(0, row) if row.dim() == 1 else store[row]  # index_select is several times as fast
 
     def to_store_device(self, part: Tensor) -> Tensor:
-        """A tensor on the device of the store; if it is not there yet, nobody waits until it is."""
+        """Return a tensor on the device of the store, without waiting for its transfer."""
         return part.to(self.values.device, non_blocking=True)
 
     def on_device(self, device: torch.device) -> Panel:
-        """The same panel, its rows on a device if they take a quarter at most of the memory that is free there."""
+        """Return the panel with its rows on a device if they take at most a quarter of its free memory."""
         stores = {name: getattr(self, name) for name in ("values", "observed", "known", "past", "static")}
-        free = getattr(getattr(torch, device.type, None), "mem_get_info", None)  # the processor has none
+        free = getattr(getattr(torch, device.type, None), "mem_get_info", None)  # a CPU has none
         size = sum(part.nbytes for part in stores.values())
         if free is None or self.residency is not None or 4 * size > free(device)[0]:
             return self
@@ -240,31 +252,31 @@ class Panel:
         return replace(self, **{name: part.to(device) for name, part in stores.items()}, covariate_scaling=scaling)
 
     def release(self) -> None:
-        """Lets go of the resident pages of a memory-mapped store; their values are read again when they are needed."""
+        """Drop the resident pages of a memory-mapped store; they are read again when they are needed."""
         if self.residency is not None:
             self.residency.release()
 
     def series(self, index: int) -> Tensor:
-        """`[n, V]` values of one series' history, data units; a view where the series are stored without levels."""
+        """Return the `[n, V]` values of the history of one series, data units; a view where the panel has no levels."""
         first = self.offsets[index]
         values = self.values[first : first + self.lengths[index]]
         return self.in_data_units(torch.tensor([index]), values[None])[0]
 
     def observed_of(self, index: int) -> Tensor:
-        """Return which values of one series' history were observed, `[n, V]` bool."""
+        """Return which values of the history of one series were observed, `[n, V]` bool."""
         first = self.offsets[index]
         return self.observed[first : first + self.lengths[index]]
 
     def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
-        """Adds the levels to values on the scale of the store.
+        """Return values on the scale of the store in data units.
 
         Args:
             series: `[B]` int64.
             values: `[B, ...(, V)]`.
 
         Returns:
-            `[B, ...(, V)]` data units: the same values where no series has a level, otherwise float64, which not every
-            accelerator has, on the processor.
+            `[B, ...(, V)]` the same values where no series has a level, otherwise in float64 in main memory, because
+            not every accelerator has float64.
         """
         if self.levels is None:
             return values

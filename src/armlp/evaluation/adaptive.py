@@ -1,4 +1,4 @@
-"""Adaptive recalibration of streams: after every origin, what has become known by then moves the factors.
+"""Adaptive recalibration of a stream of forecasts: the factors follow the truth as it becomes known.
 
 Isaac Gibbs, Emmanuel Candes (2021), Adaptive Conformal Inference Under Distribution Shift,
 https://arxiv.org/abs/2106.00170
@@ -16,69 +16,72 @@ from torch import Tensor
 
 from armlp.evaluation.conformal import LEVELS, conformal_scores, recalibrate
 
-# By how much the logarithm of a factor rises if all series of an origin miss, and no origin is still open.
-_RATE = 0.1
-# Distances are stretched by no more, and shrunk to no less than its inverse.
-_MOST = 64.0
-
 
 @dataclass
 class _Open:
-    """Forecasts of one cutoff whose truth is not all known: `due [B, H]`, and what they missed, `[B, H, K]`.
+    """Forecasts of one cutoff whose truth is not all known yet."""
 
-    What was not observed has missed by as much as it should, so it moves nothing.
-    """
-
-    due: Tensor
-    excess: Tensor
+    due: Tensor  # [B, H] times of the truth
+    excess: Tensor  # [B, H, K] 1 for a miss, less the expected share of misses; 0 where nothing was observed
 
 
 class AdaptiveFactors:
-    """The factors of `recalibrate`, which follow a stream of forecasts and of what came true.
+    """The factors of `recalibrate`, updated along a stream of forecasts and their truth.
 
-    A factor that was too small for a truth to be covered rises, one that was large enough falls a little, so that in
-    the long run a level covers as often as it says, whatever the stream does: after `N` forecasts of each series, the
-    coverage at a lead is off by at most the range of the logarithm of the scores, and the rate, over `N` times the
-    rate. The rate is divided by the number of forecasts that are made before the truth of one is known; otherwise
-    they would all correct the same mistake.
+    A factor rises when a truth was outside its interval, and falls a little when it was inside, so that in the long run
+    every level covers as often as it should, whatever the stream does: after `N` forecasts of each series, the coverage
+    at a lead is off by at most the range of the logarithm of the scores plus the rate, divided by `N` times the rate.
+    The rate is divided by the number of forecasts made before the truth of one is known; otherwise they would all
+    correct the same mistake.
 
     Args:
-        factors: `[H', K]` to start from, those of the validation; None where there are none.
+        factors: `[H', K]` to start from, those of the validation; None starts at 1.
         horizon: `H`.
         step: Rows between one origin and the next.
         series: Forecasts at an origin, which together move the factors by as much as one would alone.
+        rate: How much the logarithm of a factor rises if every series of an origin misses.
+        max_factor: Distances are stretched at most by this factor, and shrunk at most by its inverse.
     """
 
-    def __init__(self, factors: Tensor | None, horizon: int, step: int, series: int) -> None:
+    def __init__(
+        self,
+        factors: Tensor | None,
+        horizon: int,
+        step: int,
+        series: int,
+        rate: float = 0.1,
+        max_factor: float = 64.0,
+    ) -> None:
         if factors is None:
             factors = torch.ones(1, len(LEVELS))
         lead = torch.arange(horizon)
         self._logarithms = factors[lead.clamp(max=len(factors) - 1)].double().log()
         open_at_once = torch.ceil((lead + 1) / step)
-        self._rate = _RATE / (series * open_at_once[:, None])
-        self._misses = 1 - torch.tensor(LEVELS, dtype=torch.float64)  # as many as there should be
+        self._limit = math.log(max_factor)
+        self._rate = rate / (series * open_at_once[:, None])
+        self._misses = 1 - torch.tensor(LEVELS, dtype=torch.float64)  # expected share
         self._open: list[_Open] = []
 
     @property
     def factors(self) -> Tensor:
-        """`[H, K]`, as of the last time that it was told of."""
+        """Return the factors after the last update, `[H, K]`."""
         return self._logarithms.exp().float()
 
     def learn(self, now: int) -> None:
-        """Takes in what has become known until a time, and no later truth."""
+        """Update the factors with the truth that is known by a time."""
         for part in self._open:
             known = part.due <= now
             self._logarithms += self._rate * torch.where(known[..., None], part.excess, 0.0).sum(0)
             part.excess[known] = 0.0
         self._open = [part for part in self._open if bool((part.due > now).any())]
-        self._logarithms.clamp_(-math.log(_MOST), math.log(_MOST))
+        self._logarithms.clamp_(-self._limit, self._limit)
 
     def recalibrate(self, paths: Tensor, truth: Tensor, observed: Tensor, cutoff: Tensor, due: Tensor) -> Tensor:
-        """Recalibrates forecasts, each by what was known at its cutoff.
+        """Recalibrate forecasts, each with the factors at its cutoff.
 
         Args:
             paths: `[B, P, H(, V)]`, in the order of their cutoffs, over all calls.
-            truth: `[B, H(, V)]`, in the same units; looked at when it is due.
+            truth: `[B, H(, V)]`, in the same units; used when it is due.
             observed: `[B, H(, V)]` bool.
             cutoff: `[B]` int64 time of the last row before each forecast.
             due: `[B, H]` int64 times of the truth.

@@ -1,4 +1,4 @@
-"""Summaries of a backtest table: where the forecasts are good, and where they are not."""
+"""Summaries of a backtest table by lead or by series."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from armlp.evaluation.metrics.base import covered
 from armlp.evaluation.quantiles import SYMBOL
 
 _BY = {"lead": "lead", "series": "unique_id"}
-_NEEDED = ("unique_id", "ds", "cutoff")
+_REQUIRED = ("unique_id", "ds", "cutoff")
 
 
 def summarize_backtest(table: Any, by: str = "series") -> Any:
-    """Sums a backtest table up by lead or by series, every observed value weighing the same.
+    """Summarize a backtest table by lead or by series; every observed value has the same weight.
 
     Args:
         table: What `Forecaster.backtest` returned or `armlp test` wrote: pandas, polars (lazy too) or pyarrow.
-        by: `series`, the worst one first, by the sMAPE, which does not depend on the units of a series; or `lead`,
-            counted from the first row of a window.
+        by: `series`, the worst sMAPE first, which does not depend on the units of a series; or `lead`, counted from
+            the first row of a window.
 
     Returns:
-        The same kind of table: `lead` or `unique_id`; `channel`, of vector series; `count`, how many values were
-        observed; `mae`, `rmse` (data units), `smape` (percent, as the M4 competition defines it), and per level
-        `coverage-80`, the share inside; of symbols `error_rate` instead. A forecast that diverged is infinitely wrong.
+        The same kind of table: `lead` or `unique_id`; `channel`, of vector series; `count`, the number of observed
+        values; `mae`, `rmse` (data units), `smape` (percent, as the M4 competition defines it), and per level
+        `coverage-80`, the share inside; of symbols `error_rate` instead. The error of a diverged forecast is infinite.
 
     Raises:
-        UserError: The table is no backtest table, or `by` is something else.
+        UserError: The table is not a backtest table, or `by` is not known.
     """
     if check_argument("by", by, str) not in _BY:
         raise UserError(f"by: {by!r} is not known; use one of {', '.join(_BY)}.")
@@ -44,7 +44,7 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
     eager = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
     rows = eager.to_pandas()
     targets = [name for name in rows.columns if name == "y" or name.startswith("y-")]
-    if not targets or any(name not in rows.columns for name in (*_NEEDED, *(SYMBOL + name[1:] for name in targets))):
+    if not targets or any(name not in rows.columns for name in (*_REQUIRED, *(SYMBOL + name[1:] for name in targets))):
         raise UserError(
             f"The table has the columns {', '.join(map(str, rows.columns))}, but a backtest table has unique_id, ds, "
             "cutoff, y and armlp: give what Forecaster.backtest returned or armlp test wrote."
@@ -72,7 +72,7 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
 
 
 def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
-    """What every row adds to the sums; nothing where the truth was not observed."""
+    """Return the scores of every row, 0 where the truth was not observed."""
     truth, forecast = rows[f"y{suffix}"], rows[f"{SYMBOL}{suffix}"]
     observed = truth.notna()
     scores: dict[str, Any] = {"count": observed}
@@ -94,7 +94,7 @@ def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
 
 
 def _like(eager: Any, found: pd.DataFrame, lazy: bool) -> Any:
-    """A table of the same library."""
+    """Convert to the library of the table that was given."""
     if eager.implementation.is_pandas():
         return found
     if eager.implementation.is_polars():

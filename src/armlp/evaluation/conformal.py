@@ -1,4 +1,4 @@
-"""Conformal recalibration: sampled paths moved away from their median, or towards it, until intervals cover.
+"""Conformal recalibration: sampled paths are stretched or shrunk around their median until intervals cover.
 
 Yaniv Romano, Evan Patterson, Emmanuel Candes (2019), Conformalized Quantile Regression,
 https://arxiv.org/abs/1905.03222
@@ -11,18 +11,18 @@ from torch import Tensor
 
 from armlp.evaluation.quantiles import between_ranks
 
-# Central coverages at which the distance from the median is measured; those of other levels lie between.
+# Central coverages at which factors are estimated; between them they are interpolated.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
-# From so many windows on there is something to go by.
+# Fewer windows give no factors.
 MIN_WINDOWS = 30
-# Neighbouring leads are taken together until there are as many scores.
-_POOLED = 2000
-# Distances are stretched by no more, and shrunk to no less than its inverse.
-_MOST = 4.0
+# Neighbouring leads are pooled until there are this many scores.
+_MIN_POOLED = 2000
+# Distances are stretched at most by this factor, and shrunk at most by its inverse.
+_MAX_FACTOR = 4.0
 
 
 def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
-    """How far the truth is from the median, in units of how far the end of each interval on its side is.
+    """Return the distance of the truth from the median, in units of that of each interval's end on its side.
 
     Args:
         paths: `[B, P, H(, V)]`.
@@ -51,49 +51,49 @@ def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
 
 
 def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
-    """By what the distance from the median has to be multiplied, so that every interval covers.
+    """Return by what the distance from the median has to be multiplied, so that every interval covers.
 
     It is the level's quantile of the scores of a lead and of its neighbours, with the correction for their finite
-    number, which counts windows only: the leads of one window go astray together. Series go astray together too, so
-    however many there are, what `n` origins say is half chance where `n` is 1: the logarithm of a factor is shrunk to
-    `n / (n + 1)` of itself, as if one more origin had found nothing to correct.
+    number. The correction counts windows, not leads, because the errors of one window's leads are dependent. Those of
+    different series at one origin are too, so the logarithm of a factor is shrunk to `n / (n + 1)` of itself for `n`
+    origins, as if one more origin had nothing to correct.
 
     Args:
         scores: `[N, H, K]` of `N` windows.
-        origins: Of each series.
+        origins: Number of origins of each series.
 
     Returns:
-        `[H, K]`, at least 1/4 and at most 4; None where there are fewer than 30 windows, too few to tell.
+        `[H, K]`, at least 1/4 and at most 4; None where there are fewer than 30 windows.
     """
-    seen = ~scores.isnan().any(-1)
-    windows = int(seen.any(1).sum())
+    known = ~scores.isnan().any(-1)
+    windows = int(known.any(1).sum())
     if windows < MIN_WINDOWS:
         return None
-    wanted = (torch.tensor(LEVELS, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
+    probabilities = (torch.tensor(LEVELS, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
     horizon = scores.shape[1]
-    counts = seen.sum(0)
+    counts = known.sum(0)
     factors = []
     for lead in range(horizon):
         reach = 0
-        while int(counts[max(0, lead - reach) : lead + reach + 1].sum()) < _POOLED and reach < horizon:
+        while int(counts[max(0, lead - reach) : lead + reach + 1].sum()) < _MIN_POOLED and reach < horizon:
             reach += 1
         near = slice(max(0, lead - reach), lead + reach + 1)
-        pooled = scores[:, near][seen[:, near]].double().sort(0).values
-        place = ((wanted * len(pooled)).ceil().long() - 1).clamp(0, len(pooled) - 1)
-        factors.append(pooled.gather(0, place.to(pooled.device)[None])[0])
-    found = torch.stack(factors).clamp(1 / _MOST, _MOST)
+        pooled = scores[:, near][known[:, near]].double().sort(0).values
+        rank = ((probabilities * len(pooled)).ceil().long() - 1).clamp(0, len(pooled) - 1)
+        factors.append(pooled.gather(0, rank.to(pooled.device)[None])[0])
+    found = torch.stack(factors).clamp(1 / _MAX_FACTOR, _MAX_FACTOR)
     return found.pow(origins / (origins + 1)).float()
 
 
 def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
-    """Moves the values of paths by lead; the median stays, and so does the order of the paths.
+    """Stretch or shrink paths around their median by lead; the median and the order of the paths stay.
 
-    Sums and all else of whole paths are recalibrated with them. A value's level is that of its rank among the paths,
-    so there have to be some: of a single path nothing can be told, and it stays as it is.
+    Because paths stay paths, sums and other functions of them are recalibrated too. The level of a value is that of its
+    rank among the paths; a single path stays as it is.
 
     Args:
         paths: `[B, P, H(, V)]`.
-        factors: `[H', K]` from `conformal_factors`; leads beyond have those of the last.
+        factors: `[H', K]` from `conformal_factors`; later leads use the factors of the last.
 
     Returns:
         `[B, P, H(, V)]`.
@@ -108,14 +108,14 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     half = ranked.new_full((1,), 0.5)
     median = _at(ranked, half)[..., 0].unsqueeze(1)
     moved = factor * (ranked - median)
-    # The factors may fall faster from level to level than the distances rise: no value may overtake another.
+    # Factors may fall faster from level to level than distances rise; no value may overtake another.
     above = moved.clamp(min=0).cummax(1).values
     below = moved.clamp(max=0).flip(1).cummin(1).values.flip(1)
     return torch.empty_like(paths).scatter_(1, order, median + above + below)
 
 
 def _interpolated(factors: Tensor, level: Tensor) -> Tensor:
-    """Factors `[H, P]` at `level [P]`, linear between those that there are and constant beyond."""
+    """Return factors `[H, P]` at `level [P]`, linear between `LEVELS` and constant beyond."""
     known = torch.tensor(LEVELS, dtype=level.dtype, device=level.device)
     upper = torch.searchsorted(known, level).clamp(1, len(known) - 1)
     share = ((level - known[upper - 1]) / (known[upper] - known[upper - 1])).clamp(0, 1)

@@ -1,9 +1,10 @@
-"""Charts of what scores do not tell: errors by lead, whether forecasts are calibrated, and what residuals hold."""
+"""Charts of errors by lead, of calibration, and of the autocorrelation of residuals."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import chain, cycle, repeat
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,28 +17,30 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-# How many times the least error a baseline may have to be drawn beside it.
+# A baseline with more than this many times the lowest error is not drawn: it would flatten the other curves.
 MAX_TIMES = 4
+# Of the curves of the baselines; four colours and five dashes give twenty different ones.
+_COLORS = (ORANGE, GREEN, GREY, PURPLE)
+_DASHES = ((0, (4, 1.5)), ":", "-.", (0, (6, 1, 1, 1)), (0, (1, 3)))
 
 
 def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
-    """The error at each lead, of the model and of the baselines; one far worse than the others would flatten them.
+    """Draw the error at each lead, of the model and of the baselines, except those that are far worse.
 
     Args:
-        curves: By forecaster, the model first: `[H]`.
-        label: Of the error.
+        curves: `[H]` by forecaster, the model first.
+        label: Name of the error.
     """
     figure = blank_figure(*THUMBNAIL)
     axis = figure.subplots()
     means = {name: float(curve.nanmean()) for name, curve in curves.items()}
-    least = min((mean for mean in means.values() if not math.isnan(mean)), default=math.nan)
-    styles = zip((BLUE, ORANGE, GREEN, GREY, PURPLE), ("-", (0, (4, 1.5)), ":", "-.", (0, (6, 1, 1, 1))), strict=True)
-    for (name, curve), (color, line) in zip(curves.items(), styles, strict=False):
-        if line != "-" and not means[name] <= MAX_TIMES * least:
+    lowest = min((mean for mean in means.values() if not math.isnan(mean)), default=math.nan)
+    styles = chain([(BLUE, "-", 1.8)], zip(cycle(_COLORS), cycle(_DASHES), repeat(1.2)))
+    for index, ((name, curve), (color, dashes, width)) in enumerate(zip(curves.items(), styles, strict=False)):
+        if index and not means[name] <= MAX_TIMES * lowest:
             continue
-        leads = np.arange(1, len(curve) + 1)
-        width, marker = (1.8 if line == "-" else 1.2), ("o" if len(curve) == 1 else None)
-        axis.plot(leads, curve, color=color, linestyle=line, linewidth=width, marker=marker, label=name)
+        leads, marker = np.arange(1, len(curve) + 1), ("o" if len(curve) == 1 else None)
+        axis.plot(leads, curve, color=color, linestyle=dashes, linewidth=width, marker=marker, label=name)
     axis.set_xlabel("lead, steps", fontsize=9)
     axis.set_ylim(bottom=0)
     axis.margins(x=0.01)
@@ -48,11 +51,12 @@ def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
 
 
 def pit_chart(mass: Tensor) -> Figure:
-    """The histogram of the probability integral transform: flat where forecasts are calibrated.
+    """Draw the histogram of the probability integral transform, which is flat where forecasts are calibrated.
+
+    The band holds 95 of 100 bins by chance if values are independent. Those of one window are not, so chance does more.
 
     Args:
-        mass: `[bins]` how many values fell into each; the band is what 95 of 100 bins would stay in by chance if they
-            were independent. The values of one window are not, so it is the least that chance does.
+        mass: `[bins]` number of values in each bin.
     """
     bins = len(mass)
     histogram = mass / mass.mean()
@@ -95,7 +99,7 @@ def reliability_chart(coverage: Mapping[float, float]) -> Figure:
 
 
 def _shape(histogram: Tensor) -> str:
-    """What the histogram says, in a few words."""
+    """Return what the histogram means, in a few words."""
     tenth = max(1, len(histogram) // 10)
     tails = float(histogram[:tenth].mean() + histogram[-tenth:].mean()) / 2
     lean = float(histogram[: len(histogram) // 2].mean())
@@ -109,11 +113,7 @@ def _shape(histogram: Tensor) -> str:
 
 
 def autocorrelation_chart(found: Autocorrelation) -> Figure:
-    """The autocorrelation of the residuals, beside what white noise would have.
-
-    Args:
-        found: What was measured.
-    """
+    """Draw the autocorrelation of the residuals, beside that of white noise."""
     figure = blank_figure(*THUMBNAIL)
     axis = figure.subplots()
     lags = np.arange(1, len(found.lags) + 1)
@@ -121,10 +121,10 @@ def autocorrelation_chart(found: Autocorrelation) -> Figure:
     outside = np.abs(values) > found.bound
     axis.axhspan(-found.bound, found.bound, color=GREY, alpha=0.25, linewidth=0, label="95% by chance")
     axis.axhline(0, color=INK, linewidth=0.8)
-    for those, color, label in ((~outside, BLUE, "inside"), (outside, ORANGE, "outside")):
-        if those.any():
+    for chosen, color, label in ((~outside, BLUE, "inside"), (outside, ORANGE, "outside")):
+        if chosen.any():
             width = max(1.0, min(4.0, 250 / len(lags)))
-            axis.vlines(lags[those], 0, values[those], color=color, linewidth=width, label=label)
+            axis.vlines(lags[chosen], 0, values[chosen], color=color, linewidth=width, label=label)
     axis.set_xlabel("lag, steps", fontsize=9)
     axis.set_ylabel("autocorrelation", fontsize=9)
     axis.set_ylim(min(-0.5, 1.1 * values.min()), max(1.0, 1.1 * values.max()))

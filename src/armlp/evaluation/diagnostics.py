@@ -1,4 +1,4 @@
-"""What scores do not tell of a pass over origins: calibration, paths that ran away, and which forecasts to look at."""
+"""Diagnostics of forecasts beside their scores: calibration, diverged paths, exemplary forecasts and residuals."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from armlp.evaluation.metrics.base import Paths
 from armlp.evaluation.metrics.calibration import Coverage, PITHistogram
 from armlp.model.mlp import AutoregressiveMLP
 
-# A path so many times the range of its context away from it is of no use, though every value of it is a number.
-_ABSURD = 10
-# Residuals are of so many series at most, of so many rows each, a batch of rows at a time.
-_SERIES, _ROWS, _BATCH = 16, 512, 1024
-# Of the intervals whose coverage is measured, in percent.
+# A path further from its context than this many times the range of the context has diverged.
+_MAX_RANGES = 10
+# Residuals are measured on so many series at most, on so many rows each, a batch of rows at a time.
+_MAX_SERIES, _MAX_ROWS, _BATCH = 16, 512, 1024
+# Levels of the intervals whose coverage is measured, in percent.
 _LEVELS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
 
 
 def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
-    """Which paths are not finite, or absurdly far from what the context holds.
+    """Return which paths are not finite, or further from the context than ten times its range.
 
     Args:
         paths: `[B, P, H(, V)]`, data units.
-        windows: Which they go on from. A context that never changes has no range; its paths only need to be finite.
-        panel: Of the windows.
+        windows: Windows with the contexts. A constant context has no range; its paths only need to be finite.
+        panel: The series.
 
     Returns:
         `[B, P]` bool.
@@ -41,7 +41,7 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
         for far in (math.inf, -math.inf)
     ]
     low, high = ends[0].amin(1, keepdim=True), ends[1].amax(1, keepdim=True)  # [B, 1(, V)]
-    reach = _ABSURD * (high - low)
+    reach = _MAX_RANGES * (high - low)
     limit = torch.finfo(paths.dtype).max
     bounded = reach.isfinite() & (reach > 0)
     low, high = torch.where(bounded, low - reach, -limit), torch.where(bounded, high + reach, limit)
@@ -50,12 +50,12 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
 
 
 class Exemplar(NamedTuple):
-    """A forecast to look at.
+    """A forecast that is worth looking at.
 
     Attributes:
         rank: `best`, `median` or `worst`.
-        of: Among how many it is.
-        error: Its mean absolute error, in units of the seasonal naive's inside the series, where there are any.
+        of: Number of forecasts that it is ranked among.
+        error: Its mean absolute error, in units of the seasonal naive's inside the series where there are any.
         series: Index of its series.
         origin: Row of its first value.
     """
@@ -68,10 +68,12 @@ class Exemplar(NamedTuple):
 
 
 class Diagnostics:
-    """Sums over one pass over origins. A process of several knows the errors of its own windows only.
+    """Calibration, divergence and the extreme forecasts of one pass over origins.
+
+    Sums are synchronised across processes; exemplary forecasts are those of this process.
 
     Args:
-        panel: Whose origins are forecast.
+        panel: The series.
         unit: `[S(, V)]` error of the seasonal naive inside each series, data units; nan where there is none.
         horizon: `H`.
     """
@@ -85,17 +87,10 @@ class Diagnostics:
         self._windows: list[Tensor] = []  # [B, 4] series, origin, scaled error, error
 
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
-        """Adds the forecasts of a batch.
-
-        Args:
-            paths: `[B, P, H(, V)]`, data units.
-            windows: Whose targets are the truth.
-            whole: Whether the paths are counts, as `forecast_columns` has it.
-        """
+        """Add the forecasts of a batch; arguments as in `Scoreboard.update`."""
         if self.panel.symbols:
             return  # they have no scale
-        # An empty batch, the last one of a process that has fewer windows than the others, counts as an update too,
-        # so that all processes exchange their sums.
+        # The empty last batch of a process with fewer windows is an update too: all processes must exchange sums.
         share = diverged(paths, windows, self.panel).double().sum() / max(1, len(paths) * paths.shape[1])
         self.diverged.update(share.cpu(), weight=len(paths))
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
@@ -109,13 +104,13 @@ class Diagnostics:
             torch.where(observed, part, torch.nan).flatten(1).nanmean(1)
             for part in (error / self.unit[series][:, None], error)
         )
-        # A forecast that is not a number is the worst of all, but one that nobody can judge is none.
-        lost = observed.flatten(1).any(1) & ~plain.isfinite()
-        scaled, plain = (torch.where(lost, math.inf, part) for part in (scaled, plain))
+        # A diverged forecast is the worst; one without an observed truth is not ranked.
+        bad = observed.flatten(1).any(1) & ~plain.isfinite()
+        scaled, plain = (torch.where(bad, math.inf, part) for part in (scaled, plain))
         self._windows.append(torch.stack([series, origin, scaled, plain], 1))
 
     def exemplars(self) -> list[Exemplar]:
-        """The best, the median and the worst forecast; fewer where there are fewer."""
+        """Return the best, the median and the worst forecast, or fewer where there are fewer."""
         if not self._windows:
             return []
         windows = torch.cat(self._windows)
@@ -123,15 +118,15 @@ class Diagnostics:
         known = (~error.isnan()).nonzero()[:, 0]
         ranked = known[error[known].argsort(stable=True)]
         count = len(ranked)
-        places = {"best": 0, "median": count // 2, "worst": count - 1} if count > 2 else {"best": 0, "worst": count - 1}
+        positions = {"best": 0, **({"median": count // 2} if count > 2 else {}), "worst": count - 1}
+        chosen = {rank: int(ranked[position]) for rank, position in list(positions.items())[:count]}
         return [
             Exemplar(rank, count, float(error[row]), int(windows[row, 0]), int(windows[row, 1]))
-            for rank, place in list(places.items())[:count]
-            for row in [ranked[place]]
+            for rank, row in chosen.items()
         ]
 
     def calibration(self, device: torch.device | str = "cpu") -> Tensor | None:
-        """How much truth fell into each bin of the probability integral transform, `[bins]`; None where there is none.
+        """Return the mass in each bin of the probability integral transform, `[bins]`; None where there is none.
 
         Args:
             device: Where processes can exchange their sums: that of the model.
@@ -145,7 +140,7 @@ class Diagnostics:
         return mass if mass.sum() > 0 else None
 
     def coverage(self, device: torch.device | str = "cpu") -> Mapping[float, float]:
-        """Return the share of the truth in the central interval of each level, in percent; nothing of single paths.
+        """Return the share of the truth in the interval of each level, by level in percent; nothing for single paths.
 
         Args:
             device: Where processes can exchange their sums: that of the model.
@@ -158,13 +153,13 @@ class Diagnostics:
         return {level: share for level, share in shares.items() if not math.isnan(share)}
 
     def share_diverged(self, device: torch.device | str = "cpu") -> float:
-        """The share of the paths that diverged; nan before the first."""
+        """Return the share of the paths that diverged; nan before the first batch."""
         share = self.diverged.to(device).compute().item() if self.diverged.update_called else math.nan
         self.diverged.to("cpu")
         return share
 
     def reset(self) -> None:
-        """Forgets all batches."""
+        """Forget all batches."""
         for metric in (self.pit, *self._coverage.values()):
             metric.reset()
         self.diverged.reset()
@@ -172,11 +167,11 @@ class Diagnostics:
 
 
 class Autocorrelation(NamedTuple):
-    """How what is left of the values resembles itself some steps later.
+    """The autocorrelation of residuals.
 
     Attributes:
-        lags: `[K]` the correlation at 1 to K steps.
-        bound: What white noise stays below at 95 of 100 lags.
+        lags: `[K]` the correlation at lags of 1 to K steps.
+        bound: White noise stays below it at 95 of 100 lags.
     """
 
     lags: Tensor
@@ -187,47 +182,47 @@ class Autocorrelation(NamedTuple):
 def residual_autocorrelation(
     network: AutoregressiveMLP, panel: Panel, series: Tensor, origins: Tensor, horizon: int
 ) -> Autocorrelation | None:
-    """The autocorrelation of the errors one step ahead: none is left where the model knows all that the past tells.
+    """Return the autocorrelation of the errors one step ahead, which is 0 where the model uses all of the past.
 
     Args:
         network: The model.
-        panel: The data.
-        series: `[W]` int64, of held-out windows; the series are evenly drawn from them where they are many.
-        origins: `[W]` int64 their origins; errors are of the rows from the first to the end of the last window.
+        panel: The series.
+        series: `[W]` int64 series of held-out windows; of many series, 16 are used.
+        origins: `[W]` int64 origins of the windows; the rows from the first to the end of the last window are used.
         horizon: `H`.
 
     Returns:
-        Its mean over the series, each of them scaled to the same mean square; None where the rows are too few.
+        The mean over series, each scaled to the same mean square; None where the rows are too few.
     """
     ids = series.unique()
-    ids = ids[torch.linspace(0, len(ids) - 1, min(_SERIES, len(ids))).long()]
+    ids = ids[torch.linspace(0, len(ids) - 1, min(_MAX_SERIES, len(ids))).long()]
     pieces = []
     for one in ids:
-        own = origins[series == one]
-        last = min(int(own.max()) + horizon, int(panel.lengths[one]))
-        pieces.append(_one_step_errors(network, panel, one, torch.arange(max(int(own.min()), last - _ROWS), last)))
-    most = min(min(len(errors) for errors in pieces) // 2, _ROWS // 4)
-    count = sum(int(seen.sum()) for seen in (errors.isfinite() for errors in pieces)) // (pieces[0][0].numel() or 1)
-    if most < 3 or not count:
+        rows = origins[series == one]
+        end = min(int(rows.max()) + horizon, int(panel.lengths[one]))
+        pieces.append(_one_step_errors(network, panel, one, torch.arange(max(int(rows.min()), end - _MAX_ROWS), end)))
+    lags = min(min(len(errors) for errors in pieces) // 2, _MAX_ROWS // 4)
+    count = sum(int(errors.isfinite().sum()) for errors in pieces) // (pieces[0][0].numel() or 1)
+    if lags < 3 or not count:
         return None
-    total = torch.zeros(most + 1, dtype=torch.float64)
+    total = torch.zeros(lags + 1, dtype=torch.float64)
     for errors in pieces:
-        seen = errors.isfinite()
-        filled = torch.where(seen, errors, 0.0)
-        filled = filled / (filled.square().sum(0) / seen.sum(0).clamp(min=1)).sqrt().clamp(min=1e-300)
-        total += torch.stack([(filled[lag:] * filled[: len(filled) - lag]).sum() for lag in range(most + 1)])
+        known = errors.isfinite()
+        filled = torch.where(known, errors, 0.0)
+        filled = filled / (filled.square().sum(0) / known.sum(0).clamp(min=1)).sqrt().clamp(min=1e-300)
+        total += torch.stack([(filled[lag:] * filled[: len(filled) - lag]).sum() for lag in range(lags + 1)])
     if not total[0] > 0:
         return None
     return Autocorrelation(total[1:] / total[0], 1.96 / math.sqrt(count))
 
 
 def _one_step_errors(network: AutoregressiveMLP, panel: Panel, series: Tensor, rows: Tensor) -> Tensor:
-    """What the mean of the next value misses, `[T, V]` float64 data units, nan where nothing was observed."""
+    """Return truth less forecast mean, `[T, V]` float64 data units, nan where nothing was observed."""
     device = next(network.parameters()).device
     errors = []
     for origins in rows.split(_BATCH):
-        place = series.expand(len(origins)), origins
-        windows = gather(panel, *place, network.context_length, 1, covariate_span=network.patch_length)
+        index = series.expand(len(origins))
+        windows = gather(panel, index, origins, network.context_length, 1, covariate_span=network.patch_length)
         covariates = windows.covariates and Covariates(*(part.to(device) for part in windows.covariates))
         mean = network(windows.context.to(device), windows.observed.to(device), covariates).mean[:, 0].cpu().double()
         error = torch.where(windows.target_observed[:, 0].cpu(), windows.target[:, 0].cpu().double() - mean, torch.nan)

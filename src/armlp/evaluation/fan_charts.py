@@ -24,22 +24,22 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 INK, BLUE, ORANGE, GREY, GREEN, PURPLE = "#222222", "#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7"
 
-# Inches at which letters are still read where TensorBoard shows three pictures side by side.
+# Inches at which letters are legible where TensorBoard shows three pictures side by side.
 THUMBNAIL = 4.2, 3.1
 
 
 class Fan(NamedTuple):
-    """What one chart shows of one series, data units.
+    """The contents of one chart, data units.
 
     Attributes:
         title: The series' name.
-        history: `[n]` values up to the origin.
+        history: `[n]` values before the origin.
         history_times: `[n]` their times.
         paths: `[P, H]` the forecast.
         times: `[H]` its times.
-        truth: `[H]` what happened, where it is known.
+        truth: `[H]` the observed values, if they are known.
         baseline: `[H]` the seasonal naive.
-        label: What the values are.
+        label: Name of the values.
     """
 
     title: str
@@ -53,12 +53,12 @@ class Fan(NamedTuple):
 
 
 def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: bool = False) -> Figure:
-    """One chart per series, at most two side by side.
+    """Draw one chart per series, at most two side by side.
 
     Args:
-        fans: What to draw.
+        fans: The charts.
         levels: Coverages of the shaded intervals, in percent.
-        small: Whether it is to be read as a thumbnail.
+        small: Whether the figure is a thumbnail.
     """
     columns = min(2, len(fans))
     rows = -(-len(fans) // columns)
@@ -78,7 +78,7 @@ def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: b
 
 
 def blank_figure(width: float, height: float) -> Figure:
-    """A figure of so many inches that needs no window system."""
+    """Return a figure, in inches, that needs no window system."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -88,7 +88,7 @@ def blank_figure(width: float, height: float) -> Figure:
 
 
 def style_axis(axis: Axes, title: str) -> None:
-    """Gives a chart its title, and the looks that all charts share."""
+    """Set the title of a chart, and the style that all charts share."""
     axis.set_title(title, loc="left", fontsize=10, parse_math=False)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
@@ -97,7 +97,7 @@ def style_axis(axis: Axes, title: str) -> None:
 def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     from matplotlib.dates import HOURLY, MINUTELY, SECONDLY, AutoDateLocator, ConciseDateFormatter
 
-    paths = torch.where(fan.paths.isfinite(), fan.paths, torch.nan).double()  # what ran away has no place on the axis
+    paths = torch.where(fan.paths.isfinite(), fan.paths, torch.nan).double()  # a diverged path would stretch the axis
     axis.plot(fan.history_times, fan.history, color="#777777", linewidth=1.2, label="history")
     if fan.truth is not None:
         axis.plot(fan.times, fan.truth, color=INK, linewidth=1.2, label="truth", zorder=4)
@@ -121,7 +121,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
     axis.set_ylabel(fan.label, fontsize=9, parse_math=False)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
-        # Times of the day are the long labels.
+        # Labels with times of day are long, so there are fewer.
         locator = AutoDateLocator(minticks=3, maxticks=dict.fromkeys((HOURLY, MINUTELY, SECONDLY), 8))
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -129,10 +129,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
 
 @contextmanager
 def quiet_fonts() -> Iterator[None]:
-    """Lets figures be drawn of any names and times, without warnings that nobody can act on.
-
-    Boxes stand for letters that the font lacks, and the labels of a few spans of time are closer than they might be.
-    """
+    """Silence warnings that users cannot act on: of letters that the font lacks, and of close labels of times."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         warnings.filterwarnings("ignore", "AutoDateLocator was unable to pick")
@@ -140,7 +137,7 @@ def quiet_fonts() -> Iterator[None]:
 
 
 def save_chart(figure: Figure, path: str) -> None:
-    """Writes a figure as a picture.
+    """Write a figure to a picture file.
 
     Raises:
         UserError: The file cannot be written.
@@ -153,15 +150,15 @@ def save_chart(figure: Figure, path: str) -> None:
 
 
 def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_length: int, history: int) -> Fan:
-    """The chart of one forecast; of a vector series, its first channel.
+    """Return the chart of one forecast; of a vector series, that of its first channel.
 
     Args:
-        panel: The data.
+        panel: The series.
         series: Index of the series.
         origin: Row of the first forecast value.
         paths: `[P, H(, V)]`, data units.
-        season_length: Of the baseline.
-        history: How many rows before the origin to show, at most.
+        season_length: Steps in a season of the baseline.
+        history: Maximum number of rows to show before the origin.
     """
     values = panel.series(series)[:, 0]
     sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
@@ -172,8 +169,7 @@ def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_len
     def times(begin: int, end: int) -> np.ndarray:
         return panel.calendar.instants(panel.calendar.shift(start, np.arange(begin, end)))
 
-    place = torch.tensor([series]), torch.tensor([origin])
-    baseline = seasonal_naive(panel, *place, horizon, season_length)[0]
+    baseline = seasonal_naive(panel, torch.tensor([series]), torch.tensor([origin]), horizon, season_length)[0]
     truth = values[origin : origin + horizon]
     return Fan(
         title=str(panel.ids[series]),

@@ -1,60 +1,69 @@
-"""Names, order and format of scores."""
+"""How scores are named, ordered and formatted wherever they are shown."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
+
+from armlp.evaluation import metrics  # noqa: F401  # registers the metrics
+from armlp.evaluation.metrics.base import METRICS
 
 
 class Label(NamedTuple):
-    """How tables show a score."""
+    """How a score is shown; the attributes mean the same as those of `LeadMetric`."""
 
     heading: str
-    order: float = math.inf
-    priority: float | None = None
+    order: float = 105
+    priority: float | None = 15
     format: str = ",.4g"
     higher_is_better: bool | None = False
 
 
-_LABELS = {
-    "mae": Label("MAE", 1, 3),
-    "rmse": Label("RMSE", 2, 14),
-    "smape": Label("sMAPE", 3, 4),
-    "mase": Label("MASE", 4, 2),
-    "rmsse": Label("RMSSE", 5, 12),
-    "wql": Label("wQL", 6, 6),
-    "crps": Label("CRPS", 7, 5),
-    "scaled_crps": Label("scaled CRPS"),
-    "coverage_80": Label("in 80%", 8, 7, ".0%", None),
-    "coverage_95": Label("in 95%", 9, 8, ".0%", None),
-    "error_rate": Label("wrong", 10, 9, ".0%"),
-    "nll": Label("NLL", 11, 11),
-    "perplexity": Label("perplexity", 12, 10),
-    "owa": Label("OWA", 13, 13, ".3f"),
-    "skill": Label("skill", 14, 1, ".3f", True),
+# Scores that the scoreboard derives from others, or from the likelihood.
+_DERIVED = {
+    "nll": Label("NLL", 110, 100),
+    "perplexity": Label("perplexity", 120, 90),
+    "owa": Label("OWA", 130, 120, ".3f"),
+    "skill": Label("skill", 140, 10, ".3f", higher_is_better=True),
+    "diverged": Label("diverged", 150, None),
 }
 
 
 def label(name: str) -> Label:
-    """Return how tables show a score."""
-    kind, _, level = name.replace("-", "_").partition("_")
-    return _LABELS.get(name, Label(f"in {level}%", format=".0%") if kind == "coverage" else Label(name))
+    """Return how a score is shown.
+
+    Args:
+        name: Name of a score, or of a column of a backtest summary; an interval of a level that no metric is
+            registered for, such as `coverage-50`, is written as those of other levels are.
+    """
+    known = name.replace("-", "_")
+    if known in _DERIVED:
+        return _DERIVED[known]
+    if known in METRICS:
+        kind = METRICS[known]
+        return Label(kind.heading or name, kind.order, kind.priority, kind.format, kind.higher_is_better)
+    stem = known.rstrip("0123456789.")
+    alike = [label(other) for other in METRICS if stem.endswith("_") and other.startswith(stem)]
+    return alike[0]._replace(heading=name) if alike else Label(name)
 
 
 def format_score(name: str, value: float) -> str:
-    """Return a score as tables show it; nothing where there is none."""
+    """Return a score as tables show it; nothing where it is nan."""
     return "" if math.isnan(value) else format(value, label(name).format)
 
 
 def shown(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return the scores that tables show and that have a value, the most important first."""
-    ranked = sorted((one.priority, name) for name, one in _LABELS.items() if one.priority is not None)
-    return [name for _, name in ranked if any(not math.isnan(row.get(name, math.nan)) for row in scores.values())]
+    """Return which of the scores by forecaster tables show, the most important first: those that have a value."""
+    names = {name for row in scores.values() for name, value in row.items() if not math.isnan(value)}
+    ranked = [(priority, name) for name in names if (priority := label(name).priority) is not None]
+    return [name for _, name in sorted(ranked)]
 
 
-def best_score(name: str, values: Sequence[float]) -> float | None:
-    """Return the best of the values; None where there are not two different ones, or the score has no better side."""
-    known = {value for value in values if not math.isnan(value)}
-    better = label(name).higher_is_better
-    return None if len(known) < 2 or better is None else max(known) if better else min(known)
+def best_score(name: str, values: Iterable[float]) -> float | None:
+    """Return the best of several values that are not nan; None where no value is better than another."""
+    known = [value for value in values if not math.isnan(value)]
+    higher = label(name).higher_is_better
+    if higher is None or len(set(known)) < 2:
+        return None
+    return max(known) if higher else min(known)

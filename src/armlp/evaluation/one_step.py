@@ -1,4 +1,4 @@
-"""One-step scores: how likely every row of a panel was, given the truth before it."""
+"""One-step scores: the likelihood of every row of a panel, given the truth before it."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from armlp.model.families.base import Predictive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise
 
-# About so many values are gathered at a time: more would fall out of the cache.
+# Values gathered at a time: more would not fit the cache.
 _CHUNK = 1 << 20
 
 
 class OneStepScores(NamedTuple):
-    """Scores of R rows, each under the distribution that the network gave right before it.
+    """Scores of R rows, each under the network's forecast from the rows before it; nan where a value is missing.
 
     Attributes:
         series: `[R]` int64 index into the panel.
         row: `[R]` int64 row of the series.
-        y: `[R(, V)]` the truth, data units; nan where it was not observed, as in all that follows.
-        log_likelihood: `[R(, V)]` float64, data units. Of channels that vary together it is that of each one given
+        y: `[R(, V)]` the truth, data units.
+        log_likelihood: `[R(, V)]` float64, data units. Of channels that vary together, each one's is conditional on
             those before it, so that they add up to that of the row.
-        pit: `[R(, V)]` float64, the probability integral transform, drawn evenly between the probabilities of less than
-            the truth and of at most the truth where they differ; even between 0 and 1 if the network is right.
+        pit: `[R(, V)]` float64, the probability integral transform, drawn uniformly between the probabilities of less
+            than the truth and of at most the truth where they differ; uniform on (0, 1) if the network is right.
         tail_probability: `[R(, V)]` float64, the probability of a value at least as far out, on either side.
     """
 
@@ -48,50 +48,45 @@ class OneStepScores(NamedTuple):
 
 @torch.no_grad()
 def one_step_scores(
-    network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False
+    network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False, chunk: int = _CHUNK
 ) -> Iterator[OneStepScores]:
-    """Scores every observed row of a panel's history, in parts of bounded size, in order.
+    """Score every observed row of a panel, in parts of bounded size, in order.
 
-    What a series needs as its first context is not scored: `L` rows, or the first half of a series of less than
-    `2 L`, whose contexts are padded as in training. A network that emits patches is called for every row, and its first
-    step counts. The tail probability of a number is twice the smaller one of the probabilities of at most and of at
-    least the truth, and 1 at most: below `a` with probability `a`, and of counts at most `a`. That of a symbol, which
-    has no sides, is the probability of all symbols that are no likelier.
+    The first context of a series is not scored: `L` rows, or the first half of a series of less than `2 L`, whose
+    contexts are padded as in training. A network that emits patches is called for every row, and its first step counts.
+    The tail probability of a number is twice the smaller one of the probabilities of at most and of at least the truth,
+    and 1 at most; if the network is right it is below `a` with probability `a`, for counts at most `a`. That of a
+    symbol, which has no sides, is the probability of all symbols that are no likelier.
 
     Args:
-        network: Whose head has a density; on any device.
+        network: A network with a density, on any device.
         panel: The rows.
-        seed: Of the draws within the PIT.
+        seed: Seed of the draws within the PIT.
         progress: Show a bar if it takes long.
+        chunk: Values gathered at a time.
     """
     network.eval()
     length, patch = network.context_length, network.patch_length
     loader = TrainingLoader(panel, panel.lengths, length, 1, batch_size=1)
-    most = max(1, _CHUNK // ((length + patch) * panel.values.shape[1]))
+    count = max(1, chunk // ((length + patch) * panel.values.shape[1]))
     with tqdm(
         desc="scoring", total=loader.num_windows, unit=" rows", delay=2, leave=False, disable=not progress
     ) as bar:
-        for first in range(0, loader.num_windows, most):
-            series, row = loader.window(torch.arange(first, min(first + most, loader.num_windows)))
-            seen = panel.gather_rows(panel.observed, panel.offsets[series] + row).any(1)
-            if seen.any():
-                windows = gather(panel, series[seen], row[seen], length, 1, covariate_span=patch)
+        for first in range(0, loader.num_windows, count):
+            series, row = loader.window(torch.arange(first, min(first + count, loader.num_windows)))
+            observed = panel.gather_rows(panel.observed, panel.offsets[series] + row).any(1)
+            if observed.any():
+                windows = gather(panel, series[observed], row[observed], length, 1, covariate_span=patch)
                 yield _scores(network, panel, windows, seed)
             bar.update(len(series))
 
 
 def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False) -> Any:
-    """The scores as a table of the kind that the panel came from.
-
-    Args:
-        network: As in `one_step_scores`.
-        panel: The rows.
-        seed: Of the draws within the PIT.
-        progress: Show a bar if it takes long.
+    """Return the scores as a table of the kind that the panel came from; arguments as in `one_step_scores`.
 
     Returns:
-        The columns `unique_id, ds, y, log_likelihood, pit, tail_probability`; of vectors the last four of each channel,
-        as `pit-x`. It has the rows that were scored and no others, sorted by `unique_id, ds`.
+        The columns `unique_id, ds, y, log_likelihood, pit, tail_probability`; of vectors the last four for each
+        channel, as `pit-x`. It has the rows that were scored and no others, sorted by `unique_id, ds`.
 
     Raises:
         UserError: The model has no density, or no row can be scored.
@@ -110,19 +105,19 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
     series, row, *columns = (torch.cat(part) for part in zip(*parts, strict=True))
     table = {}
     for channel, name in enumerate(panel.channels):
-        for what, values in zip(OneStepScores._fields[2:], columns, strict=True):
+        for score, values in zip(OneStepScores._fields[2:], columns, strict=True):
             column = values.view(len(series), -1)[:, channel].numpy()
-            spelled = spell_symbols(panel, column) if panel.symbols and what == "y" else column
-            table[what if len(panel.channels) == 1 else f"{what}-{name}"] = spelled
+            spelled = spell_symbols(panel, column) if panel.symbols and score == "y" else column
+            table[score if len(panel.channels) == 1 else f"{score}-{name}"] = spelled
     return write_table_like(panel, series.numpy(), {"ds": row.numpy()}, table)
 
 
 def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: int) -> OneStepScores:
-    series, row, target, seen = windows.series, windows.origin, windows.target, windows.target_observed
+    series, row, target, observed = windows.series, windows.origin, windows.target, windows.target_observed
     distribution, truth = _next_step(network, windows), target.double()
     high = distribution.cdf(truth)
     low = distribution.cdf(truth - 1) if network.head.discrete else high
-    if network.non_negative:  # what forecasts have below 0 lies at 0
+    if network.non_negative:  # forecasts are cut off at 0
         zero = truth.new_zeros(()) if panel.levels is None else -panel.levels[series].view_as(truth)
         low = torch.where(truth <= zero, 0.0, low)
     pit = low
@@ -137,16 +132,46 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
         tail = 2 * torch.minimum(high, 1 - low)
     tail = tail.clamp(max=1)
     y, pit, tail = (
-        torch.where(seen, part, torch.nan)[:, 0] for part in (panel.in_data_units(series, target), pit, tail)
+        torch.where(observed, part, torch.nan)[:, 0] for part in (panel.in_data_units(series, target), pit, tail)
     )
-    log_likelihood = torch.where(network.head.score_mask(seen), log_likelihood, torch.nan)[:, 0]
+    log_likelihood = torch.where(network.head.score_mask(observed), log_likelihood, torch.nan)[:, 0]
     return OneStepScores(series, row, y, log_likelihood, pit, tail)
 
 
-def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:
-    """The distribution of the value after each context, `[B, 1(, V)]`, float64 on the processor.
+def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return the negative log-likelihood of the targets, each patch given the truth before it.
 
-    In float32 all that lies far out on the upper side would have a distribution function of 1, and no order.
+    Args:
+        model: The network, with a head that has a density.
+        windows: Contexts of `L` and targets of `H` values, with covariates to the end of the last patch.
+
+    Returns:
+        Its sum over observed values, data units, and their number; both scalar.
+    """
+    length, patch = model.context_length, model.patch_length
+    total = count = torch.zeros((), dtype=torch.float64)
+    values = torch.cat([windows.context, windows.target], 1)
+    observed = torch.cat([windows.observed, windows.target_observed], 1)
+    missing = -windows.target.shape[1] % patch  # values to fill up the last patch
+    values, observed = (
+        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, *part.shape[2:])], 1)
+        for part in (values, observed)
+    )
+    for step in range(0, values.shape[1] - length, patch):
+        known, scored = slice(step, step + length), slice(step + length, step + length + patch)
+        covariates = None if windows.covariates is None else windows.covariates.moved(step)
+        distribution = model(values[:, known], observed[:, known], covariates)
+        target = model.scale(values[:, known], observed[:, known]).within_reach(values[:, scored], length)
+        counted = model.head.score_mask(observed[:, scored])
+        total = total - torch.where(counted, distribution.log_prob(target), 0.0).sum()
+        count = count + counted.sum()
+    return total, count
+
+
+def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:
+    """Return the distribution of the value after each context, `[B, 1(, V)]`, float64 on the CPU.
+
+    In float32 the distribution function of every value far above the forecast would be 1.
     """
     device = next(network.parameters()).device
     context, observed = (torch.cat([part.to(device)] * network.members) for part in windows[:2])

@@ -1,148 +1,134 @@
-"""The scoreboard: a model beside the baselines, by metric and by lead."""
+"""The scores of a model beside those of the baselines, by metric and by lead."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
-from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 
+import armlp.evaluation.baselines
+import armlp.evaluation.metrics  # both register their classes  # noqa: F401
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.baselines.naive import drift, naive_errors, seasonal_naive
-from armlp.evaluation.baselines.naive2 import Naive2
-from armlp.evaluation.baselines.ridge import RidgeAR
+from armlp.evaluation.baselines.base import BASELINES, Baseline, History
+from armlp.evaluation.baselines.naive import naive_errors
 from armlp.evaluation.diagnostics import Diagnostics
-from armlp.evaluation.metrics.base import LeadMetric, Paths
-from armlp.evaluation.metrics.calibration import Coverage, IntervalScore
-from armlp.evaluation.metrics.point import (
-    ErrorRate,
-    MeanAbsoluteError,
-    MeanAbsoluteScaledError,
-    RootMeanSquaredError,
-    RootMeanSquaredScaledError,
-    SymmetricMAPE,
-)
-from armlp.evaluation.metrics.probabilistic import ContinuousRankedProbabilityScore, ScaledCRPS, WeightedQuantileLoss
+from armlp.evaluation.metrics.base import METRICS, LeadMetric, Paths
+from armlp.evaluation.one_step import one_step_nll
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.training.objective import one_step_nll
+from armlp.registry import Registry
 
-MODEL, BASELINE, NAIVE2, DRIFT, RIDGE = "armlp", "seasonal naive", "Naive2", "drift", "ridge AR"
+MODEL, BASELINE = "armlp", "seasonal naive"
+K = TypeVar("K", LeadMetric, Baseline)
+_OWA_REFERENCE = "Naive2"
 _SKILL_ON = ("mase", "mae", "error_rate")
+# The best checkpoint is chosen by the first of these that is finite. Symbols have no errors to measure.
+_MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
 
 
 class Scoreboard:
     """Scores of the model and of the baselines over the same origins.
 
     The baselines do not change from one pass over the origins to the next, so they forecast once. Every pass has to
-    bring the same windows in the same order; it may end before the others did.
+    bring the same windows in the same order; it may end earlier.
 
     Args:
-        panel: Whose origins are forecast.
+        panel: The series.
         ends: `[S]` int64 row at which each series' rows before the first origin end; the units of scaled errors are
             measured, and the baselines fitted, inside them.
         horizon: `H`.
-        season_length: Of the baselines.
+        season_length: Steps in a season of the baselines.
+        metrics: Names or class paths of metrics to compute besides the default ones.
+        baselines: Names or class paths of baselines to score besides the default ones.
+
+    Raises:
+        UserError: A metric or baseline is not known, or not one for the values of the panel.
     """
 
-    def __init__(self, panel: Panel, ends: Tensor, horizon: int, season_length: int) -> None:
+    def __init__(
+        self,
+        panel: Panel,
+        ends: Tensor,
+        horizon: int,
+        season_length: int,
+        metrics: Sequence[str] = (),
+        baselines: Sequence[str] = (),
+    ) -> None:
         self.panel = panel
         self.ends = ends
         self.horizon = horizon
         self.season_length = season_length
         self.unit, self.root_unit = naive_errors(panel, ends, season_length)
-        self._naive2 = Naive2(panel, ends, season_length)
-        self._ridge: RidgeAR | None = None  # until the first windows say how long a context is
-        names = [BASELINE] if panel.symbols else [BASELINE, NAIVE2, DRIFT, RIDGE]
-        point, intervals = self._metrics()
-        baselines = {name: MetricCollection(point, compute_groups=False).clone() for name in names}
-        self.boards = {MODEL: MetricCollection({**point, **intervals}, compute_groups=False), **baselines}
+        self._baseline_kinds = select(BASELINES, baselines, bool(panel.symbols))
+        self._baselines: dict[str, Baseline] = {}  # fitted when the first windows show how long a context is
+        kinds = select(METRICS, metrics, bool(panel.symbols))
+        point = {name: kind for name, kind in kinds.items() if kind.needs in ("point", "symbols")}
+        self.boards = {MODEL: self._board(kinds), **{name: self._board(point) for name in self._baseline_kinds}}
         self.likelihood = MetricCollection({"nll": MeanMetric()})
         self._passed = self._compared = 0  # windows of this pass, and windows that the baselines have forecast
 
-    def _metrics(self) -> tuple[dict[str, Metric | MetricCollection], dict[str, Metric | MetricCollection]]:
-        """Metrics of any forecast, and those of intervals, which point forecasts have none of."""
-        horizon = self.horizon
-        # A process without windows of its own has nothing new to compute, but others wait for it.
-        options: dict[str, Any] = {"compute_with_cache": False}
-        if self.panel.symbols:
-            return {"error_rate": ErrorRate(horizon, **options)}, {}
-        return {
-            "mae": MeanAbsoluteError(horizon, **options),
-            "rmse": RootMeanSquaredError(horizon, **options),
-            "smape": SymmetricMAPE(horizon, **options),
-            "mase": MeanAbsoluteScaledError(horizon, **options),
-            "rmsse": RootMeanSquaredScaledError(horizon, **options),
-            "wql": WeightedQuantileLoss(horizon, **options),
-            "crps": ContinuousRankedProbabilityScore(horizon, **options),
-            "scaled_crps": ScaledCRPS(horizon, **options),
-        }, {
-            f"{name}_{level}": metric(horizon, level, **options)
-            for name, metric in {"coverage": Coverage, "interval": IntervalScore}.items()
-            for level in (80, 95)
-        }
+    def _board(self, kinds: Mapping[str, type[LeadMetric]]) -> MetricCollection:
+        # A process without windows has nothing new to compute, but must exchange its sums with the others.
+        metrics: dict[str, Any] = {name: kind(self.horizon, compute_with_cache=False) for name, kind in kinds.items()}
+        return MetricCollection(metrics, compute_groups=False)
 
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
-        """Adds the forecasts of a batch.
+        """Add the forecasts of a batch.
 
         Args:
             paths: `[B, P, H(, V)]`, data units.
-            windows: Whose targets are the truth.
-            whole: Whether the paths are counts, as `forecast_columns` has it.
+            windows: The windows, whose targets are the truth.
+            whole: Whether the paths are counts.
         """
-        # The panel and the sums lie on the CPU, whatever device the model runs on.
+        # The panel and the sums are on the CPU, whatever device the model runs on.
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
         target = self.panel.in_data_units(series, target)
         forecasts = {MODEL: paths}
         if not len(series):  # the last batch of a process that has fewer than the others
             forecasts = dict.fromkeys(self.boards, paths)
         elif self._passed >= self._compared:
-            forecasts |= self._baselines(series, origin, windows.context.shape[1])
+            if not self._baselines:
+                length = windows.context.shape[1]
+                history = History(self.panel, self.ends, self.unit, length, self.horizon, self.season_length)
+                self._baselines = {name: kind.fit(history) for name, kind in self._baseline_kinds.items()}
+            forecasts |= {
+                name: baseline.forecast(series, origin, self.horizon)[:, None]
+                for name, baseline in self._baselines.items()
+            }
         self._passed += len(series)
         self._compared = max(self._compared, self._passed)
-        units = self.unit[series][:, None], self.root_unit[series][:, None]
+        units = {"mae": self.unit[series][:, None], "rmse": self.root_unit[series][:, None]}
         for name, values in forecasts.items():
             forecast = Paths(values, even=True, whole=whole and name == MODEL)
-            for metric, score in self.boards[name].items():
-                score.update(forecast, target, observed, units[metric == "rmsse"])
-
-    def _baselines(self, series: Tensor, origin: Tensor, context_length: int) -> dict[str, Tensor]:
-        """The forecast of every baseline, `[B, 1, H(, V)]`, data units."""
-        panel, horizon, season_length = self.panel, self.horizon, self.season_length
-        forecasts = {BASELINE: seasonal_naive(panel, series, origin, horizon, season_length)}
-        if not panel.symbols:
-            if self._ridge is None:
-                self._ridge = RidgeAR(panel, self.ends, self.unit, context_length, horizon, season_length)
-            forecasts[NAIVE2] = self._naive2.forecast(series, origin, horizon)
-            forecasts[DRIFT] = drift(panel, series, origin, horizon)
-            forecasts[RIDGE] = self._ridge.forecast(series, origin)
-        return {name: forecast[:, None] for name, forecast in forecasts.items()}
+            for metric in cast("Mapping[str, LeadMetric]", self.boards[name]).values():
+                if metric.needs != "paths" or values.shape[1] > 1:
+                    metric.update(forecast, target, observed, units[metric.unit])
 
     def update_likelihood(self, total: Tensor, count: Tensor) -> None:
-        """Adds the model's negative log-likelihood of `count` values, `total` in all, data units."""
-        mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # the metric would leave out what diverged
+        """Add the model's negative log-likelihood: the sum over `count` values, data units."""
+        mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # the metric would leave out nan
         self.likelihood.update(value=mean.cpu(), weight=count.cpu())
 
     def join(self, other: Scoreboard) -> None:
-        """Adds the forecasts that another board has judged, such as those of an earlier model from earlier origins."""
+        """Add the forecasts of another scoreboard, such as those of an earlier model from earlier origins."""
         for name, board in self.boards.items():
             for metric, score in board.items():
-                for state, value in other.boards[name][metric].metric_state.items():
-                    setattr(score, state, getattr(score, state) + value)
-        likelihood = cast(MeanMetric, other.likelihood["nll"])
+                score.merge_state(other.boards[name][metric])
+        likelihood = cast("MeanMetric", other.likelihood["nll"])
         if likelihood.update_called:
             self.likelihood.update(value=likelihood.mean_value / likelihood.weight, weight=likelihood.weight)
 
     def summary(self, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
-        """Every metric of the model and of the baselines, with their skill and their OWA.
+        """Return every metric of the model and of the baselines, with their skill and their OWA.
 
-        Skill is measured on MASE, which weighs all series alike; where no series has a unit, on MAE; of symbols on the
-        share that is wrong. The baselines have no intervals, so no coverage.
+        Skill is measured on MASE, to which all series contribute alike; on MAE where no series has a unit; and of
+        symbols on the error rate. The baselines have no intervals, so no coverage.
 
         Args:
             device: Where processes can exchange their sums: that of the model.
@@ -155,8 +141,8 @@ class Scoreboard:
         measured = [name for name in _SKILL_ON if not math.isnan(reference.get(name, math.nan))]
         on = measured[0] if measured else next(iter(reference))  # where nothing was observed there is no skill
         for row in rows.values():
-            if not self.panel.symbols:
-                row["owa"] = sum(_ratio(row[part], rows[NAIVE2][part]) for part in ("smape", "mase")) / 2
+            if _OWA_REFERENCE in rows:
+                row["owa"] = sum(_ratio(row[part], rows[_OWA_REFERENCE][part]) for part in ("smape", "mase")) / 2
             row["skill"] = 1 - _ratio(row[on], reference[on])
         if self.likelihood["nll"].update_called:
             rows[MODEL] |= {metric: value.item() for metric, value in self.likelihood.to(device).compute().items()}
@@ -166,52 +152,86 @@ class Scoreboard:
         return rows
 
     def by_lead(self, metric: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """One metric at each lead, `[H]`, for the model and the baselines that have it; `device` as in `summary`."""
+        """Return a metric at each lead, `[H]`, by forecaster that has it; `device` as in `summary`."""
         curves = {}
         for name, board in self.boards.items():
             if metric in board:
-                score = cast(LeadMetric, board[metric]).to(device)
+                score = cast("LeadMetric", board[metric]).to(device)
                 with score.sync_context():
                     curves[name] = score.by_lead().cpu()
                 score.to("cpu")
         return curves
 
+    def curves(self, device: torch.device | str = "cpu") -> dict[str, dict[str, Tensor]]:
+        """Return `by_lead` of every metric whose curve is shown."""
+        metrics = cast("Mapping[str, LeadMetric]", self.boards[MODEL])
+        return {name: self.by_lead(name, device) for name, metric in metrics.items() if metric.curve}
+
     def reset(self) -> None:
-        """Forgets the forecasts of the model; the next pass brings the same windows."""
+        """Forget the forecasts of the model; the next pass brings the same windows."""
         self._passed = 0
         for board in (self.boards[MODEL], self.likelihood):
             board.reset()
 
 
-def _ratio(ours: float, theirs: float) -> float:
-    return ours / theirs if theirs > 0 else math.nan
+def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[str, type[K]]:
+    """Return the metrics or baselines of a scoreboard by name, in the order in which they are shown.
+
+    Args:
+        registry: `METRICS` or `BASELINES`.
+        extra: Names or class paths besides the default ones. A class that is not registered yet is registered by its
+            class name.
+        symbols: Whether the values are symbols.
+
+    Raises:
+        UserError: A name is not known, or not one for the values.
+    """
+    asked = [registry.find(name) for name in extra]
+    for name, kind in zip(extra, asked, strict=True):
+        if not kind.suits(symbols):
+            raise UserError(
+                f"`{registry.option}`: {name} is not for {'symbols' if symbols else 'numbers'}; leave it out."
+            )
+        if kind not in registry.values():
+            registry.register(kind.__name__)(kind)
+    found = {name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.suits(symbols))}
+    return dict(sorted(found.items(), key=lambda item: item[1].order))
 
 
-# What the best checkpoint is chosen by: the first of these that there is. Of symbols there are no errors to measure.
-_MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
-_BY_LEAD = ("mae", "crps", "coverage_80", "coverage_95", "error_rate")
+def _ratio(score: float, reference: float) -> float:
+    return score / reference if reference > 0 else math.nan
 
 
 class Evaluation:
-    """Sums up the forecasts of a validation or a test.
+    """The evaluation of a validation or a test.
 
     Args:
-        data: Whose origins are forecast.
+        data: The data.
         part: `test`, or another one for validation.
         horizon: How far the forecasts reach.
+        metrics: Names or class paths of metrics to compute besides the default ones.
+        baselines: Names or class paths of baselines to score besides the default ones.
 
     Attributes:
         scoreboard: The scores of the model and of the baselines.
-        diagnostics: What scores do not tell.
-        scores: Of the last pass, by forecaster and metric.
-        curves: Of the last pass, by metric and forecaster: `[H]` by lead.
-        calibration: Of the last pass, `[bins]` masses of the probability integral transform; None where there is none.
-        coverage: Of the last pass, the share of the truth in the interval of each level, by level in percent.
+        diagnostics: Calibration, diverged paths and exemplary forecasts.
+        scores: Scores of the last pass, by forecaster and metric.
+        curves: Scores of the last pass by lead, `[H]`, by metric and forecaster.
+        calibration: `[bins]` masses of the probability integral transform in the last pass; None where there is none.
+        coverage: Share of the truth in the interval of each level in the last pass, by level in percent.
     """
 
-    def __init__(self, data: SeriesDataModule, part: str, horizon: int) -> None:
+    def __init__(
+        self,
+        data: SeriesDataModule,
+        part: str,
+        horizon: int,
+        metrics: Sequence[str] = (),
+        baselines: Sequence[str] = (),
+    ) -> None:
         split = data.test_split if part == "test" else data.split
-        self.scoreboard = Scoreboard(data.panel, split.train_ends(data.panel.lengths), horizon, data.season_length)
+        ends = split.train_ends(data.panel.lengths)
+        self.scoreboard = Scoreboard(data.panel, ends, horizon, data.season_length, metrics, baselines)
         self.diagnostics = Diagnostics(data.panel, self.scoreboard.unit, horizon)
         self.scores: dict[str, dict[str, float]] = {}
         self.curves: dict[str, dict[str, Tensor]] = {}
@@ -219,12 +239,12 @@ class Evaluation:
         self.coverage: Mapping[float, float] = {}
 
     def update(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> None:
-        """Adds the forecasts of a batch.
+        """Add the forecasts of a batch.
 
         Args:
-            network: That made them.
+            network: The network that made them.
             paths: `[B, P, H(, V)]`, data units.
-            windows: Whose targets are the truth.
+            windows: The windows, whose targets are the truth.
         """
         self.scoreboard.update(paths, windows, network.head.discrete)
         self.diagnostics.update(paths, windows, network.head.discrete)
@@ -232,17 +252,16 @@ class Evaluation:
             self.scoreboard.update_likelihood(*one_step_nll(network, windows))
 
     def sum_up(self, device: torch.device) -> None:
-        """Settles scores, curves and calibration, over all processes, which exchange their sums on a device."""
+        """Compute scores, curves and calibration over all processes, which exchange their sums on a device."""
         self.scores = self.scoreboard.summary(device)
         self.scores[MODEL]["diverged"] = self.diagnostics.share_diverged(device)
-        curves = {metric: self.scoreboard.by_lead(metric, device) for metric in _BY_LEAD}
-        self.curves = {metric: rows for metric, rows in curves.items() if rows}
+        self.curves = self.scoreboard.curves(device)
         self.calibration = self.diagnostics.calibration(device)
         self.coverage = self.diagnostics.coverage(device)
 
     @property
     def monitored(self) -> float:
-        """What the best checkpoint has least of.
+        """The score by which the best checkpoint is chosen; lower is better.
 
         Raises:
             UserError: It is not finite.
@@ -254,6 +273,6 @@ class Evaluation:
         return measured[0]
 
     def reset(self) -> None:
-        """Forgets the forecasts; the next pass brings the same windows."""
+        """Forget the forecasts; the next pass brings the same windows."""
         self.scoreboard.reset()
         self.diagnostics.reset()

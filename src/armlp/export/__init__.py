@@ -13,7 +13,7 @@ from armlp.arguments import check_argument
 from armlp.data.covariate_scaling import ColumnScaling
 from armlp.errors import UserError, check_bounds
 from armlp.evaluation.quantiles import check_levels
-from armlp.export.metadata import labels
+from armlp.export.metadata import file_metadata
 from armlp.files import prepare_output, replacing
 
 if TYPE_CHECKING:
@@ -90,8 +90,8 @@ def write_onnx(
     values = _values(opening, statistics, batch=3, paths=5, steps=2 * network.patch_length + 5)
     examples = {name: Example(value, _FREE[name]) for name, value in values.items()}
     model = whole_graph(opening, closing, examples, ["paths"] if shown is None else ["paths", "quantiles"])
-    told = labels(module, data, model.graph, statistics, horizon, num_paths, shown)
-    for key, text in told.items():
+    metadata = file_metadata(module, data, model.graph, statistics, horizon, num_paths, shown)
+    for key, text in metadata.items():
         model.metadata_props.add(key=key, value=text)
     model.producer_name = "armlp"
     onnx.checker.check_model(model)

@@ -1,4 +1,4 @@
-"""What an exported file says of itself, so that it can be used without the program that wrote it."""
+"""The metadata of an exported file, so that it can be used without the program that wrote it."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import armlp
 from armlp.data.time_features import CYCLE_NAMES
+from armlp.version import __version__
 
 if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
@@ -26,7 +26,7 @@ _MEANINGS = {
 }
 
 
-def labels(
+def file_metadata(
     module: ForecastModule,
     data: Mapping[str, Any],
     graph: Any,
@@ -35,25 +35,26 @@ def labels(
     num_paths: int,
     levels: Sequence[float] | None,
 ) -> dict[str, str]:
-    """The metadata of a file: texts as they are, and all else as JSON.
+    """Return the metadata of a file: texts as they are, and everything else as JSON.
 
     Args:
-        module: What was exported.
-        data: Hyperparameters of the data that it was trained on.
+        module: The exported module.
+        data: Hyperparameters of its training data.
         graph: The ONNX graph.
-        statistics: Of its covariates.
-        horizon: `H` that is recommended.
-        num_paths: `P` that is recommended.
-        levels: Of the quantiles; None where there are none.
+        statistics: Statistics of its covariates, by role.
+        horizon: Recommended `H`.
+        num_paths: Recommended `P`.
+        levels: Levels of the quantiles; None where there are none.
     """
     network = module.network
-    assert network is not None
     kind = "symbols" if network.symbols else "counts" if network.head.discrete else "numbers"
+    cycles = data.get("calendar_inputs")
+    cycles = cycles if isinstance(cycles, (list, tuple)) else ()
     names = ["armlp", *(f"armlp-{side}-{level:g}" for level in levels or () for side in ("lo", "hi"))]
-    told: dict[str, Any] = {
-        "armlp_version": armlp.__version__,
-        "inputs": {value.name: _described(value) for value in graph.input},
-        "outputs": {value.name: _described(value) for value in graph.output},
+    metadata: dict[str, Any] = {
+        "armlp_version": __version__,
+        "inputs": {value.name: _describe_value(value) for value in graph.input},
+        "outputs": {value.name: _describe_value(value) for value in graph.output},
         "series_kind": f"vectors of {kind}" if network.channels > 1 else kind,
         "frequency": data.get("trained_freq") or data.get("freq"),
         "season_length": data["season_length"],
@@ -66,7 +67,7 @@ def labels(
         "quantile_names": None if levels is None else names,
         "non_negative": network.non_negative,
         "symbols": data.get("symbols") or None,
-        "calendar": [f"{part} of {CYCLE_NAMES[cycle]}" for cycle in _cycles(data) for part in ("sine", "cosine")],
+        "calendar": [f"{part} of {CYCLE_NAMES[cycle]}" for cycle in cycles for part in ("sine", "cosine")],
         **{
             role: [
                 {"name": column["name"]} | ({"categories": column["categories"]} if "categories" in column else {})
@@ -75,16 +76,12 @@ def labels(
             for role, columns in statistics.items()
         },
     }
-    told = {key: value for key, value in told.items() if value not in (None, [])}
-    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in told.items()}
+    present = {key: value for key, value in metadata.items() if value not in (None, [])}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in present.items()}
 
 
-def _cycles(data: Mapping[str, Any]) -> Sequence[str]:
-    cycles = data.get("calendar_inputs")
-    return cycles if isinstance(cycles, (list, tuple)) else ()
-
-
-def _described(value: Any) -> dict[str, Any]:
+def _describe_value(value: Any) -> dict[str, Any]:
+    """Return the shape, type and meaning of an input or output of the graph."""
     import onnx
 
     kind = value.type.tensor_type

@@ -24,10 +24,10 @@ from armlp.evaluation.labels import best_score, format_score, label, shown
 from armlp.report.comparison import compare_with_baselines
 from armlp.report.progress import StepBar
 from armlp.training.callbacks import LastCheckpoint, best_checkpoint
-from armlp.training.listener import FitListener
+from armlp.training.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
-from armlp.training.trials import Trial, best_of
+from armlp.training.trials import best_of
 
 _MAX_ROWS = 6  # of a test by lead or by series
 

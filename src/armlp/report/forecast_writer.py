@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from armlp.arguments import check_arguments
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.storage import parse_bytes
 from armlp.data.tables.encoders import spell_symbols
@@ -26,12 +27,17 @@ from armlp.training.module import ForecastModule
 from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
 
 _MAX_CHARTS = 6
+_SUFFIXES = {"output": (".parquet", ".csv"), "paths": (".parquet", ".csv"), "plot": (".png",)}
 
 
-class _Forecasts(NamedTuple):
-    """The forecasts of a batch: `[B]` series and origins, columns `[B, H]`, and paths `[B, P, H(, V)]` where wanted.
+class BatchForecasts(NamedTuple):
+    """The forecasts of a batch, on the CPU.
 
-    Paths begin at the origin, columns after the gap.
+    Attributes:
+        series: `[B]` index of the series.
+        origin: `[B]` row of the first value after the origin.
+        columns: `[B, H]` columns of the table, after the gap.
+        paths: `[B, P, gap + H(, V)]`, data units; None where they are not needed.
     """
 
     series: Tensor
@@ -47,14 +53,18 @@ class ForecastWriter(Callback):
         output: Table to write, `.parquet` or `.csv`.
         levels: Central coverages of the intervals, in percent.
         num_paths: `P`, sampled futures per series.
-        seed: Of the paths; the same seed and series give the same paths.
-        temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
-        top_k: Of symbols and bins: only the so many likeliest are drawn.
-        precision: Of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they are large,
-            and coarser.
-        memory: What paths may take, such as `1GB`; series are forecast so many at a time.
+        seed: Seed of the paths; the same seed and series give the same paths.
+        temperature: For symbols and bins: below 1 the likely ones become likelier, above 1 less so.
+        top_k: For symbols and bins: how many of the likeliest may be drawn.
+        precision: Precision of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they
+            are large, and coarser.
+        memory: Memory that paths may take, such as `1GB`; it limits how many series are forecast at a time.
         paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.
         plot: Also draw fan charts of the first series here, `.png`.
+
+    Attributes:
+        table: The table of the last run; None before it.
+        gathers: Whether a run adds to the table of the runs before it.
     """
 
     def __init__(
@@ -70,167 +80,159 @@ class ForecastWriter(Callback):
         paths: str | None = None,
         plot: str | None = None,
     ) -> None:
-        given = check_arguments(ForecastWriter.__init__, locals())
+        options = check_arguments(ForecastWriter.__init__, locals())
         for name in ("num_paths", "top_k"):
-            check_bounds(name, given[name], 1)
-        check_bounds("seed", given["seed"], 0, LARGEST_SEED)
-        if given["temperature"] <= 0:
+            check_bounds(name, options[name], 1)
+        check_bounds("seed", options["seed"], 0, LARGEST_SEED)
+        if options["temperature"] <= 0:
             raise UserError(f"`temperature`: {temperature} is not above 0.")
         if precision not in PRECISIONS:
             raise UserError(f"`forecast.precision`: {precision} is none of {', '.join(PRECISIONS)}.")
-        self.output = output
         self.levels = check_levels(levels)
-        room = parse_bytes(memory, "memory")
-        self.sampling = Sampling(**{name: given[name] for name in Sampling._fields} | {"memory": room})
-        self.paths = paths
-        self.plot = plot
+        options["memory"] = parse_bytes(memory, "memory")
+        self.sampling = Sampling(**{name: options[name] for name in Sampling._fields})
+        self.output, self.paths, self.plot = output, paths, plot
         self.table: Any = None
-        self.gathers = False  # whether a run adds to the table of the runs before it
+        self.gathers = False
         self._gap = 0
-        self._parts: list[_Forecasts] = []
+        self._batches: list[BatchForecasts] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuses an output that could not be written, before the work is done."""
+        """Refuse an output that could not be written, before the work is done.
+
+        Raises:
+            UserError: Naming the option.
+        """
         if stage not in ("predict", "test"):
             return
         assert isinstance(pl_module, ForecastModule)
-        taken = (
-            [Path(pl_module.datamodule.source)] if isinstance(pl_module.datamodule.source, (str, os.PathLike)) else []
-        )
-        tables = (".parquet", ".csv")
-        for option, suffixes in {"output": tables, "paths": tables, "plot": (".png",)}.items():
+        data = pl_module.datamodule
+        in_use = {Path(data.source).resolve()} if isinstance(data.source, (str, os.PathLike)) else set()
+        for option, suffixes in _SUFFIXES.items():
             path = getattr(self, option)
             if path is None:
                 continue
-            if any(Path(path).resolve() == other.resolve() for other in taken):
+            if Path(path).resolve() in in_use:
                 raise UserError(f"`{option}`: {path} is the data itself or another output; give it a name of its own.")
-            taken.append(Path(path))
+            in_use.add(Path(path).resolve())
             prepare_output(path, suffixes)
-        if self.plot is not None and pl_module.datamodule.panel.symbols:
+        if self.plot is not None and data.panel.symbols:
             raise UserError("`plot`: symbols have no scale to draw a chart on; leave it out.")
         pl_module.sampling = self.sampling
-        self._gap = pl_module.datamodule.test_split.test_gap if stage == "test" else 0
+        self._gap = data.test_split.test_gap if stage == "test" else 0
         if not self.gathers:
-            self._parts = []
+            self._batches = []
 
     def on_predict_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
     ) -> None:
-        """Keeps the forecasts of a batch."""
-        self._collect(pl_module, batch, outputs, {})
+        """Keep the forecasts of a batch."""
+        self._collect(pl_module, batch, outputs)
 
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
     ) -> None:
-        """Keeps the forecasts of a batch, and the truth beside them."""
+        """Keep the forecasts of a batch, and the truth beside them."""
         assert isinstance(pl_module, ForecastModule)
         truth = pl_module.datamodule.panel.in_data_units(batch.series, batch.target)
         truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
-        self._collect(pl_module, batch, outputs, {"y": truth})
+        self._collect(pl_module, batch, outputs, truth)
 
-    def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, others: dict[str, Tensor]) -> None:
+    def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, truth: Tensor | None = None) -> None:
         assert isinstance(pl_module, ForecastModule)
         if not len(batch.series):
             return
-        panel, head = pl_module.datamodule.panel, pl_module.network.head
+        panel = pl_module.datamodule.panel
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}
-        for channel, suffix in enumerate(_suffixes(panel.channels)):
-            # A vector series has columns of its own for each channel.
-            at = (..., channel) if len(panel.channels) > 1 else (...,)
-            columns |= {name + suffix: values[at] for name, values in others.items()}
+        for suffix, channel in _channels(panel):
+            if truth is not None:
+                columns["y" + suffix] = truth[channel]
             if panel.symbols:
-                columns |= symbol_columns(paths[at])
+                columns |= symbol_columns(paths[channel])
             else:
-                columns |= forecast_columns(paths[at], levels, "armlp" + suffix, whole=head.discrete)
-        keep = self.paths is not None or not self._parts  # the first batch is enough to draw
-        self._parts.append(
-            _Forecasts(
-                batch.series.cpu(),
-                batch.origin.cpu(),
-                {name: values[:, self._gap :].cpu() for name, values in columns.items()},
-                paths.cpu() if keep else None,
-            )
-        )
+                whole = pl_module.network.head.discrete
+                columns |= forecast_columns(paths[channel], levels, "armlp" + suffix, whole=whole)
+        columns = {name: values[:, self._gap :].cpu() for name, values in columns.items()}
+        is_kept = self.paths is not None or not self._batches  # the first batch is enough to draw
+        kept = paths.cpu() if is_kept else None
+        self._batches.append(BatchForecasts(batch.series.cpu(), batch.origin.cpu(), columns, kept))
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the forecast table."""
+        """Make the forecast table."""
         self._write(trainer, pl_module, with_cutoff=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes the backtest table, which has the columns `cutoff` and `y` besides."""
+        """Make the backtest table, which has the columns `cutoff` and `y` too."""
         self._write(trainer, pl_module, with_cutoff=True)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
         assert isinstance(pl_module, ForecastModule)
-        parts = [part for rank in from_all_ranks(self._parts, trainer.world_size) for part in rank]
-        if not parts:
+        batches = [batch for rank in from_all_ranks(self._batches, trainer.world_size) for batch in rank]
+        if not batches:
             return
-        panel = pl_module.datamodule.panel
-        columns = {
-            name: _spelled(panel, name, torch.cat([part.columns[name] for part in parts]).flatten().numpy())
-            for name in parts[0].columns
-        }
-        series, times = _rows(parts, self._gap)
-        if with_cutoff:
-            # The evaluation of Nixtla cannot put metrics of one column together where some of them are float32.
-            columns = {name: part.astype(float) if part.dtype.kind == "f" else part for name, part in columns.items()}
-        else:
-            del times["cutoff"]
-        self.table = write_table_like(panel, series, times, columns)
+        data = pl_module.datamodule
+        series, times = _row_index(batches, self._gap, with_cutoff)
+        columns = {}
+        for name in batches[0].columns:
+            values = torch.cat([batch.columns[name] for batch in batches]).flatten().numpy()
+            # Nixtla's evaluation cannot join metrics of one column if some of them are float32.
+            is_widened = with_cutoff and values.dtype.kind == "f"
+            columns[name] = _with_symbols(data.panel, name, values.astype(float) if is_widened else values)
+        self.table = write_table_like(data.panel, series, times, columns)
         if trainer.is_global_zero:  # every process has the table, and one writes it
             if self.output is not None:
                 write_table(self.table, self.output)
             if self.paths is not None:
-                write_table(_path_table(panel, parts, self._gap, with_cutoff), self.paths)
+                write_table(_path_table(data.panel, batches, self._gap, with_cutoff), self.paths)
             if self.plot is not None:
-                save_chart(fan_charts(_fans(pl_module, parts[0]), self.levels), self.plot)
+                save_chart(fan_charts(_fans(data, batches[0]), self.levels), self.plot)
         if not self.gathers:
-            self._parts = []
+            self._batches = []
 
 
-def _suffixes(channels: Sequence[str]) -> list[str]:
-    return [""] if len(channels) == 1 else [f"-{channel}" for channel in channels]
+def _fans(data: SeriesDataModule, batch: BatchForecasts) -> list[Fan]:
+    """Return what to draw of the first series of a batch."""
+    assert batch.paths is not None
+    first = zip(*(part[:_MAX_CHARTS] for part in (batch.series, batch.origin, batch.paths)), strict=True)
+    length = 3 * data.horizon
+    return [series_fan(data.panel, int(one), int(row), paths, data.season_length, length) for one, row, paths in first]
 
 
-def _spelled(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
-    """A column as the table of the panel has it: symbols for codes."""
+def _channels(panel: Panel) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Yield the suffix of the columns of each channel, and the index of its values in a tensor."""
+    if len(panel.channels) == 1:
+        yield "", (...,)
+    else:
+        yield from ((f"-{name}", (..., channel)) for channel, name in enumerate(panel.channels))
+
+
+def _with_symbols(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
+    """Return a column with symbols in place of their codes."""
     return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
 
 
-def _rows(parts: Sequence[_Forecasts], gap: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """The series, the position and the cutoff of every row, `[B * H]` each."""
-    horizon = next(iter(parts[0].columns.values())).shape[1]
-    series = torch.cat([part.series for part in parts]).repeat_interleave(horizon)
-    origin = torch.cat([part.origin for part in parts])
-    position = (origin[:, None] + gap + torch.arange(horizon)).flatten()
-    cutoff = (origin - 1).repeat_interleave(horizon)
-    return series.numpy(), {"ds": position.numpy(), "cutoff": cutoff.numpy()}
+def _row_index(
+    batches: Sequence[BatchForecasts], gap: int, with_cutoff: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Return the series and the times of every row of the table, `[B * H]`, as `write_table_like` takes them."""
+    horizon = next(iter(batches[0].columns.values())).shape[1]
+    series = torch.cat([batch.series for batch in batches]).repeat_interleave(horizon)
+    origin = torch.cat([batch.origin for batch in batches])
+    times = {"ds": (origin[:, None] + gap + torch.arange(horizon)).flatten().numpy()}
+    if with_cutoff:
+        times["cutoff"] = (origin - 1).repeat_interleave(horizon).numpy()
+    return series.numpy(), times
 
 
-def _path_table(panel: Panel, parts: Sequence[_Forecasts], gap: int, with_cutoff: bool) -> Any:
-    """Every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
-    kept = [part.paths for part in parts if part.paths is not None]
-    paths = torch.cat(kept)[:, :, gap:].transpose(1, 2)  # [B, H, P(, V)]
+def _path_table(panel: Panel, batches: Sequence[BatchForecasts], gap: int, with_cutoff: bool) -> Any:
+    """Return every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
+    paths = torch.cat([batch.paths for batch in batches if batch.paths is not None])
+    paths = paths[:, :, gap:].transpose(1, 2)  # [B, H, P(, V)]
     num_paths = paths.shape[2]
-    series, times = _rows(parts, gap)
-    values = paths.reshape(len(series) * num_paths, -1).numpy()
+    series, times = _row_index(batches, gap, with_cutoff)
     columns = {"path": np.tile(np.arange(num_paths), len(series))}
-    for channel, suffix in enumerate(_suffixes(panel.channels)):
-        columns["y" + suffix] = _spelled(panel, "y", values[:, channel])
-    names = ("ds", "cutoff") if with_cutoff else ("ds",)
-    return write_table_like(
-        panel, series.repeat(num_paths), {name: times[name].repeat(num_paths) for name in names}, columns
-    )
-
-
-def _fans(module: ForecastModule, part: _Forecasts) -> list[Fan]:
-    """What to draw of the first series of a batch."""
-    assert part.paths is not None
-    data = module.datamodule
-    return [
-        series_fan(data.panel, int(series), int(origin), paths, data.season_length, 3 * data.horizon)
-        for series, origin, paths in zip(
-            part.series[:_MAX_CHARTS], part.origin[:_MAX_CHARTS], part.paths[:_MAX_CHARTS], strict=True
-        )
-    ]
+    for suffix, channel in _channels(panel):
+        columns["y" + suffix] = _with_symbols(panel, "y", paths[channel].flatten().numpy())
+    times = {name: rows.repeat(num_paths) for name, rows in times.items()}
+    return write_table_like(panel, series.repeat(num_paths), times, columns)

@@ -8,12 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-import armlp
 from armlp.evaluation.labels import format_score, label, shown
 from armlp.evaluation.scoreboard import MODEL
 from armlp.report.comparison import compare_with_baselines
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import explained
+from armlp.version import __version__
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "tensorboard")
 _DATA_ROWS = ("series", "length", "frequency", "season", "training", "validation", "test")
@@ -50,7 +50,7 @@ def option_table(options: Mapping[str, Any]) -> str:
 
 def version_table(module: ForecastModule) -> str:
     """Return the versions of packages, and the device."""
-    rows = [("armlp", armlp.__version__), ("python", platform.python_version())]
+    rows = [("armlp", __version__), ("python", platform.python_version())]
     rows += [(name, version(name)) for name in _PACKAGES]
     rows += [("platform", platform.platform()), ("device", str(module.device))]
     return table(("what", "version"), rows)
@@ -80,7 +80,7 @@ def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]
     rows = summary.rows()
     parts = [
         f"## armlp on {summary.name}",
-        f"An autoregressive MLP of armlp {armlp.__version__} with {weights:,} weights and the head "
+        f"An autoregressive MLP of armlp {__version__} with {weights:,} weights and the head "
         f"`{options['head']}`: from the last {options['context_length']:,} values it forecasts the next "
         f"{options['patch_length']:,}, and from its own output what comes after. Trained for {step:,} steps at most; "
         "the checkpoint is that of the best validation.",

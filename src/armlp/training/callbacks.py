@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import io
-import math
 import os
-from copy import deepcopy
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.trainer import MONITOR, all_callbacks
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
-
+from armlp.training.trainer import MONITOR
 
 # Validations in a row that are no better before a training stops.
 PATIENCE = 5
@@ -42,10 +37,6 @@ class BestCheckpoint(ModelCheckpoint):
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             trainer.strategy.checkpoint_io = _WatchedIO(trainer.strategy.checkpoint_io, self)
-
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on from the state of an older version too."""
-        _load_older_state(self, checkpoint, ModelCheckpoint)
 
     def remember(self, checkpoint: dict[str, Any], path: str | Path) -> None:
         """Keep a checkpoint that is being written, if it is the best so far."""
@@ -116,49 +107,10 @@ class StopEarly(EarlyStopping):
         super().__init__(monitor, patience=steps, check_on_train_epoch_end=check_on_train_epoch_end, **options)
         self.is_patience_given = patience is not None
 
-    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Go on from the state of an older version too."""
-        _load_older_state(self, checkpoint, EarlyStopping)
-
-
-class BestScores(Callback):
-    """Keeps the scores of the best validation of a training, as `best_scores` of the module."""
-
-    def __init__(self) -> None:
-        self._lowest = math.inf
-        self._scores: dict[str, dict[str, float]] | None = None
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Go on with those of a resumed training."""
-        cast("ForecastModule", pl_module).best_scores = self._scores
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the scores if they are the best so far."""
-        module, monitored = cast("ForecastModule", pl_module), trainer.callback_metrics[MONITOR].item()
-        if monitored < self._lowest:
-            self._lowest, module.best_scores = monitored, module.scores
-            self._scores = module.scores
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the best scores so far."""
-        return {"lowest": self._lowest, "scores": self._scores}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore them."""
-        self._lowest, self._scores = state["lowest"], state["scores"]
-
 
 def best_checkpoint(trainer: Trainer) -> BestCheckpoint | None:
     """Return the callback that keeps the best weights; None where there is none, or nothing to judge them by."""
-    return next((one for one in all_callbacks(trainer) if isinstance(one, BestCheckpoint) and one.monitor), None)
-
-
-def _load_older_state(callback: Callback, checkpoint: dict[str, Any], older: type[Callback]) -> None:
-    """Load the state that an earlier version of armlp saved under the name of Lightning's own class."""
-    states = checkpoint["callbacks"]
-    key = callback.state_key.replace(type(callback).__qualname__, older.__qualname__, 1)
-    if callback.state_key not in states and key in states:
-        callback.load_state_dict(deepcopy(states[key]))
+    return next((one for one in trainer.checkpoint_callbacks if isinstance(one, BestCheckpoint) and one.monitor), None)
 
 
 class ExponentialAverage(WeightAveraging):
@@ -170,20 +122,19 @@ class ExponentialAverage(WeightAveraging):
     https://arxiv.org/abs/2312.02696
 
     Args:
-        share: Of all steps.
+        share: The share of all steps.
+        total_steps: Returns how many steps the training takes, once that is planned.
     """
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, total_steps: Callable[[], int]) -> None:
         super().__init__(multi_avg_fn=self._average)
-        self.share = share
+        self.share, self.total_steps = share, total_steps
         self._steps = 1.0
         self._trained: dict[str, Tensor] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Make a copy of the network to average; after the training nothing is averaged."""
+        """Copy the weights to average; after the training nothing is averaged."""
         self._average_model = self._trained = None
-        if stage == "fit":
-            _ = cast("ForecastModule", pl_module).windowing  # which builds the network
         super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -192,8 +143,8 @@ class ExponentialAverage(WeightAveraging):
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Knows how long training will take."""
-        self._steps = max(1.0, self.share * cast("ForecastModule", pl_module).total_steps)
+        """Note how long the training takes."""
+        self._steps = max(1.0, self.share * self.total_steps())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Hands over the average, and remembers the weights that a longer training would go on from."""

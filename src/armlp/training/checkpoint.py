@@ -12,7 +12,7 @@ import torch
 from armlp.errors import UserError
 from armlp.files import replacing
 
-FORMAT = 4  # 4 knows a share of Theta, and 3 recalibration, which those before do without
+FORMAT = 4
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
@@ -47,27 +47,10 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     )
     if not is_ours:
         raise UserError(f"--ckpt_path: {path} was not written by armlp; give a .ckpt file that `armlp fit` wrote.")
-    if checkpoint["armlp_format"] > FORMAT:
-        raise UserError(
-            f"--ckpt_path: {path} has format {checkpoint['armlp_format']}, and this armlp reads up to {FORMAT}; "
-            "upgrade armlp."
-        )
-    if checkpoint["armlp_format"] == 1:
-        _upgrade(checkpoint)
-    if checkpoint["armlp_format"] < 4:
-        checkpoint["hyper_parameters"] = {"theta_share": 0.0} | checkpoint["hyper_parameters"]
+    if (found := checkpoint["armlp_format"]) != FORMAT:
+        fix = "upgrade armlp" if found > FORMAT else "fit anew, or use the version of armlp that wrote it"
+        raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
     return checkpoint
-
-
-def _upgrade(checkpoint: dict[str, Any]) -> None:
-    """Format 1 knew neither symbols, nor covariates, nor members."""
-    checkpoint["hyper_parameters"] = {
-        "symbols": 0,
-        "non_negative": False,
-        "covariate_sizes": {},
-    } | checkpoint["hyper_parameters"]
-    data = checkpoint["datamodule_hyper_parameters"]
-    checkpoint["datamodule_hyper_parameters"] = {"calendar_inputs": False} | data
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:

@@ -1,15 +1,33 @@
-"""What a training tells while it runs: a listener that does nothing, for others to extend."""
+"""What a training tells while it runs, and a listener that does nothing, for others to extend."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback
 
-if TYPE_CHECKING:
-    from armlp.training.recipe import Choice
-    from armlp.training.trials import Trial
+from armlp.training.recipe import Choice
+
+
+class Trial(NamedTuple):
+    """One way to train, and how good its forecasts of the validation origins were.
+
+    Attributes:
+        name: The name of the candidate.
+        options: Options of `ForecastModule`, and `max_steps`, where they differ from the recipe's choice.
+        scores: The scores of its forecasts, by metric; empty where they were not finite.
+        monitored: The score that the best trial has least of.
+        seconds: How long it took.
+    """
+
+    name: str
+    options: dict[str, Any]
+    scores: Mapping[str, float] = MappingProxyType({})
+    monitored: float = math.inf
+    seconds: float = 0.0
 
 
 class FitListener:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import torch
+from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
@@ -189,8 +190,10 @@ class ForecastModule(LightningModule):
         if self.trainer.state.fn != TrainerFn.FITTING:
             return []
         averaging = self.settings.averaging
-        averages = [ExponentialAverage(averaging)] if averaging > 0 else []
-        return [RestoredGenerators(), *averages]
+        if averaging == 0:
+            return [RestoredGenerators()]
+        _ = self.windowing  # so that there is a network to average
+        return [RestoredGenerators(), ExponentialAverage(averaging, lambda: self.total_steps)]
 
     def forward(self, windows: Windows, known: Tensor | None = None) -> Tensor:
         """Roll out from every window, and recalibrate the paths if `conformal` says so.
@@ -282,11 +285,17 @@ class ForecastModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Bring an adaptive recalibration to where the test begins."""
-        self.recalibration.follow(self, "test")
+        self._follow("test")
 
     def on_predict_epoch_start(self) -> None:
         """Bring an adaptive recalibration to the end of the table."""
-        self.recalibration.follow(self, "predict")
+        self._follow("predict")
+
+    def _follow(self, part: str) -> None:
+        def forecast(windows: Windows) -> Tensor:
+            return self.sample(move_data_to_device(windows, self.device), self.sampling)
+
+        self.recalibration.follow(self.datamodule, part, forecast, self.trainer.world_size)
 
     def on_validation_epoch_start(self) -> None:
         """Forget the validation before."""

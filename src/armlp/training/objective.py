@@ -189,36 +189,6 @@ def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
     return scaling.magnitude / scaling.magnitude.frexp().mantissa
 
 
-def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
-    """The negative log-likelihood of the targets, each patch given the truth before it.
-
-    Args:
-        model: The network, with a head that has a density.
-        windows: Contexts of `L` and targets of `H` values, with covariates to the end of the last patch.
-
-    Returns:
-        Its sum over observed values, data units, and their number; both scalar.
-    """
-    length, patch = model.context_length, model.patch_length
-    total = count = torch.zeros((), dtype=torch.float64)
-    values = torch.cat([windows.context, windows.target], 1)
-    observed = torch.cat([windows.observed, windows.target_observed], 1)
-    missing = -windows.target.shape[1] % patch  # of the last patch
-    values, observed = (
-        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, *part.shape[2:])], 1)
-        for part in (values, observed)
-    )
-    for step in range(0, values.shape[1] - length, patch):
-        known, scored = slice(step, step + length), slice(step + length, step + length + patch)
-        covariates = None if windows.covariates is None else windows.covariates.moved(step)
-        distribution = model(values[:, known], observed[:, known], covariates)
-        target = model.scale(values[:, known], observed[:, known]).within_reach(values[:, scored], length)
-        seen = model.head.score_mask(observed[:, scored])
-        total = total - torch.where(seen, distribution.log_prob(target), 0.0).sum()
-        count = count + seen.sum()
-    return total, count
-
-
 def _mean(values: Tensor, seen: Tensor) -> Tensor:
     """Mean over what was seen."""
     return torch.where(seen, values, 0.0).sum() / seen.sum().clamp(min=1)

@@ -123,7 +123,8 @@ def is_logged(trainer: Trainer, step: int) -> bool:
         trainer: The trainer, within a batch.
         step: The optimizer step that the batch is part of, from 1.
     """
-    return step == 1 or step % log_interval(trainer) == 0 or _validates_after_this_batch(trainer)
+    interval = log_interval(trainer)  # 0 logs nothing else
+    return step == 1 or (interval > 0 and step % interval == 0) or _validates_after_this_batch(trainer)
 
 
 def _accumulation(trainer: Trainer) -> dict[int, int]:

@@ -3,36 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
+from lightning.pytorch.utilities.seed import isolate_rng
 from torch.optim import Optimizer
 
 from armlp.errors import UserError, check_bounds
 from armlp.files import prepare_output
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
-
-
-import os
-import threading
-from contextlib import ExitStack
-
-from lightning.pytorch import LightningModule
-from lightning.pytorch.utilities.seed import isolate_rng
 
 # The CRPS of the validation rollouts, so that intervals count as well as the median.
 MONITOR = "val/monitor"
@@ -154,20 +146,21 @@ _BFLOAT16 = (8, 0)
 _FLOAT32 = "32-true"
 _KNOWN = ("bf16-mixed", "16-mixed", _FLOAT32)
 
+Module = TypeVar("Module", bound=LightningModule)
 Options = ParamSpec("Options")
 Result = TypeVar("Result")
 
 
 def without_autocast(
-    step: Callable[Concatenate[ForecastModule, Options], Result],
-) -> Callable[Concatenate[ForecastModule, Options], Result]:
-    """A step of the module that leaves Lightning's autocast, so that likelihoods, metrics and forecasts are float32.
+    step: Callable[Concatenate[Module, Options], Result],
+) -> Callable[Concatenate[Module, Options], Result]:
+    """Return a step of a module outside of Lightning's autocast, so that likelihoods and forecasts are float32.
 
-    In training the network enters it again, by itself.
+    In training, the network alone enters the autocast again.
     """
 
     @wraps(step)
-    def wrapped(self: ForecastModule, /, *args: Options.args, **options: Options.kwargs) -> Result:
+    def wrapped(self: Module, /, *args: Options.args, **options: Options.kwargs) -> Result:
         with torch.autocast(self.device.type, enabled=False):
             return step(self, *args, **options)
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
-from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
@@ -19,23 +19,40 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
 from armlp.training.sampling import Sampling, from_all_ranks
 
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
-
-# Of fewer rows, and fewer seasons, Theta makes a line of what is noise.
+# On fewer rows or seasons, Theta fits a line to noise.
 _MIN_ROWS, _MIN_SEASONS = 6, 4
-# So many values of its forecasts are kept, for origins that are forecast again and again.
+# So many values of Theta's forecasts are kept, for origins that are forecast again.
 _MAX_KEPT = 1 << 22
 
 
-class TowardsTheta:
-    """Moves all paths of a series alike, so that their spread stays, and values that are given stay as they are.
+class PathTransform(ABC):
+    """Transforms the sampled paths of a batch."""
+
+    @abstractmethod
+    def __call__(
+        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
+    ) -> Tensor:
+        """Return transformed paths.
+
+        Args:
+            network: The network that made the paths. If it has no values below 0, the result has none either.
+            paths: `[B, P, H(, V)]`, data units.
+            windows: The windows that the paths go on from.
+            known: `[B, H(, V)]` known values of the future; nan elsewhere.
+
+        Returns:
+            `[B, P, H(, V)]`, data units; the same tensor where nothing changes.
+        """
+
+
+class TowardsTheta(PathTransform):
+    """Moves all paths of a series alike towards the Theta method: their spread and known values stay.
 
     Networks and statistical methods err differently, so that their mean beats both, as in the M4 competition:
     Spyros Makridakis et al. (2020), https://doi.org/10.1016/j.ijforecast.2019.04.014
 
     Args:
-        data: With all rows before the origins.
+        data: The data.
         share: How far the centre of the network's forecast moves to Theta's; at 1 it is Theta's. Series of less than
             four seasons, or six values, do not move.
     """
@@ -48,29 +65,19 @@ class TowardsTheta:
         self._room = _MAX_KEPT
 
     def __call__(
-        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, given: Tensor | None = None
+        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
-        """Moves the paths of a batch.
-
-        Args:
-            network: That made the paths; what it has no values below 0 of still has none.
-            paths: `[B, P, H(, V)]`, data units.
-            windows: Which the paths go on from.
-            given: `[B, H(, V)]` what was known of the future; nan elsewhere.
-
-        Returns:
-            `[B, P, H(, V)]`, data units.
-        """
+        """Return the moved paths of a batch."""
         share = (self.share * (windows.origin >= self.least)).view(-1, *[1] * (paths.dim() - 2)).cpu()
         if not bool(share.any()):
             return paths
         centre = Sampling().centre(network, self.theta.panel, windows, paths.shape[2])
         moved = paths + (share * (self._theta_of(windows, paths.shape[2]) - centre.cpu())).to(paths)[:, None]
         moved = moved.clamp(min=0) if network.non_negative else moved
-        return moved if given is None else moved.where(given.isnan()[:, None].to(paths.device), paths)
+        return moved if known is None else moved.where(known.isnan()[:, None].to(paths.device), paths)
 
     def _theta_of(self, windows: Windows, horizon: int) -> Tensor:
-        """Theta's forecasts, `[B, H(, V)]`; those of a batch that was seen before are not made again."""
+        """Return Theta's forecasts `[B, H(, V)]`; those of an earlier batch are kept."""
         series, origin = windows.series.cpu(), windows.origin.cpu()
         key = series.numpy().tobytes(), origin.numpy().tobytes(), horizon
         if key in self._kept:
@@ -83,32 +90,26 @@ class TowardsTheta:
 
 
 class OnlineRecalibration:
-    """Adaptive factors that have seen all that a table knows before a test or a forecast begins.
+    """Factors of recalibration that take in every value that a table knows before a test or a forecast begins.
 
-    They start from those of the checkpoint and are followed through the rows after its training, forecast from origins
-    `H` apart. Nothing is kept from one table to the next: the same checkpoint and table give the same forecast.
+    They start from those of the checkpoint and go through the rows after its training, forecast from origins `H` apart.
+    Nothing is kept from one table to the next: the same checkpoint and table give the same forecast.
 
     Args:
-        module: Which forecasts; it stays as it is.
+        data: The data.
         part: `test` or `predict`.
-
-    Raises:
-        UserError: Several processes share the origins.
+        factors: `[H, K]` of the checkpoint; None where there are none.
+        forecast: From windows to paths `[B, P, H(, V)]`, data units, without recalibration.
     """
 
-    def __init__(self, module: ForecastModule, part: str) -> None:
-        if module.trainer.world_size > 1:
-            raise UserError(
-                "`conformal`: adaptive takes one origin after the other, which "
-                f"{module.trainer.world_size} processes cannot share; say `devices` 1, or use split."
-            )
-        self._module = module
-        data = module.datamodule
+    def __init__(
+        self, data: SeriesDataModule, part: str, factors: Tensor | None, forecast: Callable[[Windows], Tensor]
+    ) -> None:
+        self._panel = data.panel
         newer = data.newer_dataloader(part)
-        self._adaptive = self._following(newer, module.conformal_factors, data.horizon, data.horizon)
+        self._adaptive = self._following(newer, factors, data.horizon, data.horizon)
         for windows in newer:
-            windows = move_data_to_device(windows, module.device)
-            self.recalibrate(windows, module.sample(windows, module.sampling))
+            self.recalibrate(windows, forecast(windows))
         if part == "predict":
             self._adaptive.learn(torch.iinfo(torch.int64).max)
         else:
@@ -126,8 +127,8 @@ class OnlineRecalibration:
         return self._adaptive.factors
 
     def recalibrate(self, windows: Windows, paths: Tensor) -> Tensor:
-        """Recalibrates the paths `[B, P, H(, V)]` of windows that come in the order of time."""
-        panel = self._module.datamodule.panel
+        """Return the recalibrated paths `[B, P, H(, V)]` of windows that come in the order of time."""
+        panel = self._panel
         truth = panel.in_data_units(windows.series, windows.target).to(paths)
         series, origin = windows.series[:, None], windows.origin[:, None].cpu()
         cutoff = panel.times(series, origin - 1)[:, 0]
@@ -135,73 +136,79 @@ class OnlineRecalibration:
         return self._adaptive.recalibrate(paths, truth, windows.target_observed.to(paths.device), cutoff, due)
 
 
-# Of about so many series validation tells by how much forecasts are recalibrated; more would not fit.
+# Factors are fitted to about this many series; the scores of more would not fit into memory.
 _CALIBRATED = 1 << 14
 
 
-class Recalibration:
-    """How the forecasts of a model are recalibrated.
+class Recalibration(PathTransform):
+    """Recalibrates paths by lead, so that intervals cover what they should at the validation origins.
 
     Args:
         kind: `off`, `split` or `adaptive`.
 
     Attributes:
-        factors: `[H, K]` of the last validation; None where there was none, or too little of it.
+        factors: `[H, K]` of the last validation; None where it had too few windows.
     """
 
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self.factors: Tensor | None = None
         self._scores: list[Tensor] = []
-        self._stream: OnlineRecalibration | None = None  # of the test or the forecast that goes on
-        self._learns = False  # whether the stream takes in the windows that are forecast, as those of a test
+        self._online: OnlineRecalibration | None = None  # of the current test or forecast
+        self._learns = False  # whether it takes in the windows of this test
 
     def prepare(self, data: SeriesDataModule, stage: str) -> None:
-        """Forget an earlier test, and warn of too few validation windows before a training."""
-        self._stream = None
+        """Forget an earlier test; before a training, warn of too few validation windows."""
+        self._online = None
         if stage == "fit" and self.kind != "off":
             warn_of_few_windows(data, self.kind)
 
     def observe(self, data: SeriesDataModule, paths: Tensor, windows: Windows) -> None:
-        """Takes in how well forecasts of a validation, `[B, P, H(, V)]` as the network gives them, have covered."""
+        """Note how well validation forecasts `[B, P, H(, V)]`, not recalibrated, cover the truth."""
         if self.kind != "off":
             truth = data.panel.in_data_units(windows.series, windows.target).to(paths)
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))
             self._scores.append(scores[:: 1 + len(data.panel) // _CALIBRATED].float().cpu())
 
     def settle(self, data: SeriesDataModule, world_size: int) -> None:
-        """Settles the factors by what all processes have observed, if anything."""
+        """Fit the factors to what all processes have observed, if anything."""
         if self._scores:
             parts = from_all_ranks(self._scores, world_size)
             found = torch.cat([part for rank in parts for part in rank])
             self.factors = conformal_factors(found, data.split.val_windows)
             self._scores = []
 
-    def follow(self, module: ForecastModule, part: str) -> None:
-        """Brings a stream, where there is to be one, to where a `test` or a forecast (`predict`) begins."""
-        if self.kind == "adaptive":
-            self._stream, self._learns = OnlineRecalibration(module, part), part == "test"
+    def follow(self, data: SeriesDataModule, part: str, forecast: Callable[[Windows], Tensor], world_size: int) -> None:
+        """Bring an adaptive recalibration to where a `test` or a forecast (`predict`) begins.
+
+        Raises:
+            UserError: Several processes share the origins.
+        """
+        if self.kind != "adaptive":
+            return
+        if world_size > 1:
+            raise UserError(
+                f"`conformal`: adaptive takes one origin after the other, which {world_size} processes cannot share; "
+                "give `devices` 1, or use split."
+            )
+        self._online, self._learns = OnlineRecalibration(data, part, self.factors, forecast), part == "test"
 
     def rest(self) -> None:
-        """Leaves the stream where the test has ended."""
+        """Stop at the end of a test."""
         self._learns = False
 
-    def __call__(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> Tensor:
-        """Recalibrates paths, by the factors as they are now, or along the stream of a test.
+    def __call__(
+        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
+    ) -> Tensor:
+        """Return recalibrated paths; those of a test in the order of time also update the factors.
 
-        Args:
-            network: That made the paths; what it has no values below 0 of still has none.
-            paths: `[B, P, H(, V)]`, data units.
-            windows: Which they go on from; of a test in the order of time, and their truth is taken in when it is due.
-
-        Returns:
-            `[B, P, H(, V)]`; the same where nothing is to be recalibrated.
+        The truth of a test window is taken in when it is due, not before.
         """
-        factors = self.factors if self._stream is None else self._stream.factors
+        factors = self.factors if self._online is None else self._online.factors
         if self.kind == "off" or factors is None:
             return paths
-        if self._stream is not None and self._learns:
-            paths = self._stream.recalibrate(windows, paths)
+        if self._online is not None and self._learns:
+            paths = self._online.recalibrate(windows, paths)
         else:
             paths = recalibrate(paths, factors)
         return paths.clamp(min=0) if network.non_negative else paths

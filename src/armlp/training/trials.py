@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities.seed import isolate_rng
@@ -17,7 +15,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.scoreboard import MODEL
-from armlp.training.listener import FitListener
+from armlp.training.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import SHORT, Choice
 from armlp.training.settings import ModelSettings
@@ -27,24 +25,6 @@ from armlp.training.trainer import MONITOR, bare_trainer, is_length_given
 RECIPE = "recipe"  # the name of the recipe's own choice
 # Two seeds differ by this factor: a candidate that is not better by more is no reason to leave the recipe.
 _BETTER = 1.01
-
-
-class Trial(NamedTuple):
-    """One way to train, and how good its forecasts of the validation origins were.
-
-    Attributes:
-        name: The name of the candidate.
-        options: Options of `ForecastModule`, and `max_steps`, where they differ from the recipe's choice.
-        scores: The scores of its forecasts, by metric; empty where they were not finite.
-        monitored: The score that the best trial has least of.
-        seconds: How long it took.
-    """
-
-    name: str
-    options: dict[str, Any]
-    scores: Mapping[str, float] = MappingProxyType({})
-    monitored: float = math.inf
-    seconds: float = 0.0
 
 
 def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:

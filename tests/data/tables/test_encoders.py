@@ -129,7 +129,7 @@ def test_symbols_take_one_target(layout: str):
 
 
 def test_text_that_may_be_symbols_is_refused_with_the_option_that_takes_it():
-    hint = "or pass --data.symbols true if they are symbols"
+    hint = "or pass `symbols` true if they are symbols"
     with pytest.raises(UserError, match=hint):
         read_panel(table_of(["sun", "rain"]))
     with pytest.raises(UserError, match=hint):

@@ -13,15 +13,13 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
-from armlp.data.tables import read as tables
-from armlp.data.tables import roles as wanted
-from armlp.data.tables import rows
-from armlp.data.tables import source as sources
+from armlp.data.tables import read
 from armlp.data.tables.read import read_panel
+from armlp.data.tables.source import Limits
 from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
@@ -29,18 +27,10 @@ from armlp.forecaster import Forecaster
 FREQS = ["7min", "h", "D", "B", "W-WED", "2W-SUN", "MS", "ME", "BME", "QS-FEB", "QE", "YE"]
 
 
-@pytest.fixture
-def in_small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Reads a handful of rows at a time, and every table twice."""
-    for module in (sources, rows, wanted):
-        monkeypatch.setattr(module, "BATCH", 7)
-    monkeypatch.setattr(rows, "_KEPT", 0)
-
-
-@pytest.fixture
-def in_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets every panel that comes from files be too large for memory."""
-    monkeypatch.setattr(tables, "room_for_panel", lambda budget: 0)
+# A handful of rows at a time, and every table read twice.
+SMALL_PARTS = Limits(batch=7, kept=0)
+# Every panel that comes from files is too large for memory.
+IN_FILES = Limits(panel=0)
 
 
 def same(left: Panel, right: Panel) -> None:
@@ -94,7 +84,7 @@ def back(panel: Panel) -> pd.DataFrame:
 COVARIATES: dict[str, Any] = {"known_covariates": ["price", "promo"], "static_covariates": "region"}
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     freq=st.sampled_from(FREQS),
@@ -102,19 +92,17 @@ COVARIATES: dict[str, Any] = {"known_covariates": ["price", "promo"], "static_co
     integers=st.booleans(),
 )
 def test_a_table_of_any_calendar_with_covariates_comes_back_as_it_was(
-    in_small_parts: None, seed: int, freq: str, zone: str | None, integers: bool
+    seed: int, freq: str, zone: str | None, integers: bool
 ):
     table = random_table(seed, freq, zone, integers)
-    came = back(read_panel(table, freq=None if integers else freq, **COVARIATES))
+    came = back(read_panel(table, freq=None if integers else freq, limits=SMALL_PARTS, **COVARIATES))
     went = table.dropna(subset="y").sort_values(["unique_id", "ds"]).reset_index(drop=True)
     pd.testing.assert_frame_equal(came, went, check_dtype=False)
     assert came["ds"].dtype == went["ds"].dtype
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_every_kind_of_source_gives_the_same_panel_in_parts_in_files_or_at_once(
-    seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_every_kind_of_source_gives_the_same_panel_in_parts_in_files_or_at_once(seed: int, tmp_path: Path):
     table = random_table(seed, "h")
     arrow = pa.Table.from_pandas(table, preserve_index=False)
     pq.write_table(arrow, tmp_path / "whole.parquet", row_group_size=20)
@@ -138,13 +126,8 @@ def test_every_kind_of_source_gives_the_same_panel_in_parts_in_files_or_at_once(
     assert len(pieces) >= len(arrow)
     for kind, source in kinds.items():
         same(read_panel(source, freq="h", **COVARIATES), expected)
-        with monkeypatch.context() as patch:
-            for module in (sources, rows, wanted):
-                patch.setattr(module, "BATCH", 7)
-            patch.setattr(rows, "_KEPT", 0)
-            patch.setattr(tables, "room_for_panel", lambda budget: 0)
-            for _ in range(2):  # read, then read from the store
-                same(read_panel(source, freq="h", **COVARIATES), expected)
+        for _ in range(2):  # read, then read from the store
+            same(read_panel(source, freq="h", limits=Limits(batch=7, kept=0, panel=0), **COVARIATES), expected)
         assert bool(list(tmp_path.glob("**/.*.armlp"))) == isinstance(source, (str, Path)) or kind == "hive glob"
         for store in tmp_path.glob("**/.*.armlp"):
             for file in store.iterdir():
@@ -165,59 +148,60 @@ def stores(folder: Path) -> list[Path]:
 # A panel in files
 
 
-def test_a_store_is_reused_until_its_source_changes(in_files: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_store_is_reused_until_its_source_changes(tmp_path: Path):
     path = tmp_path / "t.parquet"
     long_table().to_parquet(path)
-    read_panel(path)
+    read_panel(path, limits=IN_FILES)
     (store,) = stores(tmp_path)
     made = (store / "values.npy").stat().st_ino
-    panel = read_panel(path)
+    panel = read_panel(path, limits=IN_FILES)
     assert panel.values.tolist() == [[float(row)] for row in range(60)]
     assert (store / "values.npy").stat().st_ino == made
     long_table(2).to_parquet(path)
-    assert len(read_panel(path)) == 2
+    assert len(read_panel(path, limits=IN_FILES)) == 2
     assert stores(tmp_path) == [store]
     assert (store / "values.npy").stat().st_ino != made
-    assert len(read_panel(path, freq="30min").values) == 2 * 39  # other options have a store of their own
+    assert (
+        len(read_panel(path, freq="30min", limits=IN_FILES).values) == 2 * 39
+    )  # other options have a store of their own
     assert len(stores(tmp_path)) == 2
-    monkeypatch.setattr(tables, "room_for_panel", lambda budget: 10**9)
     same(read_panel(path), read_panel(long_table(2)))  # there is room for it in memory now
 
 
-def test_a_store_that_could_not_be_finished_leaves_nothing(in_files: None, tmp_path: Path):
+def test_a_store_that_could_not_be_finished_leaves_nothing(tmp_path: Path):
     path = tmp_path / "t.parquet"
     pd.concat([long_table(), long_table(1)[:1]]).to_parquet(path)
     with pytest.raises(UserError, match="more than once"):
-        read_panel(path)
+        read_panel(path, limits=IN_FILES)
     assert os.listdir(tmp_path) == ["t.parquet"]
 
 
 @pytest.mark.parametrize("harm", ["{", "{}", None])
-def test_a_store_that_was_harmed_is_made_anew(harm: str | None, in_files: None, tmp_path: Path):
+def test_a_store_that_was_harmed_is_made_anew(harm: str | None, tmp_path: Path):
     path = tmp_path / "t.parquet"
     long_table().to_parquet(path)
-    read_panel(path)
+    read_panel(path, limits=IN_FILES)
     (store,) = stores(tmp_path)
     if harm is None:
         (store / "store.json").unlink()
     else:
         (store / "store.json").write_text(harm)
-    same(read_panel(path), read_panel(long_table()))
+    same(read_panel(path, limits=IN_FILES), read_panel(long_table()))
     assert json.loads((store / "store.json").read_text())["freq"] == "h"
 
 
-def test_a_store_goes_on_warning_of_what_its_source_lacks(in_files: None, tmp_path: Path):
+def test_a_store_goes_on_warning_of_what_its_source_lacks(tmp_path: Path):
     path = tmp_path / "t.parquet"
     long_table().assign(y=lambda table: table["y"].where(table["unique_id"] != "s1")).to_parquet(path)
     for _ in range(2):
         with pytest.warns(UserWarning, match="1 of 3 series have no observed value and are left out: 's1'"):
-            assert read_panel(path).ids.tolist() == ["s0", "s2"]
+            assert read_panel(path, limits=IN_FILES).ids.tolist() == ["s0", "s2"]
 
 
-def test_a_panel_in_files_is_mapped_and_lets_its_pages_go(in_files: None, tmp_path: Path):
+def test_a_panel_in_files_is_mapped_and_lets_its_pages_go(tmp_path: Path):
     path = tmp_path / "t.parquet"
     long_table(200, 5000).to_parquet(path)
-    panel = read_panel(path)
+    panel = read_panel(path, limits=IN_FILES)
     mapped = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()}
     (store,) = stores(tmp_path)
     assert str(store / "values.npy") in mapped
@@ -255,30 +239,29 @@ def test_a_budget_that_no_training_fits_in_is_refused(budget: str, sentence: str
 # Calendars of tables that are longer than the sample
 
 
-@pytest.fixture
-def with_a_small_sample(in_small_parts: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    from armlp.data.tables import scan as survey
-
-    monkeypatch.setattr(survey, "_SAMPLE", 50)
+SMALL_SAMPLE = Limits(batch=7, kept=0, sample=50)
 
 
-def test_a_calendar_is_found_from_some_series_and_mended_by_others(with_a_small_sample: None):
+def test_a_calendar_is_found_from_some_series_and_mended_by_others():
     # Quarters of one phase in all series but one, of which the sample knows nothing.
     quarters = [pd.date_range("2020-01-01", periods=12, freq="3MS").to_series() for _ in range(40)]
     quarters[25] = pd.date_range("2020-02-01", periods=12, freq="3MS").to_series()
     frames = [pd.DataFrame({"unique_id": f"s{place:02}", "ds": ds, "y": 1.0}) for place, ds in enumerate(quarters)]
-    assert read_panel(pd.concat(frames)).calendar.freq == read_panel(pd.concat([frames[0], frames[25]])).calendar.freq
+    assert (
+        read_panel(pd.concat(frames), limits=SMALL_SAMPLE).calendar.freq
+        == read_panel(pd.concat([frames[0], frames[25]])).calendar.freq
+    )
 
 
-def test_a_series_that_fits_no_calendar_is_named_even_outside_of_the_sample(with_a_small_sample: None):
+def test_a_series_that_fits_no_calendar_is_named_even_outside_of_the_sample():
     table = long_table(40)
     table.loc[31 * 20 + 7, "ds"] += pd.Timedelta(minutes=5)
     with pytest.raises(UserError, match=r"no common step of time: .* series 's31' .*`freq`"):
-        read_panel(table)
+        read_panel(table, limits=SMALL_SAMPLE)
 
 
 @pytest.mark.parametrize("order", ["as it is", "by time", "shuffled"])
-def test_the_order_of_rows_does_not_matter(order: str, with_a_small_sample: None):
+def test_the_order_of_rows_does_not_matter(order: str):
     table = long_table(40)
     rng = np.random.default_rng(0)
     mixed = {
@@ -286,13 +269,13 @@ def test_the_order_of_rows_does_not_matter(order: str, with_a_small_sample: None
         "by time": table.sort_values(["ds", "unique_id"]),
         "shuffled": table.iloc[rng.permutation(len(table))],
     }[order]
-    panel = read_panel(mixed)
+    panel = read_panel(mixed, limits=SMALL_SAMPLE)
     assert panel.values[:, 0].tolist() == table.sort_values(["unique_id", "ds"])["y"].tolist()
     assert panel.calendar.freq == "h"
 
 
-def test_one_series_that_is_longer_than_a_sample_is_read(with_a_small_sample: None):
-    assert read_panel(long_table(1, 500)).calendar.freq == "h"
+def test_one_series_that_is_longer_than_a_sample_is_read():
+    assert read_panel(long_table(1, 500), limits=SMALL_SAMPLE).calendar.freq == "h"
 
 
 # Several files
@@ -314,11 +297,11 @@ def test_a_bad_file_among_a_hundred_is_named(tmp_path: Path):
         read_panel(tmp_path)
 
 
-def test_text_is_read_as_times_alike_in_all_parts(in_small_parts: None):
+def test_text_is_read_as_times_alike_in_all_parts():
     # The first twelve days alone could as well be months.
     days = pd.date_range("2024-01-01", periods=40, freq="D")
     table = pd.DataFrame({"unique_id": "a", "ds": days.strftime("%d/%m/%Y"), "y": 1.0})
-    panel = read_panel(table)
+    panel = read_panel(table, limits=SMALL_PARTS)
     assert (panel.calendar.freq, len(panel.values)) == ("D", 40)
 
 
@@ -377,7 +360,7 @@ def test_training_on_a_mapped_panel_ends_with_the_same_weights(tmp_path: Path, m
     options = {"known_covariates": "price", "max_steps": 6, "enable_progress_bar": False, "default_root_dir": tmp_path}
     weights = []
     for room in (10**9, 0):
-        monkeypatch.setattr(tables, "room_for_panel", lambda budget, room=room: room)
+        monkeypatch.setattr(read, "room_for_panel", lambda budget, room=room: room)
         forecaster = Forecaster(6, patch_length=3, context_length=12, **options).fit(path)
         weights.append(forecaster._fitted()["state_dict"])
     assert len(stores(tmp_path)) == 1

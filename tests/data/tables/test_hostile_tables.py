@@ -84,8 +84,7 @@ def test_null_and_nan_are_missing(missing: Any):
 def test_infinite_and_too_large_values_are_named(value: float, found: str, needed: str):
     times = [*pd.date_range("2020-01-01", periods=2)] * 2
     assert said_of(table_of([1, 2, 3, value], list("aabb"), times)) == (
-        f"the table: column 'y' holds {found} (series 'b' at 2020-01-02 00:00:00), but --data.target_columns needs "
-        f"{needed}."
+        f"the table: column 'y' holds {found} (series 'b' at 2020-01-02 00:00:00), but `target_columns` needs {needed}."
     )
 
 
@@ -102,50 +101,50 @@ def test_series_that_float32_would_round_to_nothing_are_named():
 NO_NUMBERS: dict[str, tuple[Any, str]] = {
     "numbers as text": (
         ["1", "2", "3"],
-        "numbers as text, first '1' (series 'a' at 0), but --data.target_columns needs numbers: convert the column.",
+        "numbers as text, first '1' (series 'a' at 0), but `target_columns` needs numbers: convert the column.",
     ),
-    "one text": (["1", "high", "3"], "text, first 'high' (series 'a' at 1), but --data.target_columns needs numbers."),
+    "one text": (["1", "high", "3"], "text, first 'high' (series 'a' at 1), but `target_columns` needs numbers."),
     "all text": (
         list("xyz"),
-        "text, first 'x' (series 'a' at 0), but --data.target_columns needs numbers, or pass --data.symbols true if "
+        "text, first 'x' (series 'a' at 0), but `target_columns` needs numbers, or pass `symbols` true if "
         "they are symbols.",
     ),
     "thousands": (
         ["1", "2", "1,000"],
-        "text, first '1,000' (series 'a' at 2), but --data.target_columns needs numbers written like 1234.5.",
+        "text, first '1,000' (series 'a' at 2), but `target_columns` needs numbers written like 1234.5.",
     ),
     "percent": (
         ["5 %", "6 %", "7 %"],
-        "text, first '5 %' (series 'a' at 0), but --data.target_columns needs numbers written like 1234.5.",
+        "text, first '5 %' (series 'a' at 0), but `target_columns` needs numbers written like 1234.5.",
     ),
     "mixed types": (
         pd.Series([1, "2", 3], dtype=object),
-        "values of different types, '1' (int, row 1) and '2' (str, row 2), but --data.target_columns needs numbers, "
+        "values of different types, '1' (int, row 1) and '2' (str, row 2), but `target_columns` needs numbers, "
         "text or times of one type.",
     ),
     "mixed after a missing one": (
         pd.Series([None, 1.5, decimal.Decimal(2)], dtype=object),
-        "values of different types, '1.5' (float, row 2) and '2' (Decimal, row 3), but --data.target_columns needs "
+        "values of different types, '1.5' (float, row 2) and '2' (Decimal, row 3), but `target_columns` needs "
         "numbers, text or times of one type.",
     ),
     "integers beyond int64": (
         pd.Series([1, 10**20, 3], dtype=object),
-        "'100000000000000000000' (int, row 2), but --data.target_columns needs numbers, text or times of one type.",
+        "'100000000000000000000' (int, row 2), but `target_columns` needs numbers, text or times of one type.",
     ),
     "fractions": (
         pd.Series([fractions.Fraction(1, 2)] * 3, dtype=object),
-        "'1/2' (Fraction, row 1), but --data.target_columns needs numbers, text or times of one type.",
+        "'1/2' (Fraction, row 1), but `target_columns` needs numbers, text or times of one type.",
     ),
     "complex": (
         np.array([1j, 2, 3]),
-        "complex128, but --data.target_columns needs numbers, text or times of one type.",
+        "complex128, but `target_columns` needs numbers, text or times of one type.",
     ),
-    "periods": (pd.period_range("2020", periods=3, freq="M"), "periods, but --data.target_columns needs numbers."),
+    "periods": (pd.period_range("2020", periods=3, freq="M"), "periods, but `target_columns` needs numbers."),
     "durations": (
         pd.to_timedelta([1, 2, 3], unit="h").as_unit("s"),
-        "Duration(time_unit='s'), but --data.target_columns needs numbers.",
+        "Duration(time_unit='s'), but `target_columns` needs numbers.",
     ),
-    "lists": ([[1], [2], [3]], "List(Int64), but --data.target_columns needs numbers."),
+    "lists": ([[1], [2], [3]], "List(Int64), but `target_columns` needs numbers."),
 }
 
 
@@ -214,8 +213,8 @@ def test_values_that_are_no_counts_are_named_to_a_head_of_counts(head: str, valu
     with pytest.raises(UserError) as error:
         ForecastModule(head=head).settle(data)
     assert str(error.value) == (
-        f"--model.head {head} is for counts, but series 'b' of the table has {value:g} at 1 (2 such rows in all): give "
-        "another head, such as --model.head quantile, or whole numbers from 0 on."
+        f"`head` {head} is for counts, but series 'b' of the table has {value:g} at 1 (2 such rows in all): give "
+        "another head, such as `head` quantile, or whole numbers from 0 on."
     )
 
 
@@ -224,7 +223,7 @@ def test_constant_series_are_told_of_and_forecast_as_they_were(tmp_path: Path):
     with pytest.warns(UserWarning, match="never changes") as warned:
         forecast = forecast_of(table, tmp_path, head="quantile")
     assert [str(warning.message) for warning in warned] == [
-        "The target of the table never changes within a series: correct the table, or give other --data.target_columns."
+        "The target of the table never changes within a series: correct the table, or give other `target_columns`."
     ]
     np.testing.assert_allclose(forecast["armlp"], np.repeat([7.25, 0], 4), atol=0.05)
 
@@ -235,7 +234,7 @@ def test_constant_series_are_told_of_and_forecast_as_they_were(tmp_path: Path):
 def test_a_single_row_asks_for_its_frequency_and_then_for_more_rows(tmp_path: Path):
     table = table_of([1.0])
     assert said_of(table) == (
-        "the table has one row per series, from which no step of time can be inferred: give it with --data.freq (such "
+        "the table has one row per series, from which no step of time can be inferred: give it with `freq` (such "
         "as h, D, MS, or 1 for integer times)."
     )
     assert series_of(read_panel(table, freq=1)) == {"a": [1]}
@@ -243,7 +242,7 @@ def test_a_single_row_asks_for_its_frequency_and_then_for_more_rows(tmp_path: Pa
         forecast_of(table, tmp_path, freq=1)
     assert str(error.value) == (
         "No series is long enough to train on: the longest, 'a', has 1 rows and needs 6, 4 of them held out; lower "
-        "--data.horizon, --data.val_windows or --data.test_windows, or add rows."
+        "`horizon`, `val_windows` or `test_windows`, or add rows."
     )
 
 
@@ -285,7 +284,7 @@ def test_duplicate_times_are_named_and_counted():
     )
     assert said_of(table[["ds", "y"]]) == (
         "the table: series 'y' has 0 more than once (3 such rows in all): keep one row of each, or name the column "
-        "that says which series a row belongs to with --data.id_column."
+        "that says which series a row belongs to with `id_column`."
     )
 
 
@@ -337,7 +336,7 @@ def test_a_wide_column_called_like_the_ids_is_left_out_with_a_warning():
     with pytest.warns(UserWarning, match="left out") as warned:
         assert series_of(read_panel(wide, layout="wide")) == {"b": [4, 5, 6]}
     assert [str(warning.message) for warning in warned] == [
-        "the table: column 'unique_id' is left out of the wide layout, because --data.id_column names it."
+        "the table: column 'unique_id' is left out of the wide layout, because `id_column` names it."
     ]
     assert series_of(read_panel(wide, layout="wide", target_columns=["unique_id"])) == {"unique_id": [1, 2, 3]}
 
@@ -345,7 +344,7 @@ def test_a_wide_column_called_like_the_ids_is_left_out_with_a_warning():
 def test_channels_called_like_the_bounds_of_others_are_refused():
     table = pd.DataFrame({"ds": range(3), "load": 1.0, "load-lo-80": 1.0})
     assert said_of(table, layout="vector") == (
-        "--data.target_columns: a forecast of 'load' may have bounds called 'load-lo-80', which is another target: "
+        "`target_columns`: a forecast of 'load' may have bounds called 'load-lo-80', which is another target: "
         "give one of them another name in the table."
     )
 
@@ -353,10 +352,10 @@ def test_channels_called_like_the_bounds_of_others_are_refused():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"id_column": "ds"}, "--data.time_column: column 'ds' is --data.id_column already"),
-        ({"target_columns": "ds"}, "--data.target_columns: column 'ds' is --data.time_column already"),
-        ({"target_columns": "unique_id"}, "--data.target_columns: column 'unique_id' is --data.id_column already"),
-        ({"known_covariates": "y"}, "--data.known_covariates: column 'y' is among --data.target_columns already"),
+        ({"id_column": "ds"}, "`time_column`: column 'ds' is `id_column` already"),
+        ({"target_columns": "ds"}, "`target_columns`: column 'ds' is `time_column` already"),
+        ({"target_columns": "unique_id"}, "`target_columns`: column 'unique_id' is `id_column` already"),
+        ({"known_covariates": "y"}, "`known_covariates`: column 'y' is among `target_columns` already"),
     ],
 )
 def test_a_column_of_two_roles_is_refused(options: dict[str, str], said: str):
@@ -412,16 +411,16 @@ def test_a_sentence_stays_one_line_whatever_the_names_in_it():
 
 # What may be an id, and what is said of other things.
 NO_IDS: dict[str, tuple[Any, str]] = {
-    "fractions": ([1.0, 2.0], "holds Float64, but --data.id_column needs ids that are text, integers or categories."),
+    "fractions": ([1.0, 2.0], "holds Float64, but `id_column` needs ids that are text, integers or categories."),
     "categories of fractions": (
         pd.Categorical([1.5, 2.5]),
-        "holds categories of Float64, but --data.id_column needs ids that are text, integers or categories.",
+        "holds categories of Float64, but `id_column` needs ids that are text, integers or categories.",
     ),
-    "an empty name": (["a", ""], "is empty in row 2, but --data.id_column needs ids in all rows."),
-    "none": (["a", None], "is empty in row 2, but --data.id_column needs ids in all rows."),
+    "an empty name": (["a", ""], "is empty in row 2, but `id_column` needs ids in all rows."),
+    "none": (["a", None], "is empty in row 2, but `id_column` needs ids in all rows."),
     "mixed": (
         pd.Series(["a", 1], dtype=object),
-        "holds values of different types, 'a' (str, row 1) and '1' (int, row 2), but --data.id_column needs numbers, "
+        "holds values of different types, 'a' (str, row 1) and '1' (int, row 2), but `id_column` needs numbers, "
         "text or times of one type.",
     ),
 }
@@ -496,11 +495,11 @@ BAD_CSVS: dict[str, tuple[str | bytes, str]] = {
     ),
     "spaces after commas": (
         "unique_id, ds, y\na, 1, 1\n",
-        " has no column 'ds': its columns are 'unique_id', ' ds', ' y'; pass --data.time_column ' ds'.",
+        " has no column 'ds': its columns are 'unique_id', ' ds', ' y'; pass `time_column` ' ds'.",
     ),
     "capitals": (
         "unique_id,DS,Y\na,1,1\n",
-        " has no column 'ds': its columns are 'unique_id', 'DS', 'Y'; pass --data.time_column DS.",
+        " has no column 'ds': its columns are 'unique_id', 'DS', 'Y'; pass `time_column` DS.",
     ),
     "a longer row": (
         HEADER + "a,1,1\na,2,1,000\n",
@@ -519,7 +518,7 @@ BAD_CSVS: dict[str, tuple[str | bytes, str]] = {
     ),
     "thousands": (
         HEADER + 'a,1,"1,000"\na,2,"2,000"\n',
-        ": column 'y' holds text, first '1,000' (series 'a' at 1), but --data.target_columns needs numbers written "
+        ": column 'y' holds text, first '1,000' (series 'a' at 1), but `target_columns` needs numbers written "
         "like 1234.5.",
     ),
 }
@@ -643,7 +642,7 @@ def test_a_folder_may_mix_partitions_and_plain_files_but_no_partition_is_null(tm
     null.mkdir()
     table_of([3, 4])[["ds", "y"]].to_parquet(null / "t.parquet")
     assert said_of(tmp_path) == (
-        f"{null}/t.parquet: column 'unique_id' is empty in row 1, but --data.id_column needs ids in all rows."
+        f"{null}/t.parquet: column 'unique_id' is empty in row 1, but `id_column` needs ids in all rows."
     )
 
 
@@ -685,18 +684,16 @@ def test_a_table_without_columns_is_refused(make: Callable[[], Any]):
 
 def test_times_under_another_name_are_found_beside_columns_that_cannot_be_read():
     table = table_of([1, 2, 3]).rename(columns={"ds": "when"}).assign(when=pd.date_range("2024", periods=3))
-    assert (
-        said_of(table) == "the table has no column 'ds': column 'when' looks like times; pass --data.time_column when."
-    )
+    assert said_of(table) == "the table has no column 'ds': column 'when' looks like times; pass `time_column` when."
     assert said_of(table.assign(junk=pd.Series([1, "x", []], dtype=object))) == (
         "the table has no column 'ds': its columns are 'unique_id', 'when', 'y', 'junk'; name one of them with "
-        "--data.time_column."
+        "`time_column`."
     )
 
 
 def test_times_in_an_index_without_a_name_are_found():
     table = pd.DataFrame({1: [1.0, 2.0, 3.0]}, index=pd.date_range("2024-01-01", periods=3))
-    said = "the table has no column 'ds': column 'index' looks like times; pass --data.time_column index."
+    said = "the table has no column 'ds': column 'index' looks like times; pass `time_column` index."
     assert said_of(table) == said
     options: Any = {"time_column": "index", "target_columns": [1]}
     assert series_of(read_panel(table, **options)) == {"1": [1, 2, 3]}
@@ -719,23 +716,23 @@ BAD_FUTURES: dict[str, tuple[pd.DataFrame, str]] = {
     "of the past": (
         history(),
         "the table: series 'a' has 2024-01-01 00:00:00 more than once (8 such rows in all): keep one row of each, and "
-        "leave out of --data.future what the table has.",
+        "leave out of `future` what the table has.",
     ),
     "without times": (
         future()[["unique_id", "x"]],
-        "the table of --data.future has no column 'ds': its columns are 'unique_id', 'x'; add it, because "
-        "--data.future needs the ids, times and known covariates of the rows to come.",
+        "the table of `future` has no column 'ds': its columns are 'unique_id', 'x'; add it, because "
+        "`future` needs the ids, times and known covariates of the rows to come.",
     ),
-    "empty": (future()[:0], "the table of --data.future has columns but no rows: give a table with at least one row."),
+    "empty": (future()[:0], "the table of `future` has columns but no rows: give a table with at least one row."),
     "with integer times": (
         future(ds=[4, 5, 4, 5]),
-        "the table of --data.future: column 'ds' holds integers, but before it came times without a zone: convert them "
+        "the table of `future`: column 'ds' holds integers, but before it came times without a zone: convert them "
         "to one kind and one time zone.",
     ),
     "with text": (
         future(x=list("wxyz")),
-        "the table of --data.future: column 'x' holds text, first 'w' (series 'a' at 2024-01-01 04:00:00), but "
-        "--data.known_covariates needs numbers.",
+        "the table of `future`: column 'x' holds text, first 'w' (series 'a' at 2024-01-01 04:00:00), but "
+        "`known_covariates` needs numbers.",
     ),
 }
 

@@ -54,7 +54,7 @@ def test_series_of_a_longer_step_are_refused_and_taken_with_gaps_where_that_is_m
     finer = read_panel(table_of(many)).calendar.freq
     own = read_panel(table_of(few)).calendar.freq
     assert f"series '{few[0]} 0' steps by {own}, but the table by {finer}, " in str(error.value)
-    assert f"give --data.freq {finer} to take" in str(error.value)
+    assert f"give `freq` {finer} to take" in str(error.value)
     panel = read_panel(table, freq=finer)
     assert int(panel.observed.sum()) == len(table)
 
@@ -64,7 +64,7 @@ def test_the_sentence_says_what_to_do():
         read_panel(table_of(("D", 5, 200), ("W-MON", 1, 20)))
     assert str(error.value) == (
         "the table: series 'W-MON 0' steps by W-MON, but the table by D, so that 85% of its values would be missing: "
-        "aggregate all series to W-MON, give series of different steps as tables of their own, or give --data.freq D "
+        "aggregate all series to W-MON, give series of different steps in separate tables, or give `freq` D "
         "to take what lies between for missing values."
     )
 

@@ -118,7 +118,7 @@ def test_series_without_any_value_are_left_out_and_named_once() -> None:
     with pytest.warns(UserWarning, match="5 of 6 series .* 'a', 'c', 'd' and 2 more") as warned:
         panel = read_panel(table)
     assert (panel.ids.tolist(), len(warned)) == (["b"], 1)
-    expect(error_of(table[table.unique_id == "a"]), "no series has an observed value", "--data.target_columns")
+    expect(error_of(table[table.unique_id == "a"]), "no series has an observed value", "`target_columns`")
 
 
 @pytest.mark.parametrize(
@@ -373,20 +373,20 @@ def test_files_of_one_glob_must_have_the_same_columns(tmp_path: Path) -> None:
 
 def test_missing_columns_are_named_with_the_likeliest_other() -> None:
     table = long_table()
-    expect(error_of(table, id_column="unique"), "the table has no column 'unique'", "--data.id_column unique_id")
-    expect(error_of(table, target_columns=["yy"]), "no column 'yy'", "'ds', 'y'", "--data.target_columns y")
-    expect(error_of(table.rename(columns={"ds": "when"})), "no column 'ds'", "--data.time_column when")
+    expect(error_of(table, id_column="unique"), "the table has no column 'unique'", "`id_column` unique_id")
+    expect(error_of(table, target_columns=["yy"]), "no column 'yy'", "'ds', 'y'", "`target_columns` y")
+    expect(error_of(table.rename(columns={"ds": "when"})), "no column 'ds'", "`time_column` when")
     text = table.assign(ds=table.ds.astype(str)).rename(columns={"ds": "date"})
-    expect(error_of(text[["date", "y"]]), "column 'date' looks like times", "--data.time_column date")
-    expect(error_of(table[["unique_id", "y"]]), "no column 'ds'", "'unique_id', 'y'", "--data.time_column")
+    expect(error_of(text[["date", "y"]]), "column 'date' looks like times", "`time_column` date")
+    expect(error_of(table[["unique_id", "y"]]), "no column 'ds'", "'unique_id', 'y'", "`time_column`")
 
 
 def test_a_target_named_twice_is_refused() -> None:
-    expect(error_of(long_table(), target_columns=["y", "y"]), "--data.target_columns", "twice (y, y)")
+    expect(error_of(long_table(), target_columns=["y", "y"]), "`target_columns`", "twice (y, y)")
 
 
 def test_unknown_layouts_are_refused_with_the_known_ones() -> None:
-    expect(error_of(long_table(), layout="broad"), "--data.layout 'broad'", "auto, long, wide, vector")
+    expect(error_of(long_table(), layout="broad"), "`layout` 'broad'", "auto, long, wide, vector")
 
 
 def test_missing_ids_and_times_are_named() -> None:
@@ -403,7 +403,7 @@ def test_times_that_cannot_be_read_are_named() -> None:
     table = long_table().assign(ds=lambda table: table.ds.astype(str))
     table.loc[7, "ds"] = "soon"
     expect(error_of(table), "'ds' holds 'soon' (row 8, series 'b')", "2000-12-31")
-    expect(error_of(long_table().assign(ds=0.5)), "'ds' holds Float64", "--data.time_column")
+    expect(error_of(long_table().assign(ds=0.5)), "'ds' holds Float64", "`time_column`")
     huge = pd.DataFrame({"unique_id": "a", "ds": np.array([2**63], dtype="uint64"), "y": 1.0})
     expect(error_of(huge), "'ds' holds integers beyond int64")
     late = pl.DataFrame({"unique_id": ["a"], "ds": [dt.datetime(9999, 1, 1)], "y": [1.0]})
@@ -412,15 +412,15 @@ def test_times_that_cannot_be_read_are_named() -> None:
 
 def test_a_frequency_that_does_not_fit_is_refused_with_one_that_does() -> None:
     months = long_table(2, 6, "MS")
-    expect(error_of(months, freq="M"), "--data.freq ME", "series 'a'", "2020-01-01", "--data.freq MS would fit")
-    expect(error_of(months, freq=1), "--data.freq is 1", "datetimes")
-    expect(error_of(months.assign(ds=months.ds.dt.month), freq="h"), "--data.freq is h", "integers")
-    expect(error_of(months, freq="monthly"), "--data.freq 'monthly'", "MS")
+    expect(error_of(months, freq="M"), "`freq` ME", "series 'a'", "2020-01-01", "`freq` MS would fit")
+    expect(error_of(months, freq=1), "`freq` is 1", "datetimes")
+    expect(error_of(months.assign(ds=months.ds.dt.month), freq="h"), "`freq` is h", "integers")
+    expect(error_of(months, freq="monthly"), "`freq` 'monthly'", "MS")
 
 
 def test_gaps_that_would_fill_the_memory_are_refused() -> None:
     table = pd.DataFrame({"unique_id": "a", "ds": [0, 1, 10**12], "y": 1.0})
-    expect(error_of(table), "3 rows", "1000000000001", "--data.freq")
+    expect(error_of(table), "3 rows", "1000000000001", "`freq`")
 
 
 def test_counts_that_leave_many_gaps_are_told() -> None:
@@ -436,7 +436,7 @@ def test_counts_that_leave_many_gaps_are_told() -> None:
 def test_dates_written_as_numbers_are_refused(spelling: str) -> None:
     months = long_table(2, 60, "ME")
     numbers = months.assign(ds=months.ds.dt.strftime(spelling).astype(int))
-    expect(error_of(numbers), "dates written as integers", f"format='{spelling}'", "--data.freq 1")
+    expect(error_of(numbers), "dates written as integers", f"format='{spelling}'", "`freq` 1")
     with pytest.warns(UserWarning, match="the table has 120 rows"):
         assert read_panel(numbers, freq=1).calendar.is_integer
 

@@ -94,7 +94,7 @@ def test_days_come_before_months_if_any_day_of_the_whole_column_says_so() -> Non
 def test_dates_that_read_both_ways_are_refused() -> None:
     assert sentence(["01/01/2020", "01/02/2020", "01/03/2020"]) == (
         "the table: column 'ds' holds '01/02/2020' (row 2, series 'a'), which reads as a date both with the month "
-        "first and with the day first, as all others do, but --data.time_column needs times spelled like "
+        "first and with the day first, as all others do, but `time_column` needs times spelled like "
         "2000-12-31 23:00."
     )
 
@@ -201,7 +201,7 @@ def test_offsets_that_no_summer_time_makes_are_no_days(tmp_path: Path) -> None:
 def test_times_with_and_without_an_offset_are_refused() -> None:
     assert sentence(["2020-01-01T00:00Z", "2020-01-01T01:00"]) == (
         "the table: column 'ds' holds '2020-01-01T01:00' (row 2, series 'a'), which has no offset from UTC, beside "
-        "'2020-01-01T00:00Z', which has one, but --data.time_column needs all of them with one, or none."
+        "'2020-01-01T00:00Z', which has one, but `time_column` needs all of them with one, or none."
     )
 
 
@@ -277,11 +277,11 @@ def test_objects_of_one_type_keep_it() -> None:
 def test_objects_with_and_without_a_zone_and_periods_of_two_lengths_are_refused() -> None:
     naive, aware = pd.Timestamp("2020-01-01"), pd.Timestamp("2020-01-02", tz="UTC")
     assert sentence(pd.Series([naive, aware], dtype=object)) == (
-        "the table: column 'ds' holds times with and without a time zone, but --data.time_column needs all of them "
+        "the table: column 'ds' holds times with and without a time zone, but `time_column` needs all of them "
         "with one, or none."
     )
     periods = pd.Series([pd.Period("2020-01", "M"), pd.Period("2020Q1", "Q")], dtype=object)
-    assert "holds periods of M and Q-DEC, but --data.time_column needs periods of one length" in sentence(periods)
+    assert "holds periods of M and Q-DEC, but `time_column` needs periods of one length" in sentence(periods)
     assert "holds values of different types" in sentence(pd.Series([naive, "2020-01-02"], dtype=object))
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.evaluation.baselines.naive2 import Naive2
-from armlp.evaluation.baselines.theta import _RATES, Theta, forecasts
+from armlp.evaluation.baselines.theta import Theta, forecasts
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
 
@@ -37,9 +37,10 @@ def by_theta_lines(values: np.ndarray, rate: float, theta: float, horizon: int) 
 def test_it_is_the_best_of_all_theta_lines_and_rates(seed: int):
     generator = np.random.default_rng(seed)
     values = generator.normal(size=25).cumsum() + generator.normal() * np.arange(25)
-    found = forecasts([torch.tensor(values)], 1, 5)[0].numpy()
+    rates = torch.linspace(0.1, 0.9, 9, dtype=torch.float64)
+    found = forecasts([torch.tensor(values)], 1, 5, rates)[0].numpy()
     every = [
-        by_theta_lines(values, rate, theta, 5) for rate in _RATES.tolist() for theta in 1 / np.linspace(1, 0.002, 500)
+        by_theta_lines(values, rate, theta, 5) for rate in rates.tolist() for theta in 1 / np.linspace(1, 0.002, 500)
     ]
     closest, least = min(every, key=lambda pair: pair[1])
     np.testing.assert_allclose(found, closest, atol=0.01 * values.std())
@@ -103,17 +104,15 @@ def test_it_scales_with_the_series(factor: float):
     )
 
 
-def test_of_a_long_series_the_last_rows_count(make_panel: Any, monkeypatch: pytest.MonkeyPatch):
+def test_of_a_long_series_the_last_rows_count(make_panel: Any):
     panel = make_panel([40, 25])
-    monkeypatch.setattr("armlp.evaluation.baselines.theta._MAX_ROWS", 24)
-    found = Theta(panel, 4).forecast(torch.arange(2), torch.tensor([38, 20]), 5)
+    found = Theta(panel, 4, max_rows=24).forecast(torch.arange(2), torch.tensor([38, 20]), 5)
     rows = panel.series(0)[14:38, 0].double(), panel.series(1)[:20, 0].double()
     torch.testing.assert_close(found, forecasts(list(rows), 4, 5))
 
 
-def test_many_series_are_forecast_in_parts(make_panel: Any, monkeypatch: pytest.MonkeyPatch):
+def test_many_series_are_forecast_in_parts(make_panel: Any):
     panel = make_panel([30, 5, 17, 1, 22])
-    places = torch.arange(5), panel.lengths
-    whole = Theta(panel, 4).forecast(*places, 3)
-    monkeypatch.setattr("armlp.evaluation.baselines.theta._CHUNK", 30)
-    torch.testing.assert_close(Theta(panel, 4).forecast(*places, 3), whole)
+    arguments = torch.arange(5), panel.lengths, 3
+    whole, parts = (Theta(panel, 4, chunk=chunk).forecast(*arguments) for chunk in (10_000, 30))
+    torch.testing.assert_close(parts, whole)

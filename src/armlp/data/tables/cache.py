@@ -1,194 +1,162 @@
-"""Saved panels: a panel that was too large for memory, in files beside its source, to be read again at once."""
+"""Panels that are too large for memory, saved in files beside their source."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from armlp.data import storage as stores
+from armlp.data import storage
 from armlp.data.calendar import Calendar
-from armlp.data.covariates import ROLES, CovariateColumn
+from armlp.data.covariates import CovariateColumn
 from armlp.data.panel import Panel, TableStyle
-from armlp.data.storage import Residency, Store
+from armlp.data.storage import Residency, Shapes, Store
 from armlp.data.tables.columns import table_type
 from armlp.data.tables.files import find_files
+from armlp.data.tables.fill import PanelFiller, make_panel
 from armlp.data.tables.layout import Layout
+from armlp.data.tables.rows import TableRows
+from armlp.errors import UserError
 
 _SERIES = "series.arrow"
-# A mapped panel may have so many bytes resident, however little room there is.
+# A mapped panel may have this many bytes resident, however little memory there is.
 _MIN_RESIDENT = 32 << 20
 
 
-def make_panel(
-    plan: Layout,
-    arrays: Store,
-    levels: np.ndarray | None,
-    static: np.ndarray,
-    facts: Mapping[str, Any],
-    residency: Residency | None = None,
-) -> Panel:
-    """Puts a panel together.
+class PanelCache:
+    """The saved panel of a source that is read with certain options.
 
     Args:
-        plan: Its series.
-        arrays: Its rows.
-        levels: `[S, V]`, or None.
-        static: `[S, M]`.
-        facts: `name`, `channels`, `style`, `covariate_columns` and `symbols`, as `Panel` has them.
-        residency: Of rows that are mapped.
+        paths: Of the source, and of the table of the future if there is one.
+        options: What the panel depends on besides the files.
+        room: Bytes that a panel in memory may take; a larger one stays in its files.
     """
-    columns = facts["covariate_columns"]
-    given: dict[str, Any] = {
-        role: torch.from_numpy(arrays[role]) for role in ("known", "past") if role in arrays.arrays
-    }
-    return Panel(
-        values=torch.from_numpy(arrays["values"]),
-        observed=torch.from_numpy(arrays["observed"].view(np.bool_)),
-        offsets=torch.from_numpy(plan.offsets),
-        ids=plan.ids,
-        starts=plan.starts,
-        calendar=plan.calendar,
-        future=torch.from_numpy(plan.future) if columns["known"] else None,
-        static=torch.from_numpy(static),
-        residency=residency,
-        levels=None if levels is None else torch.from_numpy(levels),
-        **given,
-        **facts,
-    )
+
+    def __init__(self, paths: Sequence[str], options: Sequence[Any], room: int) -> None:
+        self.folder = _folder(paths, options)
+        self.room = room
+        files = (file for path in paths for file in find_files(path))
+        # Names, sizes and times of change, which differ if a file does.
+        self._files = [[str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
+
+    def load(self) -> tuple[Panel, list[str]] | None:
+        """Return the panel and its warnings; None if it has not been saved, or if its files have changed since."""
+        from pyarrow import feather
+
+        found = storage.description(self.folder)
+        if found is None or found["sources"] != self._files:
+            return None
+        table = feather.read_table(self.folder / _SERIES, memory_map=False)
+        size = sum(file.stat().st_size for file in self.folder.glob("*.npy"))
+        store = storage.load(self.folder, mapped=size > self.room)
+
+        def stacked(prefix: str, kind: type) -> np.ndarray:
+            columns = [table[name].to_numpy() for name in table.column_names if name.startswith(prefix)]
+            return np.stack(columns, axis=1).astype(kind) if columns else np.empty((len(table), 0), kind)
+
+        levels, static = stacked("level", np.float64), stacked("static", np.float32)
+        ids = table["id"].combine_chunks()
+        layout = Layout(
+            ids=(ids.dictionary_decode() if hasattr(ids, "dictionary_decode") else ids).to_numpy(zero_copy_only=False),
+            series=np.empty(0, np.int64),
+            calendar=Calendar(found["freq"], found["timezone"]),
+            starts=table["start"].to_numpy().copy(),
+            offsets=np.concatenate([[0], table["end"]]),
+            future=table["future"].to_numpy().copy(),
+        )
+        id_type, time_type = (table_type(table.schema.field(name).type) for name in ("id", "time"))
+        fields = {
+            "name": found["name"],
+            "channels": tuple(found["channels"]),
+            "symbols": None if found["symbols"] is None else tuple(found["symbols"]),
+            "style": TableStyle("pyarrow", id_type if found["has_ids"] else None, time_type),
+            "covariate_columns": {
+                role: tuple(CovariateColumn(name, kinds and tuple(kinds)) for name, kinds in columns)
+                for role, columns in found["covariate_columns"].items()
+            },
+        }
+        residency = Residency(store.maps, max(self.room, _MIN_RESIDENT)) if store.maps else None
+        return make_panel(layout, store, levels if levels.shape[1] else None, static, fields, residency), found["notes"]
+
+    def build(
+        self,
+        table: TableRows,
+        layout: Layout,
+        static: np.ndarray,
+        shapes: Shapes,
+        notes: list[str],
+    ) -> tuple[Panel, list[str]]:
+        """Save a panel, and return it as `load` does.
+
+        Args:
+            table: The table.
+            layout: Where its rows belong.
+            static: `[S, M]` static covariates.
+            shapes: The arrays of the panel.
+            notes: Warnings.
+
+        Raises:
+            UserError: The files cannot be written, or the source has changed while it was read.
+        """
+
+        def save(store: Store) -> Mapping[str, Any]:
+            assert store.folder is not None
+            levels = PanelFiller(layout, store).fill(table)
+            _save_series(store.folder, layout, levels, static, table.types)
+            fields = table.panel_fields
+            return {
+                "sources": self._files,
+                "notes": notes,
+                "freq": layout.calendar.freq,
+                "timezone": layout.calendar.timezone,
+                "name": fields["name"],
+                "channels": fields["channels"],
+                "symbols": fields["symbols"],
+                "has_ids": table.types["id"] is not None,
+                "covariate_columns": fields["covariate_columns"],
+            }
+
+        storage.build(self.folder, shapes, save)
+        saved = self.load()
+        if saved is None:
+            raise UserError(f"{table.table.name} has changed while it was read: read it again when it is whole.")
+        return saved
 
 
-def shapes(rows: int, channels: int, known: int, past: int) -> dict[str, tuple[tuple[int, ...], type]]:
-    """The arrays of a panel of so many rows."""
-    arrays: dict[str, tuple[tuple[int, ...], type]] = {
-        "values": ((rows, channels), np.float32),
-        "observed": ((rows, channels), np.uint8),
-        "known": ((rows, known), np.float32),
-        "past": ((rows, past), np.float32),
-    }
-    return {name: (shape, kind) for name, (shape, kind) in arrays.items() if shape[1]}
-
-
-def folder_of(source: str, options: Mapping[str, Any]) -> Path:
-    """Where the panel of a source is saved when it is read with some options: beside it, or in the user's cache."""
-    path = Path(source).expanduser().absolute()
-    beside = path.parent
-    while "*" in str(beside) or "?" in str(beside) or "[" in str(beside):
-        beside = beside.parent
-    if not os.access(beside, os.W_OK):
+def _folder(paths: Sequence[str], options: Sequence[Any]) -> Path:
+    """Return where the panel is saved: beside its source, or in the user's cache where that is not writable."""
+    path = Path(paths[0]).expanduser().absolute()
+    folder = path.parent
+    while any(character in str(folder) for character in "*?["):
+        folder = folder.parent
+    if not os.access(folder, os.W_OK):
         import pooch
 
-        beside = Path(pooch.os_cache("armlp"))
-    digest = hashlib.sha256(json.dumps([str(path), options], default=str, sort_keys=True).encode()).hexdigest()[:12]
+        folder = Path(pooch.os_cache("armlp"))
+    key = json.dumps([str(path), *paths[1:], *options], default=str)
+    digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     name = "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in path.name)
-    return beside / f".{name}.{digest}{stores.SUFFIX}"
+    return folder / f".{name}.{digest}{storage.SUFFIX}"
 
 
-def fingerprint(sources: list[str]) -> list[list[Any]]:
-    """Names, sizes and times of the files of sources: another where any of them has changed."""
-    files = (file for source in sources for file in find_files(source))
-    return [[str(file.absolute()), (state := file.stat()).st_size, state.st_mtime_ns] for file in files]
-
-
-def save_panel(
-    folder: Path, plan: Layout, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
+def _save_series(
+    folder: Path, layout: Layout, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
 ) -> None:
-    """Writes what a saved panel says of its series.
-
-    Args:
-        folder: Of the store.
-        plan: The series.
-        levels: `[S, V]`, or None.
-        static: `[S, M]`.
-        types: Arrow types of `id` and `time` in the source; None where it has none.
-    """
+    """Save what a panel has of each series, with ids and times of the arrow types of the source."""
     import pyarrow as pa
     from pyarrow import feather
 
-    ids = pa.array(plan.ids)
+    ids = pa.array(layout.ids)
     if types["id"] is not None and pa.types.is_dictionary(types["id"]):
         ids = ids.dictionary_encode()
-    columns = {"id": ids, "start": plan.starts, "end": plan.offsets[1:], "future": plan.future}
-    columns |= {f"static{place}": values for place, values in enumerate(static.T)}
+    columns = {"id": ids, "start": layout.starts, "end": layout.offsets[1:], "future": layout.future}
+    columns |= {f"static{index}": values for index, values in enumerate(static.T)}
     if levels is not None:
         columns |= {f"level{channel}": values for channel, values in enumerate(levels.T)}
     columns["time"] = pa.nulls(len(ids), types["time"] or pa.int64())
     feather.write_feather(pa.table(columns), folder / _SERIES, compression="uncompressed")
-
-
-def describe(
-    panel_facts: Mapping[str, Any], calendar: Calendar, sources: list[list[Any]], notes: list[str]
-) -> dict[str, Any]:
-    """What is to be known of a saved panel, as plain Python."""
-    columns = panel_facts["covariate_columns"]
-    return {
-        "sources": sources,
-        "notes": notes,
-        "freq": calendar.freq,
-        "timezone": calendar.timezone,
-        "name": panel_facts["name"],
-        "channels": panel_facts["channels"],
-        "symbols": panel_facts["symbols"],
-        "has_ids": panel_facts["style"].id_dtype is not None,
-        "covariate_columns": {role: [list(column) for column in columns[role]] for role in ROLES},
-    }
-
-
-def load_panel(folder: Path, sources: list[list[Any]], room: int) -> tuple[Panel, list[str]] | None:
-    """The panel in a folder, and what there was to warn of; None if there is none of these sources.
-
-    Args:
-        folder: Of the store.
-        sources: Their fingerprint today.
-        room: Bytes above which its rows stay in their files.
-    """
-    from pyarrow import feather
-
-    found = stores.description(folder)
-    if found is None or found["sources"] != sources:
-        return None
-    table = feather.read_table(folder / _SERIES, memory_map=False)
-    size = sum(file.stat().st_size for file in folder.glob("*.npy"))
-    arrays = stores.load(folder, mapped=size > room)
-
-    def stacked(prefix: str, kind: type) -> np.ndarray:
-        names = [name for name in table.column_names if name.startswith(prefix)]
-        columns = [table[name].to_numpy() for name in names]
-        return np.stack(columns, axis=1).astype(kind) if names else np.empty((len(table), 0), kind)
-
-    levels = stacked("level", np.float64)
-    style = TableStyle(
-        "pyarrow",
-        table_type(table.schema.field("id").type) if found["has_ids"] else None,
-        table_type(table.schema.field("time").type),
-    )
-    ids = table["id"].combine_chunks()
-    plan = Layout(
-        ids=(ids.dictionary_decode() if hasattr(ids, "dictionary_decode") else ids).to_numpy(zero_copy_only=False),
-        places=np.empty(0, np.int64),
-        calendar=Calendar(found["freq"], found["timezone"]),
-        starts=table["start"].to_numpy().copy(),
-        offsets=np.concatenate([[0], table["end"]]),
-        future=table["future"].to_numpy().copy(),
-    )
-    columns = {
-        role: tuple(CovariateColumn(name, kinds and tuple(kinds)) for name, kinds in found["covariate_columns"][role])
-        for role in ROLES
-    }
-    facts = {
-        "name": found["name"],
-        "channels": tuple(found["channels"]),
-        "symbols": None if found["symbols"] is None else tuple(found["symbols"]),
-        "style": style,
-        "covariate_columns": columns,
-    }
-    static = stacked("static", np.float32)
-    residency = Residency(arrays.maps, max(room, _MIN_RESIDENT)) if arrays.maps else None
-    panel = make_panel(plan, arrays, levels if levels.shape[1] else None, static, facts, residency)
-    return panel, found["notes"]

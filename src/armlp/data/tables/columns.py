@@ -1,61 +1,51 @@
-"""Columns of a table: one arrow column as numpy, and labels as codes."""
+"""One column of a table as numpy, and labels as integers."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-
-from collections.abc import Callable
-from typing import TYPE_CHECKING
-
+from armlp.data.tables.source import Part
 from armlp.data.tables.time_text import SpelledTimes, look_like_times
-from armlp.data.tables.times import TimesError, is_period, read_times
+from armlp.data.tables.times import TimesError, is_period, is_text, read_times
 from armlp.errors import UserError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from armlp.data.tables.source import Part
-
-
+_LARGEST = float(np.finfo(np.float32).max)
 _INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
-# With thousands apart, a fraction after point or comma, and a unit.
+# With separators between thousands, a decimal point or comma, and a unit.
 _NUMBER = re.compile(
     r"(?i)[-+]?[$€£¥]? ?(?=[.,]?\d)(\d{1,3}([.,' _\u00a0\u202f]\d{3})+|\d*)([.,]\d+)?(e[-+]?\d+)? ?[%$€£¥]?"
 )
 
 
 class Labels:
-    """Different values of columns that are read part by part, numbered in the order in which they come."""
+    """Distinct values of columns that are read part by part, numbered in the order in which they occur."""
 
     def __init__(self, labels: Iterable[Any] = ()) -> None:
-        self._places = {label: place for place, label in enumerate(labels)}
+        self._codes = {label: code for code, label in enumerate(labels)}
 
     def __len__(self) -> int:
-        """How many there are so far."""
-        return len(self._places)
+        return len(self._codes)
 
-    def number(self, column: pa.Array) -> np.ndarray:
-        """`[rows]` int64 number of each row's label, new ones included; -1 where the column is null."""
+    def encode(self, column: pa.Array) -> np.ndarray:
+        """Return the `[rows]` int64 code of each row's label, -1 where the column is null; new labels are added."""
         encoded = column.dictionary_encode()
-        places = self._places
-        numbers = [places.setdefault(label, len(places)) for label in encoded.dictionary.to_pylist()]
-        return np.array([*numbers, -1])[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+        codes = [self._codes.setdefault(label, len(self._codes)) for label in encoded.dictionary.to_pylist()]
+        return np.array([*codes, -1])[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
     @property
     def found(self) -> list[Any]:
-        """The labels, by their numbers."""
-        return list(self._places)
+        """The labels, by their codes."""
+        return list(self._codes)
 
     def ranks(self) -> np.ndarray:
-        """`[labels]` int64 place of each number among the labels in ascending order."""
+        """Return the `[labels]` int64 rank of each code among the labels in ascending order."""
         found = self.found
         order = sorted(range(len(found)), key=found.__getitem__)
         ranks = np.empty(len(found), dtype=np.int64)
@@ -64,28 +54,25 @@ class Labels:
 
 
 def as_integers(labels: Sequence[str]) -> list[int] | None:
-    """Text as integers, if all of it spells integers just as they are spelled (`7`, not `007`)."""
+    """Return text as integers if all of it is spelled as integers are (`7`, not `007`), otherwise None."""
     if not all(_INTEGER.fullmatch(label) for label in labels):
         return None
     return [int(label) for label in labels]
 
 
 def looks_like_number(label: str) -> bool:
-    """Whether text could be a number to people, such as `1,000`, `2,5` or `5 %`."""
+    """Return whether people may read text as a number, such as `1,000`, `2,5` or `5 %`."""
     return _NUMBER.fullmatch(label.strip()) is not None
 
 
-_LARGEST = float(np.finfo(np.float32).max)
-
-
 class Column:
-    """One column of a part of a table, on its way to numpy.
+    """One column of a part of a table, to be read as numpy.
 
     Args:
         part: The rows.
-        name: Of the column.
-        option: The option that names the column, in CLI spelling.
-        row: How to name a row in messages, given its number in the part.
+        name: The column.
+        option: The option that names the column.
+        row: Describes a row in messages, given its index in the part.
     """
 
     def __init__(self, part: Part, name: str, option: str, row: Callable[[int], str] | None = None) -> None:
@@ -99,36 +86,35 @@ class Column:
             arrow = pc.run_end_decode(arrow)
         self.type: pa.DataType = arrow.type
         if pa.types.is_dictionary(arrow.type):
-            # The categories that do not occur, and their order, mean nothing here.
             arrow = arrow.cast(arrow.type.value_type)
         if pa.types.is_string_view(arrow.type):
-            arrow = arrow.cast(pa.large_string())  # arrow compares no views
+            arrow = arrow.cast(pa.large_string())  # arrow cannot compare views
         self.arrow: pa.Array = arrow
 
     def error(self, found: str, needed: str) -> UserError:
-        """The sentence that says what the column holds and what it should."""
-        return UserError(f"{self.table}: column '{self.name}' {found}, but {self.option} needs {needed}.")
+        """Return the error that says what the column does and what its option needs."""
+        return UserError(f"{self.table}: column '{self.name}' {found}, but `{self.option}` needs {needed}.")
 
     def ids(self) -> pa.Array:
-        """The ids, none of them missing."""
+        """Return ids, none of them missing."""
         import pyarrow as pa
 
-        self._refuse_missing("ids")
+        self._check_complete("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
             raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
         return self.arrow
 
     def times(self, spelled: SpelledTimes | None = None) -> tuple[np.ndarray, str | None]:
-        """Read times.
+        """Return times, none of them missing.
 
         Args:
-            spelled: What the text of the whole column means, where it is text.
+            spelled: How to read the column where it is text.
 
         Returns:
-            times: `[rows]` int64, or datetime64[ns] of UTC (of the wall where there is no zone).
+            times: `[rows]` int64, or datetime64[ns] of UTC (of the wall clock where there is no zone).
             timezone: Name of the zone, or None.
         """
-        self._refuse_missing("times")
+        self._check_complete("times")
         try:
             if spelled is not None and self.is_text:
                 return spelled.read(self.arrow)
@@ -140,15 +126,14 @@ class Column:
             raise self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed) from error
 
     def values(self) -> np.ndarray:
-        """Read numbers: `[rows]` float64 within float32, NaN where missing."""
+        """Return numbers: `[rows]` float64 in the range of float32, NaN where missing."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         if not self.is_numeric:
-            raise self._no_numbers()
+            raise self._not_numeric()
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
         numbers = np.asarray(wide.to_numpy(zero_copy_only=False), dtype=np.float64)
-        # One pass tells that nothing is too large, as nearly always; nan compares as false.
         if np.fmax.reduce(np.abs(numbers), initial=0.0) > _LARGEST:
             row = int(np.flatnonzero(np.abs(numbers) > _LARGEST)[0])
             if np.isinf(numbers[row]):
@@ -157,20 +142,20 @@ class Column:
         return numbers
 
     def labels(self) -> pa.Array:
-        """Text, or values of any other type, as labels; null where missing or empty."""
+        """Return text, or values of any other type, as labels; null where missing or empty."""
         import pyarrow.compute as pc
 
         return pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
 
     def symbols(self) -> pa.Array:
-        """Symbols as labels: text, integers or truth values; null where missing or empty."""
+        """Return symbols as labels: text, integers or booleans; null where missing or empty."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         kind = self.arrow.type
         needed = "text, integers, booleans or categories with `symbols`"
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            # Integers among which some are missing often come as fractions.
+            # Integers become fractions in many libraries where some are missing.
             try:
                 return pc.if_else(pc.is_null(self.arrow, nan_is_null=True), None, self.arrow).cast(pa.int64())
             except pa.ArrowInvalid as error:
@@ -181,7 +166,7 @@ class Column:
 
     @property
     def is_empty(self) -> bool:
-        """Whether the column holds nothing at all, so that it has no type."""
+        """Whether no row has a value, so that the column has no type."""
         import pyarrow as pa
 
         return bool(pa.types.is_null(self.arrow.type))
@@ -195,18 +180,11 @@ class Column:
 
     @property
     def is_numeric(self) -> bool:
-        """Whether the column holds numbers, truth values, or nothing at all."""
-        import pyarrow as pa
+        """Whether the column holds numbers, booleans, or nothing at all."""
+        from pyarrow import types
 
-        kind = self.arrow.type
-        tests = (
-            pa.types.is_integer,
-            pa.types.is_floating,
-            pa.types.is_decimal,
-            pa.types.is_boolean,
-            pa.types.is_null,
-        )
-        return any(test(kind) for test in tests)
+        tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
+        return any(test(self.arrow.type) for test in tests)
 
     @property
     def is_text(self) -> bool:
@@ -215,7 +193,7 @@ class Column:
 
     @property
     def looks_like_times(self) -> bool:
-        """Whether the column could be `time_column`."""
+        """Whether the column may be `time_column`."""
         return look_like_times(self.arrow)
 
     @property
@@ -231,11 +209,11 @@ class Column:
         known = str(table_type(kind))
         return str(kind) if known == "Unknown" else known
 
-    def _no_numbers(self) -> UserError:
-        """The sentence about the first value that is no number."""
+    def _not_numeric(self) -> UserError:
+        """Return the error that names the first value that is not a number."""
         import pandas as pd
 
-        is_target = self.option == "`target_columns`"
+        is_target = self.option == "target_columns"
         if not self.is_text:
             return self.error(f"holds {self._kind}", "numbers" if is_target else "numbers, text or categories")
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
@@ -252,7 +230,7 @@ class Column:
             needed = "numbers, or pass `symbols` true if they are symbols"
         return self.error(f"holds {what}, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", needed)
 
-    def _refuse_missing(self, what: str) -> None:
+    def _check_complete(self, what: str) -> None:
         import pyarrow.compute as pc
 
         missing = self.arrow.is_null(nan_is_null=True)
@@ -263,18 +241,13 @@ class Column:
             raise self.error(f"is empty in {self.row(int(rows[0]))}", f"{what} in all rows")
 
 
-def is_text(kind: pa.DataType) -> bool:
-    """Whether an arrow type is text."""
-    return str(kind) in ("string", "large_string", "string_view")
-
-
 def table_type(kind: pa.DataType) -> Any:
-    """The narwhals dtype of an arrow type, which tables of every library share."""
+    """Return the narwhals dtype of an arrow type, which is the same for tables of every library."""
     import narwhals as nw
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return nw.Categorical()
     if is_period(kind):
-        return kind  # narwhals knows none such
+        return kind  # narwhals has no type for periods
     return nw.from_native(pa.chunked_array([], type=kind), series_only=True).dtype

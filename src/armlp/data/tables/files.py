@@ -1,4 +1,4 @@
-"""Files: CSV and Parquet, one or many, found and read a part at a time."""
+"""Open CSV and Parquet files, one or many, and read them a part at a time."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from armlp.data.tables.columns import as_integers
-from armlp.data.tables.source import Part, Source, parts
+from armlp.data.tables.source import Part, Source, split_rows
 from armlp.data.tables.times import register_periods
 from armlp.errors import UserError, one_line
 
@@ -25,14 +25,14 @@ _PARQUET = (".parquet", ".pq")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 # A larger CSV file is streamed, by the types of its first block; a smaller one is read whole, by those of all rows.
 _STREAMED = 256 << 20
-# Lines of a CSV file that tell how it is written.
-_LOOKED_AT = 1000
-# What reading a broken file may raise; arrow's exceptions are ValueErrors, OSErrors or these.
+# How many lines of a CSV file tell its dialect.
+_DIALECT_LINES = 1000
+# What reading a broken file may raise; the exceptions of arrow are among them.
 _BROKEN = (OSError, ValueError, EOFError, zlib.error, csv.Error, NotImplementedError)
 
 
 class _File(NamedTuple):
-    """A file, the columns in it, and what its folders' names say of all its rows (`region=north`)."""
+    """A file, its columns, and those that the names of its folders hold (`region=north`)."""
 
     path: Path
     columns: tuple[str, ...]
@@ -47,23 +47,24 @@ def open_files(source: str) -> Source:
         source: The path.
 
     Raises:
-        UserError: There is no such file, or it is no table.
+        UserError: There is no such file, or it is not a table.
     """
     register_periods()
     paths = find_files(source)
     partitions = _partitions(source, paths)
-    files = [_opened(path, partition) for path, partition in zip(paths, partitions, strict=True)]
+    files = [_open_file(path, partition) for path, partition in zip(paths, partitions, strict=True)]
     first = files[0]
     rows = [file.rows for file in files]
 
-    def read(wanted: Mapping[str, str], most: int) -> Iterator[Part]:
+    def read(wanted: Mapping[str, str], max_rows: int) -> Iterator[Part]:
         for file in files:
             for column in wanted:
                 if column not in file.columns and column not in file.partition:
-                    raise UserError(f"{file.path} has no column '{column}', but {first.path} has: give files that are "
-                                    "alike.")  # fmt: skip
+                    raise UserError(
+                        f"{file.path} has no column '{column}', but {first.path} has: give files that are alike."
+                    )
         for file in files:
-            yield from _parts_of_file(file, wanted, most, str(file.path) if len(files) > 1 else source)
+            yield from _read_file(file, wanted, max_rows, str(file.path) if len(files) > 1 else source)
 
     return Source(
         source,
@@ -76,19 +77,19 @@ def open_files(source: str) -> Source:
 
 
 def find_files(source: str) -> list[Path]:
-    """The files that a path stands for, in order.
+    """Return the files of a path, a folder or a glob, in order.
 
     Raises:
         UserError: There are none.
     """
     if not source:
         raise UserError("The path of the source is empty: give that of a CSV or Parquet file.")
-    path, wanted, fix = Path(source).expanduser(), "CSV or Parquet files that match", "give a path with at least one"
+    path, kind, fix = Path(source).expanduser(), "CSV or Parquet files that match", "give a path with at least one"
     try:
         if path.is_file():
             return [path]
         if path.is_dir():
-            wanted = "Parquet files"
+            kind = "Parquet files"
             files = _files_below(path)
             found = [file for file in files if file.name.lower().endswith(_PARQUET)]
             if any(file.name.lower().endswith(_CSV) for file in files):
@@ -99,34 +100,30 @@ def find_files(source: str) -> list[Path]:
         elif path.exists():
             raise UserError(f"{source} is no file that can be read twice: give a CSV or Parquet file.")
         else:
-            raise UserError(f"{source} does not exist: {_likelier_path(path)}")
+            raise UserError(f"{source} does not exist: {_suggest_path(path)}")
     except OSError as error:
         raise UserError(f"{source} cannot be read ({error.strerror}): give a path that may be.") from error
     if not found:
-        raise UserError(f"{source} holds no {wanted}: {fix}.")
+        raise UserError(f"{source} holds no {kind}: {fix}.")
     return found
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """The files in a folder and in those below it, in order.
-
-    Raises:
-        OSError: A folder cannot be read.
-    """
+    """Return the files in a folder and in those below it, in order; raise an OSError if one cannot be read."""
 
     def fail(error: OSError) -> None:
         raise error
 
     found: list[Path] = []
-    for place, folders, names in os.walk(folder, onerror=fail):
-        # What begins with a dot or an underscore is by custom no data: stores, logs and marks of other programs.
+    for parent, folders, names in os.walk(folder, onerror=fail):
+        # Names that begin with a dot or an underscore are by custom not data.
         folders[:] = [name for name in folders if not name.startswith((".", "_"))]
-        found += [Path(place, name) for name in names if not name.startswith((".", "_"))]
+        found += [Path(parent, name) for name in names if not name.startswith((".", "_"))]
     return sorted(file for file in found if file.is_file())
 
 
-def _likelier_path(path: Path) -> str:
-    """What to give instead of a path that does not exist."""
+def _suggest_path(path: Path) -> str:
+    """Return what to give instead of a path that does not exist."""
     if "://" in str(path) or re.match(r"\w+:/", str(path)):
         return "give a path on this machine, with a copy of what is at that address."
     if path.is_symlink():
@@ -140,7 +137,10 @@ def _likelier_path(path: Path) -> str:
 
 
 def _partitions(source: str, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """What the names of folders below the source say of each file, where they are hive partitions."""
+    """Return the columns that the names of hive partitions hold, for each file.
+
+    By hand, because pyarrow's partitioning reads no CSV, and takes ids such as `010` for integers.
+    """
     base = Path(source).expanduser()
     if base.is_file():
         return [{}]
@@ -161,8 +161,8 @@ def _partitions(source: str, paths: Sequence[Path]) -> list[dict[str, Any]]:
     return found
 
 
-def _opened(path: Path, partition: Mapping[str, Any]) -> _File:
-    """A file with its columns, of which no more than the header has been read."""
+def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
+    """Return a file with its columns, of which only the header is read."""
     import pyarrow.parquet as pq
 
     if path.stat().st_size == 0:
@@ -179,20 +179,20 @@ def _opened(path: Path, partition: Mapping[str, Any]) -> _File:
                     "columns, separated by commas, semicolons, tabs or bars."
                 )
             return _File(path, columns, partition, None)
-    except UserError:
+    except UserError:  # it is a ValueError, as those of broken files are
         raise
     except _BROKEN as error:
         raise _unreadable(path, error) from error
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
 
 
-def _parts_of_file(file: _File, wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+def _read_file(file: _File, wanted: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
     import pyarrow as pa
 
     columns = [column for column in wanted if column not in file.partition]
     try:
-        read = _parquet_parts if file.path.name.lower().endswith(_PARQUET) else _csv_parts
-        for part in read(file.path, columns, wanted, most, name):
+        read = _read_parquet if file.path.name.lower().endswith(_PARQUET) else _read_csv
+        for part in read(file.path, columns, wanted, max_rows, name):
             table = part.table
             for column, value in file.partition.items():
                 if column in wanted:
@@ -204,15 +204,17 @@ def _parts_of_file(file: _File, wanted: Mapping[str, str], most: int, name: str)
         raise _unreadable(file.path, error) from error
 
 
-def _parquet_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
+def _read_parquet(
+    path: Path, columns: list[str], wanted: Mapping[str, str], max_rows: int, name: str
+) -> Iterator[Part]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-        if not columns:  # all that is wanted is in the folders' names
+        if not columns:  # the names of folders hold all columns that are wanted
             columns = file.schema_arrow.names[:1]
         first = 0
-        for batch in file.iter_batches(batch_size=most, columns=columns):
+        for batch in file.iter_batches(batch_size=max_rows, columns=columns):
             yield Part(name, first, pa.Table.from_batches([batch]))
             first += len(batch)
 
@@ -228,10 +230,10 @@ class _Dialect(NamedTuple):
 
 
 def _dialect(path: Path) -> _Dialect:
-    """The header of a CSV file, what separates its columns, and how fractions are written in the first lines."""
+    """Return the header of a CSV file, its delimiter, and how fractions and times are written in the first lines."""
     opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
-        first = list(islice(dropwhile(lambda line: not line.strip("\r\n"), lines), _LOOKED_AT))
+        first = list(islice(dropwhile(lambda line: not line.strip("\r\n"), lines), _DIALECT_LINES))
     if not first:
         raise UserError(f"{path} is empty: give a CSV or Parquet file with a header and rows.")
     if "\0" in first[0]:
@@ -250,7 +252,7 @@ def _dialect(path: Path) -> _Dialect:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """What separates columns: of what is as often in the first row as in the header, the most frequent."""
+    """Return the most frequent of the separators that are as frequent in the first row as in the header."""
     header, row = (re.sub(r'"[^"]*"', "", line) for line in (lines[0], (*lines, lines[0])[1]))
     alike = [mark for mark in ",;\t|" if header.count(mark) == row.count(mark) > 0]
     if alike:
@@ -258,8 +260,8 @@ def _delimiter(lines: Sequence[str]) -> str:
     return "," if "," in header else max("\t;|", key=header.count)
 
 
-def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: int, name: str) -> Iterator[Part]:
-    """Read a CSV file; ids as text, because `001` is not 1, and times with offsets, which arrow takes for UTC."""
+def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
+    """Read a CSV file; ids as text, because `001` is not 1, and so times with offsets, which arrow takes for UTC."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
@@ -267,34 +269,33 @@ def _csv_parts(path: Path, columns: list[str], wanted: Mapping[str, str], most: 
     if not dialect.has_rows:
         return
     parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
-    text = {"`id_column`": columns, "`time_column`": dialect.with_offsets}
+    text = {"id_column": columns, "time_column": dialect.with_offsets}
     types = {column: pa.string() for column in columns if column in text.get(wanted[column], ())}
     convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
     if path.stat().st_size <= _STREAMED:
         try:
             table = arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
         except pa.ArrowInvalid:
-            # Types are guessed from the first block; a later one may hold fractions, text, longer rows or lines.
+            # Types are inferred from the first block; later ones may hold fractions, text, longer rows or lines.
             block = min(max(4 * path.stat().st_size, 1 << 20), 2**31 - 1)
             parse.newlines_in_values = True
             read = arrow_csv.ReadOptions(block_size=block)
             table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
-        yield from parts(table, name, most)
+        yield from split_rows(table, name, max_rows)
         return
     read = arrow_csv.ReadOptions(block_size=16 << 20)
     with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
-        # What begins as whole numbers may go on as fractions.
-        options = {"`id_column`", "`time_column`"}
+        # A column may begin with integers and go on with fractions.
         types |= {
             field.name: pa.float64()
             for field in stream.schema
-            if pa.types.is_integer(field.type) and wanted[field.name] not in options
+            if pa.types.is_integer(field.type) and wanted[field.name] not in ("id_column", "time_column")
         }
     convert.column_types = types
     first = 0
     with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
         for batch in stream:
-            yield from parts(pa.Table.from_batches([batch]), name, most, first)
+            yield from split_rows(pa.Table.from_batches([batch]), name, max_rows, first)
             first += len(batch)
 
 

@@ -1,187 +1,222 @@
-"""Laying: rows into their places in the flat arrays of a panel, wherever in the table they stand."""
+"""The second pass over a table: every value into its row of the panel."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import torch
 
-from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES
-from armlp.data.storage import Store
+from armlp.data.panel import Panel
+from armlp.data.storage import Residency, Shapes, Store
 from armlp.data.tables.layout import Layout, OffCalendar, duplicates
 from armlp.data.tables.rows import Rows, TableRows
 from armlp.data.tables.scan import Groups
 from armlp.errors import UserError
 
-# What `observed` holds of a value while rows are laid; a gap of the table is 0.
-_SEEN, _MISSING, _CARRIED = 1, 2, 3
-# A series keeps a level of its own where float32 would lose more than this share of its range.
-_LOSS = 1e-4
+# What `observed` holds while the panel is filled; 0 is a row that the table lacks.
+_OBSERVED, _MISSING, _CARRIED = 1, 2, 3
+# A series is stored less a level where float32 would lose more than this share of its range.
+_MAX_LOSS = 1e-4
 _BLOCK = 1 << 18
 
 
 class PanelFiller:
-    """Lays rows into a store.
+    """Writes the rows of a table into a store.
 
     Args:
-        plan: Where they belong.
-        store: `values`, `observed` (bytes), `known` and `past`.
+        layout: Where they belong.
+        store: Zeros, of the `panel_shapes` of the table.
     """
 
-    def __init__(self, plan: Layout, store: Store) -> None:
-        self.plan, self.store = plan, store
-        shape = len(plan.ids), store["values"].shape[1]
+    def __init__(self, layout: Layout, store: Store) -> None:
+        self.layout, self.store = layout, store
+        shape = len(layout.ids), store["values"].shape[1]
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
         self._loss = np.zeros(shape)
-        # Values before the first row, in which all channels have been observed: the last one of each channel.
+        # The last value of each channel before the first row, in which all channels have been observed; and its time.
         self._carried = np.zeros(shape)
-        self._carried_at = np.full(shape, np.iinfo(np.int64).min)
+        self._carried_times = np.full(shape, np.iinfo(np.int64).min)
 
-    def lay(self, table: TableRows, rows: Callable[[], Iterable[Rows]]) -> np.ndarray | None:
-        """Lays all rows, fills gaps forward and marks what was observed.
-
-        Args:
-            table: That the rows are of.
-            rows: Begins to go over them.
+    def fill(self, table: TableRows) -> np.ndarray | None:
+        """Write all rows, fill gaps forward and mark what was observed.
 
         Returns:
-            `[S, V]` float64 levels to add to the values for data units; None where there is no need.
+            `[S, V]` float64 levels to add to the values for data units; None where no series needs one.
 
         Raises:
-            OffCalendar: A row lies beside the calendar.
-            UserError: There are rows of the same series and time.
+            OffCalendar: A row does not lie on the calendar.
+            UserError: There are rows of the same series and time, or values that float32 rounds to nothing.
         """
         for role in ("known", "past"):
             if role in self.store.arrays:
-                self._fill(role, np.nan)
-        self._lay(table, rows(), None)
-        if table.symbols is None:
-            self._refuse_tiny(table)
-        levels = None if table.symbols is not None else self._levels()
+                self._set_all(role, np.nan)
+        self._fill(table, None)
+        if table.roles.symbols is not False:
+            return None
+        self._check_tiny(table)
+        levels = self._levels()
         if levels is not None:
-            self._fill("observed", 0)
-            self._lay(table, rows(), levels)
+            self._set_all("observed", 0)
+            self._fill(table, levels)
         return levels
 
-    def _lay(self, table: TableRows, parts: Iterable[Rows], levels: np.ndarray | None) -> None:
-        twice: list[int] = []
-        for rows in parts:
-            twice += self._lay_rows(table.ranked(rows), levels).tolist()
+    def _fill(self, table: TableRows, levels: np.ndarray | None) -> None:
+        layout = self.layout
+        repeated: list[int] = []
+        for rows in table.with_progress("reading"):
+            repeated += self._write(table.ranked(rows), levels).tolist()
             self.store.release()
-        if twice:
-            place = int(np.searchsorted(self.plan.offsets, twice[0], side="right")) - 1
-            time = self.plan.calendar.shift(self.plan.starts[place], twice[0] - self.plan.offsets[place])
-            label = spell_time(self.plan.calendar.wall_times(np.atleast_1d(time))[0])
-            raise duplicates(table, self.plan.ids[place], label, len(twice))
+        if repeated:
+            series = int(np.searchsorted(layout.offsets, repeated[0], side="right")) - 1
+            time = layout.calendar.shift(layout.starts[series], repeated[0] - layout.offsets[series])
+            raise duplicates(table, layout.ids[series], layout.calendar.spell(time), len(repeated))
         self._fill_forward(levels)
 
-    def _lay_rows(self, rows: Rows, levels: np.ndarray | None) -> np.ndarray:
-        """Lays some rows; `[duplicates]` where rows lie already."""
-        plan = self.plan
-        series = plan.places[rows.codes]
-        counted = plan.calendar.count(rows.times)
-        steps = plan.calendar.positions(plan.starts[series], counted)
+    def _write(self, rows: Rows, levels: np.ndarray | None) -> np.ndarray:
+        """Write some rows; return the rows of the panel that were written before."""
+        layout = self.layout
+        series = layout.series[rows.codes]
+        times = layout.calendar.count(rows.times)
+        steps = layout.calendar.positions(layout.starts[series], times)
         inside = (steps >= 0) & (series >= 0)
         if not inside.all():
-            early = counted < plan.starts[series]
-            beside = np.flatnonzero((steps < 0) & ~early & (series >= 0))
-            if beside.size:
-                raise OffCalendar(int(rows.codes[beside[0]]), int(rows.times[beside[0]].astype(np.int64)))
+            early = times < layout.starts[series]
+            off = np.flatnonzero((steps < 0) & ~early & (series >= 0))
+            if off.size:
+                raise OffCalendar(int(rows.codes[off[0]]), int(rows.times[off[0]].astype(np.int64)))
             self._carry(rows, series, early & (series >= 0))
-        at = plan.offsets[series] + steps
-        inside &= at < plan.offsets[series + 1]
+        row = layout.offsets[series] + steps
+        inside &= row < layout.offsets[series + 1]
         values = rows.values
         if not inside.all():
-            at, series, values = at[inside], series[inside], values[inside]
+            row, series, values = row[inside], series[inside], values[inside]
             rows.covariates = {role: rows.covariates[role][inside] for role in ROLES}
         missing = np.isnan(values)
         if levels is None:
-            self._watch(series, values)
+            self._measure(series, values)
         observed = self.store["observed"]
-        taken = observed[at, 0] != 0
-        if (np.diff(at) <= 0).any():
-            order = np.argsort(at, kind="stable")
-            again = np.zeros(len(at), dtype=bool)
-            again[order[1:]] = at[order[1:]] == at[order[:-1]]
-            taken |= again
-        narrow = values if levels is None else values - levels[series]
-        self.store["values"][at] = narrow.astype(np.float32)
-        observed[at] = np.where(missing, _MISSING, _SEEN)
+        repeated = observed[row, 0] != 0
+        if (np.diff(row) <= 0).any():
+            order = np.argsort(row, kind="stable")
+            repeated[order[1:]] |= row[order[1:]] == row[order[:-1]]
+        self.store["values"][row] = (values if levels is None else values - levels[series]).astype(np.float32)
+        observed[row] = np.where(missing, _MISSING, _OBSERVED)
         for role in ("known", "past"):
             if role in self.store.arrays:
-                self.store[role][at] = rows.covariates[role]
-        return np.asarray(at[taken])
+                self.store[role][row] = rows.covariates[role]
+        return np.asarray(row[repeated])
 
     def _carry(self, rows: Rows, series: np.ndarray, early: np.ndarray) -> None:
-        """Remembers what vector series have shown before their first row."""
+        """Remember values of vector series before their first row."""
         if rows.values.shape[1] == 1 or not early.any():
             return
         order = np.flatnonzero(early)[np.argsort(rows.times[early], kind="stable")]
         for channel in range(rows.values.shape[1]):
-            mine = order[~np.isnan(rows.values[order, channel])]
-            times = rows.times[mine].astype(np.int64)
-            later = times >= self._carried_at[series[mine], channel]
-            at = series[mine][later], channel
-            self._carried_at[at], self._carried[at] = times[later], rows.values[mine, channel][later]
+            observed = order[~np.isnan(rows.values[order, channel])]
+            times = rows.times[observed].astype(np.int64)
+            later = times >= self._carried_times[series[observed], channel]
+            index = series[observed][later], channel
+            self._carried_times[index], self._carried[index] = times[later], rows.values[observed, channel][later]
 
-    def _watch(self, series: np.ndarray, values: np.ndarray) -> None:
-        """Takes in the range of every series, and what float32 loses of it."""
+    def _measure(self, series: np.ndarray, values: np.ndarray) -> None:
+        """Measure the range of every series, and what float32 loses of it."""
         if not len(series):
             return
         groups = Groups(series)
         loss = np.abs(values - values.astype(np.float32))
         for channel in range(values.shape[1]):
-            column = values[:, channel]
-            groups.reduce(np.fmin, self._low[:, channel], column)
-            groups.reduce(np.fmax, self._high[:, channel], column)
+            groups.reduce(np.fmin, self._low[:, channel], values[:, channel])
+            groups.reduce(np.fmax, self._high[:, channel], values[:, channel])
             groups.reduce(np.fmax, self._loss[:, channel], loss[:, channel])
 
-    def _refuse_tiny(self, table: TableRows) -> None:
-        """Refuses series of values that float32 rounds to nothing."""
+    def _check_tiny(self, table: TableRows) -> None:
+        """Refuse series whose values float32 rounds to nothing."""
         size = np.maximum(np.abs(self._low), np.abs(self._high))
         tiny = np.argwhere((size > 0) & (size < np.finfo(np.float32).tiny))
         if len(tiny):
             series, channel = tiny[0]
             raise UserError(
-                f"{table.table.name}: no value of series '{self.plan.ids[series]}' is larger than "
+                f"{table.table.name}: no value of series '{self.layout.ids[series]}' is larger than "
                 f"{size[series, channel]:g}, which float32 does not hold ({len(tiny)} such series in all): give values "
                 "in a smaller unit."
             )
 
     def _levels(self) -> np.ndarray | None:
-        """`[S, V]` what is to be taken from the values so that float32 holds the rest: about the first one, or 0."""
+        """Return the `[S, V]` levels that float32 needs: about the first value of a series, or 0; None for all 0."""
         with np.errstate(invalid="ignore"):
-            lost = self._loss > _LOSS * (self._high - self._low)
-        if not lost.any():
+            needed = self._loss > _MAX_LOSS * (self._high - self._low)
+        if not needed.any():
             return None
-        return np.where(lost, self.store["values"][self.plan.offsets[:-1]].astype(np.float64), 0.0)
+        return np.where(needed, self.store["values"][self.layout.offsets[:-1]].astype(np.float64), 0.0)
 
-    def _fill(self, name: str, value: float) -> None:
+    def _set_all(self, name: str, value: float) -> None:
         for begin in range(0, len(self.store[name]), _BLOCK):
             self.store[name][begin : begin + _BLOCK] = value
             self.store.release()
 
     def _fill_forward(self, levels: np.ndarray | None) -> None:
-        """Fills what is missing by the last value before it, block by block, and marks what was observed."""
-        values, observed, first = self.store["values"], self.store["observed"], self.plan.offsets[:-1]
+        """Fill missing values with the last one before them, block by block, and mark what was observed."""
+        values, observed, first = self.store["values"], self.store["observed"], self.layout.offsets[:-1]
         if values.shape[1] > 1:
-            series, channel = np.nonzero(observed[first] != _SEEN)
+            series, channel = np.nonzero(observed[first] != _OBSERVED)
             carried = self._carried[series, channel]
             carried = carried if levels is None else carried - levels[series, channel]
             values[first[series], channel] = carried
             observed[first[series], channel] = _CARRIED
         for begin in range(0, len(values), _BLOCK):
-            # With the row before the block, from which a gap may reach into it.
+            # With the row before the block, which a gap at its start is filled from.
             block = slice(max(begin - 1, 0), begin + _BLOCK)
-            there = (observed[block] == _SEEN) | (observed[block] == _CARRIED)
+            filled = (observed[block] == _OBSERVED) | (observed[block] == _CARRIED)
             if begin:
-                there[0] = True  # it has been filled
-            if not there.all():
-                last = np.maximum.accumulate(np.where(there, np.arange(len(there))[:, None], 0), axis=0)
+                filled[0] = True
+            if not filled.all():
+                last = np.maximum.accumulate(np.where(filled, np.arange(len(filled))[:, None], 0), axis=0)
                 values[block] = np.take_along_axis(values[block], last, axis=0)
             self.store.release()
         for begin in range(0, len(values), _BLOCK):
             block = slice(begin, begin + _BLOCK)
-            observed[block] = observed[block] == _SEEN
+            observed[block] = observed[block] == _OBSERVED
             self.store.release()
+
+
+def panel_shapes(table: TableRows, layout: Layout) -> Shapes:
+    """Return the shape and type of each array of a panel; those without a column are left out."""
+    rows, covariates = int(layout.offsets[-1]), table.roles.covariates
+    arrays: Shapes = {
+        "values": ((rows, len(table.channels)), np.float32),
+        "observed": ((rows, len(table.channels)), np.uint8),
+        "known": ((rows, len(covariates["known"])), np.float32),
+        "past": ((rows, len(covariates["past"])), np.float32),
+    }
+    return {name: (shape, kind) for name, (shape, kind) in arrays.items() if shape[1]}
+
+
+def make_panel(
+    layout: Layout,
+    store: Store,
+    levels: np.ndarray | None,
+    static: np.ndarray,
+    fields: Mapping[str, Any],
+    residency: Residency | None = None,
+) -> Panel:
+    """Return the panel of a store that has been filled; `fields` are `TableRows.panel_fields`."""
+    covariates: dict[str, Any] = {
+        role: torch.from_numpy(store[role]) for role in ("known", "past") if role in store.arrays
+    }
+    return Panel(
+        values=torch.from_numpy(store["values"]),
+        observed=torch.from_numpy(store["observed"].view(np.bool_)),
+        offsets=torch.from_numpy(layout.offsets),
+        ids=layout.ids,
+        starts=layout.starts,
+        calendar=layout.calendar,
+        future=torch.from_numpy(layout.future) if fields["covariate_columns"]["known"] else None,
+        static=torch.from_numpy(static),
+        residency=residency,
+        levels=None if levels is None else torch.from_numpy(levels),
+        **covariates,
+        **fields,
+    )

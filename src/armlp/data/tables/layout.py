@@ -1,4 +1,4 @@
-"""Planning: from a survey of a table to the place of every row in the panel."""
+"""The calendar of a table, and the row of the panel to which each of its rows belongs."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ import numpy as np
 from armlp.data.calendar import Calendar, spell_time
 from armlp.data.frequency import infer_calendar
 from armlp.data.tables.mixed_steps import check_mixed_steps
-from armlp.data.tables.roles import few
 from armlp.data.tables.rows import TableRows
 from armlp.data.tables.scan import TableScan
-from armlp.errors import UserError
+from armlp.errors import UserError, first_names
 
 # A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.
 _MAX_GAPS = 20
 _ROWS_ALWAYS_ALLOWED = 10_000_000
-# So many times longer, and so much more, and the user is told.
+# The user is warned of a panel that is this many times longer, and this much more.
 _MANY_GAPS = 2.5
-_GAPS_NEVER_TOLD = 100
+_FEW_GAPS = 100
 
 
 @dataclass(frozen=True)
@@ -28,15 +27,15 @@ class Layout:
 
     Attributes:
         ids: `[S]` ids, ascending.
-        places: `[numbers]` int64 place in `ids` of each number of `Rows.codes`; -1 where the series is left out.
+        series: `[codes]` int64 index into `ids` of each code of `Rows.codes`; -1 where the series is left out.
         calendar: The step of time.
-        starts: `[S]` int64 counted time of the first row.
-        offsets: `[S + 1]` int64 where each series begins.
-        future: `[S]` int64 rows after the history.
+        starts: `[S]` int64 time of the first row, as the calendar counts it.
+        offsets: `[S + 1]` int64 row of the panel where each series begins.
+        future: `[S]` int64 number of rows after the history.
     """
 
     ids: np.ndarray
-    places: np.ndarray
+    series: np.ndarray
     calendar: Calendar
     starts: np.ndarray
     offsets: np.ndarray
@@ -44,10 +43,10 @@ class Layout:
 
 
 class OffCalendar(Exception):
-    """A row lies beside the calendar.
+    """A row does not lie on the calendar.
 
     Args:
-        code: Number of its series.
+        code: Code of its series.
         time: Its time, int64 as the table has it.
     """
 
@@ -57,49 +56,51 @@ class OffCalendar(Exception):
 
 
 class LayoutPlanner:
-    """Finds the calendar of a table and the place of its rows.
+    """Finds the calendar of a table and where its rows belong.
 
     Args:
-        table: The table, which has been gone over once.
-        survey: What was seen.
-        freq: The step of time that the user gave; None infers it.
-        usual_freq: What it is where there is nothing to infer it from.
+        table: The table.
+        scan: Its first pass.
+        freq: The step of time; None infers it.
+        usual_freq: The step where every series has one row, so that none can be inferred.
+
+    Attributes:
+        notes: Warnings about the layout.
     """
 
     def __init__(
-        self, table: TableRows, survey: TableScan, freq: str | int | None, usual_freq: str | int | None = None
+        self, table: TableRows, scan: TableScan, freq: str | int | None, usual_freq: str | int | None = None
     ) -> None:
-        self.table, self.survey, self.name = table, survey, table.table.name
+        self.table, self.scan, self.name = table, scan, table.table.name
         self.is_integer = not table.has_dates
         self.ids, self.ranks = table.ids()
         self.notes: list[str] = []
         if freq is None and table.num_rows == len(self.ids):
             freq = usual_freq
-        self._given = freq is not None
-        self.calendar = self._inferred() if freq is None else self._checked(Calendar(freq, table.timezone))
+        self._infers = freq is None
+        self.calendar = self._infer() if freq is None else self._check_kind(Calendar(freq, table.timezone))
 
-    def plan(self) -> Layout:
-        """Where the rows of every series belong; fills `notes` with what there is to warn of.
+    def layout(self) -> Layout:
+        """Return where the rows of every series belong, and collect `notes`.
 
         Raises:
-            UserError: There is no value at all, series step differently, or the times leave too many gaps.
-            OffCalendar: A row lies beside the calendar.
+            UserError: There is no value, series have different steps, or the times leave too many gaps.
+            OffCalendar: A row does not lie on the calendar.
         """
-        survey, calendar = self.survey, self.calendar
+        scan, calendar = self.scan, self.calendar
         self.notes = []
-        order = np.empty_like(self.ranks)
-        order[self.ranks] = np.arange(len(order))
-        numbers = order[survey.observed[order]]
-        self._note_unobserved(numbers)
-        if not self._given:
-            check_mixed_steps(*self._sampled(), calendar, self.name)
+        codes = np.argsort(self.ranks)
+        codes = codes[scan.observed[codes]]
+        self._note_unobserved(codes)
+        if self._infers:
+            check_mixed_steps(*self._sample(), calendar, self.name)
         if as_text := self.table.numbers_as_categories:
             self.notes.append(
-                f"{self.name}: covariates that hold numbers as text are taken for categories: {few(as_text)}; "
+                f"{self.name}: covariates that hold numbers as text are taken for categories: {first_names(as_text)}; "
                 "convert them if they are meant as numbers, written like 1234.5."
             )
-        starts = calendar.count(self._times(survey.starts[numbers]))
-        lengths, histories = (self._steps(numbers, starts, ends) for ends in (survey.ends, survey.history_ends))
+        starts = calendar.count(self._as_times(scan.starts[codes]))
+        lengths, histories = (self._num_rows(codes, starts, ends) for ends in (scan.ends, scan.history_ends))
         offsets = np.concatenate([[0], np.cumsum(lengths)])
         if offsets[-1] > _MAX_GAPS * self.table.num_rows + _ROWS_ALWAYS_ALLOWED:
             raise UserError(
@@ -107,65 +108,65 @@ class LayoutPlanner:
                 f"{offsets[-1]}: give the true step with `freq`, or times without such gaps."
             )
         self._note_gaps(int(offsets[-1]))
-        places = np.full(len(order), -1)
-        places[numbers] = np.arange(len(numbers))
-        return Layout(self.ids[self.ranks[numbers]], places, calendar, starts, offsets, lengths - histories)
+        series = np.full(len(self.ranks), -1)
+        series[codes] = np.arange(len(codes))
+        return Layout(self.ids[self.ranks[codes]], series, calendar, starts, offsets, lengths - histories)
 
-    def _steps(self, numbers: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
-        """`[S]` rows from the start of each series to its end."""
-        steps = self.calendar.positions(starts, self.calendar.count(self._times(ends[numbers])))
+    def _num_rows(self, codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
+        """Return the `[S]` number of rows from the start of each series to its end."""
+        steps = self.calendar.positions(starts, self.calendar.count(self._as_times(ends[codes])))
         if (steps < 0).any():
-            number = numbers[np.argmax(steps < 0)]
-            raise OffCalendar(int(number), int(ends[number]))
+            code = codes[np.argmax(steps < 0)]
+            raise OffCalendar(int(code), int(ends[code]))
         return np.asarray(steps + 1)
 
-    def static(self, plan: Layout) -> np.ndarray:
-        """`[S, M]` what every series says all along; nan where it says nothing.
+    def static(self, layout: Layout) -> np.ndarray:
+        """Return the `[S, M]` static covariates, nan where missing.
 
         Raises:
-            UserError: A series says two things.
+            UserError: A static covariate changes within a series.
         """
         columns = self.table.covariate_columns["static"]
-        least, most = (self.table.ranked_static(values) for values in (self.survey.least, self.survey.most))
-        changing = np.argwhere((least != most) & ~np.isnan(least))
+        lowest, highest = (self.table.ranked_static(part) for part in (self.scan.static_min, self.scan.static_max))
+        changing = np.argwhere((lowest != highest) & ~np.isnan(lowest))
         if len(changing):
-            number, place = changing[0]
-            kinds = columns[place].categories
+            code, index = changing[0]
+            categories = columns[index].categories
             low, high = (
-                f"{value:g}" if kinds is None else f"'{kinds[int(value)]}'"
-                for value in sorted((least[number, place], most[number, place]))
+                f"{value:g}" if categories is None else f"'{categories[int(value)]}'"
+                for value in sorted((lowest[code, index], highest[code, index]))
             )
             raise UserError(
-                f"{self.name}: `static_covariates`: column '{columns[place].name}' of series "
-                f"'{self.table.id_of(number)}' is both {low} and {high}: give one value per series, or name the column "
+                f"{self.name}: `static_covariates`: column '{columns[index].name}' of series "
+                f"'{self.table.id_of(code)}' is both {low} and {high}: give one value per series, or name the column "
                 "in `past_covariates`."
             )
-        numbers = np.flatnonzero(plan.places >= 0)
-        static = np.empty((len(plan.ids), len(columns)), np.float32)
-        static[plan.places[numbers]] = least[numbers]
+        codes = np.flatnonzero(layout.series >= 0)
+        static = np.empty((len(layout.ids), len(columns)), np.float32)
+        static[layout.series[codes]] = lowest[codes]
         return static
 
     def reconsider(self, row: OffCalendar) -> None:
-        """Looks for another calendar, that a row lies on too.
+        """Find another calendar, on which a row that the sample lacked lies too.
 
         Raises:
             UserError: There is none.
         """
-        sample = self.survey.sample
-        if not self._given and row.code not in sample:
+        sample = self.scan.sample
+        if self._infers and row.code not in sample:
             for rows in self.table:
-                mine = rows.codes == row.code
-                sample.include(rows.codes[mine], rows.times[mine].astype(np.int64))
-            before, self.calendar = self.calendar, self._inferred()
+                kept = rows.codes == row.code
+                sample.include(rows.codes[kept], rows.times[kept].astype(np.int64))
+            before, self.calendar = self.calendar, self._infer()
             if self.calendar != before:
                 return
-        raise self._misfit()
+        raise self._off_calendar()
 
-    def _times(self, times: np.ndarray) -> np.ndarray:
-        """int64 as the table has them: integers or datetime64[ns]."""
+    def _as_times(self, times: np.ndarray) -> np.ndarray:
+        """Return int64 as integers or datetime64[ns], as the table has them."""
         return times if self.is_integer else times.view("datetime64[ns]")
 
-    def _checked(self, calendar: Calendar) -> Calendar:
+    def _check_kind(self, calendar: Calendar) -> Calendar:
         if calendar.is_integer == self.is_integer:
             return calendar
         holds, needs = ("datetimes", "a pandas alias such as h or D")
@@ -173,83 +174,75 @@ class LayoutPlanner:
             holds, needs = ("integers", "an integer such as 1")
         raise UserError(f"`freq` is {calendar.freq}, but the times of {self.name} are {holds}: give {needs}.")
 
-    def _inferred(self) -> Calendar:
-        """The calendar that explains the sample."""
-        return infer_calendar(*self._sampled(), self.table.timezone, self.name)
+    def _infer(self) -> Calendar:
+        return infer_calendar(*self._sample(), self.table.timezone, self.name)
 
-    def _sampled(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Times of the sample, where each of its series begins, and their ids."""
-        codes, times, begins = self.survey.sample.sorted()
-        again = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1])) + 1
-        if again.size:
-            time = self._times(times[again[:1]])[0]
-            raise duplicates(self.table, self.table.id_of(codes[again[0]]), spell_time(time), again.size)
-        return self._times(times), begins, self.ids[self.ranks[codes[begins[:-1]]]]
+    def _sample(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the times of the sample, where each of its series begins, and their ids."""
+        codes, times, begins = self.scan.sample.sorted()
+        repeated = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1])) + 1
+        if repeated.size:
+            time = self._as_times(times[repeated[:1]])[0]
+            raise duplicates(self.table, self.table.id_of(codes[repeated[0]]), spell_time(time), repeated.size)
+        return self._as_times(times), begins, self.ids[self.ranks[codes[begins[:-1]]]]
 
-    def _misfit(self) -> UserError:
-        """The sentence about the first row beside the calendar, and how many there are."""
-        calendar, survey, count = self.calendar, self.survey, 0
-        first: tuple[int, int, int] | None = None
+    def _off_calendar(self) -> UserError:
+        """Return the error that names the first row off the calendar, and counts such rows."""
+        calendar, scan, count = self.calendar, self.scan, 0
+        first: tuple[int, int, int] | None = None  # rank of the series, time of the row and start of the series
         for rows in self.table:
-            counted = calendar.count(rows.times)
-            starts = calendar.count(self._times(survey.starts[rows.codes]))
-            off = (calendar.positions(starts, counted) < 0) & (counted >= starts) & survey.observed[rows.codes]
+            times = calendar.count(rows.times)
+            starts = calendar.count(self._as_times(scan.starts[rows.codes]))
+            off = (calendar.positions(starts, times) < 0) & (times >= starts) & scan.observed[rows.codes]
             count += int(off.sum())
             for row in np.flatnonzero(off)[:1]:
-                found = int(self.ranks[rows.codes[row]]), int(counted[row]), int(starts[row])
+                found = int(self.ranks[rows.codes[row]]), int(times[row]), int(starts[row])
                 first = found if first is None else min(first, found)
         assert first is not None
-        place, *times = first
-        time, start = (spell_time(calendar.wall_times(np.array([at]))[0]) for at in times)
+        series = self.ids[first[0]]
+        time, start = map(calendar.spell, first[1:])
         where = "" if start == time else f", which starts at {start}"
-        if not self._given:
+        if self._infers:
             return UserError(
                 f"{self.name} has no common step of time: most of it steps by {calendar.freq}, on which time {time} of "
-                f"series '{self.ids[place]}'{where} does not lie ({count} such rows in all); correct the times, or "
+                f"series '{series}'{where} does not lie ({count} such rows in all); correct the times, or "
                 "give `freq`."
             )
         try:
-            likely = f"`freq` {self._inferred().freq} would fit"
+            fix = f"`freq` {self._infer().freq} would fit"
         except UserError:
-            likely = "correct the times, or give another `freq`"
+            fix = "correct the times, or give another `freq`"
         return UserError(
-            f"{self.name}: time {time} of series '{self.ids[place]}'{where} does not lie on `freq` "
-            f"{calendar.freq} ({count} such rows in all): {likely}."
+            f"{self.name}: time {time} of series '{series}'{where} does not lie on `freq` "
+            f"{calendar.freq} ({count} such rows in all): {fix}."
         )
 
-    def _note_gaps(self, steps: int) -> None:
+    def _note_gaps(self, rows: int) -> None:
         # Without an id column, all series share the rows of the table.
         tables = 1 if self.table.layout == "long" else len(self.ids)
-        found, steps = self.table.num_rows // tables, steps // tables
-        if steps > _MANY_GAPS * found and steps - found >= _GAPS_NEVER_TOLD:
+        found, rows = self.table.num_rows // tables, rows // tables
+        if rows > _MANY_GAPS * found and rows - found >= _FEW_GAPS:
             self.notes.append(
-                f"{self.name} has {found} rows, but its calendar has {steps} steps between their times, and those "
+                f"{self.name} has {found} rows, but its calendar has {rows} steps between their times, and those "
                 "missing are taken for gaps: if that is not meant, correct the times, or give the step as `freq`."
             )
 
-    def _note_unobserved(self, numbers: np.ndarray) -> None:
-        if not len(numbers):
+    def _note_unobserved(self, codes: np.ndarray) -> None:
+        if not len(codes):
             raise UserError(
                 f"{self.name}: no series has an observed value in every target column: give a table with values, or "
                 "other `target_columns`."
             )
-        if len(numbers) < len(self.ids):
-            left_out = np.sort(np.setdiff1d(self.ranks, self.ranks[numbers]))
+        if len(codes) < len(self.ids):
+            left_out = np.setdiff1d(self.ranks, self.ranks[codes])
             self.notes.append(
                 f"{self.name}: {len(left_out)} of {len(self.ids)} series have no observed value and are left out: "
-                f"{few(self.ids[left_out])}."
+                f"{first_names(self.ids[left_out])}."
             )
 
 
 def duplicates(table: TableRows, series: str, time: str, count: int) -> UserError:
-    """The sentence about rows of the same series and time.
-
-    Args:
-        table: Where they are.
-        series: Id of the first one.
-        time: Time of the first one.
-        count: How many there are.
-    """
+    """Return the error about `count` rows that repeat a time of their series, the first of which is named."""
     fix = "keep one row of each"
     if table.layout != "long":
         fix += ", or name the column that says which series a row belongs to with `id_column`"

@@ -1,4 +1,4 @@
-"""Times that a column spells as text: all read alike, in the first way that reads all."""
+"""Read times from text: all texts of a column in one format, the first that fits them all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.tseries.api import guess_datetime_format
 
-from armlp.data.tables.times import TimesError, is_period, nanoseconds, zoned
+from armlp.data.tables.times import TimesError, is_period, is_text, nanoseconds, zoned
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 _LIKE_THIS = "times spelled like 2000-12-31 23:00"
 
-# Periods, which stand for their first instant: how they are spelled, and how many months a part of the year has, or
-# the format of what stands in the groups.
+# Periods, which stand for their first instant: how they are written, and the months of each part of the year, or the
+# format of the groups.
 _PERIODS: tuple[tuple[str, int | str], ...] = (
     (r"(?P<year>\d{4})[- ]?Q(?P<part>[1-4])", 3),
     (r"Q(?P<part>[1-4])[-/ ]?(?P<year>\d{4})", 3),
@@ -43,14 +43,14 @@ _OFFSET = r" ?(?P<offset>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 
 
 class SpelledTimes:
-    """Times that a column spells as text, all of which are read alike.
+    """The times that the texts of a column stand for, all read in one format.
 
     Args:
-        spelled: The different texts, in the order in which they come.
+        spelled: The distinct texts, in the order in which they occur.
     """
 
     def __init__(self, spelled: Sequence[str]) -> None:
-        self._places = {text: place for place, text in enumerate(spelled)}
+        self._index = {text: index for index, text in enumerate(spelled)}
         self._times: np.ndarray = np.zeros(len(spelled), dtype="datetime64[ns]")
         self._timezone: str | None = None
         self._error: TimesError | None = None
@@ -63,34 +63,33 @@ class SpelledTimes:
         """Read some rows of the column, as `read_times` does.
 
         Raises:
-            TimesError: The rows, or all texts together, are no times.
+            TimesError: The texts are not times; if one of them is at fault, only when it occurs in these rows.
         """
         encoded = array.dictionary_encode()
         texts = encoded.dictionary.to_pylist()
-        # A part without the text at fault goes by, so that the one with it can be named.
         if self._error is not None and (self._error.text is None or self._error.text in texts):
             raise self._error
-        places = np.array([self._places[text] for text in texts], dtype=np.int64)
-        return self._times[places[encoded.indices.to_numpy(zero_copy_only=False)]], self._timezone
+        index = np.array([self._index[text] for text in texts], dtype=np.int64)
+        return self._times[index[encoded.indices.to_numpy(zero_copy_only=False)]], self._timezone
 
 
 def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Read text as times that are all spelled alike.
+    """Read texts as times, all in one format.
 
     ISO 8601 is tried first, then periods, which stand for their first instant (`2020Q1`, `2020-W05`, `2020H2`,
-    `2020M01`, `Jan 2020`), then whatever pandas makes of the first one, month before day or day before month. Times
-    with one offset from UTC keep it. Where there are several, as summer time makes them, they are read as UTC, unless
-    clocks show the same time of day in all of them: then they are days, and are read without a zone.
+    `2020M01`, `Jan 2020`), then what pandas guesses from the first text, month before day or day before month.
+    Times with one offset from UTC keep it. Times with several offsets, as summer time makes them, are read as UTC,
+    unless local clocks show the same time of day in all of them: then they are days, and are read without a zone.
 
     Args:
-        spelled: All the different texts of a column, so that each is read in the way that reads all; none empty.
+        spelled: All distinct texts of a column, none empty.
 
     Returns:
-        times: As many datetime64[ns] of UTC (of the wall where there is no zone).
+        times: datetime64[ns] of UTC (of the wall clock where there is no zone).
         timezone: Name of the zone, or None.
 
     Raises:
-        TimesError: No way reads all, or two do and differ.
+        TimesError: No format fits all texts, or two do and differ.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -99,7 +98,7 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
     found = pc.struct_field(pc.extract_regex(texts, _TIME_OF_DAY + _OFFSET), 1).dictionary_encode()
     has_offset = found.is_valid().to_numpy(zero_copy_only=False)
     if not has_offset.any():
-        return nanoseconds(_read_alike(spelled)), None
+        return nanoseconds(_read_all(spelled)), None
     if not has_offset.all():
         raise TimesError(
             f"which has no offset from UTC, beside '{spelled[has_offset.argmax()]}', which has one",
@@ -108,7 +107,7 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
         )
     bare = pc.replace_substring_regex(texts, _TIME_OF_DAY + _OFFSET, r"\1").to_numpy(zero_copy_only=False)
     try:
-        clock = _read_alike(bare)
+        clock = _read_all(bare)
     except TimesError as error:
         text = error.text and str(spelled[np.argmax(bare == error.text)])
         raise TimesError(error.found, error.needed, text) from error
@@ -117,24 +116,24 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
 
 
 def look_like_times(array: pa.Array) -> bool:
-    """Whether a column could be one of times, which integers alone do not show."""
+    """Return whether a column may hold times; integers are not taken for times."""
     import pyarrow as pa
 
     kind = array.type
-    if str(kind) not in ("string", "large_string", "string_view"):
+    if not is_text(kind):
         return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or is_period(kind))
     some = array.drop_null()[:100].unique().to_numpy(zero_copy_only=False)
     try:
-        return len(some) > 0 and len(_read_alike(some)) > 0
+        return len(some) > 0 and len(_read_all(some)) > 0
     except TimesError as error:
         return "both" in error.found
 
 
-def _read_alike(spelled: np.ndarray) -> pd.DatetimeIndex:
-    """What texts spell in the first way that reads all, as UTC."""
+def _read_all(spelled: np.ndarray) -> pd.DatetimeIndex:
+    """Read texts in the first format that fits them all, as UTC."""
     tried = []
-    for way in _certain_ways(str(spelled[0])):
-        tried.append(way(spelled))
+    for read in _unambiguous_formats(str(spelled[0])):
+        tried.append(read(spelled))
         if not tried[-1].hasnans:
             return tried[-1]
     guesses = [_read(spelled, form) for form in _guessed_formats(spelled)]
@@ -148,16 +147,16 @@ def _read_alike(spelled: np.ndarray) -> pd.DatetimeIndex:
         return whole[0]
     text = str(spelled[differ[0]])
     if re.match(r"\d+\.", text):
-        return whole[-1]  # with points, the day always comes first
+        return whole[-1]  # between points, the day comes first
     found = "which reads as a date both with the month first and with the day first, as all others do"
     raise TimesError(found, _LIKE_THIS, text)
 
 
 def _guessed_formats(spelled: np.ndarray) -> list[str]:
-    """The formats that pandas sees in text, month before day first."""
-    # May is a month's short and long name at once, and so shows no format.
+    """Return the formats that pandas guesses, month before day first."""
+    # May is both the short and the long name of a month, and so does not show the format.
     example = next((text for text in spelled if "may" not in text.lower()), spelled[0])
-    # Day before month makes no sense after a year, where pandas would yet read it so.
+    # After a year comes the month, although pandas would accept the day.
     orders = (False,) if re.match(r"\d{4}", example) else (False, True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Parsing dates in")
@@ -166,12 +165,12 @@ def _guessed_formats(spelled: np.ndarray) -> list[str]:
 
 
 def _read(spelled: np.ndarray, format: str) -> pd.DatetimeIndex:
-    """Instants, NaT where the format does not read."""
+    """Return instants, NaT where the format does not fit."""
     return pd.DatetimeIndex(pd.to_datetime(spelled, errors="coerce", utc=True, format=format))
 
 
-def _certain_ways(first: str) -> Iterator[Callable[[np.ndarray], pd.DatetimeIndex]]:
-    """ISO 8601, and the ways of reading periods that could read the first text."""
+def _unambiguous_formats(first: str) -> Iterator[Callable[[np.ndarray], pd.DatetimeIndex]]:
+    """Yield readers of ISO 8601, and of the kinds of periods that fit the first text."""
     yield partial(_read, format="ISO8601")
     for pattern, part in _PERIODS:
         if re.fullmatch(pattern, first, re.IGNORECASE):
@@ -179,22 +178,22 @@ def _certain_ways(first: str) -> Iterator[Callable[[np.ndarray], pd.DatetimeInde
 
 
 def _read_periods(spelled: np.ndarray, pattern: str, part: int | str) -> pd.DatetimeIndex:
-    """The first instants of periods; NaT where they are spelled otherwise."""
+    """Return the first instants of periods; NaT where the pattern does not fit."""
     found = pd.Series(spelled, dtype=object).str.extract(f"^{pattern}$", flags=re.IGNORECASE)
     if isinstance(part, int):
         number = pd.to_numeric(found["part"])
         text, form = found["year"] + " " + ((number - 1) * part + 1).astype("Int64").astype("string"), "%Y %m"
     else:
         text, form = found[0], part
-        for place in found.columns[1:]:
-            text = text + " " + found[place]
+        for group in found.columns[1:]:
+            text = text + " " + found[group]
         if form.endswith("%u") and len(found.columns) < 3:
             text = text + " 1"  # Monday
     return pd.DatetimeIndex(pd.to_datetime(text, format=form, errors="coerce", utc=True))
 
 
 def _minutes(offset: str) -> int:
-    """How many minutes clocks are ahead of UTC, from `Z`, `+01`, `+0100` or `+01:00`."""
+    """Return the minutes that clocks are ahead of UTC, from `Z`, `+01`, `+0100` or `+01:00`."""
     if offset[0] not in "+-":
         return 0
     digits = offset[1:].replace(":", "").ljust(4, "0")

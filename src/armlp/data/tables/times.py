@@ -1,4 +1,4 @@
-"""Times: when rows were, read from columns of any type, and spelled in the type in which they came."""
+"""Read times from columns of any type, and write them in the type in which they came."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
-# Summer time, and a law or two, change the offset of one place by no more.
+# Summer time and changes of law move the offset of one place by no more.
 _MAX_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
 
 
 class TimesError(ValueError):
-    """What a column of times holds that is no time; who knows the column makes a sentence of it.
+    """A column does not hold times; the caller, who knows the column, turns this into a message.
 
     Args:
-        found: What the column holds, or, where a text is at fault, what is wrong with it.
+        found: What the column holds, or what is wrong with `text`.
         needed: What it should hold.
-        text: The text at fault.
+        text: The text that cannot be read, if one is at fault.
     """
 
     def __init__(self, found: str, needed: str, text: str | None = None) -> None:
@@ -32,17 +32,17 @@ class TimesError(ValueError):
 
 
 def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
-    """Read times from integers, datetimes, dates or pandas periods, none missing; text is for `spelled_times`.
+    """Read times from integers, datetimes, dates or pandas periods, none missing; for text see `time_text`.
 
     Args:
-        array: `[rows]`, a column or a batch of it.
+        array: `[rows]`.
 
     Returns:
-        times: `[rows]` int64, or datetime64[ns] of UTC (of the wall where there is no zone); periods begin then.
+        times: `[rows]` int64, or datetime64[ns] of UTC (of the wall clock without a zone); the start of periods.
         timezone: Name of the zone, or None.
 
     Raises:
-        TimesError: They cannot be read so.
+        TimesError: The column does not hold times.
     """
     import narwhals as nw
     import pyarrow as pa
@@ -55,7 +55,7 @@ def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
             raise TimesError("integers beyond int64", "smaller ones") from error
     if is_period(kind):
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", FutureWarning)  # business days will not be periods
+            warnings.simplefilter("ignore", FutureWarning)  # pandas will drop periods of business days
             return nanoseconds(pd.PeriodIndex(array.to_pandas()).to_timestamp(how="start")), None
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind)):
         known = nw.from_native(pa.chunked_array([array]), series_only=True).dtype
@@ -64,38 +64,38 @@ def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
     if timezone is not None:
         try:
             pd.DatetimeIndex([], tz="UTC").tz_convert(timezone)
-        except Exception as error:  # pandas raises what the library of zones does, and there are several
+        except Exception as error:  # pandas passes on the errors of several libraries of time zones
             raise TimesError(f"times in the unknown zone '{timezone}'", "a zone such as Europe/Berlin") from error
     try:
         instants = array.cast(pa.timestamp("ns", timezone)).cast(pa.int64())
     except pa.ArrowInvalid as error:
-        raise _beyond() from error
+        raise _out_of_range() from error
     return instants.to_numpy(zero_copy_only=False).view("datetime64[ns]"), timezone
 
 
 def times_of_objects(values: np.ndarray) -> pa.Array:
-    """An arrow array of a pandas column of Python objects, of which arrow alone takes the first one's type for all.
+    """Return an arrow array of Python objects; arrow alone would take the type of the first one for all.
 
     Args:
         values: `[rows]` objects: datetimes of one zone or several, dates, periods, or a mixture; None where missing.
 
     Raises:
         TimesError: Some have a time zone and others have none, or periods are of different lengths.
-        pyarrow.ArrowException, TypeError: They are something else, and not of one type.
+        pyarrow.ArrowException, TypeError: They are not times, and not of one type.
     """
     import pyarrow as pa
 
     filled = pd.Series(values, dtype=object)
-    there = filled[filled.notna()]
-    types = set(map(type, there))
+    present = filled[filled.notna()]
+    types = set(map(type, present))
     if types and all(issubclass(kind, pd.Period) for kind in types):
-        steps = sorted({period.freqstr for period in there})
+        steps = sorted({period.freqstr for period in present})
         if len(steps) > 1:
             raise TimesError(f"periods of {' and '.join(steps)}", "periods of one length")
         return pa.array(pd.Series(pd.PeriodIndex(filled)), from_pandas=True)
     if types == {datetime.date} or not all(issubclass(kind, datetime.date) for kind in types):
         return pa.array(filled, from_pandas=True)
-    zones = {getattr(time, "tzinfo", None) for time in there}
+    zones = {getattr(time, "tzinfo", None) for time in present}
     names = sorted({str(zone) for zone in zones})
     if None in zones and len(names) > 1:
         raise TimesError("times with and without a time zone", "all of them with one, or none")
@@ -107,20 +107,25 @@ def times_of_objects(values: np.ndarray) -> pa.Array:
     return pa.array(pd.Series(pd.DatetimeIndex(times, tz=timezone and "UTC")), from_pandas=True)
 
 
+def is_text(kind: pa.DataType) -> bool:
+    """Return whether an arrow type is text."""
+    return str(kind) in ("string", "large_string", "string_view")
+
+
 def is_period(kind: pa.DataType) -> bool:
-    """Whether an arrow type is pandas' one of periods."""
+    """Return whether an arrow type is that of pandas periods."""
     return getattr(kind, "extension_name", None) == "pandas.period"
 
 
 def register_periods() -> None:
-    """Let arrow know the type of pandas periods, which it otherwise reads from Parquet as integers."""
+    """Register the arrow type of pandas periods, which arrow otherwise reads from Parquet as integers."""
     import pyarrow as pa
 
     pa.array(pd.PeriodIndex([], freq="D"))
 
 
 def spell_periods(instants: np.ndarray, kind: Any) -> pa.Array:
-    """The pandas periods in which times lie.
+    """Return the pandas periods that hold some times.
 
     Args:
         instants: `[rows]` datetime64[ns] without a zone.
@@ -135,7 +140,7 @@ def spell_periods(instants: np.ndarray, kind: Any) -> pa.Array:
 
 
 def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarray, str | None]:
-    """Times and zone of instants, given what their own clocks showed, both spelled as UTC."""
+    """Return times and their zone, given instants and what local clocks showed then, both spelled as UTC."""
     offsets = (wall - instants).unique().dropna()
     if len(offsets) == 1:
         minutes = int(offsets[0].total_seconds() // 60)
@@ -149,13 +154,13 @@ def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarra
 
 
 def nanoseconds(times: pd.DatetimeIndex) -> np.ndarray:
-    """datetime64[ns] of UTC."""
+    """Return times as datetime64[ns] of UTC."""
     naive = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
     try:
         return np.asarray(naive.as_unit("ns").to_numpy())
     except ValueError as error:
-        raise _beyond() from error
+        raise _out_of_range() from error
 
 
-def _beyond() -> TimesError:
+def _out_of_range() -> TimesError:
     return TimesError("times outside the years 1678 to 2261", "times within them")

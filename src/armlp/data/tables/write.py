@@ -1,4 +1,4 @@
-"""Answers: from a panel's forecasts back to the kind of table that it came from."""
+"""Write forecasts of a panel as a table like the one that it came from."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def write_table_like(
     times: Mapping[str, np.ndarray],
     columns: Mapping[str, np.ndarray],
 ) -> Any:
-    """Make a table like the one that a panel came from.
+    """Return a table like the one that a panel came from.
 
     Args:
-        panel: Names the series, and knows how ids and times were spelled.
-        series: `[R]` place of each row's series in the panel.
-        times: `[R]` position within the series, 0 for its first row, by name of the time column; positions
-            may lie past the end. `cutoff` sorts before `ds`.
+        panel: The panel.
+        series: `[R]` index of the series of each row.
+        times: `[R]` row within the series, counted from its start, by name of the time column; it may lie past the
+            end. `cutoff` sorts before `ds`.
         columns: `[R]` values of the other columns.
 
     Returns:
@@ -40,10 +40,10 @@ def write_table_like(
     series = np.asarray(series)[order]
     starts, dictionary = panel.starts[series], pa.array(panel.ids)
     ids = pa.DictionaryArray.from_arrays(pa.array(series), dictionary)
-    arrays = {"unique_id": _spelled_ids(ids, panel.style)}
+    arrays = {"unique_id": _ids_as_read(ids, panel.style)}
     for name in times:
         counted = panel.calendar.shift(starts, np.asarray(times[name])[order])
-        arrays[name] = _spelled_times(panel.calendar.instants(counted), panel.calendar.timezone, panel.style)
+        arrays[name] = _times_as_read(panel.calendar.instants(counted), panel.calendar.timezone, panel.style)
     arrays |= {name: pa.array(np.asarray(values)[order]) for name, values in columns.items()}
     table = pa.table(arrays)
     if panel.style.backend == "pandas":
@@ -56,8 +56,8 @@ def write_table_like(
     return table
 
 
-def _spelled_ids(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
-    """Ids in the type in which they came."""
+def _ids_as_read(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
+    """Return ids in the type in which they came."""
     import narwhals as nw
     import pyarrow as pa
 
@@ -66,8 +66,8 @@ def _spelled_ids(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
     return ids.dictionary_decode()
 
 
-def _spelled_times(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:
-    """Times in the type in which they came; text comes back as datetimes."""
+def _times_as_read(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:
+    """Return times in the type in which they came; text comes back as datetimes."""
     import narwhals as nw
     import pyarrow as pa
 

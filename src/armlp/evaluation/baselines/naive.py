@@ -6,27 +6,51 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
+from armlp.evaluation.baselines.base import BASELINES, Baseline, History
+
+
+@BASELINES.register("seasonal naive")
+class SeasonalNaive(Baseline):
+    """Repeats the last season before the origin.
+
+    Args:
+        panel: The series.
+        season_length: Steps in a season; 1 repeats the last value, and so does a series shorter than a season.
+    """
+
+    order = 10
+    symbols = True
+
+    def __init__(self, panel: Panel, season_length: int) -> None:
+        self.panel = panel
+        self.season_length = season_length
+
+    @classmethod
+    def fit(cls, history: History) -> SeasonalNaive:
+        """Return the baseline, which has nothing to fit."""
+        return cls(history.panel, history.season_length)
+
+    def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
+        """Return forecasts `[B, H(, V)]`, data units."""
+        return seasonal_naive(self.panel, series, origin, horizon, self.season_length)
 
 
 def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
-    """The last season before the origin, repeated.
+    """Return the forecasts of `SeasonalNaive`, `[B, H(, V)]`, data units.
 
     Args:
-        panel: The flat store; where a value is missing it holds the last observed one.
+        panel: The series; where a value is missing, it takes the last observed one.
         series: `[B]` int64.
         origin: `[B]` int64 row of the first value to forecast.
         horizon: `H`.
-        season_length: Steps in a season; 1 repeats the last value, and so does a series shorter than a season.
-
-    Returns:
-        `[B, H(, V)]`, data units.
+        season_length: Steps in a season.
     """
     values = last_season(panel, series, origin, horizon, season_length)
     return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
 
 
 def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
-    """The same `[B, H, V]` on the scale of the store, where a series with a level lacks it."""
+    """Return the same as `[B, H, V]` on the scale of the store, where a series with a level lacks it."""
     step = torch.arange(horizon, device=origin.device) % season_length
     row = origin[:, None] - season_length + step
     # Where there is no whole season yet, the last value.
@@ -34,53 +58,53 @@ def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, seas
     return panel.gather_rows(panel.values, panel.offsets[series, None] + row)
 
 
-def drift(panel: Panel, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-    """The line through the first and the last value before the origin, prolonged.
+@BASELINES.register("drift")
+class Drift(Baseline):
+    """Prolongs the line through the first and the last value before the origin; a single value is repeated."""
 
-    Args:
-        panel: The flat store; where a value is missing it holds the last observed one.
-        series: `[B]` int64.
-        origin: `[B]` int64 row of the first value to forecast; after a single value it stays.
-        horizon: `H`.
+    order = 30
 
-    Returns:
-        `[B, H(, V)]`, data units.
-    """
-    begin = panel.offsets[series]
-    first, last = (panel.gather_rows(panel.values, row).double() for row in (begin, begin + origin - 1))
-    slope = (last - first) / (origin - 1).clamp(min=1)[:, None]
-    lead = torch.arange(1, horizon + 1, device=origin.device)
-    values = last[:, None] + lead[:, None] * slope[:, None]
-    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+    def __init__(self, panel: Panel) -> None:
+        self.panel = panel
 
+    @classmethod
+    def fit(cls, history: History) -> Drift:
+        """Return the baseline, which has nothing to fit."""
+        return cls(history.panel)
 
-def naive_error(panel: Panel, ends: Tensor, season_length: int) -> Tensor:
-    """The first of `naive_errors`: the unit of the mean absolute scaled error."""
-    return naive_errors(panel, ends, season_length)[0]
+    def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
+        """Return forecasts `[B, H(, V)]`, data units."""
+        panel = self.panel
+        begin = panel.offsets[series]
+        first, last = (panel.gather_rows(panel.values, row).double() for row in (begin, begin + origin - 1))
+        slope = (last - first) / (origin - 1).clamp(min=1)[:, None]
+        lead = torch.arange(1, horizon + 1, device=origin.device)
+        values = last[:, None] + lead[:, None] * slope[:, None]
+        return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
 
 
 def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor, Tensor]:
-    """Errors of the seasonal naive forecast one season ahead, inside each series' first rows.
+    """Return errors of the seasonal naive forecast one season ahead, inside each series' first rows.
+
+    Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
+    https://doi.org/10.1016/j.ijforecast.2006.03.001
 
     Args:
-        panel: The flat store.
+        panel: The series.
         ends: `[S]` int64 row at which each series' rows end.
         season_length: Steps in a season.
 
     Returns:
         The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S(, V)]`
         float64 each, data units; nan where a series is too short or never changes.
-
-    Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
-    https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
     shape = (len(panel), panel.values.shape[1])
     total, squares, count = (panel.values.new_zeros(shape, dtype=torch.float64) for _ in range(3))
     for block in panel.blocks():
         rows = slice(max(block.start, season_length), max(block.stop, season_length))
         earlier = slice(rows.start - season_length, rows.stop - season_length)
-        series, place = panel.locate(rows)
-        compared = (place >= season_length) & (place < ends[series])
+        series, row = panel.locate(rows)
+        compared = (row >= season_length) & (row < ends[series])
         both = panel.observed[rows] & panel.observed[earlier] & compared[:, None]
         errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0).double()
         for sums, part in ((total, errors), (squares, errors.square()), (count, both.double())):

@@ -7,15 +7,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from armlp.data.panel import Panel
+from armlp.evaluation.baselines.base import BASELINES, Baseline, History
 
 # The critical value of a normal variable at 90%, two-sided.
 _CRITICAL = 1.645
-# So many values are decomposed at a time, over several series.
+# Values decomposed at a time, over several series.
 _CHUNK = 1 << 18
 
 
-class Naive2:
-    """The last value before the origin without its season, and then with that of each lead.
+@BASELINES.register("Naive2")
+class Naive2(Baseline):
+    """Takes the season off the last value before the origin, and adds that of each lead.
 
     A series is seasonal if it has three seasons and its autocorrelation at the season differs from zero at 90%. Its
     indices are those of the classical decomposition, multiplicative as in M4, additive where a value is not above 0.
@@ -25,25 +27,26 @@ class Naive2:
     https://doi.org/10.1016/j.ijforecast.2019.04.014
 
     Args:
-        panel: The flat store; where a value is missing it holds the last observed one.
+        panel: The series.
         ends: `[S]` int64 row at which each series' rows before the first origin end.
         season_length: Steps in a season.
     """
+
+    order = 20
 
     def __init__(self, panel: Panel, ends: Tensor, season_length: int) -> None:
         self.panel = panel
         self.ends = ends
         self.season_length = season_length
-        self._known: dict[int, tuple[Tensor, Tensor]] = {}
+        self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # indices of the series of the last batch
+
+    @classmethod
+    def fit(cls, history: History) -> Naive2:
+        """Return the baseline; it finds the season of a series when it first forecasts it."""
+        return cls(history.panel, history.ends, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Forecasts, `[B, H(, V)]` float64, data units.
-
-        Args:
-            series: `[B]` int64.
-            origin: `[B]` int64 row of the first value to forecast.
-            horizon: `H`.
-        """
+        """Return forecasts `[B, H(, V)]` float64, data units."""
         season = self.season_length
         last = self.panel.gather_rows(self.panel.values, self.panel.offsets[series] + origin - 1)
         last = self.panel.in_data_units(series, last[:, None]).double()
@@ -56,25 +59,25 @@ class Naive2:
         return values[..., 0] if values.shape[-1] == 1 else values
 
     def _indices(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """Factors and terms of the season, `[B, m, V]` each; found once for origins that follow one another."""
-        wanted = series.tolist()
-        self._known = {index: self._known[index] for index in dict.fromkeys(wanted) if index in self._known}
-        fresh = [index for index in dict.fromkeys(wanted) if index not in self._known]
-        lengths = {index: max(0, int(self.ends[index])) for index in fresh}
-        fresh.sort(key=lengths.__getitem__)
-        while fresh:
-            block = fresh[-max(1, _CHUNK // max(1, lengths[fresh[-1]])) :]
-            del fresh[-len(block) :]
+        """Return factors and terms of the season, `[B, m, V]` each."""
+        batch = series.tolist()
+        self._kept = {index: self._kept[index] for index in dict.fromkeys(batch) if index in self._kept}
+        missing = [index for index in dict.fromkeys(batch) if index not in self._kept]
+        lengths = {index: max(0, int(self.ends[index])) for index in missing}
+        missing.sort(key=lengths.__getitem__)
+        while missing:
+            block = missing[-max(1, _CHUNK // max(1, lengths[missing[-1]])) :]
+            del missing[-len(block) :]
             parts = [self.panel.series(index)[: lengths[index]].double().T for index in block]  # [V, n]
             found = seasonal_indices([row for part in parts for row in part], self.season_length)
             pairs = zip(*(kind.unflatten(0, (len(block), -1)).transpose(1, 2) for kind in found), strict=True)
-            self._known |= dict(zip(block, pairs, strict=True))
-        factors, terms = zip(*(self._known[index] for index in wanted), strict=True)
+            self._kept |= dict(zip(block, pairs, strict=True))
+        factors, terms = zip(*(self._kept[index] for index in batch), strict=True)
         return torch.stack(factors), torch.stack(terms)
 
 
 def seasonal_indices(rows: list[Tensor], season_length: int) -> tuple[Tensor, Tensor]:
-    """The seasonal indices of several series, by the phase that their first value has as 0.
+    """Return the seasonal indices of several series; phase 0 is that of their first value.
 
     Args:
         rows: Values of each series, `[n]` float64, of any length.
@@ -91,8 +94,8 @@ def seasonal_indices(rows: list[Tensor], season_length: int) -> tuple[Tensor, Te
     values = torch.nn.utils.rnn.pad_sequence([rows[index] for index in long], batch_first=True)
     inside = torch.arange(values.shape[1]) < lengths[:, None]
     seasonal = _is_seasonal(values, inside, season_length)
-    values, inside, place = values[seasonal], inside[seasonal], torch.tensor(long)[seasonal]
-    if not len(place):
+    values, inside, index = values[seasonal], inside[seasonal], torch.tensor(long)[seasonal]
+    if not len(index):
         return factors, terms
     half = season_length // 2
     trend = F.avg_pool1d(values[:, None], season_length, 1)
@@ -101,24 +104,24 @@ def seasonal_indices(rows: list[Tensor], season_length: int) -> tuple[Tensor, Te
     positive = ((values > 0) | ~inside).all(1, keepdim=True)
     seasons = torch.where(positive, middle / torch.where(positive & known, trend, 1.0), middle - trend)
     phase = (torch.arange(seasons.shape[1]) + half) % season_length
-    total = factors.new_zeros(len(place), season_length)
+    total = factors.new_zeros(len(index), season_length)
     count = total.index_add(1, phase, known.double())
-    index = total.index_add(1, phase, torch.where(known, seasons, 0.0)) / count
-    level = index.mean(1, keepdim=True)
-    factors[place] = torch.where(positive, index / level, 1.0)
-    terms[place] = torch.where(positive, 0.0, index - level)
+    mean = total.index_add(1, phase, torch.where(known, seasons, 0.0)) / count
+    level = mean.mean(1, keepdim=True)
+    factors[index] = torch.where(positive, mean / level, 1.0)
+    terms[index] = torch.where(positive, 0.0, mean - level)
     return factors, terms
 
 
 def _is_seasonal(values: Tensor, inside: Tensor, season_length: int) -> Tensor:
-    """Whether the autocorrelation of each row at the season differs from zero at 90%, `[rows]` bool."""
+    """Return whether the autocorrelation of each row at the season differs from zero at 90%, `[rows]` bool."""
     length = inside.sum(1, keepdim=True)
-    centred = torch.where(inside, values - values[:, :1], 0.0)  # first, because a level would drown what varies
+    centred = torch.where(inside, values - values[:, :1], 0.0)  # a high level would cost digits
     centred = centred / centred.abs().amax(1, keepdim=True).clamp(min=torch.finfo(values.dtype).tiny)
     centred = torch.where(inside, centred - centred.sum(1, keepdim=True) / length, 0.0)
     power = torch.fft.rfft(centred, n=values.shape[1] + season_length).abs().square()
     products = torch.fft.irfft(power, n=values.shape[1] + season_length)[:, : season_length + 1]
-    varies = products[:, 0] > 1e-6  # a quarter at least where any value is not the first
+    varies = products[:, 0] > 1e-6  # at least 1/4 unless the series is constant
     correlation = products[:, 1:] / torch.where(varies, products[:, 0], 1.0)[:, None]
     limit = _CRITICAL * ((1 + 2 * correlation[:, :-1].square().sum(1)) / length[:, 0]).sqrt()
     return varies & (correlation[:, -1].abs() > limit)

@@ -8,61 +8,68 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
+from armlp.evaluation.baselines.base import BASELINES, Baseline, History
 from armlp.evaluation.baselines.naive2 import seasonal_indices
 
-# How fast the smoothed series may forget.
+# Smoothing rates that are tried.
 _RATES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
-# Of a longer series it sees the end: rows are smoothed one by one, and what is long ago has little weight.
+# Rows are smoothed one by one, and earlier ones have little weight.
 _MAX_ROWS = 1000
-# So many values are forecast from at a time, over several series.
 _CHUNK = 1 << 18
 
 
-class Theta:
-    """Simple exponential smoothing, and a share of the distance from a smoothed line to that line itself.
+@BASELINES.register("theta")
+class Theta(Baseline):
+    """Adds to simple exponential smoothing a share of the distance between a line and the smoothed line.
 
-    Of a seasonally adjusted series with the line `T` of least squares it forecasts `S(y) + k (T - S(T))`, where `S`
-    smooths. `k = 1/2` is the winner of the M3 competition; here `k`, between 0 and 1, and the rate of smoothing are
-    those with the least one-step squared error, found anew at every origin in the rows before it, the last 1,000 at
-    most. Seasonal indices are those of `Naive2`, and multiply where all values are above 0.
+    For a seasonally adjusted series `y` with the least-squares line `T` the forecast is `S(y) + k (T - S(T))`, where
+    `S` is simple exponential smoothing. `k = 1/2` won the M3 competition; here `k`, between 0 and 1, and the smoothing
+    rate are those with the smallest one-step squared error in the rows before each origin, the last 1,000 at most.
+    Seasonal indices are those of `Naive2`, and multiply where all values are above 0.
 
     Vassilis Assimakopoulos, Konstantinos Nikolopoulos (2000), The theta model: a decomposition approach to
     forecasting, https://doi.org/10.1016/S0169-2070(00)00066-2; Jose A. Fiorucci et al. (2016), Models for optimising
     the theta method and their relationship to state space models, https://doi.org/10.1016/j.ijforecast.2016.02.005
 
     Args:
-        panel: The flat store; where a value is missing it holds the last observed one.
+        panel: The series.
         season_length: Steps in a season.
+        max_rows: Rows before an origin that are used, the last ones.
+        chunk: Values smoothed at a time, over several series.
     """
 
-    def __init__(self, panel: Panel, season_length: int) -> None:
+    default = False
+    order = 50
+
+    def __init__(self, panel: Panel, season_length: int, max_rows: int = _MAX_ROWS, chunk: int = _CHUNK) -> None:
         self.panel = panel
         self.season_length = season_length
+        self.max_rows = max_rows
+        self.chunk = chunk
+
+    @classmethod
+    def fit(cls, history: History) -> Theta:
+        """Return the baseline, which is fitted at every origin."""
+        return cls(history.panel, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Forecasts, `[B, H(, V)]` float64, data units; an origin's does not depend on the others.
-
-        Args:
-            series: `[B]` int64.
-            origin: `[B]` int64 row of the first value to forecast, at least 1.
-            horizon: `H`.
-        """
+        """Return forecasts `[B, H(, V)]` float64, data units; that of an origin does not depend on the others."""
         channels = self.panel.values.shape[1]
         values = torch.empty(len(series), channels, horizon, dtype=torch.float64)
         order = origin.argsort()
         while len(order):
-            most = max(1, _CHUNK // (channels * min(_MAX_ROWS, int(origin[order[-1]]))))
-            block, order = order[-most:], order[:-most]
+            count = max(1, self.chunk // (channels * min(self.max_rows, int(origin[order[-1]]))))
+            block, order = order[-count:], order[:-count]
             pairs = zip(series[block].tolist(), origin[block].tolist(), strict=True)
-            seen = (self.panel.series(index)[max(0, end - _MAX_ROWS) : end] for index, end in pairs)
-            rows = [row for past in seen for row in past.double().T]
+            past = (self.panel.series(index)[max(0, end - self.max_rows) : end] for index, end in pairs)
+            rows = [row for values_before in past for row in values_before.double().T]
             values[block] = forecasts(rows, self.season_length, horizon).unflatten(0, (len(block), channels))
         values = values.transpose(1, 2)
         return values[..., 0] if channels == 1 else values
 
 
 class _Smoothed(NamedTuple):
-    """What of several series a forecast takes, each for every rate, `[rows, rates]`."""
+    """What a forecast needs of each series at every smoothing rate, `[rows, rates]` each."""
 
     level: Tensor  # S(y) at the end
     line: Tensor  # S(T) at the end
@@ -70,13 +77,14 @@ class _Smoothed(NamedTuple):
     error: Tensor  # its sum of squared one-step errors
 
 
-def forecasts(rows: list[Tensor], season_length: int, horizon: int) -> Tensor:
-    """Theta forecasts of several series.
+def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tensor = _RATES) -> Tensor:
+    """Return Theta forecasts of several series.
 
     Args:
         rows: Values of each series, `[n]` float64, of any length from 1 on.
         season_length: `m`.
         horizon: `H`.
+        rates: `[rates]` float64 smoothing rates to try.
 
     Returns:
         `[rows, H]` float64.
@@ -96,7 +104,7 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int) -> Tensor:
     distance = torch.where(inside, time - middle, 0.0)
     slope = (distance * adjusted).sum(1, keepdim=True) / distance.square().sum(1, keepdim=True).clamp(min=0.5)
     end = lengths - 1 + torch.arange(1, horizon + 1)
-    smoothed = _smooth(adjusted, mean + slope * (time - middle), inside)
+    smoothed = _smooth(adjusted, mean + slope * (time - middle), inside, rates)
     best = smoothed.error.argmin(1, keepdim=True)
     level, line, share = (part.gather(1, best) for part in smoothed[:3])
     ahead = level + share * (mean + slope * (end - middle) - line)
@@ -104,9 +112,9 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int) -> Tensor:
     return (first + unit * ahead) * factors[row, season] + terms[row, season]
 
 
-def _smooth(values: Tensor, line: Tensor, inside: Tensor) -> _Smoothed:
-    """Smooths series and their lines, both `[rows, n]`, with every rate, where they are `inside` their length."""
-    level, trend = (part[:, :1].repeat(1, len(_RATES)) for part in (values, line))
+def _smooth(values: Tensor, line: Tensor, inside: Tensor, rates: Tensor) -> _Smoothed:
+    """Smooth series and their lines, both `[rows, n]`, with every rate, where they are `inside` their length."""
+    level, trend = (part[:, :1].repeat(1, len(rates)) for part in (values, line))
     # One-step errors are R - k C: their sum of squares is a parabola in k.
     squares, products, lines = (torch.zeros_like(level) for _ in range(3))
     for value, point, here in zip(values.T[1:, :, None], line.T[1:, :, None], inside.T[1:, :, None], strict=True):
@@ -114,7 +122,7 @@ def _smooth(values: Tensor, line: Tensor, inside: Tensor) -> _Smoothed:
         squares += error.square()
         products += error * gap
         lines += gap.square()
-        level += _RATES * error
-        trend += _RATES * gap
+        level += rates * error
+        trend += rates * gap
     share = (products / lines.clamp(min=torch.finfo(lines.dtype).tiny)).clamp(0, 1)
     return _Smoothed(level, trend, share, squares - 2 * share * products + share.square() * lines)

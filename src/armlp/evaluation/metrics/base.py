@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from armlp.errors import check_bounds
 from armlp.evaluation.metrics.functional import ranked_crps
 from armlp.evaluation.quantiles import path_quantiles
 from armlp.model.families.base import Predictive
+from armlp.registry import Registry
 
 
 class Forecast(ABC):
@@ -23,41 +24,41 @@ class Forecast(ABC):
 
     @abstractmethod
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """`[Q, B, H(, V)]`, data units."""
+        """Return `[Q, B, H(, V)]`, data units."""
 
     @abstractmethod
     def crps(self, truth: Tensor) -> Tensor:
-        """The continuous ranked probability score, `[B, H(, V)]`, data units."""
+        """Return the continuous ranked probability score, `[B, H(, V)]`, data units."""
 
     @abstractmethod
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """The probabilities of less than the truth and of at most the truth, each `[B, H(, V)]`."""
+        """Return the probabilities of less than the truth and of at most the truth, `[B, H(, V)]` each."""
 
     @property
     @abstractmethod
     def finite(self) -> Tensor:
-        """`[B, H(, V)]` bool, False where the forecast diverged."""
+        """Return where the forecast is finite, `[B, H(, V)]` bool."""
 
     def median(self) -> Tensor:
-        """The point forecast, `[B, H(, V)]`, data units."""
+        """Return the point forecast, `[B, H(, V)]`, data units."""
         return self.quantiles([0.5])[0]
 
     @staticmethod
     def of(forecast: Tensor | Predictive | Forecast) -> Forecast:
-        """Paths `[B, P, H(, V)]`, or a distribution of values `[B, H(, V)]`, as a forecast."""
+        """Return paths `[B, P, H(, V)]`, or a distribution of values `[B, H(, V)]`, as a forecast."""
         if isinstance(forecast, Forecast):
             return forecast
         return Paths(forecast) if isinstance(forecast, Tensor) else ClosedForm(forecast)
 
 
 class Paths(Forecast):
-    """Sampled paths, which are sorted once for all metrics that take the same object.
+    """Sampled paths, sorted once for all metrics that get the same object.
 
     Args:
         values: `[B, P, H(, V)]`, data units. One path is a point forecast.
-        even: The paths share the distribution evenly, as those of armlp do (`path_noise`), and are not drawn each by
-            itself: to scores that are fair to few paths they would seem to spread too far.
-        whole: The values are counts, so that a quantile is one of them and lies between none.
+        even: The paths divide the distribution evenly, as those of `rollout` do, and are not independent draws, so
+            that scores need no correction for a finite number of draws.
+        whole: The values are counts, so that a quantile is one of them.
     """
 
     def __init__(self, values: Tensor, even: bool = False, whole: bool = False) -> None:
@@ -67,7 +68,7 @@ class Paths(Forecast):
 
     @cached_property
     def ranked(self) -> Tensor:
-        """`[B, P, H(, V)]` the values of all paths, ascending at every lead; nan is above all."""
+        """Return the values of all paths, ascending at every lead, `[B, P, H(, V)]`; nan is above all."""
         return self.values if self.values.shape[1] == 1 else self.values.sort(1).values
 
     @cached_property
@@ -75,7 +76,7 @@ class Paths(Forecast):
         return self.quantiles([0.5])[0]
 
     def median(self) -> Tensor:
-        """`[B, H(, V)]`, data units."""
+        """Return the median of the paths, `[B, H(, V)]`, data units."""
         return self._middle
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
@@ -83,17 +84,17 @@ class Paths(Forecast):
         return path_quantiles(self.ranked, probabilities, self.whole).movedim(1, 0)
 
     def crps(self, truth: Tensor) -> Tensor:
-        """`[B, H(, V)]`, data units, by the estimator that is fair to few paths, unless they are even."""
+        """Return `[B, H(, V)]`, data units, by the estimator that is fair to few paths, unless they are even."""
         return ranked_crps(self.ranked - truth[:, None], self.even)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Between the ranks that the truth may have among the paths, each `[B, H(, V)]`."""
+        """Return the bounds of the rank of the truth among the paths, `[B, H(, V)]` each."""
         truth, count = truth[:, None], self.values.shape[1] + 1
         return (self.values < truth).sum(1) / count, ((self.values <= truth).sum(1) + 1) / count
 
     @cached_property
     def finite(self) -> Tensor:
-        """`[B, H(, V)]` bool, whether every path is finite there."""
+        """Return where every path is finite, `[B, H(, V)]` bool."""
         return self.ranked[:, 0].isfinite() & self.ranked[:, -1].isfinite()
 
 
@@ -101,19 +102,19 @@ class ClosedForm(Forecast):
     """A distribution in closed form.
 
     Args:
-        distribution: Of values `[B, H(, V)]`, data units.
+        distribution: Distribution of values `[B, H(, V)]`, data units.
     """
 
     def __init__(self, distribution: Predictive) -> None:
         self.distribution: Any = distribution  # not every one has a CRPS in closed form
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """`[Q, B, H(, V)]`, data units."""
+        """Return `[Q, B, H(, V)]`, data units."""
         like = self.distribution.mean
         return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
 
     def crps(self, truth: Tensor) -> Tensor:
-        """`[B, H(, V)]`, data units.
+        """Return `[B, H(, V)]`, data units.
 
         Raises:
             TypeError: The distribution has none in closed form, as a pool of members.
@@ -123,41 +124,67 @@ class ClosedForm(Forecast):
         return self.distribution.crps(truth)
 
     def log_prob(self, truth: Tensor) -> Tensor:
-        """The log-density or log-probability of the truth, `[B, H(, V)]`."""
+        """Return the log-density or log-probability of the truth, `[B, H(, V)]`."""
         return self.distribution.log_prob(truth)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """The distribution function at the truth, and of counts below it too."""
+        """Return the distribution function just below the truth and at it, which differ for counts."""
         highest = self.distribution.cdf(truth)
         return (self.distribution.cdf(truth - 1) if self.distribution.discrete else highest), highest
 
     @property
     def finite(self) -> Tensor:
-        """`[B, H(, V)]` bool, whether the mean is finite."""
+        """Return where the mean is finite, `[B, H(, V)]` bool."""
         return self.distribution.mean.isfinite()
 
 
 def covered(truth: Any, low: Any, high: Any) -> Any:
-    """Return which values lie in the interval `[low, high]`, ends included: what every coverage is the mean of.
+    """Return which values lie in the interval `[low, high]`, ends included; a missing one lies in none.
 
-    Args:
-        truth: A tensor, array or column of values; a missing one lies in no interval.
-        low: The lower ends, alike.
-        high: The upper ends, alike.
+    All arguments are tensors, arrays or columns of one shape.
     """
     return (low <= truth) & (truth <= high)
+
+
+Needs = Literal["point", "distribution", "paths", "symbols"]
 
 
 class LeadMetric(Metric, ABC):
     """The mean of a score over observed values, kept by lead; sums are synchronised across processes.
 
+    A metric says how it is shown, and where it applies, by class attributes. Registered, it is computed, logged and
+    printed by its name:
+
+        @METRICS.register("mae")
+        class MeanAbsoluteError(LeadMetric): ...
+
     Args:
         horizon: `H`.
-        num_series: `S`, where means are wanted by series too; 0 where they are not.
+        num_series: `S`, to keep means by series too; 0 keeps none.
+
+    Attributes:
+        default: Whether it is in every scoreboard; otherwise only where it is asked for.
+        needs: What it scores: forecasts of a single `point` too, as those of the baselines; a `distribution`; at least
+            two sampled `paths`; or `symbols`, which no other metric scores.
+        unit: Error of the seasonal naive that `update` gets as the unit: `mae`, its mean absolute error, or `rmse`.
+        curve: Whether its values by lead are logged and drawn.
+        heading: Name in tables; as registered where empty.
+        order: Columns of a table are in ascending order.
+        priority: Where a table is too wide, columns of a high number are left out first; None is in no table.
+        format: How a value is written, as a format specification.
+        higher_is_better: Which value is the best; None where neither end is.
     """
 
+    default: ClassVar[bool] = True
+    needs: ClassVar[Needs] = "point"
+    unit: ClassVar[Literal["mae", "rmse"]] = "mae"
+    curve: ClassVar[bool] = False
+    heading: ClassVar[str] = ""
+    order: ClassVar[float] = 105
+    priority: ClassVar[float | None] = 15
+    format: ClassVar[str] = ",.4g"
+    higher_is_better: bool | None = False
     full_state_update = False
-    higher_is_better = False
     total: Tensor
     count: Tensor
     series_total: Tensor
@@ -172,16 +199,21 @@ class LeadMetric(Metric, ABC):
             for sums in ("total", "count"):
                 self.add_state(name + sums, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
 
+    @classmethod
+    def suits(cls, symbols: bool) -> bool:
+        """Return whether it scores values of this kind: symbols, or numbers."""
+        return (cls.needs == "symbols") == symbols
+
     @abstractmethod
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """One score per value, `[B, H(, V)]`; nan where it is not defined, or the truth is nan: not observed."""
+        """Return one score per value, `[B, H(, V)]`; nan where it is not defined, or the truth was not observed."""
 
     def weight(self, truth: Tensor) -> Tensor:
-        """What each value counts, `[B, H(, V)]`."""
+        """Return the weight of each value in the mean, `[B, H(, V)]`."""
         return torch.ones_like(truth)
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
-        """From the sums of scores and of weights to the metric."""
+        """Return the metric, from sums of scores and of weights."""
         return total / count
 
     def update(
@@ -192,22 +224,22 @@ class LeadMetric(Metric, ABC):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Adds a batch.
+        """Add a batch.
 
         Args:
             forecast: Paths `[B, P, H(, V)]`, or a distribution of values `[B, H(, V)]`, data units.
             truth: `[B, H(, V)]`, data units.
-            observed: `[B, H(, V)]` bool; what is not observed does not count. All of it where left out.
+            observed: `[B, H(, V)]` bool; what is not observed does not count. Everything counts where left out.
             unit: `[B, 1(, V)]` error of the seasonal naive inside the series, data units, for scaled metrics.
-            series: `[B]` int64 index of the series, where means are wanted by series.
+            series: `[B]` int64 index of the series, for means by series.
         """
         if not len(truth):
-            return  # the last batch of a process that has fewer than the others
+            return  # a process that has fewer windows than the others
         forecast = Forecast.of(forecast)
         observed = torch.ones_like(truth, dtype=torch.bool) if observed is None else observed
         unit = torch.full_like(truth[:, :1], torch.nan) if unit is None else unit
         score = self.score(forecast, torch.where(observed, truth, torch.nan), unit)
-        # What has no score of its own is left out, but a forecast that diverged is not: it makes the mean nan.
+        # A value without a score does not count, but one whose forecast diverged does: it makes the mean nan.
         counted = observed & (~score.isnan() | ~forecast.finite)
         others = [axis for axis in range(score.dim()) if axis != 1]
         for name, values in {"total": score, "count": self.weight(truth)}.items():
@@ -217,13 +249,16 @@ class LeadMetric(Metric, ABC):
                 getattr(self, f"series_{name}").index_add_(0, series, part.flatten(1).sum(1))
 
     def compute(self) -> Tensor:
-        """The mean over all observed values; nan where there was none."""
+        """Return the mean over all observed values; nan where there was none."""
         return self.mean(self.total.sum(), self.count.sum())
 
     def by_lead(self) -> Tensor:
-        """`[H]` the mean at each lead."""
+        """Return the mean at each lead, `[H]`."""
         return self.mean(self.total, self.count)
 
     def by_series(self) -> Tensor:
-        """`[S]` the mean of each series, nan where nothing of it was observed; of a metric made with `num_series`."""
+        """Return the mean of each series, `[S]`, nan where nothing was observed; only with `num_series`."""
         return self.mean(self.series_total, self.series_count)
+
+
+METRICS: Registry[LeadMetric] = Registry("metrics", LeadMetric)

@@ -1,7 +1,8 @@
-"""Whether a forecast is as sure as it may be: intervals, the probability integral transform, and the log score."""
+"""Metrics of calibration: intervals, the probability integral transform, and the log score."""
 
 from __future__ import annotations
 
+from functools import partialmethod
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.base import ClosedForm, Forecast, LeadMetric, covered
+from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, covered
 from armlp.evaluation.quantiles import check_levels, interval
 from armlp.model.families.base import Predictive
 
@@ -20,9 +21,11 @@ class _IntervalMetric(LeadMetric):
 
     Args:
         horizon: `H`.
-        level: Of the interval, in percent.
-        **options: `num_series`, and those of every torchmetrics metric.
+        level: Level of the interval, in percent.
+        **options: `num_series`, and the options of every torchmetrics metric.
     """
+
+    needs = "distribution"
 
     def __init__(self, horizon: int, level: float, **options: Any) -> None:
         super().__init__(horizon, **options)
@@ -35,31 +38,60 @@ class _IntervalMetric(LeadMetric):
 class Coverage(_IntervalMetric):
     """Share of the truth inside the central interval."""
 
+    format, curve = ".0%", True
+    higher_is_better = None
+
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """1 inside, 0 outside."""
+        """Return 1 inside the interval, and 0 outside."""
         low, high = self._interval(forecast)
         return torch.where(truth.isnan(), torch.nan, covered(truth, low, high).double())
 
 
 class IntervalScore(_IntervalMetric):
-    """Winkler's score of the central interval, data units: its width, and a penalty for what it misses.
+    """Winkler's score of the central interval, data units: its width, and a penalty for truths outside.
 
     Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
     https://doi.org/10.1198/016214506000001437
     """
 
+    priority = None
+
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`high - low`, and `2 / α` times the distance of a truth outside, where the level is `100 (1 - α)`."""
+        """Return `high - low`, plus `2 / α` times the distance of a truth outside, at level `100 (1 - α)`."""
         low, high = self._interval(forecast)
         missed = (low - truth).clamp(min=0) + (truth - high).clamp(min=0)
         return high - low + 2 / (1 - self.level / 100) * missed
+
+
+@METRICS.register("coverage_80")
+class _Coverage80(Coverage):
+    heading, order, priority = "in 80%", 80, 70
+    __init__ = partialmethod(Coverage.__init__, level=80)
+
+
+@METRICS.register("coverage_95")
+class _Coverage95(Coverage):
+    heading, order, priority = "in 95%", 85, 75
+    __init__ = partialmethod(Coverage.__init__, level=95)
+
+
+@METRICS.register("interval_80")
+class _IntervalScore80(IntervalScore):
+    order = 90
+    __init__ = partialmethod(IntervalScore.__init__, level=80)
+
+
+@METRICS.register("interval_95")
+class _IntervalScore95(IntervalScore):
+    order = 95
+    __init__ = partialmethod(IntervalScore.__init__, level=95)
 
 
 class LogScore(LeadMetric):
     """Negative log-likelihood of the truth under a distribution in closed form; paths have no density."""
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`-log p(truth)`, data units."""
+        """Return `-log p(truth)`, data units."""
         if not isinstance(forecast, ClosedForm):
             raise TypeError("LogScore needs a distribution with a density, and sampled paths came.")
         return -forecast.log_prob(truth)
@@ -68,15 +100,15 @@ class LogScore(LeadMetric):
 class PITHistogram(Metric):
     """Histogram of the probability integral transform: flat where forecasts are calibrated.
 
-    Where several levels fit the truth (counts, ties, few paths), its mass is spread evenly over them, so nothing is
-    drawn. A histogram like a U tells of forecasts that are too sure, a hump of those not sure enough, a slope of bias.
+    Where the truth has a range of levels (counts, ties, few paths), its mass is spread evenly over them, so nothing is
+    random. A U means intervals that are too narrow, a hump intervals that are too wide, and a slope a bias.
 
     Claudia Czado, Tilmann Gneiting, Leonhard Held (2009), Predictive Model Assessment for Count Data,
     https://doi.org/10.1111/j.1541-0420.2009.01191.x
 
     Args:
         horizon: `H`.
-        bins: Of equal width between 0 and 1.
+        bins: Number of bins of equal width between 0 and 1.
     """
 
     full_state_update = False
@@ -96,7 +128,7 @@ class PITHistogram(Metric):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Adds a batch, as every metric; a forecast that diverged has no level and does not count."""
+        """Add a batch, as every metric; a forecast that diverged has no level and does not count."""
         if not len(truth):
             return
         forecast = Forecast.of(forecast)
@@ -104,7 +136,7 @@ class PITHistogram(Metric):
         low, high = (level.double() for level in forecast.between(truth))
         others = [axis for axis in range(truth.dim()) if axis != 1]
         bins = self.mass.shape[1]
-        below = []  # the mass up to each edge, so that no array is larger than the truth
+        below = []  # the mass up to each edge: edge by edge, no array is larger than the truth
         for edge in range(1, bins):
             share = torch.where(high > low, (edge / bins - low) / (high - low), (edge / bins >= high).double())
             below.append(torch.where(counted, share.clamp(0, 1), 0.0).sum(others))
@@ -113,11 +145,11 @@ class PITHistogram(Metric):
         self.mass = self.mass + cumulative.diff(dim=1)
 
     def compute(self) -> Tensor:
-        """`[bins]` the density, 1 everywhere where forecasts are calibrated."""
+        """Return the density in each bin, `[bins]`, 1 everywhere where forecasts are calibrated."""
         return self._density(self.mass.sum(0))
 
     def by_lead(self) -> Tensor:
-        """`[H, bins]` the density at each lead."""
+        """Return the density at each lead, `[H, bins]`."""
         return self._density(self.mass)
 
     def _density(self, mass: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def crps(paths: Tensor, truth: Tensor) -> Tensor:
-    """Continuous ranked probability score of each value, fair to a small number of paths.
+    """Return the continuous ranked probability score of each value, fair to a small number of paths.
 
     Args:
         paths: `[B, P, T(, V)]`.
@@ -20,10 +20,9 @@ def crps(paths: Tensor, truth: Tensor) -> Tensor:
 
 
 def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
-    """The same score from the errors of the paths, `[B, P, T(, V)]`, ascending along the paths.
+    """Return the same score from errors `[B, P, T(, V)]`, ascending along the paths.
 
-    Errors are of the size of the spread, whatever the level of the data. Where the paths are `even`, they are the
-    distribution itself.
+    Errors, unlike values, keep their digits at a high level of the data. `even` paths are the distribution itself.
     """
     count = errors.shape[1]
     accuracy = errors.abs().mean(1)
@@ -34,7 +33,7 @@ def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
 
 
 def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
-    """Energy score of whole paths: the CRPS of vectors, which judges how their values hang together too.
+    """Return the energy score of whole paths: the CRPS of vectors, which measures their dependence too.
 
     Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
     https://doi.org/10.1198/016214506000001437
@@ -46,20 +45,21 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = Fa
         even: The paths are the distribution itself; else the score is fair to a small number of them.
 
     Returns:
-        `[B, T(, V)]`: the score of the window, the same for all its values, as large as that of one of them.
+        `[B, T(, V)]`: the score of the window, the same for all its values, of the size of a score of one value.
     """
     count = paths.shape[1]
     errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
     accuracy = _norm(errors).mean(1)
     size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
-    apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")  # which would cancel
+    # Distances by matrix products would cancel.
+    apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")
     spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
     score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
     return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
 
 def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
-    """Variogram score of whole paths: how well they know by how much two values differ.
+    """Return the variogram score of whole paths: how well they forecast the differences between two values.
 
     Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
     Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
@@ -74,20 +74,20 @@ def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float
         `[B, T(, V)]`: the mean over pairs of observed values, the same for all values of the window; nan where it has
         no pair.
     """
-    seen = observed.flatten(1)
-    shown = torch.where(observed, truth, 0.0).flatten(1)
-    expected = torch.zeros(*shown.shape, shown.shape[1], dtype=paths.dtype, device=paths.device)
-    for path in paths.flatten(2).unbind(1):  # one at a time: all differences of all paths would fill the memory
+    known = observed.flatten(1)
+    target = torch.where(observed, truth, 0.0).flatten(1)
+    expected = torch.zeros(*target.shape, target.shape[1], dtype=paths.dtype, device=paths.device)
+    for path in paths.flatten(2).unbind(1):  # one at a time, to save memory
         expected = expected + (path[:, :, None] - path[:, None]).abs() ** order
-    actual = (shown[:, :, None] - shown[:, None]).abs() ** order
-    pair = (seen[:, :, None] & seen[:, None]).triu(1)
+    actual = (target[:, :, None] - target[:, None]).abs() ** order
+    pair = (known[:, :, None] & known[:, None]).triu(1)
     wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
     score = wrong.sum((1, 2)) / pair.sum((1, 2))
     return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
 
 def _norm(vectors: Tensor) -> Tensor:
-    """Euclidean length over the last axis, whose gradient at 0 is finite."""
+    """Return the Euclidean length over the last axis, with a finite gradient at 0."""
     tiny = torch.finfo(vectors.dtype).tiny
     largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square may leave the floats
     return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]

@@ -7,30 +7,37 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from armlp.evaluation.metrics.base import Forecast, LeadMetric, Paths
+from armlp.evaluation.metrics.base import METRICS, Forecast, LeadMetric, Paths
 from armlp.model.families.base import Predictive
 
 
+@METRICS.register("mae")
 class MeanAbsoluteError(LeadMetric):
     """Absolute error of the median, data units."""
 
+    heading, order, priority, curve = "MAE", 10, 30, True
+
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`|median - truth|`."""
+        """Return `|median - truth|`."""
         return (forecast.median() - truth).abs()
 
 
+@METRICS.register("rmse")
 class RootMeanSquaredError(LeadMetric):
-    """Root of the mean squared error of the median, data units: the root of the mean of what it is told of."""
+    """Root of the mean squared error of the median, data units."""
+
+    heading, order, priority = "RMSE", 20, 130
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`(median - truth)²`, in float64, which holds the square of every float32."""
+        """Return `(median - truth)²`, in float64, which holds the square of every float32."""
         return (forecast.median() - truth).double().square()
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
-        """The root of the mean square."""
+        """Return the root of the mean square."""
         return (total / count).sqrt()
 
 
+@METRICS.register("smape")
 class SymmetricMAPE(LeadMetric):
     """Symmetric mean absolute percentage error of the median, in percent, as the M4 competition defines it.
 
@@ -38,13 +45,16 @@ class SymmetricMAPE(LeadMetric):
     https://doi.org/10.1016/j.ijforecast.2019.04.014
     """
 
+    heading, order, priority = "sMAPE", 30, 40
+
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
+        """Return `200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
         point = forecast.median()
         size = point.abs() + truth.abs()
         return torch.where(size == 0, 0.0, 200 * ((point - truth).abs() / size))
 
 
+@METRICS.register("mase")
 class MeanAbsoluteScaledError(LeadMetric):
     """Absolute error of the median in units of the seasonal naive's error inside the series.
 
@@ -52,11 +62,14 @@ class MeanAbsoluteScaledError(LeadMetric):
     https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
 
+    heading, order, priority = "MASE", 40, 20
+
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`|median - truth| / unit`; a series that never changes has no unit and does not count."""
+        """Return `|median - truth| / unit`; a series that never changes has no unit and does not count."""
         return (forecast.median() - truth).abs() / unit
 
 
+@METRICS.register("rmsse")
 class RootMeanSquaredScaledError(RootMeanSquaredError):
     """Root mean squared error of each window, in units of the seasonal naive's inside the series; their mean.
 
@@ -67,6 +80,8 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
     https://doi.org/10.1016/j.ijforecast.2021.07.007
     """
 
+    heading, order, priority = "RMSSE", 50, 110
+    unit = "rmse"
     roots: Tensor
     windows: Tensor
 
@@ -76,7 +91,7 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
             self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """`((median - truth) / unit)²`; a series that never changes has no unit and does not count."""
+        """Return `((median - truth) / unit)²`; a series that never changes has no unit and does not count."""
         return ((forecast.median() - truth).double() / unit).square()
 
     def update(
@@ -87,7 +102,7 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Adds a batch, as every metric; `unit [B, 1(, V)]` is a root mean square."""
+        """Add a batch, as every metric; `unit [B, 1(, V)]` is a root mean square."""
         forecast = Forecast.of(forecast)
         super().update(forecast, truth, observed, unit, series)
         if unit is None or not len(truth):
@@ -101,37 +116,44 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
         self.windows = self.windows + (number > 0).sum()
 
     def compute(self) -> Tensor:
-        """The mean over windows, and over their channels; nan where there was none."""
+        """Return the mean over windows and their channels; nan where there was none."""
         return self.roots / self.windows
 
 
+@METRICS.register("error_rate")
 class ErrorRate(LeadMetric):
-    """Share of symbols that are not the most frequent one of the paths."""
+    """Share of symbols that differ from the most frequent symbol of the paths."""
+
+    heading, order, priority, format, curve = "wrong", 100, 80, ".0%", True
+    needs = "symbols"
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """1 where it is another, 0 where it is the same."""
+        """Return 1 where they differ, and 0 where they are the same."""
         if not isinstance(forecast, Paths):
             raise TypeError("ErrorRate counts the symbols of sampled paths [B, P, H(, V)], and a distribution came.")
         return torch.where(truth.isnan(), torch.nan, (forecast.values.mode(1).values != truth).double())
 
 
+@METRICS.register("valid_prediction_time")
 class ValidPredictionTime(LeadMetric):
     """Time until the error of the median first exceeds a limit, its mean over windows.
 
     The error is the root mean square over the channels, in units of `unit`: the standard deviation of each channel on
-    the attractor. By lead, it is the share of windows whose forecast still holds there. What holds to the end of the
-    horizon counts as long as that.
+    the attractor. By lead, it is the share of windows whose forecast is still within the limit. A forecast within it at
+    every lead counts the whole horizon.
 
     P. R. Vlachas et al. (2020), Backpropagation algorithms and Reservoir Computing in Recurrent Neural Networks for the
     forecasting of complex spatiotemporal dynamics, https://doi.org/10.1016/j.neunet.2020.02.016
 
     Args:
         horizon: `H`.
-        limit: Of the error.
+        limit: Largest error that counts as valid.
         step: Time between two leads, such as the sampling interval times the largest Lyapunov exponent.
-        **options: `num_series`, and those of every torchmetrics metric.
+        **options: `num_series`, and the options of every torchmetrics metric.
     """
 
+    default = False
+    heading = "valid time"
     higher_is_better = True
 
     def __init__(self, horizon: int, limit: float = 0.4, step: float = 1.0, **options: Any) -> None:
@@ -140,19 +162,19 @@ class ValidPredictionTime(LeadMetric):
         self.step = step
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """1 as long as the forecast holds, 0 after."""
+        """Return 1 up to the lead at which the error first exceeds the limit, and 0 from there on."""
         error = ((forecast.median() - truth) / unit).square()
         finite = forecast.finite
         if truth.dim() == 3:
             error, finite = error.nanmean(2, keepdim=True), finite.all(2, keepdim=True)
-        lost = (error > self.limit**2) | ~finite  # what was not observed ends nothing
-        holds = (lost.cumsum(1) == 0).double()
-        return torch.where((truth / unit).isnan(), torch.nan, holds)
+        exceeds = (error > self.limit**2) | ~finite  # nan, where nothing was observed, exceeds no limit
+        valid = (exceeds.cumsum(1) == 0).double()
+        return torch.where((truth / unit).isnan(), torch.nan, valid)
 
     def compute(self) -> Tensor:
-        """The mean time; nan where nothing was observed."""
+        """Return the mean time; nan where nothing was observed."""
         return self.by_lead().nanmean() * len(self.total) * self.step
 
     def by_series(self) -> Tensor:
-        """`[S]` the mean time of each series."""
+        """Return the mean time of each series, `[S]`."""
         return super().by_series() * len(self.total) * self.step

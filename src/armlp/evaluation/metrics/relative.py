@@ -37,23 +37,23 @@ class _Relative(WrapperMetric):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Adds a batch, as every metric; `reference` is the other forecast of the same truth."""
-        for metrics, judged in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
+        """Add a batch, as every metric; `reference` is the other forecast of the same truth."""
+        for metrics, compared in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
             for metric in metrics:
                 assert isinstance(metric, Metric)
-                metric.update(judged, truth, observed, unit, series)
+                metric.update(compared, truth, observed, unit, series)
 
-    def _ratios(self, reading: str) -> Tensor:
+    def _ratios(self, method: str) -> Tensor:
         pairs = zip(self.ours, self.theirs, strict=True)
-        return torch.stack([getattr(one, reading)() / getattr(other, reading)() for one, other in pairs])
+        return torch.stack([getattr(one, method)() / getattr(other, method)() for one, other in pairs])
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Adds a batch and returns the metric of all of them."""
+        """Add a batch, and return the metric over all batches."""
         self.update(*args, **kwargs)
         return self.compute()
 
     def reset(self) -> None:
-        """Forgets all batches."""
+        """Forget all batches."""
         for metric in (*self.ours, *self.theirs):
             assert isinstance(metric, Metric)
             metric.reset()
@@ -64,7 +64,7 @@ class Skill(_Relative):
     """`1 - score / score of the reference`: above 0 the forecast is better, 1 is perfect.
 
     Args:
-        metric: What both are scored by, such as `MeanAbsoluteScaledError(horizon)`.
+        metric: Metric that both are scored by, such as `MeanAbsoluteScaledError(horizon)`.
     """
 
     higher_is_better = True
@@ -73,27 +73,27 @@ class Skill(_Relative):
         super().__init__(metric, **options)
 
     def compute(self) -> Tensor:
-        """The skill over all observed values."""
+        """Return the skill over all observed values."""
         return 1 - self._ratios("compute")[0]
 
     def by_lead(self) -> Tensor:
-        """`[H]` the skill at each lead."""
+        """Return the skill at each lead, `[H]`."""
         return 1 - self._ratios("by_lead")[0]
 
     def by_series(self) -> Tensor:
-        """`[S]` the skill in each series; of a metric made with `num_series`."""
+        """Return the skill in each series, `[S]`; only with `num_series`."""
         return 1 - self._ratios("by_series")[0]
 
 
 class OverallWeightedAverage(_Relative):
-    """OWA, what the M4 competition ranked by: the mean of sMAPE and MASE relative to those of Naive2.
+    """OWA, by which the M4 competition ranked: the mean of sMAPE and MASE relative to those of Naive2.
 
     Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
     https://doi.org/10.1016/j.ijforecast.2019.04.014
 
     Args:
         horizon: `H`.
-        num_series: `S`, where it is wanted by series too.
+        num_series: `S`, to keep it by series too.
     """
 
     higher_is_better = False
@@ -103,13 +103,13 @@ class OverallWeightedAverage(_Relative):
         super().__init__(*parts, **options)
 
     def compute(self) -> Tensor:
-        """Below 1 the forecast is better than the reference."""
+        """Return the average; below 1 the forecast is better than the reference."""
         return self._ratios("compute").mean()
 
     def by_lead(self) -> Tensor:
-        """`[H]` the same at each lead."""
+        """Return the average at each lead, `[H]`."""
         return self._ratios("by_lead").mean(0)
 
     def by_series(self) -> Tensor:
-        """`[S]` the same in each series; of a metric made with `num_series`."""
+        """Return the average in each series, `[S]`; only with `num_series`."""
         return self._ratios("by_series").mean(0)
