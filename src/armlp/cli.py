@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ import armlp
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
+from armlp.model.families.options import head_options
 from armlp.parser import (
     FILES,
     TABLES,
     CommandParser,
     checkpoint_defaults,
+    class_paths,
     merge_checkpoint,
     option_value,
     resolve_checkpoint,
@@ -69,12 +72,13 @@ class ArmlpCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         args = resolve_presets(resolve_checkpoint(args))
+        self.class_paths = class_paths("head", args)
         commands = self.subcommands()
         asked = next((argument for argument in args[:1] if argument in commands), None)
         self.ckpt_path = option_value("--ckpt_path", args)
         self.checkpoint = None if asked is None or self.ckpt_path is None else read_checkpoint(self.ckpt_path)
         self.parsers: dict[str, CommandParser] = {}
-        self._listener = ConsoleListener()
+        self._listener = ConsoleListener(spell=partial(with_flags, command=asked))
         parsers = {name: {"command": name, "is_asked": asked in (name, None)} for name in commands}
         super().__init__(
             ForecastModule,
@@ -109,6 +113,9 @@ class ArmlpCLI(LightningCLI):
         if not parser.is_asked or parser.command is None:
             return
         self.parsers[parser.command] = parser
+        for name, one in head_options(*self.class_paths).items():
+            of = f"Option of the head {', '.join(one.heads)}: "
+            parser.add_argument(f"--model.{name}", type=one.hint, default=one.default, help=of + one.doc)
         parser.link_arguments("seed_everything", "data.seed")
         if parser.command == "fit":
             for key, kind in _FIT_CALLBACKS.items():
@@ -234,7 +241,7 @@ class ArmlpCLI(LightningCLI):
         backtest_refitting(
             data.pop("source", self.datamodule.source),
             requested.data | data,
-            requested.model | _changed_options(vars(self.model.settings), checkpoint["hyper_parameters"]),
+            requested.model | _changed_options(self.model.settings.flat(), checkpoint["hyper_parameters"]),
             TRAINER | requested.trainer | _changed_options(self.config_init.test.trainer, usual),
             self.config_init.test.forecast,
             config.refit,

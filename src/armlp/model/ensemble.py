@@ -36,6 +36,9 @@ def member_of(layer: nn.Module, member: int) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
+
+
 class StackedLinear(nn.Module):
     """A linear layer for each of `E` members, computed as one batched matrix product."""
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from armlp.arguments import check_arguments, to_builtin
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError, check_bounds
-from armlp.model.ensemble import Pool, layer_norm, linear
+from armlp.errors import UserError
+from armlp.model.ensemble import ACTIVATIONS, Pool, layer_norm, linear
 from armlp.model.families import HEADS, Predictive
-from armlp.model.families.options import check_head_options, head_options
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import SCALERS, Scaling
+from armlp.model.settings import NetworkSettings
 from armlp.registry import options_of
-
-_MINIMA = {
-    "context_length": 1, "patch_length": 1, "residual_blocks": 0, "block_size": 1, "season_length": 1, "channels": 1,
-    "members": 1, "symbols": 0,
-}  # fmt: skip
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 class ResidualBlock(nn.Module):
@@ -68,31 +61,8 @@ class AutoregressiveMLP(nn.Module):
         paths = rollout(model.eval(), context, horizon=48, num_paths=100)  # [B, 100, 48]
 
     Args:
-        context_length: `L`, the past values that the network sees.
-        patch_length: `U`, the values that one network call emits. 1 is the classic model, whose steps depend on each
-            other. Longer patches are faster and often better over long horizons; their values are independent given
-            the context.
-        hidden_sizes: Widths of the plain layers; an empty list leaves the skips alone, a linear model.
-        residual_blocks: How many residual blocks follow the plain layers.
-        block_size: Width inside a residual block; as wide as the last plain layer if left out.
-        activation: `relu`, `gelu`, `silu` or `tanh`.
-        dropout: Share of inner units dropped in the residual blocks during training.
-        head: The distribution of the next values: the name of a registered head (`HEADS`), such as `normal`, or the
-            class path of another one.
-        symbols: Size of the alphabet if the values are symbols, 0 if they are numbers.
-        scaler: How a window is brought to network units: the name of a registered scaler (`SCALERS`), such as
-            `standard`, or the class path of another one.
-        level_input: Show the network the log ratio of the window's spread to its level, which scaling removed.
-        mask_input: Show the network which values of the context were observed.
-        linear_skip: Add a linear map of the whole context to the location.
-        seasonal_skip: Add the value one season ago to the location, so that training starts at the seasonal naive.
-        season_length: Steps in a season; 1 if there is none.
-        channels: `V`, values per time step.
-        non_negative: Cut forecasts off at 0.
-        members: `E`, networks trained side by side as an ensemble. Every path of a forecast is of one member.
-        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), the number of codes of each column, or 0 for a
-            column of numbers. The MLP sees numbers as they are and codes through embeddings.
-        head_options: Options of the head, such as `bins` of the categorical head; those of other registered heads are
+        context_length: `L`. This and the other options are described in `armlp.model.settings.NetworkSettings`.
+        **head_options: Options of the head, such as `bins` of the categorical head; those of other registered heads are
             checked and ignored.
 
     Raises:
@@ -122,10 +92,10 @@ class AutoregressiveMLP(nn.Module):
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
         **head_options: Any,
     ) -> None:
-        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals()))
-        head_options = check_head_options(head_options, head)
+        declared = {one.name for one in fields(NetworkSettings)}
+        settings = NetworkSettings(**{name: value for name, value in locals().items() if name in declared})
         super().__init__()
-        hidden_sizes = to_builtin(hidden_sizes)
+        hidden_sizes, head_options = settings.hidden_sizes or [], dict(settings.head_options or {})
         if residual_blocks and not hidden_sizes:
             raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
         if (head == "symbols") != (symbols > 0):
@@ -273,40 +243,6 @@ class AutoregressiveMLP(nn.Module):
 def _set_to_zero(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-
-
-def network_options() -> tuple[str, ...]:
-    """Return the names of all options of `AutoregressiveMLP`, those of the registered heads included."""
-    parameters = inspect.signature(AutoregressiveMLP).parameters.values()
-    return (*(one.name for one in parameters if one.kind != one.VAR_KEYWORD), *head_options())
-
-
-def check_network_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that no network can have.
-
-    Args:
-        options: Options of `AutoregressiveMLP`, and perhaps others. None is an option that is not chosen yet.
-
-    Raises:
-        UserError: Naming the option.
-    """
-    head, scaler, activation = options["head"], options["scaler"], options["activation"]
-    if head is not None:
-        HEADS.find(head)
-    if scaler is not None:
-        SCALERS.find(scaler)
-    if activation not in ACTIVATIONS:
-        raise UserError(f"`activation`: {activation!r} is not known; use one of {', '.join(ACTIVATIONS)}.")
-    for name, least in _MINIMA.items():
-        check_bounds(name, options[name], least)
-    sizes = options["hidden_sizes"] or []
-    if any(width < 1 for width in sizes):
-        raise UserError(f"`hidden_sizes`: {sizes} holds a width below 1.")
-    for width in sizes:
-        check_bounds("hidden_sizes", width, 1)
-    if not 0 <= (options["dropout"] or 0) < 1:
-        raise UserError(f"`dropout`: {options['dropout']} is not a share between 0 and 1.")
-    check_head_options({name: options[name] for name in head_options() if name in options}, head)
 
 
 def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -114,8 +115,6 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
 
 def _index_in(panel: Panel, ids: np.ndarray) -> np.ndarray:
     """Return the `[ids]` int64 index of each id in the panel, -1 where it lacks it."""
-    import pandas as pd
-
     return np.asarray(pd.Index([str(name) for name in panel.ids]).get_indexer([str(name) for name in ids]))
 
 
