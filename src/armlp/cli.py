@@ -18,7 +18,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import armlp
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
@@ -47,6 +46,7 @@ from armlp.training.module import ForecastModule
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
+from armlp.version import SUMMARY, __version__
 
 # Callbacks that `fit` has options for, by the name of these options.
 _FIT_CALLBACKS = {
@@ -92,7 +92,7 @@ class ArmlpCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=CommandParser,
-            parser_kwargs={"prog": "armlp", "version": armlp.__version__, "description": armlp.__doc__, **parsers},
+            parser_kwargs={"prog": "armlp", "version": __version__, "description": SUMMARY, **parsers},
         )
 
     @staticmethod

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from armlp.training.candidates import RECIPE, Trial
 from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
@@ -16,7 +17,6 @@ from armlp.data.windows import Split
 from armlp.report.comparison import compare_with_baselines
 from armlp.report.console import ConsoleListener, print_choices, print_scores, print_summary
 from armlp.report.progress import StepBar
-from armlp.training.candidates import RECIPE, Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 
