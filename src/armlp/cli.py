@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import armlp
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
@@ -46,6 +46,7 @@ from armlp.training.module import ForecastModule
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
+from armlp.version import SUMMARY, __version__
 
 # Callbacks that `fit` has options for, by the name of these options.
 _FIT_CALLBACKS = {
@@ -77,7 +78,7 @@ class ArmlpCLI(LightningCLI):
         self.ckpt_path = option_value("--ckpt_path", args)
         self.checkpoint = None if asked is None or self.ckpt_path is None else read_checkpoint(self.ckpt_path)
         self.parsers: dict[str, CommandParser] = {}
-        self._listener = ConsoleListener()
+        self._listener = ConsoleListener(spell=partial(with_flags, command=asked))
         parsers = {name: {"command": name, "is_asked": asked in (name, None)} for name in commands}
         super().__init__(
             ForecastModule,
@@ -91,7 +92,7 @@ class ArmlpCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=CommandParser,
-            parser_kwargs={"prog": "armlp", "version": armlp.__version__, "description": armlp.__doc__, **parsers},
+            parser_kwargs={"prog": "armlp", "version": __version__, "description": SUMMARY, **parsers},
         )
 
     @staticmethod

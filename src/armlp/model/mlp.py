@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -23,8 +24,8 @@ class ResidualBlock(nn.Module):
     """`x + W2 drop(act(W1 norm(x)))`.
 
     Args:
-        width: Of `x`.
-        inner: Of the layer inside; narrower than `width` makes a bottleneck.
+        width: Size of `x`.
+        inner: Size of the layer inside; below `width` it is a bottleneck.
         activation: A key of `ACTIVATIONS`.
         dropout: Share of inner units dropped in training.
         members: `E`.
@@ -41,19 +42,23 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`[B, width]` in, `[B, width]` out."""
+        """Map `[B, width]` to `[B, width]`."""
         return hidden + self.inside(hidden)
 
 
 class AutoregressiveMLP(nn.Module):
-    """P(x_t, ..., x_{t+U-1} | x_<t): scaler, skips and an MLP into the parameters of a head.
+    """P(x_t, ..., x_{t+U-1} | x_<t): a scaler, two skips and an MLP give the parameters of a head.
 
         context [B, L] --scaler--> z --+--> linear skip (all L) ------------------+
                                        +--> seasonal skip (value one season ago) --+--> head --> P(next U values)
           covariates, calendar, static +--> MLP (residual blocks) ----------------+
 
     With both skips off, one hidden layer and a point head it is the textbook's
-    `Linear(L, hidden) -> ReLU -> Linear(hidden, 1)`.
+    `Linear(L, hidden) -> ReLU -> Linear(hidden, 1)`. In plain torch:
+
+        model = AutoregressiveMLP(context_length=96)
+        loss = -model(context).log_prob(target).mean()  # context [B, 96], target [B, 1]
+        paths = rollout(model.eval(), context, horizon=48, num_paths=100)  # [B, 100, 48]
 
     Args:
         context_length: `L`. This and the other options are described in `armlp.model.settings.NetworkSettings`.
@@ -113,7 +118,7 @@ class AutoregressiveMLP(nn.Module):
         self.scaler = SCALERS.find("none" if symbols else scaler)(season_length)
         for name, statistic in self.scaler.initial_statistics(channels).items():
             self.register_buffer(name, statistic)
-        # The value one season before each value of the patch; the latest such value where it is within the patch.
+        # For each value of the patch, the context's latest value in the same phase of the season.
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
             self.season_ago = [context_length - season_length + step % season_length for step in range(patch_length)]
@@ -128,54 +133,61 @@ class AutoregressiveMLP(nn.Module):
             members,
         )
         outputs = patch_length * channels
-        self.widest = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)  # of all layers
+        self.max_width = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)
         self.layers: nn.Sequential | None = None
         if hidden_sizes:
             layers: list[nn.Module] = []
-            width = self.inputs.width
-            for size in hidden_sizes:
-                layers += [linear(members, width, size), ACTIVATIONS[activation]()]
-                width = size
-            inner = block_size or width
-            layers += [ResidualBlock(width, inner, activation, dropout, members) for _ in range(residual_blocks)]
-            layers.append(linear(members, width, outputs * self.head.outputs))
-            self.layers = nn.Sequential(*layers)
+            for before, after in pairwise([self.inputs.width, *hidden_sizes]):
+                layers += [linear(members, before, after), ACTIVATIONS[activation]()]
+            width = hidden_sizes[-1]
+            for _ in range(residual_blocks):
+                layers.append(ResidualBlock(width, block_size or width, activation, dropout, members))
+            self.layers = nn.Sequential(*layers, linear(members, width, outputs * self.head.outputs))
         elif symbols or self.inputs.has_covariates:
-            seen = "Symbols" if symbols else "Covariates"
-            raise UserError(f"`hidden_sizes`: {seen} go through the MLP; give it a layer, such as [64].")
+            what = "Symbols" if symbols else "Covariates"
+            raise UserError(f"`hidden_sizes`: {what} go through the MLP; give it a layer, such as [64].")
         else:
             self.bias = nn.Parameter(torch.zeros(members * outputs * self.head.outputs))
         self.linear_skip = linear(members, context_length * channels, outputs) if linear_skip and not symbols else None
-        self._start_at_the_skips()
-
-    def _start_at_the_skips(self) -> None:
-        """Zero weights where a skip carries the location, so that training starts at the seasonal naive."""
-        zeroed = [self.linear_skip]
+        # Training starts at the seasonal naive: where there is a skip, the layers add 0 to it.
+        if self.linear_skip is not None:
+            _set_to_zero(self.linear_skip)
         if self.layers is not None and (self.linear_skip is not None or self.season_ago is not None):
-            zeroed.append(self.layers[-1])
-        for parameter in (parameter for layer in zeroed if layer is not None for parameter in layer.parameters()):
-            nn.init.zeros_(parameter)
+            _set_to_zero(self.layers[-1])
 
     def forward(
         self, context: Tensor, observed: Tensor | None = None, covariates: Covariates | None = None
     ) -> Predictive:
-        """The distribution of the next patch, `[B, U(, V)]`, data units.
+        """Return the distribution of the next patch, `[B, U, V]`, data units; `[B, U]` for a context `[B, L]`.
 
         Args:
-            context: `[B, L(, V)]`, data units; missing values filled with the last observed one.
-            observed: `[B, L(, V)]` bool, False where the context is padding or was missing; all observed if left out.
-            covariates: Where the model has any.
+            context: `[B, L, V]`, or `[B, L]` of one channel, data units; missing values filled with the last observed.
+            observed: Bool of the same shape, False where the context is padding or was missing; all observed if left
+                out.
+            covariates: Covariates of the window, for a model that has any.
         """
         observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
+        has_channels = context.dim() == 3
+        if not has_channels:
+            context, observed = context[..., None], observed[..., None]
         scaling = self.scale(context, observed)
-        if self.members == 1:
-            return self.conditional(context, observed, scaling, covariates)
-        context, observed = (torch.cat([part] * self.members) for part in (context, observed))
-        covariates = None if covariates is None else covariates.tile(self.members)
-        return Pool(self.conditional(context, observed, scaling.tile(self.members), covariates), self.members)
+        if self.members > 1:
+            context, observed = (torch.cat([part] * self.members) for part in (context, observed))
+            scaling, covariates = scaling.tile(self.members), covariates and covariates.tile(self.members)
+        raw = self.raw(context, observed, scaling, covariates)
+        shift, scale = scaling.shift_at(self.context_length, self.patch_length), scaling.scale
+        if not has_channels:
+            raw, shift, scale = raw[:, :, 0], shift[:, :, 0], scale[:, :, 0]
+        distribution = self.head(raw, shift, scale)
+        return distribution if self.members == 1 else Pool(distribution, self.members)
 
     def scale(self, context: Tensor, observed: Tensor) -> Scaling:
-        """Return the scaling of a context at its origin, which holds for the whole forecast."""
+        """Return the scaling of a context at its origin, which holds for the whole forecast.
+
+        Args:
+            context: `[B, L, V]`, data units.
+            observed: `[B, L, V]` bool.
+        """
         statistics = {name: self.get_buffer(name) for name in self.scaler.statistics}
         return self.scaler.measure(context, observed, **statistics)
 
@@ -187,16 +199,17 @@ class AutoregressiveMLP(nn.Module):
         covariates: Covariates | None = None,
         step: int = 0,
     ) -> Predictive:
-        """`forward` under a scaling fixed before: what every later step of a rollout uses.
+        """Return the distribution of the patch after a window, `[B, U, V]`, data units, under a given scaling.
 
-        Of an ensemble the first `1 / E` of the batch is seen by the first member, and so on.
+        This is what every step of a rollout calls. In an ensemble the rows go by member: the first `1 / E` of the batch
+        belongs to the first member, and so on.
 
         Args:
-            window: `[B, L(, V)]`, data units.
-            observed: `[B, L(, V)]` bool.
-            scaling: Of the context at the origin.
-            covariates: Of the window at the origin.
-            step: How many steps after the origin the patch begins.
+            window: `[B, L, V]`, data units.
+            observed: `[B, L, V]` bool.
+            scaling: Scaling of the context at the origin.
+            covariates: Covariates of the window at the origin.
+            step: Steps from the origin to the patch.
         """
         raw = self.raw(window, observed, scaling, covariates, step)
         return self.head(raw, scaling.shift_at(step + self.context_length, self.patch_length), scaling.scale)
@@ -209,23 +222,27 @@ class AutoregressiveMLP(nn.Module):
         covariates: Covariates | None = None,
         step: int = 0,
     ) -> Tensor:
-        """What the head makes a distribution of, `[B, U(, V), outputs]`, network units; arguments as above."""
-        network_window = scaling.to_network(window, step)
+        """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `conditional`."""
+        values = scaling.to_network(window, step)
         if self.layers is None:
-            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(window.shape[0] // self.members, 0)
+            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
         else:
-            raw = self.layers(self.inputs(network_window, observed, scaling, covariates, step))
-        raw = raw.unflatten(1, (self.patch_length, *window.shape[2:], self.head.outputs))
+            raw = self.layers(self.inputs(values, observed, scaling, covariates, step))
+        raw = raw.unflatten(1, (self.patch_length, self.channels, self.head.outputs))
         skips = []
         if self.linear_skip is not None:
-            skips.append(self.linear_skip(network_window.flatten(1)).view(raw.shape[:-1]))
+            skips.append(self.linear_skip(values.flatten(1)).view(raw.shape[:-1]))
         if self.season_ago is not None:
-            season = network_window[:, -self.season_length :]
             seasons = -(-self.patch_length // self.season_length)
-            skips.append(torch.cat([season] * seasons, 1)[:, : self.patch_length])
-        if skips:
-            raw = torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
-        return raw
+            skips.append(torch.cat([values[:, -self.season_length :]] * seasons, 1)[:, : self.patch_length])
+        if not skips:
+            return raw
+        return torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
+
+
+def _set_to_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:

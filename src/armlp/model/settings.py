@@ -9,7 +9,7 @@ from typing import Any
 from armlp.errors import UserError, check_bounds
 from armlp.model.ensemble import ACTIVATIONS
 from armlp.model.families import HEADS
-from armlp.model.families.options import check_head_options, head_options
+from armlp.model.families.options import HeadOption, check_head_options, head_options
 from armlp.model.scaling import SCALERS
 from armlp.options import Options, option
 
@@ -92,17 +92,19 @@ class NetworkSettings(Options):
             raise UserError(f"`dropout`: {self.dropout} is not a share between 0 and 1.")
         object.__setattr__(self, "head_options", check_head_options(self.head_options or {}, self.head))
 
+    def _head_options(self) -> dict[str, HeadOption]:
+        return head_options(*([] if self.head is None else [self.head]))
+
     def flat(self) -> dict[str, Any]:
         """Return all options by name, head options beside the others, as a checkpoint holds them."""
         options = dict(vars(self))
         chosen = options.pop("head_options")
-        known = head_options(*([] if self.head is None else [self.head]))
-        return options | {name: one.default for name, one in known.items()} | chosen
+        return options | {name: one.default for name, one in self._head_options().items()} | chosen
 
     def given(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, head options beside the others."""
         options = super().given()
-        chosen, known = options.pop("head_options", {}), head_options()
+        chosen, known = options.pop("head_options", {}), self._head_options()
         return options | {name: value for name, value in chosen.items() if value != known[name].default}
 
 

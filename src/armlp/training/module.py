@@ -202,15 +202,15 @@ class ForecastModule(LightningModule):
 
         Args:
             windows: The windows.
-            known: `[B, H(, V)]` known values of the future, on the scale of the panel's store; nan elsewhere.
+            known: `[B, H, V]` known values of the future, on the scale of the panel's store; nan elsewhere.
 
         Returns:
-            `[B, P, H(, V)]`, data units.
+            `[B, P, H, V]`, data units.
         """
         return self.recalibration(self.network, self.sample(windows, self.sampling, known), windows)
 
     def sample(self, windows: Windows, sampling: Sampling, known: Tensor | None = None) -> Tensor:
-        """Return paths as long as the targets, or `H`: `[B, P, H(, V)]`, data units, without recalibration.
+        """Return paths as long as the targets, or `H`: `[B, P, H, V]`, data units, without recalibration.
 
         A series' paths do not depend on its batch.
         """
@@ -271,7 +271,7 @@ class ForecastModule(LightningModule):
 
     @without_autocast
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Roll out from held-out origins; return the paths `[B, P, H(, V)]` without recalibration."""
+        """Roll out from held-out origins; return the paths `[B, P, H, V]` without recalibration."""
         paths = self.sample(batch, Sampling(self.settings.val_paths))
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.recalibration.observe(self.datamodule, paths, batch)
@@ -280,7 +280,7 @@ class ForecastModule(LightningModule):
 
     @without_autocast
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Roll out from the test origins; return the paths `[B, P, H(, V)]`."""
+        """Roll out from the test origins; return the paths `[B, P, H, V]`."""
         paths = self.forward(batch)
         self.evaluation.update(self.network, paths, batch)
         return paths
@@ -330,7 +330,7 @@ class ForecastModule(LightningModule):
 
     @without_autocast
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Roll out from the end of every series, with what is known after it; return the paths `[B, P, H(, V)]`."""
+        """Roll out from the end of every series, with what is known after it; return the paths `[B, P, H, V]`."""
         known = self.datamodule.known_values
         return self.forward(batch, None if known is None else known.of(batch.series.cpu(), self.datamodule.horizon))
 
