@@ -18,10 +18,15 @@ import torch
 from hypothesis import settings
 from torch.utils.tensorboard import writer
 
+from armlp import Forecaster
 from armlp.cli import main
 from armlp.data.calendar import Calendar
+from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
+from armlp.training.settings import ModelSettings
+from armlp.training.settle import settle
 
 # No time limit for an example: a busy machine is no fault of the code.
 settings.register_profile("armlp", deadline=None)
@@ -99,6 +104,28 @@ def make_table() -> Callable[..., pd.DataFrame]:
         return table
 
     return make
+
+
+@pytest.fixture(scope="session")
+def settled() -> Callable[..., ForecastModule]:
+    """A maker of modules whose options are settled on data, without a training."""
+
+    def make(data: SeriesDataModule, **options: Any) -> ForecastModule:
+        given = ModelSettings(**options)
+        return ForecastModule.of(settle(given, data), given)
+
+    return make
+
+
+@pytest.fixture
+def checkpoint_of(tmp_path: Path) -> Callable[[Forecaster], dict[str, Any]]:
+    """A reader of what a forecaster saves."""
+
+    def read(forecaster: Forecaster) -> dict[str, Any]:
+        forecaster.save(tmp_path / "saved.ckpt")
+        return read_checkpoint(tmp_path / "saved.ckpt")
+
+    return read
 
 
 # Enough training to move every weight, and two validations.

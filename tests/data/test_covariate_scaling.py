@@ -17,6 +17,7 @@ from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.data.windows import Windowing
 from armlp.errors import UserError
 
 HORIZON = 3
@@ -155,7 +156,7 @@ def test_the_unit_of_a_column_does_not_matter(small: float):
 
 def test_batches_of_every_part_carry_covariates_to_the_end_of_the_last_patch():
     data = SeriesDataModule(table_of([30, 25], future=HORIZON), **OPTIONS, batch_size=4)
-    data.shape_windows(5, 4, patch_length=2)
+    data.windowing = Windowing(context_length=5, span=4, patch_length=2)
     for batch in data.train_dataloader():
         assert [tuple(part.shape[1:]) for part in batch.covariates] == [(9, 2), (9, 1), (4, 4), (2,)]
     for loader in (data.val_dataloader(), data.test_dataloader(), data.predict_dataloader()):
@@ -177,7 +178,7 @@ def test_a_future_that_is_not_known_is_named_by_series_and_time(rows: int, first
     assert len(data.val_dataloader()) == 1  # only a forecast needs it
     with pytest.raises(UserError) as error:
         data.predict_dataloader()
-    for part in ("--data.known_covariates", "'s1'", first, "1 of 2", "3 rows (--data.horizon)"):
+    for part in ("`known_covariates`", "'s1'", first, "1 of 2", "3 rows (`horizon`)"):
         assert part in str(error.value)
     empty = whole.assign(k=whole["k"].where((whole["unique_id"] == "s0") | (row < 20 + rows)))
     with pytest.raises(UserError, match=first):
@@ -373,5 +374,5 @@ def test_data_without_covariates_say_so():
 @pytest.mark.parametrize("nothing", [float("nan"), None])
 def test_a_covariate_that_holds_nothing_is_refused_before_training(make_table: Any, role: str, nothing: Any):
     data = SeriesDataModule(make_table().assign(x=nothing), horizon=6, **{f"{role}_covariates": ["x"]})
-    with pytest.raises(UserError, match=rf"--data\.{role}_covariates: column 'x' is empty; fill it, or train without"):
+    with pytest.raises(UserError, match=rf"`{role}_covariates`: column 'x' is empty; fill it, or train without"):
         data.setup("fit")

@@ -141,25 +141,25 @@ def test_series_of_columns_share_their_covariates(layout: str):
 
 
 ERRORS: dict[str, tuple[dict[str, Any], list[str]]] = {
-    "missing": ({"known_covariates": "prise"}, ["no column 'prise'", "--data.known_covariates price"]),
-    "twice": ({"past_covariates": ["price", "price"]}, ["--data.past_covariates", "twice"]),
-    "a target": ({"known_covariates": "y"}, ["--data.known_covariates", "'y'", "one role"]),
-    "the ids": ({"static_covariates": "unique_id"}, ["--data.static_covariates", "'unique_id'"]),
-    "the times": ({"past_covariates": "ds"}, ["--data.past_covariates", "'ds'"]),
+    "missing": ({"known_covariates": "prise"}, ["no column 'prise'", "`known_covariates` price"]),
+    "twice": ({"past_covariates": ["price", "price"]}, ["`past_covariates`", "twice"]),
+    "a target": ({"known_covariates": "y"}, ["`known_covariates`", "'y'", "one role"]),
+    "the ids": ({"static_covariates": "unique_id"}, ["`static_covariates`", "'unique_id'"]),
+    "the times": ({"past_covariates": "ds"}, ["`past_covariates`", "'ds'"]),
     "two roles": (
         {"known_covariates": "price", "past_covariates": "price"},
-        ["--data.past_covariates", "'price'", "among --data.known_covariates"],
+        ["`past_covariates`", "'price'", "among `known_covariates`"],
     ),
-    "times": ({"known_covariates": "when"}, ["--data.known_covariates", "'when'", "numbers"]),
-    "infinite": ({"past_covariates": "endless"}, ["--data.past_covariates", "'endless'", "inf", "series 'b' at 1"]),
+    "times": ({"known_covariates": "when"}, ["`known_covariates`", "'when'", "numbers"]),
+    "infinite": ({"past_covariates": "endless"}, ["`past_covariates`", "'endless'", "inf", "series 'b' at 1"]),
     "not static": (
         {"static_covariates": "shop"},
-        ["--data.static_covariates", "series 'b'", "'north'", "'south'", "--data.past_covariates"],
+        ["`static_covariates`", "series 'b'", "'north'", "'south'", "`past_covariates`"],
     ),
     "numbers not static": ({"static_covariates": "price"}, ["series 'a'", "1.5", "2.5"]),
     "static of columns": (
         {"static_covariates": "price", "layout": "wide", "target_columns": "y"},
-        ["--data.static_covariates", "wide layout", "long table"],
+        ["`static_covariates`", "wide layout", "long table"],
     ),
 }
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from armlp.data import datamodule
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.windows import Windowing
 from armlp.errors import UserError
 
 MakeTable = Callable[..., pd.DataFrame]
@@ -61,7 +62,7 @@ def test_training_never_shows_a_value_that_is_held_out(make_table: MakeTable):
     table = make_table(rows=60)
     table["y"] = np.tile(np.arange(60.0), 3)
     data = SeriesDataModule(table, horizon=5, val_windows=2, test_windows=3, batch_size=7)
-    data.shape_windows(context_length=8, span=10)
+    data.windowing = Windowing(context_length=8, span=10)
     end = 60 - 5 * 5
     seen = set()
     for batch in data.train_dataloader():
@@ -88,7 +89,7 @@ def test_the_batch_size_is_chosen_within_bounds_and_kept_where_it_is_given(make_
     sizes = {}
     for rows in (60, 900):
         data = SeriesDataModule(make_table(series=10, rows=rows), horizon=6)
-        data.shape_windows(10, 1)
+        data.windowing = Windowing(context_length=10, span=1)
         sizes[rows] = data.train_dataloader().batch_size
     assert sizes == {60: 32, 900: 512}
     data = SeriesDataModule(make_table(), horizon=6, batch_size=5)
@@ -196,7 +197,7 @@ def test_series_too_short_are_named_with_what_they_need(make_table: MakeTable):
 
 @pytest.mark.parametrize("name", ["horizon", "season_length", "batch_size", "val_windows"])
 def test_numbers_below_one_are_refused_by_name(name: str):
-    with pytest.raises(UserError, match=f"--data.{name}: 0 is too small; it must be at least 1"):
+    with pytest.raises(UserError, match=f"`{name}`: 0 is too small; it must be at least 1"):
         SeriesDataModule("sine", **{name: 0})
 
 
@@ -210,7 +211,7 @@ def test_only_a_source_with_a_name_is_a_hyperparameter(make_table: MakeTable, tm
 
 def test_processes_share_the_windows_and_the_origins(make_table: MakeTable):
     class Shared:
-        global_rank, world_size = 1, 2
+        global_rank, world_size, lightning_module = 1, 2, None
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
 
     data: Any = SeriesDataModule(make_table(), horizon=6)
@@ -225,12 +226,12 @@ def test_processes_share_the_windows_and_the_origins(make_table: MakeTable):
 def test_newer_origins_follow_what_training_saw_in_the_order_of_time(freq: str | int, make_table: MakeTable):
     table = make_table(series=2, rows=70, freq=freq)
     trained = SeriesDataModule(table.groupby("unique_id").head(40), horizon=4, batch_size=8)
-    trained.shape_windows(8, 4)
+    trained.windowing = Windowing(context_length=8, span=4)
     trained.train_dataloader()
     # The second series has lost its beginning, and the third is not known.
     table = pd.concat([table.iloc[:70], table.iloc[90:], make_table(rows=300, freq=freq, series=3).iloc[-300:]])
     data = SeriesDataModule(table, horizon=4, freq=freq, test_windows=2)
-    data.shape_windows(8, 4)
+    data.windowing = Windowing(context_length=8, span=4)
     data.load_state_dict(trained.state_dict())
     ends = {"predict": 0, "test": 8}
     for part, held_out in ends.items():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import Between, DataSummary, summarize
 from armlp.data.tables.read import read_panel
-from armlp.data.windows import Split
+from armlp.data.windows import Split, Windowing
 
 SPLITS = st.builds(Split, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2))
 
@@ -83,7 +83,7 @@ def read(times: Between) -> tuple[pd.Timestamp, pd.Timestamp]:
 
 def test_the_training_windows_are_those_of_an_epoch(make_table: Callable[..., pd.DataFrame]):
     data = SeriesDataModule(make_table(rows=40), horizon=3)
-    data.shape_windows(7, 3)
+    data.windowing = Windowing(context_length=7, span=3)
     assert data.summary().train is not None
     assert data.summary().train.windows == sum(len(batch.series) for batch in data.train_dataloader())
 

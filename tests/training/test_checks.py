@@ -12,30 +12,29 @@ from scipy.integrate import solve_ivp
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.training.checks import warn_of_other_frequency
-from armlp.training.module import ForecastModule
 
 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"objective": "crps", "head": "point"}, "--model.objective: crps scores sampled numbers"),
-        ({"objective": "crps", "feed": "mean"}, "--model.feed: crps scores sampled paths"),
-        ({"objective": "energy", "feed": "truth"}, "--model.feed: energy scores sampled paths"),
-        ({"objective": "energy", "lead_weighting": "near"}, "--model.lead_weighting: the energy score"),
-        ({"ridge_init": True, "linear_skip": False}, "--model.ridge_init: there is no linear skip"),
-        ({"ridge_init": True, "context_length": 5000}, "--model.ridge_init: the context has 5000 inputs"),
-        ({"scaler": "seasonal", "season_length": 1}, "--model.scaler: seasonal needs a season"),
-        ({"scaler": "seasonal", "context_length": 30}, "--model.scaler: seasonal needs a season of 2 to 15 steps"),
-        ({"head": "poisson"}, "--model.head poisson is for counts, but series 's00' of the table has"),
-        ({"symbols": 3}, "--data.symbols: the model is of 3 symbols, but the table was read as numbers"),
+        ({"objective": "crps", "head": "point"}, "`objective`: crps scores sampled numbers"),
+        ({"objective": "crps", "feed": "mean"}, "`feed`: crps scores sampled paths"),
+        ({"objective": "energy", "feed": "truth"}, "`feed`: energy scores sampled paths"),
+        ({"objective": "energy", "lead_weighting": "near"}, "`lead_weighting`: the energy score"),
+        ({"ridge_init": True, "linear_skip": False}, "`ridge_init`: there is no linear skip"),
+        ({"ridge_init": True, "context_length": 5000}, "`ridge_init`: the context has 5000 inputs"),
+        ({"scaler": "seasonal", "season_length": 1}, "`scaler`: seasonal needs a season"),
+        ({"scaler": "seasonal", "context_length": 30}, "`scaler`: seasonal needs a season of 2 to 15 steps"),
+        ({"head": "poisson"}, "`head` poisson is for counts, but series 's00' of the table has"),
+        ({"symbols": 3}, "`symbols`: the model is of 3 symbols, but the table was read as numbers"),
         ({"channels": 2}, "trained on 2 values per time step, but the table has 1"),
         ({"covariate_sizes": {"known": [0], "calendar": [0] * 2}}, "The model is of covariates"),
-        ({"covariate_sizes": {"calendar": [0] * 4}}, "--data.calendar_inputs: the model is told 4 features"),
+        ({"covariate_sizes": {"calendar": [0] * 4}}, "`calendar_inputs`: the model is told 4 features"),
     ],
 )
-def test_what_does_not_go_together_is_refused_before_training(options, sentence, make_table):
+def test_what_does_not_go_together_is_refused_before_training(options, sentence, make_table, settled):
     with pytest.raises(UserError, match=sentence):
-        ForecastModule(**options).settle(SeriesDataModule(make_table(), horizon=6))
+        settled(SeriesDataModule(make_table(), horizon=6), **options)
 
 
 @pytest.mark.parametrize(
@@ -52,27 +51,27 @@ def test_data_of_another_frequency_than_that_of_training_are_warned_of(trained, 
 @pytest.mark.parametrize(
     ("options", "factor", "sentence"),
     [
-        ({"scaler": "none"}, 1e30, "--model.scaler none takes values as they are, .* series 's02' .* standard"),
-        ({"scaler": "none"}, 1e-30, "--model.scaler none takes values as they are, .* series 's02' .* standard"),
-        ({"loss_units": "data"}, 1e30, "--model.loss_units data takes values as they are, .* series 's02' .* relative"),
+        ({"scaler": "none"}, 1e30, "`scaler` none takes values as they are, .* series 's02' .* standard"),
+        ({"scaler": "none"}, 1e-30, "`scaler` none takes values as they are, .* series 's02' .* standard"),
+        ({"loss_units": "data"}, 1e30, "`loss_units` data takes values as they are, .* series 's02' .* relative"),
         ({"loss_units": "data"}, 1e-30, None),
         ({"scaler": "none", "loss_units": "data"}, 1e6, None),
         ({}, 1e30, None),
     ],
 )
 def test_values_that_nothing_scales_are_refused_where_float32_could_not_square_them(
-    options, factor, sentence, make_table
+    options, factor, sentence, make_table, settled
 ):
     table = make_table()
     table["y"] *= table["unique_id"].map({"s02": factor}).fillna(1)
     expectation = nullcontext() if sentence is None else pytest.raises(UserError, match=sentence)
     with expectation:
-        ForecastModule(**options).settle(SeriesDataModule(table, horizon=6))
+        settled(SeriesDataModule(table, horizon=6), **options)
 
 
-def test_symbols_take_no_noise():
+def test_symbols_take_no_noise(settled):
     with pytest.raises(UserError, match=r"`input_noise`: 0\.1 is for numbers"):
-        ForecastModule(input_noise=0.1).settle(SeriesDataModule("markov"))
+        settled(SeriesDataModule("markov"), input_noise=0.1)
 
 
 def lorenz(rows: int = 500) -> pd.DataFrame:
@@ -101,15 +100,12 @@ def counts(rows: int = 90) -> pd.DataFrame:
     ],
 )
 def test_a_head_that_the_recipe_chooses_serves_the_options_that_are_given(
-    table: Callable[[], pd.DataFrame], usual: str, options: dict[str, Any]
+    table: Callable[[], pd.DataFrame], usual: str, options: dict[str, Any], settled: Any
 ):
     data = SeriesDataModule(table(), horizon=6, val_windows=5)
-    module = ForecastModule()
-    module.settle(data)
-    assert module.hparams["head"] == usual
-    module = ForecastModule(**options)
-    module.settle(data)
-    assert module.hparams["head"] == "quantile"
-    assert next(iter(options)) in module.chosen["head"].why
+    assert settled(data).settings.head == usual
+    module = settled(data, **options)
+    assert module.settings.head == "quantile"
+    assert next(iter(options)) in module.reasons["head"].why
     with pytest.raises(UserError, match=next(iter(options))):
-        ForecastModule(head=usual, **options).settle(data)  # a head that was asked for stays, and is refused
+        settled(data, head=usual, **options)  # a head that was asked for stays, and is refused

@@ -92,17 +92,16 @@ def test_what_is_left_out_is_chosen_and_what_is_given_is_kept(trainer: Any, make
     fitted = trainer(max_epochs=-1, callbacks=[StopAtOnce()])
     fitted.fit(module, datamodule=SeriesDataModule(make_table(), horizon=6))
     given = {"hidden_sizes": [4, 5], "patch_length": 2, "head": "normal", "dropout": 0.0}
-    assert {name: module.hparams[name] for name in given} == given
-    assert not set(module.chosen) & set(given)
-    assert fitted.max_steps == module.chosen["max_steps"].value > 0
-    open_ones = {name for name, value in module.hparams.items() if value is None}
+    assert {name: vars(module.settings)[name] for name in given} == given
+    assert not set(module.reasons) & set(given)
+    assert fitted.max_steps == module.reasons["max_steps"].value > 0
+    open_ones = {name for name, value in vars(module.settings).items() if value is None}
     assert open_ones == {"block_size", "trials", "refit"}  # the last two are for the doors to settle
     elsewhere = ("max_steps", "calendar_inputs")  # of the trainer, and of the data
-    chosen = {name: choice.value for name, choice in module.chosen.items() if name not in elsewhere}
-    assert {name: module.hparams[name] for name in chosen} == chosen
+    chosen = {name: choice.value for name, choice in module.reasons.items() if name not in elsewhere}
+    assert {name: vars(module.settings)[name] for name in chosen} == chosen
     network = module.network
-    assert network is not None
-    assert (network.context_length, network.patch_length) == (module.hparams["context_length"], 2)
+    assert (network.context_length, network.patch_length) == (vars(module.settings)["context_length"], 2)
 
 
 def test_every_metric_is_there_to_be_monitored(trainer: Any, make_table: MakeTable):

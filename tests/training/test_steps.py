@@ -158,7 +158,7 @@ def test_validations_come_when_the_user_wants_them(make_table: MakeTable, interv
 
 def test_a_trainer_that_is_told_nothing_takes_the_settled_steps(make_table: MakeTable, recwarn: Any):
     counter, module = trained(make_table(rows=40))
-    steps = module.chosen["max_steps"].value
+    steps = module.reasons["max_steps"].value
     assert module.total_steps == len(counter.rates) == steps < 1000
     assert len(counter.validations) == 10
     assert not [warning for warning in recwarn if "max_epochs" in str(warning.message)]
@@ -171,14 +171,14 @@ def test_a_thousand_epochs_are_a_thousand_where_they_are_asked_for(make_table: M
 
     _, module = trained(make_table(rows=40), StopAtOnce(), max_epochs=1000, limit_train_batches=1)
     assert module.total_steps == module.trainer.max_epochs == 1000
-    assert "max_steps" not in module.chosen
+    assert "max_steps" not in module.reasons
 
 
 def test_a_time_ends_the_settled_steps_early(make_table: MakeTable):
     timer = Timer(duration=timedelta(0))
     counter, module = trained(make_table(rows=40), timer)
     assert not counter.rates
-    assert module.total_steps == module.chosen["max_steps"].value
+    assert module.total_steps == module.reasons["max_steps"].value
 
 
 def test_no_batches_are_no_steps(make_table: MakeTable):

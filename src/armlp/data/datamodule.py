@@ -124,7 +124,8 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def split(self) -> Split:
-        """What is held out of training."""
+        """What is held out of training, known once the panel has been read."""
+        self.setup()
         split = split_of(self.settings, self.later_windows)
         return split if self._holds_out_validation else replace(split, val_windows=0)
 
@@ -155,10 +156,13 @@ class SeriesDataModule(LightningDataModule):
         if not windowing.calendar and self._chooses_cycles:
             settings = replace(settings, calendar_inputs=[])
         if settings.batch_size is None:
-            windows = self._training_loader(1).num_windows
-            batch_size = choose_batch_size(windows, -(-windowing.span // windowing.patch_length))
-            settings = replace(settings, batch_size=batch_size)
+            settings = replace(settings, batch_size=self._usual_batch_size())
         self._use(replace(settings, trained_freq=panel.calendar.freq), panel)
+
+    def _usual_batch_size(self) -> int:
+        windowing = self._windowing()
+        patches = -(-windowing.span // windowing.patch_length)
+        return choose_batch_size(self._training_loader(1).num_windows, patches)
 
     def copy(self, hold_out_validation: bool = True) -> SeriesDataModule:
         """Return a data module of the same panel, for another Trainer.
@@ -241,7 +245,7 @@ class SeriesDataModule(LightningDataModule):
         warn_of_short(panel, split)
         warn_of_constant(panel)
         # Lightning's tools that search for a batch size write it to `hparams`.
-        loader = self._training_loader(self.hparams["batch_size"] or 1)
+        loader = self._training_loader(self.hparams["batch_size"] or self._usual_batch_size())
         check_window_count(panel, loader.num_windows, loader.world_size)
         if self.trainer is not None:
             loader.panel = panel.on_device(self.trainer.strategy.root_device)

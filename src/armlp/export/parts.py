@@ -74,6 +74,8 @@ class BeforeLoop(nn.Module):
         """Return the values of `carried`, `fixed` and `stepped`."""
         given = dict(zip(self.inputs, inputs, strict=True))
         context, observed, noise = (given[name] for name in ("context", "observed", "noise"))
+        if self.network.channels == 1:  # the file has no channel axis then
+            context, observed, noise = context[..., None], observed[..., None], noise.unsqueeze(3)
         members, patch, length = self.network.members, self.network.patch_length, self.network.context_length
         paths = (noise.shape[1] + members - 1) // members
         steps = (noise.shape[2] + patch - 1) // patch
@@ -149,7 +151,7 @@ class LoopStep(nn.Module):
         self.names = [*before_loop.carried, *before_loop.fixed, *before_loop.stepped]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """Return the values of `carried` one patch later, and the drawn patch `[rows, U(, V)]`, data units."""
+        """Return the values of `carried` one patch later, and the drawn patch `[rows, U, V]`, data units."""
         given = dict(zip(self.names, inputs, strict=True))
         network, window = self.network, given["window"]
         patch = network.patch_length
@@ -195,10 +197,12 @@ class AfterLoop(nn.Module):
         self.remedy = "leave its recalibration out with `conformal` off"
 
     def forward(self, drawn: Tensor, noise: Tensor) -> list[Tensor]:
-        """Return paths `[B, P, H(, V)]` and, if there are levels, quantiles `[B, 1 + 2 levels, H(, V)]`, data units.
+        """Return paths `[B, P, H, V]` and, with levels, quantiles `[B, 1 + 2 levels, H, V]`, data units.
+
+        Of a single channel they have no axis `V`.
 
         Args:
-            drawn: `[steps, rows, U(, V)]`, data units.
+            drawn: `[steps, rows, U, V]`, data units.
             noise: `[B, P, H, ...]`, only for its shape.
         """
         series, count, horizon = noise.shape[:3]
@@ -209,9 +213,10 @@ class AfterLoop(nn.Module):
         if self.factors is not None:
             found = recalibrate(found, self.factors)
             found = found.clamp(min=0) if self.network.non_negative else found
-        if self.levels is None:
-            return [found]
-        return [found, interval_quantiles(found, self.levels, self.network.head.discrete)]
+        results = [found]
+        if self.levels is not None:
+            results.append(interval_quantiles(found, self.levels, self.network.head.discrete))
+        return [part[..., 0] for part in results] if self.network.channels == 1 else results
 
 
 def _indices_up_to(count: Any, available: Any) -> Tensor:
