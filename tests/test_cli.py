@@ -11,11 +11,13 @@ import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+import yaml
 from matplotlib import image
 from torch import nn
 
 from armlp import presets
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.windows import Windowing
 from armlp.forecaster import Forecaster
 from armlp.model.families import HEADS
 from armlp.model.rollout import path_noise, rollout
@@ -182,7 +184,7 @@ def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(p
     module = ForecastModule(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
-    data.shape_windows(module.hparams["context_length"], 0, module.hparams["patch_length"])
+    data.windowing = Windowing(module.settings.context_length, patch_length=module.settings.patch_length)
     (batch,) = data.predict_dataloader()
     noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (module.network.head.noise,), seed=0)
     paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise, batch.covariates)
@@ -295,7 +297,7 @@ def test_the_textbook_preset_trains_as_a_hand_written_loop_does(program: Any, ma
     assert checkpoint["global_step"] == steps
 
     data = SeriesDataModule(source, horizon=6, batch_size=64)
-    data.shape_windows(20, 1)
+    data.windowing = Windowing(20)
     loader = data.train_dataloader()
     assert len(loader) < steps  # more than one epoch
     torch.manual_seed(0)
@@ -352,6 +354,20 @@ def test_every_head_trains_unrolled_over_missing_values(head: str, program: Any,
     forecast = pd.read_parquet("f.parquet")
     assert len(forecast) == 18
     assert np.isfinite(forecast[COLUMNS[2:]].to_numpy()).all()
+
+
+def test_a_callback_with_an_enum_among_its_options_is_written_to_the_configuration(program: Any, trained: Any):
+    run = program.fit(trained.source, "--trainer.callbacks+=Timer", "--data.horizon=6")
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (timer,) = config["trainer"]["callbacks"]
+    assert timer["init_args"]["interval"] == "step"
+
+
+@pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
+def test_a_barebones_trainer_trains_and_leaves_nothing(program: Any, trained: Any):
+    options = ("--data.horizon=6", "--trainer.max_steps=1", "--model.hidden_sizes=[8]")
+    program("fit", "--data.source", trained.source, "--trainer.barebones=true", *options)
+    assert not any(Path().iterdir())
 
 
 def test_help_and_version_end_well(program: Any):

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PAGES = "".join((ROOT / page).read_text() for page in ("CONTRIBUTING.md", "src/armlp/export/README.md"))
+PAGES = "".join((ROOT / page).read_text() for page in ("scripts/README.md", "src/armlp/export/README.md"))
 PEERS = runpy.run_path(str(ROOT / "scripts" / "peers.py"))
 
 

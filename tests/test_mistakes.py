@@ -113,6 +113,7 @@ OPTIONS: dict[str, list[str]] = {
     "--model.patch_length=0": ["at least 1"],
     "--model.hidden_sizes=[16,0]": ["[16, 0]"],
     "--model.dropout=1.5": ["1.5"],
+    "--trainer.limit_train_batches=0": ["0", "nothing to train on"],
     "--config=notebook": ["notebook", "textbook"],
 }
 

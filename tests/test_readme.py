@@ -14,12 +14,18 @@ import torch
 from lightning.pytorch import Trainer
 
 import armlp
+from armlp.data import catalog
+from armlp.evaluation.baselines.base import BASELINES
+from armlp.evaluation.metrics.base import METRICS
+from armlp.model.families import HEADS
+from armlp.model.scaling import SCALERS
 from armlp.report.forecast_writer import ForecastWriter
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 ROOMS = {path.parent.name: path for path in (ROOT / "src" / "armlp").glob("*/README.md")}
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "lightning_logs" / "README.md", *ROOMS.values()]
+OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "lightning_logs/README.md", "scripts/README.md")]
+PAGES = [README, *OTHERS, *ROOMS.values()]
 SMALL = {"max_steps": 4, "hidden_sizes": [8], "enable_progress_bar": False}
 
 
@@ -45,6 +51,8 @@ def run_page(names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(armlp, "Forecaster", Quick)
+    for registry in (HEADS, SCALERS, METRICS, BASELINES):  # other tests have the registered classes as they were
+        monkeypatch.setattr(registry, "_classes", dict(registry))
 
     def run(page: Path) -> dict[str, Any]:
         defined = dict(names)
@@ -75,6 +83,8 @@ def test_the_examples_of_a_room_run(room: str, run_page: Any):
     if room == "data":
         assert (defined["what_if"].groupby("unique_id").head(2)["armlp"] == 50).all()
         assert set(np.unique(defined["words"])) <= set("abc")
+    if room == "training":
+        assert set(defined["forecaster"].scores) > {"armlp", "seasonal naive", "last value"}
     if room == "model":
         assert defined["interval"].shape == (2, 5, 100)
 
@@ -111,6 +121,11 @@ def test_every_option_that_a_page_names_exists():
     named = {(page, *found) for page in PAGES for found in re.findall(r"--(\w+)\.(\w+)", page.read_text())}
     assert len(named) > 40
     assert not [f"{page}: --{group}.{name}" for page, group, name in named if name not in known[group]]
+
+
+def test_the_page_on_data_names_every_data_set():
+    _, _, section = ROOMS["data"].read_text().partition("## Data sets by name")
+    assert tuple(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == catalog.names()
 
 
 def test_every_link_leads_to_a_file_and_its_heading():

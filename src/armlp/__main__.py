@@ -9,7 +9,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-import armlp
+from armlp.version import SUMMARY, __version__
 
 COMMANDS = {
     "fit": "train on a table, and keep the best checkpoint",
@@ -27,7 +27,7 @@ def main() -> None:
     if options and options <= {"-h", "--help"}:
         print(_help())
     elif options == {"--version"}:
-        print(f"armlp {armlp.__version__}")
+        print(f"armlp {__version__}")
     else:
         import_cli().main()
 
@@ -68,7 +68,7 @@ def _help() -> str:
     commands = "\n".join(f"  {name:{width}}{what}" for name, what in COMMANDS.items())
     return f"""usage: armlp [-h] [--version] COMMAND ...
 
-{armlp.__doc__}
+{SUMMARY}
 
 options:
   -h, --help  show this and exit; armlp COMMAND --help lists the options of a command

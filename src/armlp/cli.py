@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +18,16 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-import armlp
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
+from armlp.model.families.options import head_options
 from armlp.parser import (
     FILES,
     TABLES,
     CommandParser,
     checkpoint_defaults,
+    class_paths,
     merge_checkpoint,
     option_value,
     resolve_checkpoint,
@@ -44,6 +46,7 @@ from armlp.training.module import ForecastModule
 from armlp.training.refit_backtest import backtest_refitting
 from armlp.training.requested import Requested, warn_of_missing_callbacks
 from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
+from armlp.version import SUMMARY, __version__
 
 # Callbacks that `fit` has options for, by the name of these options.
 _FIT_CALLBACKS = {
@@ -69,12 +72,13 @@ class ArmlpCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         args = resolve_presets(resolve_checkpoint(args))
+        self.class_paths = class_paths("head", args)
         commands = self.subcommands()
         asked = next((argument for argument in args[:1] if argument in commands), None)
         self.ckpt_path = option_value("--ckpt_path", args)
         self.checkpoint = None if asked is None or self.ckpt_path is None else read_checkpoint(self.ckpt_path)
         self.parsers: dict[str, CommandParser] = {}
-        self._listener = ConsoleListener()
+        self._listener = ConsoleListener(spell=partial(with_flags, command=asked))
         parsers = {name: {"command": name, "is_asked": asked in (name, None)} for name in commands}
         super().__init__(
             ForecastModule,
@@ -88,7 +92,7 @@ class ArmlpCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             parser_class=CommandParser,
-            parser_kwargs={"prog": "armlp", "version": armlp.__version__, "description": armlp.__doc__, **parsers},
+            parser_kwargs={"prog": "armlp", "version": __version__, "description": SUMMARY, **parsers},
         )
 
     @staticmethod
@@ -109,6 +113,9 @@ class ArmlpCLI(LightningCLI):
         if not parser.is_asked or parser.command is None:
             return
         self.parsers[parser.command] = parser
+        for name, one in head_options(*self.class_paths).items():
+            of = f"Option of the head {', '.join(one.heads)}: "
+            parser.add_argument(f"--model.{name}", type=one.hint, default=one.default, help=of + one.doc)
         parser.link_arguments("seed_everything", "data.seed")
         if parser.command == "fit":
             for key, kind in _FIT_CALLBACKS.items():
@@ -234,7 +241,7 @@ class ArmlpCLI(LightningCLI):
         backtest_refitting(
             data.pop("source", self.datamodule.source),
             requested.data | data,
-            requested.model | _changed_options(vars(self.model.settings), checkpoint["hyper_parameters"]),
+            requested.model | _changed_options(self.model.settings.flat(), checkpoint["hyper_parameters"]),
             TRAINER | requested.trainer | _changed_options(self.config_init.test.trainer, usual),
             self.config_init.test.forecast,
             config.refit,

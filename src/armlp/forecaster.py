@@ -248,6 +248,7 @@ class Forecaster:
         data = self._data_of(table, horizon, future, known_future)
         module, parts = self._run("predict", data, writer, return_predictions=True)
         paths = in_order(from_all_ranks([part.cpu() for part in parts], module.trainer.world_size)).numpy()
+        paths = paths[..., 0] if paths.shape[-1] == 1 else paths
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
 
     def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:

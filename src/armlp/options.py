@@ -68,3 +68,9 @@ def check_options(declared: type[Options], values: Mapping[str, Any]) -> dict[st
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             check_bounds(one.name, value, -LARGEST if minimum is None else minimum, maximum or LARGEST)
     return found
+
+
+def pop_undeclared(options: dict[str, Any], declared: type[Options]) -> dict[str, Any]:
+    """Remove the options that a class does not declare from `options`, and return them."""
+    names = {one.name for one in fields(declared)}
+    return {name: options.pop(name) for name in list(options) if name not in names}

@@ -13,12 +13,12 @@ from lightning.pytorch.cli import LightningArgumentParser
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.presets import preset_path
+from armlp.model.settings import network_options
+from armlp.presets import preset_path, read_preset
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import find_checkpoint
 from armlp.routing import option_names
 from armlp.training.module import ForecastModule
-from armlp.training.settings import NETWORK_OPTIONS
 
 # The tables that commands with the options of `ForecastWriter` write, and the files of the other commands.
 TABLES = {"predict": "forecast.parquet", "test": "backtest.parquet"}
@@ -95,6 +95,15 @@ def resolve_presets(args: Sequence[str]) -> list[str]:
     return resolved
 
 
+def class_paths(option: str, args: Sequence[str]) -> list[str]:
+    """Return the class path that a command line, or a file after `--config`, gives for an option of the model."""
+    config = option_value("--config", args) or option_value("-c", args)
+    found = option_value(f"--model.{option}", args)
+    if found is None and config is not None:
+        found = read_preset(config)["model"].get(option)
+    return [found] if found is not None and "." in found else []
+
+
 def checkpoint_defaults(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a checkpoint holds of the options, by their full names."""
     options = {f"model.{name}": value for name, value in checkpoint["hyper_parameters"].items()}
@@ -123,7 +132,7 @@ def merge_checkpoint(config: Namespace, checkpoint: Mapping[str, Any], path: str
     for name, value in checkpoint["hyper_parameters"].items():
         if config.model[name] in (None, "auto"):
             config.model[name] = value
-        is_fixed = name in NETWORK_OPTIONS or (is_resumed and name not in _FREE_WHEN_RESUMED)
+        is_fixed = name in network_options() or (is_resumed and name not in _FREE_WHEN_RESUMED)
         if config.model[name] != value and is_fixed:
             raise UserError(
                 f"--model.{name}: {config.model[name]} was given, but {path} was trained with {value}; "

@@ -9,6 +9,8 @@ from difflib import get_close_matches
 from typing import Any
 
 from armlp.errors import UserError
+from armlp.model.families.options import head_options
+from armlp.model.settings import NetworkSettings
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
@@ -16,7 +18,10 @@ def option_names(function: Callable[..., Any]) -> list[str]:
     options = inspect.signature(function).parameters.values()
     named = [option.name for option in options if option.kind is not option.VAR_KEYWORD]
     settings = getattr(function, "settings_class", None)
-    return [*named, *(option.name for option in fields(settings))] if settings else named
+    if settings is None:
+        return named
+    declared = [option.name for option in fields(settings)]
+    return [*named, *declared, *(head_options() if issubclass(settings, NetworkSettings) else ())]
 
 
 def pop_options(kind: type, options: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """Tests of the catalog: what its data sets hold, against the literature, and how it refuses."""
 
 import hashlib
+import re
+import runpy
 from pathlib import Path
 
 import numpy as np
@@ -199,6 +201,19 @@ def test_an_empty_source_is_refused() -> None:
 
 def test_every_entry_says_whom_to_thank_and_what_may_be_done_with_it() -> None:
     assert all(catalog.get(name).citation and catalog.get(name).licence for name in catalog.names())
+
+
+@pytest.mark.parametrize("name", [name for name in catalog.names() if not name.startswith(("m4-", "ett"))])
+def test_an_entry_says_how_many_series_it_has(name: str) -> None:
+    assert len(panel_of(name)) == catalog.get(name).series
+
+
+def test_the_catalog_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    runpy.run_module("armlp.data.catalog")
+    header, *lines = capsys.readouterr().out.splitlines()
+    assert header.split() == ["name", "series", "frequency", "horizon", "what", "it", "holds", "source"]
+    assert [line.split()[0] for line in lines] == list(catalog.names())
+    assert re.search(r"^taylor +1 +half-hourly +48 +electricity .* Taylor \(2003\)", lines[0])
 
 
 def test_markov_draws_letters_by_the_two_before_as_its_entropy_says() -> None:

@@ -145,8 +145,9 @@ def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_wit
     # Pages are counted around what is read, so the whole file is the bound that tells.
     assert int(panel.gather_rows(panel.values, torch.arange(rows)).sum()) > 0
     assert resident(values.data_ptr()) == 4 * rows
-    held = replace(panel, residency=Residency([mapped], budget))
-    held.release()
+    residency = Residency([mapped], budget)
+    held = replace(panel, residency=residency)
+    residency.release()
     assert resident(values.data_ptr()) == 0
     most = []
     for _, batch in zip(range(8), TrainingLoader(held, held.lengths, 16, 4, batch_size=16), strict=False):

@@ -198,6 +198,12 @@ def test_errors_by_lead_are_drawn_but_for_a_baseline_that_would_flatten_them():
     assert axis.get_ylim()[0] == 0
 
 
+def test_any_number_of_curves_is_drawn():
+    curves = {f"forecaster {number}": torch.tensor([1.0 + number / 100, 2.0]) for number in range(12)}
+    (axis,) = lead_chart(curves, "Error").axes
+    assert [line.get_label() for line in axis.get_lines()] == list(curves)
+
+
 def test_lags_that_white_noise_would_not_show_stand_out():
     (axis,) = autocorrelation_chart(Autocorrelation(torch.tensor([0.9, 0.1, -0.7, 0.0]), 0.5)).axes
     drawn = {

@@ -20,8 +20,7 @@ from armlp.data.windows import gather
 from armlp.errors import UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import forecast_columns
-from armlp.export import _FREE, _values
-from armlp.export.graph import Example, whole_graph
+from armlp.export.graph import rollout_model
 from armlp.export.parts import AfterLoop, BeforeLoop
 from armlp.forecaster import Forecaster
 from armlp.model.families.base import open_interval
@@ -97,12 +96,9 @@ def loops(model):
 @pytest.mark.parametrize("name", MODELS)
 def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name):
     model = random_model(**MODELS[name])
-    opening, factors = BeforeLoop(model, {}), FACTORS if "recalibrated" in name else None
-    closing = AfterLoop(model, factors, None if model.symbols else (80, 95))
-    values = _values(opening, {}, 3, 5, 2 * model.patch_length + 5)
-    examples = {key: Example(value, _FREE[key]) for key, value in values.items()}
-    outputs = ["paths"] if model.symbols else ["paths", "quantiles"]
-    exported = whole_graph(opening, closing, examples, outputs)
+    factors = FACTORS if "recalibrated" in name else None
+    after_loop = AfterLoop(model, factors, None if model.symbols else (80, 95))
+    exported = rollout_model(BeforeLoop(model, {}), after_loop)
     onnx.checker.check_model(exported, full_check=True)
     assert len(loops(exported)) == 1
     session = session_of(exported)

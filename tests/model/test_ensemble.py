@@ -40,7 +40,7 @@ def ensemble_of(head, covariates=False, seed=0, **options):
 
 def random_windows(span, symbols=False, batch=4, channels=1, seed=0):
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch, LENGTH + span, channels) if channels > 1 else (batch, LENGTH + span)
+    shape = (batch, LENGTH + span, channels)
     values = 10 + 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
     if symbols:
         values = torch.randint(0, 4, shape, generator=generator).double()
@@ -111,7 +111,7 @@ def test_a_path_of_an_ensemble_is_that_of_its_member_alone(head, covariates, sca
     singles, ensemble = ensemble_of(head, covariates, scaler=scaler, **options)
     channels = options.get("channels", 1)
     windows = random_windows(5, head == "symbols", channels=channels)
-    noise = torch.rand(4, paths, 5, *[channels] * (channels > 1), ensemble.head.noise, dtype=torch.float64)
+    noise = torch.rand(4, paths, 5, channels, ensemble.head.noise, dtype=torch.float64)
     beside = {"observed": windows.observed, "covariates": windows.covariates if covariates else None}
     together = rollout(ensemble, windows.context, 5, paths, noise=noise, **beside)
     alone = [rollout(single, windows.context, 5, paths, noise=noise, **beside) for single in singles]

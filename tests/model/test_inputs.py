@@ -35,7 +35,7 @@ def random_covariates(batch=3, seed=0, sizes=SIZES):
 
 
 def random_context(batch=3, channels=1, seed=0):
-    shape = (batch, LENGTH, channels) if channels > 1 else (batch, LENGTH)
+    shape = (batch, LENGTH, channels)
     generator = torch.Generator().manual_seed(seed)
     context = 10 + 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
     observed = torch.rand(shape, generator=generator) < 0.7
@@ -101,7 +101,7 @@ def test_without_anything_beside_the_series_the_inputs_are_its_values():
     inputs = Inputs(LENGTH, PATCH, 1, mask=False, level=False, symbols=0, covariate_sizes={}, members=1)
     values, observed = random_context()
     assert not inputs.has_covariates
-    assert inputs(values, observed, SCALERS["none"]().measure(values, observed), None, 0).equal(values)
+    assert inputs(values, observed, SCALERS["none"]().measure(values, observed), None, 0).equal(values[..., 0])
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -109,8 +109,7 @@ def test_without_anything_beside_the_series_the_inputs_are_its_values():
 @torch.no_grad()
 def test_symbols_are_seen_as_the_vectors_of_their_members_table(channels, members):
     inputs = Inputs(LENGTH, 1, channels, mask=False, level=False, symbols=7, covariate_sizes={}, members=members)
-    shape = (2 * members, LENGTH, channels) if channels > 1 else (2 * members, LENGTH)
-    codes = torch.randint(0, 7, shape).double()
+    codes = torch.randint(0, 7, (2 * members, LENGTH, channels)).double()
     seen = inputs(codes, torch.ones_like(codes, dtype=torch.bool), None, None, 0)
     tables = inputs.symbol_embedding.weight.view(members, 7, -1)
     assert tables.shape[2] == embedding_width(7)
@@ -158,8 +157,8 @@ def test_past_covariates_beyond_the_origin_never_matter(members):
     (context, observed), covariates = random_context(), random_covariates()
     other = moved(covariates, "past", slice(LENGTH, None))
     assert not other.past.equal(covariates.past)
-    noise = torch.rand(3, 2, REACH, 1, dtype=torch.float64)
-    target = torch.randn(3, REACH, dtype=torch.float64)
+    noise = torch.rand(3, 2, REACH, 1, 1, dtype=torch.float64)
+    target = torch.randn(3, REACH, 1, dtype=torch.float64)
     seen, number = torch.ones_like(target, dtype=torch.bool), torch.arange(3)
     outcomes = []
     for known in (covariates, other):
@@ -186,19 +185,19 @@ def test_past_covariates_beyond_the_origin_never_matter(members):
 def test_what_is_known_matters_from_the_patch_that_sees_it(role, steps, from_lead):
     model = random_model()
     (context, observed), covariates = random_context(), random_covariates()
-    noise = torch.rand(3, 2, REACH, 1, dtype=torch.float64)
+    noise = torch.rand(3, 2, REACH, 1, 1, dtype=torch.float64)
     before, after = (
         rollout(model, context, REACH, 2, observed, noise, known)
         for known in (covariates, moved(covariates, role, steps))
     )
-    assert before[..., :from_lead].equal(after[..., :from_lead])
-    assert (before[..., from_lead:] != after[..., from_lead:]).all()
+    assert before[:, :, :from_lead].equal(after[:, :, :from_lead])
+    assert (before[:, :, from_lead:] != after[:, :, from_lead:]).all()
 
 
 def test_past_covariates_after_the_first_origin_are_seen_by_later_one_step_scores():
     model = random_model()
     (context, observed), covariates = random_context(), random_covariates()
-    target = torch.randn(3, REACH, dtype=torch.float64)
+    target = torch.randn(3, REACH, 1, dtype=torch.float64)
     seen, number = torch.ones_like(target, dtype=torch.bool), torch.arange(3)
     windows = Windows(context, observed, target, seen, number, number, covariates)
     totals = [

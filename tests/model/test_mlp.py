@@ -46,7 +46,7 @@ def preset_loss(model, windows):
 def batch_of(context, target):
     seen = [torch.ones_like(part, dtype=torch.bool) for part in (context, target)]
     number = torch.arange(len(context))
-    return Windows(context, seen[0], target, seen[1], number, number)
+    return Windows(*(part[..., None] for part in (context, seen[0], target, seen[1])), number, number)
 
 
 def random_batch(batch=16, span=1, seed=1):
@@ -83,7 +83,7 @@ def test_the_textbook_preset_has_the_parameters_of_the_textbook():
 
 def test_the_textbook_preset_gives_the_outputs_of_the_textbook():
     model, oracle = textbook_pair()
-    context = random_batch().context
+    context = random_batch().context[..., 0]
     assert model(context).mean.equal(oracle(context))
 
 
@@ -91,7 +91,7 @@ def test_the_textbook_preset_has_the_loss_and_the_gradients_of_the_textbook():
     model, oracle = textbook_pair()
     windows = random_batch()
     loss = preset_loss(model, windows)
-    expected = nn.functional.mse_loss(oracle(windows.context), windows.target)
+    expected = nn.functional.mse_loss(oracle(windows.context[..., 0]), windows.target[..., 0])
     assert torch.allclose(loss, expected, rtol=1e-6)
     loss.backward()
     expected.backward()
@@ -107,7 +107,7 @@ def test_the_textbook_preset_trains_to_the_weights_of_the_textbook():
         windows = random_batch(seed=step)
         losses = [
             preset_loss(model, windows),
-            nn.functional.mse_loss(oracle(windows.context), windows.target),
+            nn.functional.mse_loss(oracle(windows.context[..., 0]), windows.target[..., 0]),
         ]
         for optimizer, loss in zip(optimizers, losses, strict=True):
             optimizer.zero_grad()
@@ -120,7 +120,7 @@ def test_the_textbook_preset_trains_to_the_weights_of_the_textbook():
 @torch.no_grad()
 def test_the_textbook_preset_rolls_out_as_the_loop_of_the_textbook():
     model, oracle = textbook_pair()
-    window = random_batch().context
+    window = random_batch().context[..., 0]
     paths = rollout(model, window, horizon=30)
     future = []
     for _ in range(30):
@@ -145,8 +145,7 @@ def test_training_starts_at_the_seasonal_naive(head, scaler, patch, season, chan
         channels=channels,
         mask_input=True,
     ).double()
-    context = random_context(5, LENGTH, channels)
-    window = context if channels > 1 else context[..., 0]
+    window = context = random_context(5, LENGTH, channels)
     observed = torch.ones_like(window, dtype=torch.bool)
     scaling = model.scale(window, observed)
     # In network units, because counts bend the location to stay above 0.

@@ -1,22 +1,32 @@
 """Tests of what TensorBoard shows of a run."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
+import numpy as np
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from matplotlib.figure import Figure
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.custom_scalar import layout_pb2
+from torch import Tensor
+from torch.utils.tensorboard import writer
 
 import armlp
-from armlp.report import pages
-from armlp.report import tensorboard as fitting
-from armlp.report.texts import table
+from armlp.data.datamodule import SeriesDataModule
+from armlp.data.windows import Windows
+from armlp.report.forecast_writer import ForecastWriter
+from armlp.report.tensorboard import Dashboard, TestDashboard
+from armlp.training.callbacks import BestCheckpoint
 from armlp.training.checkpoint import read_checkpoint
+from armlp.training.module import ForecastModule
+from armlp.training.trainer import BEST
 
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
 CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")
@@ -67,35 +77,25 @@ def test_of_a_short_training_the_best_validation_alone_is_drawn(events: EventAcc
 
 
 @pytest.mark.usefixtures("drawn")
-def test_of_a_long_training_validations_are_drawn_that_are_some_time_apart(
-    program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
-):
-    validations = ("--trainer.max_steps=3", "--trainer.val_check_interval=1", "--early_stopping.patience=99")
-    monkeypatch.setattr(fitting.Dashboard, "seconds_between_charts", 0.0)
-    events = events_of(program.fit(trained.source, "--data.horizon=6", *validations))
-    charts = events.Images("val/forecast_best")
-    assert [chart.step for chart in charts] == [1, 2, 3]
-    assert charts[0].encoded_image_string != charts[-1].encoded_image_string
-    assert [chart.step for chart in events.Images("val_best/forecast_best")] == [3]
-
-
-def test_the_best_validation_is_drawn_with_the_weights_of_its_checkpoint(
-    program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch
-):
-    drawn = {}
-
-    def keep(writer: Any, group: str, step: int, module: Any, *args: Any) -> None:
-        drawn[group] = {name: value.clone() for name, value in module.state_dict().items()}
-
-    monkeypatch.setattr(fitting, "add_charts", keep)
+def test_the_best_validation_is_drawn_as_it_was_when_it_was_validated(trained: Any, tmp_path: Path):
     # The rate is so high that the model gets worse.
-    worse = ("--trainer.max_steps=8", "--model.learning_rate=1", "--model.schedule=constant", "--model.warmup=0")
-    run = program.fit(trained.source, "--data.horizon=6", *worse)
-    best, last = (read_checkpoint(run / "checkpoints" / f"{name}.ckpt") for name in ("best", "last"))
-    assert best["global_step"] < last["global_step"]
-    for name, value in drawn["val_best"].items():
-        assert value.equal(best["state_dict"][name])
-    assert not all(value.equal(last["state_dict"][name]) for name, value in drawn["val_best"].items())
+    module = ForecastModule(hidden_sizes=[8], residual_blocks=1, learning_rate=1, schedule="constant", warmup=0)
+    dashboard, best = Dashboard(), BestCheckpoint(**BEST)
+    dashboard.seconds_between_charts = 0
+    trainer = Trainer(
+        max_steps=5, val_check_interval=1, check_val_every_n_epoch=None, num_sanity_val_steps=0,
+        logger=TensorBoardLogger(tmp_path, default_hp_metric=False), callbacks=[dashboard, best],
+        enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+    trainer.fit(module, datamodule=SeriesDataModule(trained.table, horizon=6))
+    events = events_of(Path(str(trainer.log_dir)))
+    for chart in FORECASTS:
+        drawn = {image.step: image.encoded_image_string for image in events.Images(f"val/{chart}")}
+        assert list(drawn) == [1, 2, 3, 4, 5]
+        (image,) = events.Images(f"val_best/{chart}")
+        assert image.step == 5
+        assert best.checkpoint()["global_step"] < 5
+        assert image.encoded_image_string == drawn[best.checkpoint()["global_step"]] != drawn[5]
 
 
 def test_lead_curves_are_the_scores_of_the_best_validation(events: EventAccumulator):
@@ -173,21 +173,39 @@ def test_a_test_is_shown_in_the_run_of_its_checkpoint_and_replaces_an_earlier_on
     assert sum(curve) / 6 == pytest.approx(events.Scalars("test/mae")[0].value, rel=1e-5)
 
 
-def test_a_picture_of_a_test_shows_what_its_table_says(program: Any, trained: Any, monkeypatch: pytest.MonkeyPatch):
-    shown, draw = [], pages.fan_charts
-    monkeypatch.setattr(pages, "fan_charts", lambda fans, **options: shown.extend(fans) or draw(fans, **options))
-    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
-    shown.clear()
-    # Forecasts are not always what the network says: they may be recalibrated.
-    forward = "forward", lambda self, windows: 2 * self.sample(windows, self.sampling)
-    monkeypatch.setattr(armlp.ForecastModule, *forward)
-    program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
-    table = pd.read_parquet(run / "backtest.parquet").set_index(["unique_id", "ds"])
-    assert len(shown) == 3
-    for fan in shown:
-        rows = table.loc[[(fan.title.split(", ")[1], time) for time in fan.times]]
-        for column, level in {"armlp": 0.5, "armlp-lo-80": 0.1, "armlp-hi-95": 0.975}.items():
-            assert fan.paths.quantile(level, 0).tolist() == pytest.approx(rows[column].tolist(), rel=1e-5)
+class Doubled(ForecastModule):
+    """Forecasts that are not what the network says, as recalibrated ones are not."""
+
+    def forward(self, windows: Windows, given: Tensor | None = None) -> Tensor:
+        return 2 * self.sample(windows, self.sampling)
+
+
+def test_a_picture_of_a_test_shows_what_its_table_says(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    figures: list[Figure] = []
+    blank = np.zeros((3, 1, 1), dtype=np.uint8)
+    monkeypatch.setattr(writer, "figure_to_image", lambda figure, close: figures.append(figure) or blank)
+    shutil.copytree(trained.run, tmp_path / "run")
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    checkpoint = read_checkpoint(path)
+    module = Doubled(**checkpoint["hyper_parameters"])
+    module.load_state_dict(checkpoint["state_dict"])
+    forecasts = ForecastWriter()
+    trainer = Trainer(logger=False, callbacks=[forecasts, TestDashboard(path)], enable_progress_bar=False)
+    trainer.test(module, datamodule=SeriesDataModule(**checkpoint["datamodule_hyper_parameters"]), verbose=False)
+    rows = forecasts.table.to_pandas().set_index(["unique_id", "ds"])
+    fans = [axis for figure in figures for axis in figure.axes if "MASE" in axis.get_title(loc="left")]
+    assert len(fans) == 3
+    for axis in fans:
+        series = axis.get_title(loc="left").split(", ")[1]
+        (median,) = (line for line in axis.get_lines() if line.get_label() == "armlp")
+        expected = rows.loc[[(series, time) for time in median.get_xdata()]]
+        assert median.get_ydata() == pytest.approx(expected["armlp"], rel=1e-5)
+        for level in (80, 95):
+            (band,) = (area for area in axis.collections if area.get_label() == f"{level}% interval")
+            (outline,) = band.get_paths()
+            for bound in ("lo", "hi"):
+                for value in expected[f"armlp-{bound}-{level}"]:
+                    assert np.abs(outline.vertices[:, 1] - value).min() < 1e-4
 
 
 def test_a_checkpoint_away_from_its_run_makes_none(program: Any, trained: Any, tmp_path: Path):
@@ -217,10 +235,6 @@ def test_the_data_and_what_was_chosen_from_them_are_shown_as_text(trained: Any, 
     printed = " ".join(trained.printed.replace("│", " ").split())
     for name in ("series", "length", "frequency", "season", "shortest usable"):
         assert f"{name} {data[name]}" in printed
-
-
-def test_a_cell_with_a_bar_in_it_stays_a_cell():
-    assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
 
 
 def test_the_file_of_hyperparameters_holds_those_that_were_chosen(trained: Any):

@@ -155,7 +155,7 @@ def network(**options) -> AutoregressiveMLP:
 
 def windows(model: AutoregressiveMLP, batch: int = 5) -> Windows:
     length = LENGTH + 3 * model.patch_length
-    shape = (batch, length, *([model.channels] if model.channels > 1 else []))
+    shape = (batch, length, model.channels)
     values = torch.randint(0, 4, shape).float() if model.symbols else 10 + torch.randn(shape)
     observed = torch.rand(shape) < 0.8
     number = torch.arange(batch)
@@ -178,7 +178,7 @@ NETWORKS = [
 def test_a_rollout_gives_the_same_paths_and_never_waits(device, options):
     model = network(**options).eval()
     some = windows(model)
-    per_value = (*some.context.shape[2:], model.head.noise)
+    per_value = (model.channels, model.head.noise)
     noise = path_noise(some.series, some.origin, 4, HORIZON, per_value, seed=0)
     expected = rollout(model, some.context, HORIZON, 4, some.observed, noise)
     with Watch():

@@ -54,7 +54,7 @@ def random_model(seed=0, **options):
 def random_windows(span, model=None, batch=4, channels=1, missing=0.2, seed=0):
     """Windows of values that the model's head can have, with covariates of `SIZES`."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch, LENGTH + span, channels) if channels > 1 else (batch, LENGTH + span)
+    shape = (batch, LENGTH + span, channels)
     values = 10 + 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
     if model is not None and model.head.discrete:
         values = values.round().abs() % (model.symbols or math.inf)
@@ -122,7 +122,7 @@ def naive_loss(model, windows, units, feed="mean", links=None, weights=None):
         for link, distribution in enumerate(distributions):
             part = slice(link * PATCH, (link + 1) * PATCH)
             target, seen = windows.target[row : row + 1, part], windows.target_observed[row : row + 1, part]
-            if isinstance(model.head, MultivariateNormalHead) and target.dim() > 2:
+            if isinstance(model.head, MultivariateNormalHead):
                 seen = seen.all(-1, keepdim=True).expand_as(seen)  # judged together, or not at all
             for place in torch.ones_like(target).nonzero().tolist():
                 if seen[tuple(place)]:
@@ -143,10 +143,7 @@ def naive_score(model, windows, units, objective, paths, links=None):
     total, count = 0.0, 0
     for row, drawn in enumerate(futures):
         seen, target = windows.target_observed[row], windows.target[row]
-        channels = range(target.shape[1]) if target.dim() > 1 else [None]
-        unit = torch.stack(
-            [unit_of(windows, row, units, () if channel is None else (channel,)) for channel in channels]
-        )
+        unit = torch.stack([unit_of(windows, row, units, (channel,)) for channel in range(target.shape[1])])
         errors = [((future - target) / unit)[seen] for future in drawn]
         pairs = [one - other for index, one in enumerate(errors) for other in errors[:index]]
         size = torch.Tensor.abs if objective == "crps" else torch.linalg.vector_norm

@@ -27,7 +27,7 @@ def bfloat16():
 def some_windows(seed, links=2):
     generator = torch.Generator().manual_seed(seed)
     values = torch.randint(1, 30, (16, LENGTH + links * PATCH), generator=generator).float()
-    context, target = values.split([LENGTH, links * PATCH], 1)
+    context, target = values[..., None].split([LENGTH, links * PATCH], 1)
     seen = [torch.ones_like(part, dtype=torch.bool) for part in (context, target)]
     return Windows(context, seen[0], target, seen[1], torch.zeros(16, dtype=torch.int64), torch.full((16,), LENGTH))
 

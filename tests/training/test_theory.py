@@ -41,7 +41,8 @@ def simulate(step: Any, length: int, before: int = 2, seed: int = 0) -> Tensor:
 
 
 def windows_of(series: Tensor, length: int, span: int = 1) -> Windows:
-    """Every window of a series `[T(, V)]`."""
+    """Every window of a series `[T, V]`, or `[T]`."""
+    series = series[:, None] if series.dim() == 1 else series
     values = series.unfold(0, length + span, 1).movedim(-1, 1)
     seen, number = torch.ones_like(values, dtype=torch.bool), torch.arange(len(values))
     (context, target), (one, other) = (part.split([length, span], 1) for part in (values, seen))

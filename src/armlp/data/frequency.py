@@ -1,4 +1,4 @@
-"""The frequency: the step of time that explains the times of a table."""
+"""Infer the step of time of a table from its times."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ def infer_calendar(
     timezone: str | None = None,
     name: str = "the table",
 ) -> Calendar:
-    """Find the step in the times of a table, which may have gaps.
+    """Return the calendar of the times of a table, which may have gaps.
 
-    Integers step by their greatest common divisor. Datetimes step by their most common step, or by a smaller one that
-    is nearly as common, and every other one has to be a multiple of it. Where all times of a series are at one time of
+    The step of integers is their greatest common divisor. The step of datetimes is the most common one, or a smaller
+    one that is nearly as common, and all others must be multiples of it. Where all times of a series are at one time of
     day, months, quarters, years, half months, the n-th weekday of months, weeks and business days are recognised.
 
-    Few rows fit many calendars. The plainer one is taken: the first of months rather than their first business day, one
-    week of business days as days, the ends of quarters as quarters even if months were meant, and days rather than 24
-    hours where no clock was changed.
+    Few rows fit many calendars. The simplest one is taken: the first of months rather than their first business day,
+    days for one week of business days, quarters for the ends of quarters even if months were meant, and days rather
+    than 24 hours where clocks were not changed.
 
     Args:
-        times: `[N]` integers or datetime64[ns] of UTC, ascending within each series, none twice.
-        offsets: `[S + 1]` where each series' rows begin.
+        times: `[N]` integers or datetime64[ns] of UTC, strictly ascending within each series.
+        offsets: `[S + 1]` where the rows of each series begin.
         ids: `[S]` names of the series.
         timezone: Name of the time zone, or None.
-        name: What to call the table in messages.
+        name: The table, for messages.
 
     Raises:
-        UserError: No step explains the times, or they are dates written as integers.
+        UserError: No step fits all times, or they are dates written as integers.
     """
     before = np.delete(np.arange(len(times)), offsets[1:] - 1)
     if not before.size:
@@ -56,50 +56,51 @@ def infer_calendar(
         steps = times[before + 1] - times[before]
         _check_dates_as_integers(times, steps, name)
         return Calendar(int(np.gcd.reduce(steps)))
-    found = _explained(times, before, timezone)
+    found = _infer_datetimes(times, before, timezone)
     if isinstance(found, Calendar):
         return found
+    # The most common step, and the first one that is not a multiple of it.
     different, frequencies = found.different_steps
     steps, common = found.steps, int(different[frequencies.argmax()])
     usual, odd = before[np.argmax(steps == common)] + 1, before[np.argmax(steps % common != 0)] + 1
-    known = f"({found.alias(common)}), the most common step"
-    # The longest series may know a finer step that explains all others; if not, they disagree with it.
+    described = f"({found.alias(common)}), the most common step"
+    # The longest series alone may have a finer step that fits all others; otherwise the first row off it is named.
     longest = slice(*offsets[np.argmax(np.diff(offsets)) :][:2])
-    model = _explained(times[longest], np.arange(longest.stop - longest.start - 1), timezone)
-    if isinstance(model, Calendar):
-        counted = model.count(times)
-        off = np.flatnonzero(model.positions(np.repeat(counted[offsets[:-1]], np.diff(offsets)), counted) < 0)
+    finer = _infer_datetimes(times[longest], np.arange(longest.stop - longest.start - 1), timezone)
+    if isinstance(finer, Calendar):
+        counted = finer.count(times)
+        off = np.flatnonzero(finer.positions(np.repeat(counted[offsets[:-1]], np.diff(offsets)), counted) < 0)
         if not off.size:
-            return model
-        usual, odd, known = longest.start + 1, off[0], f"({model.freq})"
+            return finer
+        usual, odd, described = longest.start + 1, off[0], f"({finer.freq})"
     clock = calendar_clock(times, timezone)
 
-    def spelled(row: int) -> str:
-        """A row's series and the step to the row, or from it if it is the first."""
+    def describe(row: int) -> str:
+        """Return the series of a row and the step to it, or from it if it is the first."""
         series = np.searchsorted(offsets, row, side="right") - 1
         first = max(row - 1, offsets[series])
         if first + 1 == offsets[series + 1]:
             return f"series '{ids[series]}' has {spell_time(clock[first])} only"
         step = found.alias(int(found.counts[first + 1] - found.counts[first]))
-        stretch = f"goes from {spell_time(clock[first])} to {spell_time(clock[first + 1])}"
-        return f"series '{ids[series]}' {stretch}" + (f" ({step})" if row == odd else "")
+        between = f"goes from {spell_time(clock[first])} to {spell_time(clock[first + 1])}"
+        return f"series '{ids[series]}' {between}" + (f" ({step})" if row == odd else "")
 
     filled = ((found.counts[offsets[1:] - 1] - found.counts[offsets[:-1]]) // found.divisor + 1).sum(dtype=float)
     raise UserError(
-        f"{name} has no common step of time: {spelled(usual)} {known}, but {spelled(odd)}: correct or round the times, "
-        f"or give `freq` {found.alias(found.divisor)}, with which {1 - len(times) / filled:.0%} of all values "
+        f"{name} has no common step of time: {describe(usual)} {described}, but {describe(odd)}: correct or round the "
+        f"times, or give `freq` {found.alias(found.divisor)}, with which {1 - len(times) / filled:.0%} of all values "
         "are missing."
     )
 
 
 @dataclass(frozen=True)
-class _Ruler:
-    """A ruler that all times lie on.
+class _Unit:
+    """A unit in which times can be counted, such as days or months.
 
     Attributes:
-        counts: `[N]` int64 place of each row on the ruler.
+        counts: `[N]` int64 time of each row in units.
         before: Rows that are followed by one of the same series.
-        alias: The pandas alias of so many places.
+        alias: Returns the pandas alias of a number of units.
     """
 
     counts: np.ndarray
@@ -108,13 +109,13 @@ class _Ruler:
 
     @property
     def steps(self) -> np.ndarray:
-        """From each row of `before` to the next one."""
+        """Units from each row of `before` to the next one."""
         return np.asarray(self.counts[self.before + 1] - self.counts[self.before])
 
     @cached_property
     def different_steps(self) -> tuple[np.ndarray, np.ndarray]:
-        """The different ones of them, ascending, and how often each occurs."""
-        found = pd.Series(self.steps).value_counts(sort=False).sort_index()  # far quicker than sorting all
+        """The distinct steps, ascending, and how often each occurs."""
+        found = pd.Series(self.steps).value_counts(sort=False).sort_index()  # far faster than sorting all
         return np.asarray(found.index), found.to_numpy()
 
     @cached_property
@@ -125,58 +126,58 @@ class _Ruler:
 
     @property
     def common(self) -> int | None:
-        """The usual step if all are multiples of it."""
+        """The usual step if all others are multiples of it, otherwise None."""
         return None if (self.different_steps[0] % self.usual).any() else self.usual
 
     @property
     def length(self) -> float:
-        """How many common steps lie between the first and the last rows of all series."""
+        """How many common steps lie between the first and the last row of every series, in all."""
         steps, found = self.different_steps
         return float(steps @ found.astype(float)) / self.common if self.common else np.inf
 
     @property
     def divisor(self) -> int:
-        """The largest step that explains all."""
+        """The largest step that fits all times."""
         return int(np.gcd.reduce(self.different_steps[0]))
 
 
-def _explained(times: np.ndarray, before: np.ndarray, timezone: str | None) -> Calendar | _Ruler:
-    """The calendar of datetimes, or the likeliest ruler where they have no common step on any."""
+def _infer_datetimes(times: np.ndarray, before: np.ndarray, timezone: str | None) -> Calendar | _Unit:
+    """Return the calendar of datetimes, or the likeliest unit if they have no common step in any."""
     clock = calendar_clock(times, timezone)
     nanoseconds = clock.astype(np.int64)
-    rulers: Iterable[_Ruler] = [_Ruler(times.astype(np.int64), before, _duration_alias)]
+    units: Iterable[_Unit] = [_Unit(times.astype(np.int64), before, _duration_alias)]
     if not ((nanoseconds[before + 1] - nanoseconds[before]) % DAY).any():
-        # Series share their days, so there are few different ones.
-        places, days = pd.factorize(nanoseconds // DAY)
-        rulers = _rulers_of_days(days, places, before)
+        # Series share their days, so there are few distinct ones.
+        index, days = pd.factorize(nanoseconds // DAY)
+        units = _units_of_days(days, index, before)
     first = None
-    for ruler in rulers:
-        if ruler.common:
-            return Calendar(ruler.alias(ruler.common), timezone)
-        first = first or ruler
+    for unit in units:
+        if unit.common:
+            return Calendar(unit.alias(unit.common), timezone)
+        first = first or unit
     assert first is not None
     return first
 
 
-def _rulers_of_days(days: np.ndarray, places: np.ndarray, before: np.ndarray) -> Iterator[_Ruler]:
-    """The rulers that days since 1970 lie on, likelier ones first, given the place among them of each row's day."""
+def _units_of_days(days: np.ndarray, index: np.ndarray, before: np.ndarray) -> Iterator[_Unit]:
+    """Yield the units that distinct days since 1970 lie on, likelier ones first; `index [N]` is the day of each row."""
 
-    def ruler(counts: np.ndarray, alias: Callable[[int], str] | str) -> _Ruler:
-        return _Ruler(counts[places], before, partial(_multiple, alias=alias) if isinstance(alias, str) else alias)
+    def unit(counts: np.ndarray, alias: Callable[[int], str] | str) -> _Unit:
+        return _Unit(counts[index], before, partial(_multiple, alias=alias) if isinstance(alias, str) else alias)
 
     dates = days.astype("datetime64[D]")
     month = dates.astype("datetime64[M]")
     months = month.astype(np.int64)
     code = next((code for code, on_it in _MONTHLY_DATES.items() if on_it(dates, month)), None)
     if code is not None:
-        yield ruler(months, lambda step: _monthly_alias(code, step, months))
+        yield unit(months, lambda step: _monthly_alias(code, step, months))
         return
     week, weekday = np.divmod(days + 3, 7)  # 1970 began on a Thursday
-    business, daily = ruler(5 * week + weekday, "B"), ruler(days, lambda step: _daily_alias(step, weekday))
-    # Weeks are as many days as business days; other days pass weekends only if they are business days.
-    passes_weekends = (weekday < 5).all() and (business.steps != daily.steps).any()
+    business, daily = unit(5 * week + weekday, "B"), unit(days, lambda step: _daily_alias(step, weekday))
+    # Whole weeks are weeks of either; other steps skip weekends only if they are of business days.
+    skips_weekends = (weekday < 5).all() and (business.steps != daily.steps).any()
     whole_weeks = daily.common is not None and daily.common % 7 == 0
-    if passes_weekends and not whole_weeks and business.length <= daily.length:
+    if skips_weekends and not whole_weeks and business.length <= daily.length:
         yield business
     yield daily
     day = days - month.astype("datetime64[D]").astype(np.int64)  # 0 is the first one
@@ -184,13 +185,13 @@ def _rulers_of_days(days: np.ndarray, places: np.ndarray, before: np.ndarray) ->
     for at_end, alias, later in ((day == 0, "SMS", day != 0), (is_last, "SME", is_last)):
         middle = np.unique(day[~at_end]) + 1
         if len(middle) == 1 and 2 <= middle[0] <= 27:
-            yield ruler(2 * months + later, f"{alias}-{middle[0]}")
+            yield unit(2 * months + later, f"{alias}-{middle[0]}")
     if (weekday == weekday[0]).all():
         name = _WEEKDAYS[weekday[0]]
         if ((dates + 7).astype("datetime64[M]") != month).all():
-            yield ruler(months, f"LWOM-{name}")
+            yield unit(months, f"LWOM-{name}")
         elif (day // 7 == day[0] // 7).all():
-            yield ruler(months, f"WOM-{day[0] // 7 + 1}{name}")
+            yield unit(months, f"WOM-{day[0] // 7 + 1}{name}")
 
 
 def _multiple(step: int, alias: str) -> str:
@@ -198,20 +199,20 @@ def _multiple(step: int, alias: str) -> str:
 
 
 def _duration_alias(step: int) -> str:
-    """The alias for a number of nanoseconds, in hours at most, because not every day has 24."""
+    """Return the alias for a number of nanoseconds, in hours at most, because not every day has 24."""
     hours, rest = divmod(step, DAY // 24)
     return str(to_offset(pd.Timedelta(step, unit="ns")).freqstr) if rest else _multiple(hours, "h")
 
 
 def _daily_alias(step: int, weekday: np.ndarray) -> str:
-    """The alias for a number of days, as weeks where all times are on one day of it."""
+    """Return the alias for a number of days, as weeks where all times are on one weekday."""
     if step % 7 == 0 and (weekday == weekday[0]).all():
         return _multiple(step // 7, f"W-{_WEEKDAYS[weekday[0]]}")
     return _multiple(step, "D")
 
 
 def _monthly_alias(code: str, step: int, months: np.ndarray) -> str:
-    """The alias for a number of months, as quarters or years where all series share their phase."""
+    """Return the alias for a number of months, as quarters or years where all series share their phase."""
     month = int(months[0]) % 12
     if step % 12 == 0 and (months % 12 == month).all():
         unit, letter, anchor = 12, "Y", _MONTHS[month]
@@ -222,12 +223,12 @@ def _monthly_alias(code: str, step: int, months: np.ndarray) -> str:
     return _multiple(step // unit, f"{code.replace('M', letter)}-{anchor}")
 
 
-def _business_day(month: np.ndarray, place: int) -> np.ndarray:
-    """The first business day of months, place 0, or the last one before them, place -1."""
-    return np.asarray(np.busday_offset(month.astype("datetime64[D]"), place, "forward"))
+def _business_day(month: np.ndarray, offset: int) -> np.ndarray:
+    """Return the first business day of months for offset 0, or the last one before them for offset -1."""
+    return np.asarray(np.busday_offset(month.astype("datetime64[D]"), offset, "forward"))
 
 
-# How to tell, for the rows of a whole table, that they lie on a monthly calendar; likelier ones first.
+# Whether all dates lie on a monthly calendar; likelier ones first.
 _MONTHLY_DATES: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
     "MS": lambda dates, month: bool((dates == month).all()),
     "ME": lambda dates, month: bool((dates + 1 == month + 1).all()),
@@ -237,7 +238,7 @@ _MONTHLY_DATES: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
 
 
 def _check_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -> None:
-    """Refuse 20200131 and the like, between which steps mean nothing; what is no day and steps evenly may be counts."""
+    """Refuse dates like 20200131, between which steps mean nothing; numbers that step evenly may be counts."""
     digits = len(str(times.min()))
     if digits not in _DATE_FORMATS or digits != len(str(times.max())) or (digits != 8 and (steps == steps[0]).all()):
         return
@@ -247,7 +248,7 @@ def _check_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) ->
     begin = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
     days = ((begin + 1).astype("datetime64[D]") - begin.astype("datetime64[D]")).astype(np.int64)
     limits = ((1, days), (0, 23), (0, 59))
-    if any(((part < least) | (part > most)).any() for part, (least, most) in zip(rest, limits, strict=False)):
+    if any(((part < low) | (part > high)).any() for part, (low, high) in zip(rest, limits, strict=False)):
         return
     raise UserError(
         f"{name}: the times are dates written as integers, such as {times[0]}: convert them (in pandas, "

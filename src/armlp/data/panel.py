@@ -251,11 +251,6 @@ class Panel:
         scaling = None if self.covariate_scaling is None else self.covariate_scaling.on(device)
         return replace(self, **{name: part.to(device) for name, part in stores.items()}, covariate_scaling=scaling)
 
-    def release(self) -> None:
-        """Drop the resident pages of a memory-mapped store; they are read again when they are needed."""
-        if self.residency is not None:
-            self.residency.release()
-
     def series(self, index: int) -> Tensor:
         """Return the `[n, V]` values of the history of one series, data units; a view where the panel has no levels."""
         first = self.offsets[index]
@@ -272,10 +267,10 @@ class Panel:
 
         Args:
             series: `[B]` int64.
-            values: `[B, ...(, V)]`.
+            values: `[B, ..., V]`.
 
         Returns:
-            `[B, ...(, V)]` the same values where no series has a level, otherwise in float64 in main memory, because
+            `[B, ..., V]` the same values where no series has a level, otherwise in float64 in main memory, because
             not every accelerator has float64.
         """
         if self.levels is None:

@@ -1,4 +1,4 @@
-"""Time features: where in the day, the week, the month and the year a time lies."""
+"""Features of the time of day, the day of the week, and the day and month of the year."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from armlp.data.calendar import DAY, SECOND, Calendar, wall_clock
 
-# The cycles that are worth telling at each kind of step; each becomes a sine and a cosine.
+# The cycles that a step of each unit may have features of, each a sine and a cosine.
 _CYCLES = {
     "nanosecond": ("day", "week"),
     "day": ("week", "month", "year"),
@@ -18,7 +18,7 @@ _CYCLES = {
     "week": ("year",),
     "month": ("months",),
 }
-# What people call the place in each.
+# What messages call the position in each cycle.
 CYCLE_NAMES = {
     "day": "the time of day",
     "week": "the day of the week",
@@ -35,13 +35,13 @@ _FIRST_DAY, _LAST_DAY = (np.datetime64(day, "D").astype(np.int64) for day in ("1
 
 
 def feature_cycles(calendar: Calendar) -> tuple[str, ...]:
-    """The cycles that features of a calendar can tell; none where times are integers or steps are whole years."""
+    """Return the cycles of a calendar; none where times are integers or steps are whole years."""
     unit, multiple = calendar.unit
     return () if unit == "month" and multiple % 12 == 0 else _CYCLES.get(unit, ())
 
 
 def repeated_cycles(calendar: Calendar, rows: int) -> tuple[str, ...]:
-    """The cycles that turn at least twice in so many rows: what has come round but once may as well be a trend."""
+    """Return the cycles that some rows span at least twice; over one cycle a season looks like a trend."""
     unit, multiple = calendar.unit
     return tuple(
         cycle
@@ -51,30 +51,30 @@ def repeated_cycles(calendar: Calendar, rows: int) -> tuple[str, ...]:
 
 
 def spell_cycles(cycles: Sequence[str]) -> str:
-    """Cycles as people call them."""
-    *most, last = (CYCLE_NAMES[cycle] for cycle in cycles)
-    return f"{', '.join(most)} and {last}" if most else last
+    """Return cycles in words for messages."""
+    *others, last = (CYCLE_NAMES[cycle] for cycle in cycles)
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) -> np.ndarray:
-    """A sine and a cosine of the place in every cycle, as local clocks on the wall show it.
+    """Return a sine and a cosine of the position in every cycle, as local wall clocks show it.
 
-    A month is a circle whatever its days, and so is a year; of steps of months only the month counts.
+    A month is one turn whatever its number of days, and so is a year.
 
     Args:
-        calendar: The step of time, and its zone.
-        cycles: Of `feature_cycles(calendar)`.
+        calendar: The calendar.
+        cycles: Some of `feature_cycles(calendar)`.
         times: `[...]` int64, as the calendar counts time.
 
     Returns:
-        `[..., F]` float32, each feature contiguous: small ones side by side take several times as long to lay.
+        `[..., F]` float32, each feature contiguous, which is several times as fast as interleaving them.
     """
     if calendar.timezone and not calendar.on_wall_clock and times.size:
-        times = times + _offsets(calendar.timezone, times)
+        times = times + _utc_offsets(calendar.timezone, times)
     day = times // DAY
     features = np.empty((2 * len(cycles), *times.shape), dtype=np.float32)
-    for place, cycle in enumerate(cycles):
-        pair = features[2 * place : 2 * place + 2]
+    for index, cycle in enumerate(cycles):
+        pair = features[2 * index : 2 * index + 2]
         if cycle == "day":
             pair[:] = _circle((times - day * DAY).astype(np.float32) / DAY)
         else:
@@ -83,14 +83,14 @@ def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) 
 
 
 def _circle(turns: np.ndarray) -> np.ndarray:
-    """`[2, ...]` the sine and the cosine after so many turns."""
+    """Return `[2, ...]` the sine and the cosine after some turns."""
     angle = np.float32(2 * np.pi) * turns.astype(np.float32)
     return np.stack([np.sin(angle), np.cos(angle)])
 
 
 @lru_cache
 def _circle_of_days(cycle: str) -> np.ndarray:
-    """`[2, days]` of every day that int64 nanoseconds reach: a look-up is cheaper than calendar arithmetic."""
+    """Return `[2, days]` for all days in the range of int64 nanoseconds; a table is faster than calendar arithmetic."""
     days = pd.DatetimeIndex(np.arange(_FIRST_DAY, _LAST_DAY + 1).astype("datetime64[D]").astype("datetime64[s]"))
     turns = {
         "week": lambda: days.day_of_week / 7,
@@ -101,8 +101,8 @@ def _circle_of_days(cycle: str) -> np.ndarray:
     return _circle(np.asarray(turns[cycle]()))
 
 
-def _offsets(timezone: str, times: np.ndarray) -> np.ndarray:
-    """What clocks in a zone are ahead of UTC at some times, in nanoseconds, by a look-up too."""
+def _utc_offsets(timezone: str, times: np.ndarray) -> np.ndarray:
+    """Return how far clocks in a zone are ahead of UTC at some times, in nanoseconds, from a table too."""
     decade = 3653 * DAY
     first, last = int(times.min() // decade), int(times.max() // decade)
     return _offset_table(timezone, first, last)[(times - first * decade) // _QUARTER]
@@ -110,7 +110,7 @@ def _offsets(timezone: str, times: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=8)
 def _offset_table(timezone: str, first: int, last: int) -> np.ndarray:
-    """The offset in every quarter of an hour of some decades, counted from 1970."""
+    """Return the offset in every quarter of an hour of some decades, counted from 1970."""
     decade = 3653 * DAY
     instants = np.arange(first * decade, (last + 1) * decade, _QUARTER)
     return wall_clock(instants.astype("datetime64[ns]"), timezone).astype(np.int64) - instants

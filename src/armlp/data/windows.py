@@ -40,13 +40,13 @@ class Windowing(NamedTuple):
 
 
 class Windows(NamedTuple):
-    """A batch of windows, data units. The axis `V` is there only where a series has several channels.
+    """A batch of windows, data units.
 
     Attributes:
-        context: `[B, L(, V)]` values before the origin; before the start of the series, its first value.
-        observed: `[B, L(, V)]` bool, False where the context is padding or was missing.
-        target: `[B, T(, V)]` values from the origin on.
-        target_observed: `[B, T(, V)]` bool, False where the target is beyond its part or was missing.
+        context: `[B, L, V]` values before the origin; before the start of the series, its first value.
+        observed: `[B, L, V]` bool, False where the context is padding or was missing.
+        target: `[B, T, V]` values from the origin on.
+        target_observed: `[B, T, V]` bool, False where the target is beyond its part or was missing.
         series: `[B]` int64 index into the panel.
         origin: `[B]` int64 row of the first target.
         covariates: What is known besides; None where there is nothing.
@@ -107,8 +107,8 @@ def gather(
             place = series[beyond], origin[beyond]
             here = panel.to_store_device(beyond)
             values[here], observed[here] = _padded(panel, *place, context_length, span, end[beyond])
-    context, target = values.squeeze(2).tensor_split((context_length,), dim=1)
-    context_observed, target_observed = observed.squeeze(2).tensor_split((context_length,), dim=1)
+    context, target = values.tensor_split((context_length,), dim=1)
+    context_observed, target_observed = observed.tensor_split((context_length,), dim=1)
     return Windows(context, context_observed, target, target_observed, series, origin, covariates)
 
 

@@ -1,1 +1,1 @@
-"""Paths and truth in, numbers and pictures out; no Trainer."""
+"""Scores, diagnostics and charts of forecasts, beside those of baselines; no Trainer."""

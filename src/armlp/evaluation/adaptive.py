@@ -80,14 +80,14 @@ class AdaptiveFactors:
         """Recalibrate forecasts, each with the factors at its cutoff.
 
         Args:
-            paths: `[B, P, H(, V)]`, in the order of their cutoffs, over all calls.
-            truth: `[B, H(, V)]`, in the same units; used when it is due.
-            observed: `[B, H(, V)]` bool.
+            paths: `[B, P, H, V]`, in the order of their cutoffs, over all calls.
+            truth: `[B, H, V]`, in the same units; used when it is due.
+            observed: `[B, H, V]` bool.
             cutoff: `[B]` int64 time of the last row before each forecast.
             due: `[B, H]` int64 times of the truth.
 
         Returns:
-            `[B, P, H(, V)]`.
+            `[B, P, H, V]`.
         """
         scores = conformal_scores(paths, truth, observed).cpu().double()
         scores = scores.view(len(paths), -1, *scores.shape[1:])  # [B, V, H, K]

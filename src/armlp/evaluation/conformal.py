@@ -25,12 +25,12 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     """Return the distance of the truth from the median, in units of that of each interval's end on its side.
 
     Args:
-        paths: `[B, P, H(, V)]`.
-        target: `[B, H(, V)]`, in the same units.
-        observed: `[B, H(, V)]` bool.
+        paths: `[B, P, H, V]`.
+        target: `[B, H, V]`, in the same units.
+        observed: `[B, H, V]` bool.
 
     Returns:
-        `[B(* V), H, K]`, one score for each of `K` levels; nan where the truth was not observed or a path diverged.
+        `[B * V, H, K]`, one score for each of `K` levels; nan where the truth was not observed or a path diverged.
     """
     levels = torch.tensor(LEVELS, dtype=paths.dtype, device=paths.device)
     ranked = paths.sort(1).values
@@ -40,11 +40,11 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     distance = torch.where(error > 0, high - median[..., None], median[..., None] - low)
     scores = torch.where(error == 0, 0.0, error.abs() / distance)
     scores = torch.where((observed & paths.isfinite().all(1))[..., None], scores, torch.nan)
-    return scores if scores.dim() == 3 else scores.transpose(1, 2).flatten(0, 1)
+    return scores.transpose(1, 2).flatten(0, 1)
 
 
 def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
-    """Return quantiles `[B, H(, V), K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
+    """Return quantiles `[B, H, V, K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
     last = ranked.shape[1] - 1
     position = (probabilities * (last + 2) - 1).clamp(0, last)
     return between_ranks(ranked, position).movedim(1, -1)
@@ -92,18 +92,18 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     rank among the paths; a single path stays as it is.
 
     Args:
-        paths: `[B, P, H(, V)]`.
+        paths: `[B, P, H, V]`.
         factors: `[H', K]` from `conformal_factors`; later leads use the factors of the last.
 
     Returns:
-        `[B, P, H(, V)]`.
+        `[B, P, H, V]`.
     """
     count, horizon = paths.shape[1:3]
     lead = torch.arange(horizon, device=paths.device).clamp(max=len(factors) - 1)
     rank = torch.arange(1, count + 1, device=paths.device, dtype=torch.float64)
     level = (2 * rank / (count + 1) - 1).abs()
     factor = _interpolated(factors.to(paths.device, torch.float64)[lead], level)  # [H, P]
-    factor = factor.T.to(paths.dtype).view(1, count, horizon, *[1] * (paths.dim() - 3))
+    factor = factor.T.to(paths.dtype)[..., None]
     ranked, order = paths.sort(1)
     half = ranked.new_full((1,), 0.5)
     median = _at(ranked, half)[..., 0].unsqueeze(1)

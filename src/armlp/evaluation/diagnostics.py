@@ -29,7 +29,7 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
     """Return which paths are not finite, or further from the context than ten times its range.
 
     Args:
-        paths: `[B, P, H(, V)]`, data units.
+        paths: `[B, P, H, V]`, data units.
         windows: Windows with the contexts. A constant context has no range; its paths only need to be finite.
         panel: The series.
 
@@ -40,13 +40,13 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
         panel.in_data_units(windows.series, torch.where(windows.observed, windows.context, far)).to(paths)
         for far in (math.inf, -math.inf)
     ]
-    low, high = ends[0].amin(1, keepdim=True), ends[1].amax(1, keepdim=True)  # [B, 1(, V)]
+    low, high = ends[0].amin(1, keepdim=True), ends[1].amax(1, keepdim=True)  # [B, 1, V]
     reach = _MAX_RANGES * (high - low)
     limit = torch.finfo(paths.dtype).max
     bounded = reach.isfinite() & (reach > 0)
     low, high = torch.where(bounded, low - reach, -limit), torch.where(bounded, high + reach, limit)
     inside = (paths.amin(2) >= low) & (paths.amax(2) <= high)  # nan is not
-    return ~(inside.all(2) if inside.dim() == 3 else inside)
+    return ~inside.all(2)
 
 
 class Exemplar(NamedTuple):
@@ -74,7 +74,7 @@ class Diagnostics:
 
     Args:
         panel: The series.
-        unit: `[S(, V)]` error of the seasonal naive inside each series, data units; nan where there is none.
+        unit: `[S, V]` error of the seasonal naive inside each series, data units; nan where there is none.
         horizon: `H`.
     """
 
@@ -226,5 +226,5 @@ def _one_step_errors(network: AutoregressiveMLP, panel: Panel, series: Tensor, r
         covariates = windows.covariates and Covariates(*(part.to(device) for part in windows.covariates))
         mean = network(windows.context.to(device), windows.observed.to(device), covariates).mean[:, 0].cpu().double()
         error = torch.where(windows.target_observed[:, 0].cpu(), windows.target[:, 0].cpu().double() - mean, torch.nan)
-        errors.append(error.reshape(len(origins), -1))
+        errors.append(error)
     return torch.cat(errors)

@@ -156,12 +156,12 @@ def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_len
         panel: The series.
         series: Index of the series.
         origin: Row of the first forecast value.
-        paths: `[P, H(, V)]`, data units.
+        paths: `[P, H, V]`, data units.
         season_length: Steps in a season of the baseline.
         history: Maximum number of rows to show before the origin.
     """
     values = panel.series(series)[:, 0]
-    sampled = (paths[..., 0] if paths.dim() == 3 else paths).cpu()
+    sampled = paths[..., 0].cpu()
     horizon = sampled.shape[1]
     first = max(0, origin - history)
     start = panel.starts[[series]]
@@ -178,6 +178,6 @@ def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_len
         paths=sampled,
         times=times(origin, origin + horizon),
         truth=truth if len(truth) == horizon else None,
-        baseline=baseline[..., 0] if baseline.dim() == 2 else baseline,
+        baseline=baseline[:, 0],
         label=str(panel.channels[0]),
     )

@@ -30,12 +30,12 @@ class OneStepScores(NamedTuple):
     Attributes:
         series: `[R]` int64 index into the panel.
         row: `[R]` int64 row of the series.
-        y: `[R(, V)]` the truth, data units.
-        log_likelihood: `[R(, V)]` float64, data units. Of channels that vary together, each one's is conditional on
+        y: `[R, V]` the truth, data units.
+        log_likelihood: `[R, V]` float64, data units. Of channels that vary together, each one's is conditional on
             those before it, so that they add up to that of the row.
-        pit: `[R(, V)]` float64, the probability integral transform, drawn uniformly between the probabilities of less
+        pit: `[R, V]` float64, the probability integral transform, drawn uniformly between the probabilities of less
             than the truth and of at most the truth where they differ; uniform on (0, 1) if the network is right.
-        tail_probability: `[R(, V)]` float64, the probability of a value at least as far out, on either side.
+        tail_probability: `[R, V]` float64, the probability of a value at least as far out, on either side.
     """
 
     series: Tensor
@@ -106,7 +106,7 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
     table = {}
     for channel, name in enumerate(panel.channels):
         for score, values in zip(OneStepScores._fields[2:], columns, strict=True):
-            column = values.view(len(series), -1)[:, channel].numpy()
+            column = values[:, channel].numpy()
             spelled = spell_symbols(panel, column) if panel.symbols and score == "y" else column
             table[score if len(panel.channels) == 1 else f"{score}-{name}"] = spelled
     return write_table_like(panel, series.numpy(), {"ds": row.numpy()}, table)
@@ -118,11 +118,11 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
     high = distribution.cdf(truth)
     low = distribution.cdf(truth - 1) if network.head.discrete else high
     if network.non_negative:  # forecasts are cut off at 0
-        zero = truth.new_zeros(()) if panel.levels is None else -panel.levels[series].view_as(truth)
+        zero = truth.new_zeros(()) if panel.levels is None else -panel.levels[series][:, None]
         low = torch.where(truth <= zero, 0.0, low)
     pit = low
     if (high > low).any():
-        noise = path_noise(panel.keys[series], row, 1, 1, truth.shape[2:], seed)[:, 0].double()
+        noise = path_noise(panel.keys[series], row, 1, 1, (network.channels,), seed)[:, 0].double()
         pit = low + noise * (high - low)
     log_likelihood = distribution.log_prob(truth)
     if network.symbols:
@@ -154,8 +154,7 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
     observed = torch.cat([windows.observed, windows.target_observed], 1)
     missing = -windows.target.shape[1] % patch  # values to fill up the last patch
     values, observed = (
-        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, *part.shape[2:])], 1)
-        for part in (values, observed)
+        torch.cat([part, torch.zeros_like(part[:, :1]).expand(-1, missing, -1)], 1) for part in (values, observed)
     )
     for step in range(0, values.shape[1] - length, patch):
         known, scored = slice(step, step + length), slice(step + length, step + length + patch)
@@ -169,7 +168,7 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
 
 
 def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:
-    """Return the distribution of the value after each context, `[B, 1(, V)]`, float64 on the CPU.
+    """Return the distribution of the value after each context, `[B, 1, V]`, float64 on the CPU.
 
     In float32 the distribution function of every value far above the forecast would be 1.
     """

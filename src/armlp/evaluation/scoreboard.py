@@ -82,7 +82,7 @@ class Scoreboard:
         """Add the forecasts of a batch.
 
         Args:
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: The windows, whose targets are the truth.
             whole: Whether the paths are counts.
         """
@@ -107,8 +107,9 @@ class Scoreboard:
         for name, values in forecasts.items():
             forecast = Paths(values, even=True, whole=whole and name == MODEL)
             for metric in cast("Mapping[str, LeadMetric]", self.boards[name]).values():
-                if metric.needs != "paths" or values.shape[1] > 1:
-                    metric.update(forecast, target, observed, units[metric.unit])
+                # A single path has no score of whole paths, but an update it must have.
+                truth = target[:0] if metric.needs == "paths" and values.shape[1] == 1 else target
+                metric.update(forecast, truth, observed, units[metric.unit])
 
     def update_likelihood(self, total: Tensor, count: Tensor) -> None:
         """Add the model's negative log-likelihood: the sum over `count` values, data units."""
@@ -243,7 +244,7 @@ class Evaluation:
 
         Args:
             network: The network that made them.
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: The windows, whose targets are the truth.
         """
         self.scoreboard.update(paths, windows, network.head.discrete)

@@ -1,4 +1,4 @@
-"""A door: whole rollouts as one ONNX file, which forecasts without torch and without armlp."""
+"""Export: the whole rollout as one ONNX file, which forecasts without torch and without armlp."""
 
 from __future__ import annotations
 
@@ -20,18 +20,6 @@ if TYPE_CHECKING:
     from armlp.training.module import ForecastModule
 
 
-# Of each input, which axes may have any size, and what to call it.
-_FREE = {
-    "context": {0: "batch"},
-    "observed": {0: "batch"},
-    "noise": {0: "batch", 1: "paths", 2: "horizon"},
-    "known": {0: "batch", 1: "times"},
-    "past": {0: "batch"},
-    "calendar": {0: "batch", 1: "leads"},
-    "static": {0: "batch"},
-}
-
-
 def write_onnx(
     module: ForecastModule,
     data: Mapping[str, Any],
@@ -40,31 +28,32 @@ def write_onnx(
     num_paths: int = 200,
     levels: Sequence[float] | float = (80, 95),
 ) -> None:
-    """Writes the whole rollout of a trained model as one ONNX file.
+    """Write the whole rollout of a trained model as one ONNX file.
 
-    Its inputs are the context, which of it was observed, uniform noise, and covariates where the model has any; its
-    outputs are paths and quantiles, all in data units. Series, paths and steps may be any number: the noise says how
-    many. The same noise gives the same paths as `rollout`. What the file is of is written in it as metadata.
+    Its inputs are the context, the mask of observed values, uniform noise, and the model's covariates; its outputs are
+    paths and quantiles, all in data units. The shape of the noise sets the numbers of series, paths and steps. The same
+    noise gives the same paths as `rollout`. Metadata in the file describe it.
 
     Args:
-        module: Trained.
-        data: Hyperparameters of the data that it was trained on.
+        module: A trained module; its network is moved to the CPU and to float32.
+        data: Hyperparameters of its training data.
         path: The file, `.onnx`.
         horizon: `H` that the metadata recommend; that of the training where left out.
-        num_paths: `P` that they recommend.
+        num_paths: `P` that the metadata recommend.
         levels: Central coverages of the intervals, in percent.
 
     Raises:
-        UserError: What writes ONNX is not installed, the file cannot be written, or ONNX cannot hold the model.
+        UserError: `onnx` or `onnxscript` is not installed, the file cannot be written, or ONNX cannot express the
+            model.
     """
     try:
         import onnx
-        import onnxscript  # noqa: F401 (what torch.onnx needs)
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError as error:
         raise UserError(
             f"Export needs {error.name}, which is not installed: run python -m pip install 'armlp[export]'."
         ) from error
-    from armlp.export.graph import Example, whole_graph
+    from armlp.export.graph import rollout_model
     from armlp.export.parts import AfterLoop, BeforeLoop
 
     horizon = int(check_argument("horizon", data["horizon"] if horizon is None else horizon, int))
@@ -72,7 +61,6 @@ def write_onnx(
     for name, value in {"horizon": horizon, "num_paths": num_paths}.items():
         check_bounds(name, value, 1)
     prepare_output(path, (".onnx",))
-    # Always on the processor and in float32, whatever it was trained on.
     network = module.network.cpu().float().eval()
     if share := module.settings.theta_share:
         warnings.warn(
@@ -81,16 +69,14 @@ def write_onnx(
             "are recalibrated, train with it too.",
             stacklevel=2,
         )
-    factors = None if module.settings.conformal == "off" else module.conformal_factors
-    shown = None if network.symbols else list(levels) if module.has_distribution else []
+    is_recalibrated = module.settings.conformal != "off" and module.has_distribution
+    quantile_levels = None if network.symbols else list(levels) if module.has_distribution else []
     statistics = data.get("covariate_statistics") or {}
-    opening = BeforeLoop(network, {role: _scaling(columns) for role, columns in statistics.items() if columns})
-    closing = AfterLoop(network, factors if module.has_distribution else None, shown)
-    # Sizes that differ from each other and from 1, so that none is taken for another or for a constant.
-    values = _values(opening, statistics, batch=3, paths=5, steps=2 * network.patch_length + 5)
-    examples = {name: Example(value, _FREE[name]) for name, value in values.items()}
-    model = whole_graph(opening, closing, examples, ["paths"] if shown is None else ["paths", "quantiles"])
-    metadata = file_metadata(module, data, model.graph, statistics, horizon, num_paths, shown)
+    scalings = {role: _column_scaling(columns) for role, columns in statistics.items() if columns}
+    before_loop = BeforeLoop(network, scalings)
+    after_loop = AfterLoop(network, module.conformal_factors if is_recalibrated else None, quantile_levels)
+    model = rollout_model(before_loop, after_loop)
+    metadata = file_metadata(module, data, model.graph, statistics, horizon, num_paths, quantile_levels)
     for key, text in metadata.items():
         model.metadata_props.add(key=key, value=text)
     model.producer_name = "armlp"
@@ -99,39 +85,16 @@ def write_onnx(
         unfinished.write_bytes(model.SerializeToString())
 
 
-def _scaling(columns: Sequence[Mapping[str, Any]]) -> ColumnScaling:
-    """The scaling of columns whose categories are told by their places in the metadata."""
+def _column_scaling(columns: Sequence[Mapping[str, Any]]) -> ColumnScaling:
+    """Return the scaling of columns whose categories are numbers, their indices in the metadata."""
     codes = {
-        place: torch.tensor([*range(1, len(column["categories"]) + 1), 0])
-        for place, column in enumerate(columns)
+        index: torch.tensor([*range(1, len(column["categories"]) + 1), 0])
+        for index, column in enumerate(columns)
         if "categories" in column
     }
     return ColumnScaling(
         torch.tensor([column.get("mean", 0.0) for column in columns]),
         torch.tensor([column.get("std", 1.0) for column in columns]),
         codes,
-        [place for place, column in enumerate(columns) if column.get("missing")],
+        [index for index, column in enumerate(columns) if column.get("missing")],
     )
-
-
-def _values(
-    opening: Any, statistics: Mapping[str, Sequence[Any]], batch: int, paths: int, steps: int
-) -> dict[str, torch.Tensor]:
-    """Inputs to trace with."""
-    network = opening.network
-    channels = (network.channels,) if network.channels > 1 else ()
-    length = network.context_length
-    columns = {
-        role: len(statistics[role]) if statistics.get(role) else len(network.inputs.sizes[role])
-        for role in network.inputs.sizes
-    }
-    sizes = {
-        "context": (batch, length, *channels),
-        "noise": (batch, paths, steps, *channels, max(1, network.head.noise)),
-        "known": (batch, length + steps + 1, columns["known"]),
-        "past": (batch, length, columns["past"]),
-        "calendar": (batch, steps + 2, columns["calendar"]),
-        "static": (batch, columns["static"]),
-    }
-    values = {name: torch.full(sizes[name], 0.5) for name in opening.inputs if name in sizes}
-    return {"context": values.pop("context"), "observed": torch.ones(sizes["context"], dtype=torch.bool)} | values

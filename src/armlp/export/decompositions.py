@@ -1,4 +1,4 @@
-"""Functions that ONNX lacks, in terms of those that it has."""
+"""Functions that ONNX lacks, computed by functions that it has."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Doublings that a running maximum takes: it may be of 2^20 values.
+# Doublings of a running maximum, for up to 2^20 values.
 _DOUBLINGS = 20
 # Michael J. Wichura (1988), Algorithm AS 241: The percentage points of the normal distribution,
-# https://doi.org/10.2307/2347330: numerators and denominators for the middle, the tails and what is beyond.
+# https://doi.org/10.2307/2347330: numerators and denominators for the middle and for the tails.
 _MIDDLE = (
     (
         2.5090809287301226727e3,
@@ -60,7 +60,7 @@ _TAIL = (
 
 
 def ndtri(level: Tensor) -> Tensor:
-    """The quantile function of the normal distribution, for levels from 1e-11 on.
+    """Return quantiles of the standard normal distribution, for levels from 1e-11 to 1 - 1e-11.
 
     Args:
         level: `[...]` in (0, 1).
@@ -73,12 +73,12 @@ def ndtri(level: Tensor) -> Tensor:
 
 
 def erfinv(value: Tensor) -> Tensor:
-    """The inverse of the error function, by the tail that loses no digits."""
+    """Return the inverse of the error function, computed in the tail that loses no digits."""
     return value.sign() * ndtri((1 - value.abs()) / 2) * -(0.5**0.5)
 
 
 def lgamma(value: Tensor) -> Tensor:
-    """The logarithm of the gamma function of values above 0, by Stirling's series eight steps further on."""
+    """Return the logarithm of the gamma function of positive values, by Stirling's series at `value + 8`."""
     product, last = value, value + 8
     for step in range(1, 8):
         product = product * (value + step)
@@ -88,14 +88,14 @@ def lgamma(value: Tensor) -> Tensor:
 
 
 def log1p(value: Tensor) -> Tensor:
-    """`log(1 + x)` by the quotient whose errors cancel, due to William Kahan."""
+    """Return `log(1 + x)` by a quotient whose rounding errors cancel (William Kahan)."""
     total = 1 + value
     change = total - 1
     return torch.where(change == 0, value, total.log() * (value / torch.where(change == 0, 1.0, change)))
 
 
 def expm1(value: Tensor) -> Tensor:
-    """`exp(x) - 1`, by the like quotient."""
+    """Return `exp(x) - 1`, by the corresponding quotient."""
     power = value.exp()
     change = power - 1
     near = value.abs() < 0.5
@@ -104,28 +104,28 @@ def expm1(value: Tensor) -> Tensor:
 
 
 def count_below(edges: Tensor, value: Tensor) -> Tensor:
-    """How many of the ascending `edges [..., Q]` lie below each `value [..., N]`."""
+    """Return how many of the ascending `edges [..., Q]` lie below each `value [..., N]`."""
     return (edges[..., None, :] < value[..., None]).sum(-1)
 
 
 def running_maximum(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The largest value so far along `dim`; its place is left out, since nobody asks for it."""
-    place = torch.arange(values.shape[dim])
+    """Return the largest value so far along `dim`, and zeros for its indices, which are not used."""
+    index = torch.arange(values.shape[dim])
     reach = 1
     for _ in range(_DOUBLINGS):
-        values = torch.maximum(values, values.index_select(dim, (place - reach).clamp(min=0)))
+        values = torch.maximum(values, values.index_select(dim, (index - reach).clamp(min=0)))
         reach *= 2
     return values, torch.zeros_like(values, dtype=torch.int64)
 
 
 def running_minimum(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The least value so far along `dim`; its place is left out."""
-    values, place = running_maximum(-values, dim)
-    return -values, place
+    """Return the smallest value so far along `dim`, and zeros for its indices, which are not used."""
+    values, index = running_maximum(-values, dim)
+    return -values, index
 
 
 def _ratio(coefficients: Sequence[Sequence[float]], value: Tensor) -> Tensor:
-    """The quotient of two polynomials, the highest powers first."""
+    """Return the quotient of two polynomials, whose coefficients begin with the highest power."""
     numerator, denominator = (torch.full_like(value, first) for first, *_ in coefficients)
     for above, below in zip(*(rest for _, *rest in coefficients), strict=True):
         numerator, denominator = numerator * value + above, denominator * value + below

@@ -1,72 +1,60 @@
-"""From the parts of a rollout to one ONNX graph: the steps are the body of a `Scan`, however many there are."""
+"""One ONNX graph of the parts of a rollout: a step is the body of a `Scan`, which runs for any number of steps."""
 
 from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import onnx
 import torch
 from onnx import helper, inliner
-from torch import Tensor
 from torch.distributions import Distribution
 from torch.export import Dim
 
 from armlp.errors import UserError, one_line
 from armlp.export.decompositions import DECOMPOSITIONS
-from armlp.export.parts import AfterLoop, BeforeLoop, LoopStep
+from armlp.export.parts import AfterLoop, BeforeLoop, Example, LoopStep
 
 OPSET = 20
 
 
-class Example(NamedTuple):
-    """An input that a part is traced with.
-
-    Attributes:
-        values: Of any size along the free axes.
-        free: Name of each axis that may have another size.
-    """
-
-    values: Tensor
-    free: Mapping[int, str]
-
-
-def whole_graph(
-    opening: BeforeLoop, closing: AfterLoop, examples: Mapping[str, Example], outputs: Sequence[str]
-) -> Any:
-    """The whole rollout as an `onnx.ModelProto`.
+def rollout_model(before_loop: BeforeLoop, after_loop: AfterLoop) -> Any:
+    """Return the whole rollout as an `onnx.ModelProto`.
 
     Args:
-        opening: What comes before the steps.
-        closing: What comes after them.
-        examples: By name, what `opening` takes.
-        outputs: Names of what `closing` gives.
+        before_loop: The part before the loop over the steps.
+        after_loop: The part after it.
+
+    Raises:
+        UserError: ONNX cannot express a part.
     """
-    step = LoopStep(opening)
-    carried, fixed, stepped = opening.carried, opening.fixed, opening.stepped
+    step, inputs = LoopStep(before_loop), before_loop.examples()
+    carried, fixed, stepped = before_loop.carried, before_loop.fixed, before_loop.stepped
     with _tracing():
-        begun = dict(zip(step.names, opening(*(example.values for example in examples.values())), strict=True))
-        # Along the first axis of what is stepped lie the steps, and of all else the rows.
-        seen = [Example(part[0] if name in stepped else part, {0: "rows"}) for name, part in begun.items()]
-        drawn = step(*(example.values for example in seen))[-1]
-        drawn = Example(torch.stack([drawn] * len(begun["noise"])), {0: "steps", 1: "rows"})
-        first = _traced(opening, examples, [f"first_{name}" for name in step.names])
-        # What all steps share the body of the loop takes from around it.
-        names = [f"first_{name}" if name in fixed else name for name in step.names]
-        later = [*(f"next_{name}" for name in carried), "patch"]
-        body = _traced(step, dict(zip(names, seen, strict=True)), later)
-        last = _traced(closing, {"drawn": drawn, "noise": examples["noise"]}, outputs)
-    nodes, shared = _parted(body, [*carried, *stepped])
+        first_values = before_loop(*(example.values for example in inputs.values()))
+        # The first axis of stepped values are the steps, and of all other values the rows.
+        step_inputs = {
+            f"first_{name}" if name in fixed else name: Example(part[0] if name in stepped else part, {0: "rows"})
+            for name, part in zip(step.names, first_values, strict=True)
+        }
+        patch = step(*(example.values for example in step_inputs.values()))[-1]
+        num_steps = len(first_values[step.names.index("noise")])
+        drawn = Example(torch.stack([patch] * num_steps), {0: "steps", 1: "rows"})
+        first = _trace(before_loop, inputs, [f"first_{name}" for name in step.names])
+        body = _trace(step, step_inputs, [*(f"next_{name}" for name in carried), "patch"])
+        last = _trace(after_loop, {"drawn": drawn, "noise": inputs["noise"]}, after_loop.outputs)
+    varying = [*carried, *stepped]
+    nodes, shared = _split_nodes(body, varying)
     loop = helper.make_node(
         "Scan",
-        [f"first_{name}" for name in (*carried, *stepped)],
+        [f"first_{name}" for name in varying],
         [*(f"last_{name}" for name in carried), "drawn"],
         name="steps",
         body=helper.make_graph(
-            nodes, "step", [value for value in body.input if value.name in (*carried, *stepped)], list(body.output)
+            nodes, "step", [value for value in body.input if value.name in varying], list(body.output)
         ),
         num_scan_inputs=len(stepped),
     )
@@ -86,35 +74,39 @@ def whole_graph(
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Quiet, without the checks of values that cannot be traced."""
-    logger, checked = logging.getLogger("torch.onnx"), Distribution._validate_args
+    """Trace without gradients, without messages of torch.onnx, and without checks of values, which have none yet."""
+    logger = logging.getLogger("torch.onnx")
     level = logger.level
+    # Private, because torch sets this default but does not return it.
+    validates = Distribution._validate_args
     logger.setLevel(logging.ERROR)
     Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # of what torch.onnx itself calls
+            warnings.simplefilter("ignore")  # about deprecated functions that torch.onnx calls
             yield
     finally:
         logger.setLevel(level)
-        Distribution.set_default_validate_args(checked)
+        Distribution.set_default_validate_args(validates)
 
 
-def _traced(part: BeforeLoop | LoopStep | AfterLoop, examples: Mapping[str, Example], outputs: Sequence[str]) -> Any:
-    """The graph of a part, its inputs and outputs named, and all else in it by a prefix of its own.
+def _trace(part: BeforeLoop | LoopStep | AfterLoop, examples: Mapping[str, Example], outputs: Sequence[str]) -> Any:
+    """Return the graph of a part with its inputs and outputs named, and a prefix before all other names.
 
     Raises:
-        UserError: The part does something that ONNX has no word for.
+        UserError: ONNX cannot express the part.
     """
-    shapes: Any = tuple({axis: Dim.DYNAMIC for axis in example.free} for example in examples.values())
+    shapes: Any = tuple({axis: Dim.DYNAMIC for axis in example.free_axes} for example in examples.values())
     shapes = shapes if isinstance(part, AfterLoop) else (shapes,)
     values = tuple(example.values for example in examples.values())
     try:
         program = torch.export.export(part, values, dynamic_shapes=shapes, strict=False)
-        program.example_inputs = None  # with them come checks of sizes, which cannot always be traced again
+        # With example inputs come checks of their sizes, which cannot always be traced again. Only the setter is
+        # undocumented; there is no argument for it.
+        program.example_inputs = None
         program = program.run_decompositions(dict(DECOMPOSITIONS))
         exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
-    except Exception as error:  # of whatever kind, it is the model's part that cannot be told in ONNX
+    except Exception as error:  # torch raises many types
         lines = [line for line in str(error).splitlines() if "Error" in line or "not supported" in line]
         reason = one_line(Exception(lines[-1] if lines else error))
         raise UserError(
@@ -126,14 +118,14 @@ def _traced(part: BeforeLoop | LoopStep | AfterLoop, examples: Mapping[str, Exam
     names |= {value.name: name for value, name in zip(graph.output, outputs, strict=True)}
     _rename(graph, names, f"{type(part).__name__.lower()}/")
     for value, example in zip(graph.input, examples.values(), strict=True):
-        for place, axis in enumerate(value.type.tensor_type.shape.dim):
+        for index, axis in enumerate(value.type.tensor_type.shape.dim):
             if axis.dim_param:
-                axis.dim_param = example.free[place]
+                axis.dim_param = example.free_axes[index]
     return graph
 
 
 def _rename(graph: Any, names: Mapping[str, str], prefix: str) -> None:
-    """Renames values and nodes, within the subgraphs of nodes too."""
+    """Rename values and nodes, also in the subgraphs of nodes."""
 
     def renamed(name: str) -> str:
         return names.get(name, name and prefix + name)
@@ -142,26 +134,28 @@ def _rename(graph: Any, names: Mapping[str, str], prefix: str) -> None:
         value.name = renamed(value.name)
     for node in graph.node:
         node.name = renamed(node.name)
-        for places in (node.input, node.output):
-            places[:] = [renamed(name) for name in places]
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                _rename(attribute.g, names, prefix)
+        for values in (node.input, node.output):
+            values[:] = [renamed(name) for name in values]
+        for subgraph in _subgraphs(node):
+            _rename(subgraph, names, prefix)
 
 
-def _parted(body: Any, varying: Sequence[str]) -> tuple[list[Any], list[Any]]:
-    """The nodes of a loop's body that change from step to step, and those that come out alike at each."""
-    inside, nodes, shared = set(varying), [], []
+def _split_nodes(body: Any, varying: Collection[str]) -> tuple[list[Any], list[Any]]:
+    """Return the nodes of a loop's body that depend on `varying` values, and those that are the same at each step."""
+    dependent, nodes, shared = set(varying), [], []
     for node in body.node:
-        if inside.isdisjoint(_used(node)):
+        if dependent.isdisjoint(_used_values(node)):
             shared.append(node)
         else:
-            inside.update(node.output)
+            dependent.update(node.output)
             nodes.append(node)
     return nodes, shared
 
 
-def _used(node: Any) -> set[str]:
-    """The values that a node takes, those of its subgraphs too."""
-    graphs = (attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH)
-    return {*node.input, *(name for graph in graphs for inner in graph.node for name in _used(inner))}
+def _used_values(node: Any) -> set[str]:
+    """Return the names of the values that a node uses, also in its subgraphs."""
+    return {*node.input, *(name for graph in _subgraphs(node) for inner in graph.node for name in _used_values(inner))}
+
+
+def _subgraphs(node: Any) -> list[Any]:
+    return [attribute.g for attribute in node.attribute if attribute.type == onnx.AttributeProto.GRAPH]

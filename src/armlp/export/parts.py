@@ -1,12 +1,12 @@
-"""The parts of a rollout that become graphs: what comes before the steps, one step, and what comes after them.
+"""The parts of a rollout that become graphs: before the loop over its steps, one step, and after the loop.
 
-All of it is the network's own code, so that what is exported cannot drift from what `rollout` does.
+They call the network's own code, so that an exported file cannot differ from `rollout`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,21 +18,42 @@ from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaling
 
-COVARIATES = Covariates._fields
+# Of each input, the axes of any size and their names.
+_FREE_AXES = {
+    "context": {0: "batch"},
+    "observed": {0: "batch"},
+    "noise": {0: "batch", 1: "paths", 2: "horizon"},
+    "known": {0: "batch", 1: "times"},
+    "past": {0: "batch"},
+    "calendar": {0: "batch", 1: "leads"},
+    "static": {0: "batch"},
+}
+
+
+class Example(NamedTuple):
+    """An input that a part is traced with.
+
+    Attributes:
+        values: Of any size along the free axes.
+        free_axes: The name of each axis that may have another size.
+    """
+
+    values: Tensor
+    free_axes: Mapping[int, str]
 
 
 class BeforeLoop(nn.Module):
-    """From the inputs of a forecast to what its steps begin with, a row for each member, series and path.
+    """Turns the inputs of a forecast into those of its first step, a row for each member, series and path.
 
     Args:
         network: The network.
-        scalings: Of the columns of covariates, by role; those of a role that is not there are taken as they come.
+        scalings: Scaling of the columns of covariates, by role; the columns of a missing role are not scaled.
 
     Attributes:
-        inputs: Names of what it takes.
-        carried: Names of what a step hands to the next.
-        fixed: Names of what all steps share.
-        stepped: Names of what has a first axis of steps, of which each step sees its own part.
+        inputs: Names of the inputs of a forecast.
+        carried: Names of the values that a step passes to the next.
+        fixed: Names of the values that all steps share.
+        stepped: Names of the values whose first axis are the steps; each step gets its slice.
     """
 
     def __init__(self, network: AutoregressiveMLP, scalings: Mapping[str, ColumnScaling]) -> None:
@@ -40,7 +61,7 @@ class BeforeLoop(nn.Module):
         self.network, self.scalings = network, scalings
         self.title = "how this model scales its context or covariates"
         self.remedy = f"train with another `scaler` than {SCALERS.name_of(type(network.scaler))}"
-        roles = [role for role in COVARIATES if network.inputs.sizes[role]]
+        roles = [role for role in Covariates._fields if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
         seasonal = network.scaler.num_shifts(network.context_length) > 1
         self.carried = ["window", *(["seen"] if network.inputs.mask else []), *(["shift"] if seasonal else [])]
@@ -50,14 +71,17 @@ class BeforeLoop(nn.Module):
         self.stepped = ["noise", *(f"{role}_next" for role in ("known", "calendar") if role in roles)]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """What `carried`, `fixed` and `stepped` name, of the inputs that `inputs` names."""
+        """Return the values of `carried`, `fixed` and `stepped`."""
         given = dict(zip(self.inputs, inputs, strict=True))
         context, observed, noise = (given[name] for name in ("context", "observed", "noise"))
+        if self.network.channels == 1:  # the file has no channel axis then
+            context, observed, noise = context[..., None], observed[..., None], noise.unsqueeze(3)
         members, patch, length = self.network.members, self.network.patch_length, self.network.context_length
         paths = (noise.shape[1] + members - 1) // members
         steps = (noise.shape[2] + patch - 1) // patch
-        # Paths and steps beyond what was asked for, so that members and patches are whole, do as the last ones do.
-        noise = noise[:, _up_to(paths * members, noise.shape[1])][:, :, _up_to(steps * patch, noise.shape[2])]
+        # Repeat the last path and step, so that all members have as many paths, and patches are whole.
+        noise = noise[:, _indices_up_to(paths * members, noise.shape[1])]
+        noise = noise[:, :, _indices_up_to(steps * patch, noise.shape[2])]
         # Rows go by member, series, path; a path's member is its number modulo the number of members.
         noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
 
@@ -72,9 +96,9 @@ class BeforeLoop(nn.Module):
         scaling = self.network.scale(context, observed)
         found |= {name: rows(part) for name, part in scaling._asdict().items()}
         if "known" in given:
-            known = given["known"][:, _up_to(length + steps * patch, given["known"].shape[1])]
+            known = given["known"][:, _indices_up_to(length + steps * patch, given["known"].shape[1])]
             known = rows(self._scaled("known", known))
-            later = torch.cat([known[:, length + patch :], known[:, -patch:]], 1)  # the last step needs no more
+            later = torch.cat([known[:, length + patch :], known[:, -patch:]], 1)  # the last step passes none on
             found |= {"known": known[:, : length + patch], "known_next": by_step(later)}
         if "past" in given:
             found["past"] = rows(self._scaled("past", given["past"]))
@@ -85,27 +109,49 @@ class BeforeLoop(nn.Module):
             found["static"] = rows(self._scaled("static", given["static"][:, None])[:, 0])
         return [found[name] for name in (*self.carried, *self.fixed, *self.stepped)]
 
+    def examples(self) -> dict[str, Example]:
+        """Return inputs to trace with, by name."""
+        network, length = self.network, self.network.context_length
+        # Sizes that differ from each other and from 1, so that none is taken for another or for a constant.
+        batch, paths, steps = 3, 5, 2 * network.patch_length + 5
+        channels = (network.channels,) if network.channels > 1 else ()
+        num_columns = {role: len(sizes) for role, sizes in network.inputs.sizes.items()}
+        num_columns |= {role: len(scaling.mean) for role, scaling in self.scalings.items()}
+        sizes = {
+            "context": (batch, length, *channels),
+            "observed": (batch, length, *channels),
+            "noise": (batch, paths, steps, *channels, max(1, network.head.noise)),
+            "known": (batch, length + steps + 1, num_columns["known"]),
+            "past": (batch, length, num_columns["past"]),
+            "calendar": (batch, steps + 2, num_columns["calendar"]),
+            "static": (batch, num_columns["static"]),
+        }
+        values = {name: torch.full(sizes[name], 0.5) for name in self.inputs}
+        values["observed"] = values["observed"].bool()
+        return {name: Example(value, _FREE_AXES[name]) for name, value in values.items()}
+
     def _scaled(self, role: str, columns: Tensor) -> Tensor:
         return self.scalings[role](columns) if role in self.scalings else columns
 
 
 class LoopStep(nn.Module):
-    """One call of the network, and what it hands to the next.
+    """One call of the network, and the values that it passes to the next.
 
     Args:
-        opening: What the steps begin with.
+        before_loop: The part before the loop.
     """
 
-    def __init__(self, opening: BeforeLoop) -> None:
+    def __init__(self, before_loop: BeforeLoop) -> None:
         super().__init__()
-        self.network = opening.network
-        head = type(opening.network.head).__name__
+        self.network = before_loop.network
+        head = type(before_loop.network.head).__name__
         self.title = f"a step of this model, whose head is {head}"
         self.remedy = "train with another `head`, such as quantile"
-        self.carried, self.names = opening.carried, [*opening.carried, *opening.fixed, *opening.stepped]
+        self.carried = before_loop.carried
+        self.names = [*before_loop.carried, *before_loop.fixed, *before_loop.stepped]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """What `carried` names, one patch later, and the drawn patch `[rows, U(, V)]`, data units."""
+        """Return the values of `carried` one patch later, and the drawn patch `[rows, U, V]`, data units."""
         given = dict(zip(self.names, inputs, strict=True))
         network, window = self.network, given["window"]
         patch = network.patch_length
@@ -124,33 +170,39 @@ class LoopStep(nn.Module):
             later["known"] = given["known_next"]
         if "past" in given:
             later["past"] = torch.zeros_like(given["past"][:, :1]).expand(-1, patch, -1)
-        handed = {name: _moved(given[name], part) for name, part in later.items() if name in given}
+        passed = {name: _shifted(given[name], part) for name, part in later.items() if name in given}
         if "shift" in self.carried:
             turn = patch % given["shift"].shape[1]
-            handed["shift"] = torch.cat([given["shift"][:, turn:], given["shift"][:, :turn]], 1)
-        return [*(handed[name] for name in self.carried), drawn]
+            passed["shift"] = torch.cat([given["shift"][:, turn:], given["shift"][:, :turn]], 1)
+        return [*(passed[name] for name in self.carried), drawn]
 
 
 class AfterLoop(nn.Module):
-    """From the drawn patches to paths and their quantiles.
+    """Turns drawn patches into paths and their quantiles.
 
     Args:
         network: The network.
-        factors: Of the recalibration, `[H', K]`; None where there is none.
+        factors: Factors of the recalibration, `[H', K]`; None where there is none.
         levels: Central coverages of the intervals, in percent; None for no quantiles.
+
+    Attributes:
+        outputs: Names of the outputs.
     """
 
     def __init__(self, network: AutoregressiveMLP, factors: Tensor | None, levels: Sequence[float] | None) -> None:
         super().__init__()
         self.network, self.factors, self.levels = network, factors, levels
+        self.outputs = ["paths"] if levels is None else ["paths", "quantiles"]
         self.title = "what becomes of the paths of this model"
         self.remedy = "leave its recalibration out with `conformal` off"
 
     def forward(self, drawn: Tensor, noise: Tensor) -> list[Tensor]:
-        """Paths `[B, P, H(, V)]` and, if wanted, quantiles `[B, 1 + 2 levels, H(, V)]`, data units.
+        """Return paths `[B, P, H, V]` and, with levels, quantiles `[B, 1 + 2 levels, H, V]`, data units.
+
+        Of a single channel they have no axis `V`.
 
         Args:
-            drawn: `[steps, rows, U(, V)]`, data units.
+            drawn: `[steps, rows, U, V]`, data units.
             noise: `[B, P, H, ...]`, only for its shape.
         """
         series, count, horizon = noise.shape[:3]
@@ -161,16 +213,17 @@ class AfterLoop(nn.Module):
         if self.factors is not None:
             found = recalibrate(found, self.factors)
             found = found.clamp(min=0) if self.network.non_negative else found
-        if self.levels is None:
-            return [found]
-        return [found, interval_quantiles(found, self.levels, self.network.head.discrete)]
+        results = [found]
+        if self.levels is not None:
+            results.append(interval_quantiles(found, self.levels, self.network.head.discrete))
+        return [part[..., 0] for part in results] if self.network.channels == 1 else results
 
 
-def _up_to(count: Any, known: Any) -> Tensor:
-    """Places from 0 on, the last of those known as often as it takes."""
-    return torch.arange(count).clamp(max=known - 1)
+def _indices_up_to(count: Any, available: Any) -> Tensor:
+    """Return `count` indices from 0 on, in which the last available one repeats."""
+    return torch.arange(count).clamp(max=available - 1)
 
 
-def _moved(window: Tensor, later: Tensor) -> Tensor:
-    """A window with what came later at its end, and as much less at its beginning."""
+def _shifted(window: Tensor, later: Tensor) -> Tensor:
+    """Return a window with later values at its end, and as many fewer at its beginning."""
     return torch.cat([window, later], 1)[:, later.shape[1] :]

@@ -1,4 +1,4 @@
-"""What the network sees of a window: its values, and everything beside them."""
+"""The inputs of the network: the values of a window, their mask and level, and covariates."""
 
 from __future__ import annotations
 
@@ -15,18 +15,10 @@ ROLES = Covariates._fields
 
 
 class Inputs(nn.Module):
-    """Lays the inputs of one network call side by side, categories and symbols through embeddings.
+    """Concatenates the inputs of one network call; categories and symbols go through embeddings.
 
-    Args:
-        context_length: `L`.
-        patch_length: `U`.
-        channels: `V`.
-        mask: Show which values were observed.
-        level: Show how large the window's spread is beside its level.
-        symbols: Size of the alphabet where the values are symbols, otherwise 0.
-        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), for each column the number of its codes, or 0
-            where it holds numbers.
-        members: `E`, each with embeddings of its own.
+    The arguments are those of `AutoregressiveMLP`; `mask` and `level` are its `mask_input` and `level_input`. Every
+    member has its own embeddings.
     """
 
     def __init__(
@@ -63,27 +55,27 @@ class Inputs(nn.Module):
         return nn.Embedding(self.members * size, embedding_width(size))
 
     def _embedding_of_categories(self, size: int) -> nn.Embedding:
-        """Training may never reach the code 0 of a category never seen, so it begins in the middle of the others."""
+        """Return an embedding whose code 0, of unknown categories, starts at 0: training may never reach it."""
         embedding = self._embedding(size)
         nn.init.zeros_(embedding.weight[::size])
         return embedding
 
     @property
     def has_covariates(self) -> bool:
-        """Whether anything is seen besides the series itself."""
+        """Whether the network has covariates."""
         return any(self.sizes.values())
 
     def forward(
         self, network_window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, step: int
     ) -> Tensor:
-        """All inputs, `[B, width]`.
+        """Return all inputs, `[B, width]`.
 
         Args:
-            network_window: `[B, L(, V)]`, network units, or codes of symbols.
-            observed: `[B, L(, V)]` bool.
-            scaling: Of the context at the origin.
-            covariates: Of the window at the origin and all patches after it.
-            step: How many steps after the origin the patch begins.
+            network_window: `[B, L, V]`, network units, or codes of symbols.
+            observed: `[B, L, V]` bool.
+            scaling: Scaling of the context at the origin.
+            covariates: Covariates of the window at the origin and of all patches after it.
+            step: Steps from the origin to the patch.
         """
         inputs = [self.values(network_window).flatten(1)]
         if self.mask:
@@ -98,14 +90,14 @@ class Inputs(nn.Module):
     def ahead(
         self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
     ) -> Tensor:
-        """What `forward` returns at each of `steps [K]`, but for the values after the origin, `[B, K, width]`.
+        """Return the inputs at each of `steps [K]` without the values after the origin, `[B, K, width]`.
 
         Args:
-            windows: `[B, K, L, ...]` of `values` at the origin; what comes after it has no share yet.
+            windows: `[B, K, L, ...]` from `windows`, 0 after the origin.
             observed: `[B, L, V]` bool.
-            scaling: Of the context at the origin.
-            covariates: Of the window at the origin and all patches after it.
-            steps: Counted from the origin, ascending.
+            scaling: Scaling of the context at the origin.
+            covariates: Covariates of the window at the origin and of all patches after it.
+            steps: Steps from the origin to the patches, ascending.
         """
         inputs = [windows.flatten(2)]
         if self.mask:
@@ -115,40 +107,41 @@ class Inputs(nn.Module):
             inputs.append(level[:, None].expand(-1, len(steps), -1))
         if self.has_covariates:
             assert covariates is not None, "the model was trained with covariates, and needs them"
-            beside = [torch.cat(self._covariates(covariates, step), 1) for step in steps]
-            inputs.append(torch.stack(beside, 1))
+            columns = [torch.cat(self._covariates(covariates, step), 1) for step in steps]
+            inputs.append(torch.stack(columns, 1))
         return torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0]
 
     def windows(self, values: Tensor, steps: Sequence[int], after: float = 0) -> Tensor:
-        """The windows that begin at `steps [K]`, `[B, K, L, ...]`, of `values [B, L, ...]` and `after` behind them."""
+        """Return the windows `[B, K, L, ...]` from `steps [K]` on, of `values [B, L, ...]` followed by `after`."""
         filled = values.new_full((len(values), steps[-1], *values.shape[2:]), after)
         windows = torch.cat([values, filled], 1).unfold(1, self.context_length, 1)
-        place = torch.tensor(steps).to(values.device, non_blocking=True)
-        return windows.index_select(1, place).movedim(-1, 2)
+        index = torch.tensor(steps).to(values.device, non_blocking=True)
+        return windows.index_select(1, index).movedim(-1, 2)
 
     @property
     def value_width(self) -> int:
-        """How many inputs there are of one step's values."""
+        """Number of inputs that the values of one step become."""
         return self.channels * embedding_width(self.symbols)
 
     def symbol_table(self, member: int) -> Tensor | None:
-        """The vectors of the symbols, `[A, width]`; None where values are numbers."""
+        """Return the vectors of the symbols, `[A, width]`; None if values are numbers."""
         if self.symbol_embedding is None:
             return None
         return self.symbol_embedding.weight.detach().unflatten(0, (self.members, -1))[member]
 
     def values(self, values: Tensor) -> Tensor:
-        """Numbers as they are, codes of symbols as vectors."""
+        """Return numbers `[B, L, V]` as they are, codes of symbols as vectors `[B, L, V, width]`."""
         if self.symbol_embedding is None:
             return values
         return self._embedded(self.symbol_embedding, values, self.symbols)
 
     def _covariates(self, covariates: Covariates, step: int) -> list[Tensor]:
+        """Return the covariates that a patch sees, numbers before codes in every role, `[B, ...]` each."""
         length, patch = self.context_length, self.patch_length
         past = covariates.past[:, step:length]
         seen = {
             "known": covariates.known[:, step : step + length + patch],
-            # Nobody knows what comes after the origin.
+            # After the origin they are not known.
             "past": F.pad(past, (0, 0, 0, length - past.shape[1])),
             "calendar": covariates.calendar[:, step : step + 1],
             "static": covariates.static[:, None],
@@ -160,18 +153,18 @@ class Inputs(nn.Module):
             for column, size in enumerate(sizes):
                 if size:
                     embedding = self.embeddings[f"{role}_{column}"]
-                    inputs.append(self._embedded(embedding, seen[role][..., column], size).flatten(1))
+                    inputs.append(self._embedded(embedding, seen[role][..., column : column + 1], size).flatten(1))
         return inputs
 
     def _embedded(self, embedding: nn.Module, codes: Tensor, size: int) -> Tensor:
-        """Codes `[B, T(, V)]` as vectors `[B, T(, V), width]`; every member has a table of its own."""
+        """Return codes `[B, T, V]` as vectors `[B, T, V, width]`, from the table of each row's member."""
         codes = codes.long()
         if self.members > 1:
             member = torch.arange(self.members, device=codes.device).repeat_interleave(codes.shape[0] // self.members)
-            codes = codes + size * member.view(-1, *[1] * (codes.dim() - 1))
+            codes = codes + size * member[:, None, None]
         return embedding(codes)
 
 
 def embedding_width(size: int) -> int:
-    """How many numbers describe one of `size` codes; a column of numbers is one."""
+    """Return the length of the vectors of `size` codes; 1 for a column of numbers."""
     return min(16, round(1.6 * size**0.56)) if size else 1

@@ -2,36 +2,30 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from armlp.arguments import check_arguments, to_builtin
 from armlp.data.covariates import Covariates
-from armlp.errors import UserError, check_bounds
-from armlp.model.ensemble import Pool, layer_norm, linear
+from armlp.errors import UserError
+from armlp.model.ensemble import ACTIVATIONS, Pool, layer_norm, linear
 from armlp.model.families import HEADS, Predictive
-from armlp.model.families.options import check_head_options, head_options
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import SCALERS, Scaling
+from armlp.model.settings import NetworkSettings
 from armlp.registry import options_of
-
-_MINIMA = {
-    "context_length": 1, "patch_length": 1, "residual_blocks": 0, "block_size": 1, "season_length": 1, "channels": 1,
-    "members": 1, "symbols": 0,
-}  # fmt: skip
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU, "tanh": nn.Tanh}
 
 
 class ResidualBlock(nn.Module):
     """`x + W2 drop(act(W1 norm(x)))`.
 
     Args:
-        width: Of `x`.
-        inner: Of the layer inside; narrower than `width` makes a bottleneck.
+        width: Size of `x`.
+        inner: Size of the layer inside; below `width` it is a bottleneck.
         activation: A key of `ACTIVATIONS`.
         dropout: Share of inner units dropped in training.
         members: `E`.
@@ -48,46 +42,27 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """`[B, width]` in, `[B, width]` out."""
+        """Map `[B, width]` to `[B, width]`."""
         return hidden + self.inside(hidden)
 
 
 class AutoregressiveMLP(nn.Module):
-    """P(x_t, ..., x_{t+U-1} | x_<t): scaler, skips and an MLP into the parameters of a head.
+    """P(x_t, ..., x_{t+U-1} | x_<t): a scaler, two skips and an MLP give the parameters of a head.
 
         context [B, L] --scaler--> z --+--> linear skip (all L) ------------------+
                                        +--> seasonal skip (value one season ago) --+--> head --> P(next U values)
           covariates, calendar, static +--> MLP (residual blocks) ----------------+
 
     With both skips off, one hidden layer and a point head it is the textbook's
-    `Linear(L, hidden) -> ReLU -> Linear(hidden, 1)`.
+    `Linear(L, hidden) -> ReLU -> Linear(hidden, 1)`. In plain torch:
+
+        model = AutoregressiveMLP(context_length=96)
+        loss = -model(context).log_prob(target).mean()  # context [B, 96], target [B, 1]
+        paths = rollout(model.eval(), context, horizon=48, num_paths=100)  # [B, 100, 48]
 
     Args:
-        context_length: `L`, the past values that the network sees.
-        patch_length: `U`, the values that one network call emits. 1 is the classic model, whose steps depend on each
-            other. Longer patches are faster and often better over long horizons; their values are independent given
-            the context.
-        hidden_sizes: Widths of the plain layers; an empty list leaves the skips alone, a linear model.
-        residual_blocks: How many residual blocks follow the plain layers.
-        block_size: Width inside a residual block; as wide as the last plain layer if left out.
-        activation: `relu`, `gelu`, `silu` or `tanh`.
-        dropout: Share of inner units dropped in the residual blocks during training.
-        head: The distribution of the next values: the name of a registered head (`HEADS`), such as `normal`, or the
-            class path of another one.
-        symbols: Size of the alphabet if the values are symbols, 0 if they are numbers.
-        scaler: How a window is brought to network units: the name of a registered scaler (`SCALERS`), such as
-            `standard`, or the class path of another one.
-        level_input: Show the network the log ratio of the window's spread to its level, which scaling removed.
-        mask_input: Show the network which values of the context were observed.
-        linear_skip: Add a linear map of the whole context to the location.
-        seasonal_skip: Add the value one season ago to the location, so that training starts at the seasonal naive.
-        season_length: Steps in a season; 1 if there is none.
-        channels: `V`, values per time step.
-        non_negative: Cut forecasts off at 0.
-        members: `E`, networks trained side by side as an ensemble. Every path of a forecast is of one member.
-        covariate_sizes: By role (`known`, `past`, `calendar`, `static`), the number of codes of each column, or 0 for a
-            column of numbers. The MLP sees numbers as they are and codes through embeddings.
-        head_options: Options of the head, such as `bins` of the categorical head; those of other registered heads are
+        context_length: `L`. This and the other options are described in `armlp.model.settings.NetworkSettings`.
+        **head_options: Options of the head, such as `bins` of the categorical head; those of other registered heads are
             checked and ignored.
 
     Raises:
@@ -117,10 +92,10 @@ class AutoregressiveMLP(nn.Module):
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
         **head_options: Any,
     ) -> None:
-        check_network_options(check_arguments(AutoregressiveMLP.__init__, locals()))
-        head_options = check_head_options(head_options, head)
+        declared = {one.name for one in fields(NetworkSettings)}
+        settings = NetworkSettings(**{name: value for name, value in locals().items() if name in declared})
         super().__init__()
-        hidden_sizes = to_builtin(hidden_sizes)
+        hidden_sizes, head_options = settings.hidden_sizes or [], dict(settings.head_options or {})
         if residual_blocks and not hidden_sizes:
             raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
         if (head == "symbols") != (symbols > 0):
@@ -143,7 +118,7 @@ class AutoregressiveMLP(nn.Module):
         self.scaler = SCALERS.find("none" if symbols else scaler)(season_length)
         for name, statistic in self.scaler.initial_statistics(channels).items():
             self.register_buffer(name, statistic)
-        # The value one season before each value of the patch; the latest such value where it is within the patch.
+        # For each value of the patch, the context's latest value in the same phase of the season.
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
             self.season_ago = [context_length - season_length + step % season_length for step in range(patch_length)]
@@ -158,54 +133,61 @@ class AutoregressiveMLP(nn.Module):
             members,
         )
         outputs = patch_length * channels
-        self.widest = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)  # of all layers
+        self.max_width = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)
         self.layers: nn.Sequential | None = None
         if hidden_sizes:
             layers: list[nn.Module] = []
-            width = self.inputs.width
-            for size in hidden_sizes:
-                layers += [linear(members, width, size), ACTIVATIONS[activation]()]
-                width = size
-            inner = block_size or width
-            layers += [ResidualBlock(width, inner, activation, dropout, members) for _ in range(residual_blocks)]
-            layers.append(linear(members, width, outputs * self.head.outputs))
-            self.layers = nn.Sequential(*layers)
+            for before, after in pairwise([self.inputs.width, *hidden_sizes]):
+                layers += [linear(members, before, after), ACTIVATIONS[activation]()]
+            width = hidden_sizes[-1]
+            for _ in range(residual_blocks):
+                layers.append(ResidualBlock(width, block_size or width, activation, dropout, members))
+            self.layers = nn.Sequential(*layers, linear(members, width, outputs * self.head.outputs))
         elif symbols or self.inputs.has_covariates:
-            seen = "Symbols" if symbols else "Covariates"
-            raise UserError(f"`hidden_sizes`: {seen} go through the MLP; give it a layer, such as [64].")
+            what = "Symbols" if symbols else "Covariates"
+            raise UserError(f"`hidden_sizes`: {what} go through the MLP; give it a layer, such as [64].")
         else:
             self.bias = nn.Parameter(torch.zeros(members * outputs * self.head.outputs))
         self.linear_skip = linear(members, context_length * channels, outputs) if linear_skip and not symbols else None
-        self._start_at_the_skips()
-
-    def _start_at_the_skips(self) -> None:
-        """Zero weights where a skip carries the location, so that training starts at the seasonal naive."""
-        zeroed = [self.linear_skip]
+        # Training starts at the seasonal naive: where there is a skip, the layers add 0 to it.
+        if self.linear_skip is not None:
+            _set_to_zero(self.linear_skip)
         if self.layers is not None and (self.linear_skip is not None or self.season_ago is not None):
-            zeroed.append(self.layers[-1])
-        for parameter in (parameter for layer in zeroed if layer is not None for parameter in layer.parameters()):
-            nn.init.zeros_(parameter)
+            _set_to_zero(self.layers[-1])
 
     def forward(
         self, context: Tensor, observed: Tensor | None = None, covariates: Covariates | None = None
     ) -> Predictive:
-        """The distribution of the next patch, `[B, U(, V)]`, data units.
+        """Return the distribution of the next patch, `[B, U, V]`, data units; `[B, U]` for a context `[B, L]`.
 
         Args:
-            context: `[B, L(, V)]`, data units; missing values filled with the last observed one.
-            observed: `[B, L(, V)]` bool, False where the context is padding or was missing; all observed if left out.
-            covariates: Where the model has any.
+            context: `[B, L, V]`, or `[B, L]` of one channel, data units; missing values filled with the last observed.
+            observed: Bool of the same shape, False where the context is padding or was missing; all observed if left
+                out.
+            covariates: Covariates of the window, for a model that has any.
         """
         observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
+        has_channels = context.dim() == 3
+        if not has_channels:
+            context, observed = context[..., None], observed[..., None]
         scaling = self.scale(context, observed)
-        if self.members == 1:
-            return self.conditional(context, observed, scaling, covariates)
-        context, observed = (torch.cat([part] * self.members) for part in (context, observed))
-        covariates = None if covariates is None else covariates.tile(self.members)
-        return Pool(self.conditional(context, observed, scaling.tile(self.members), covariates), self.members)
+        if self.members > 1:
+            context, observed = (torch.cat([part] * self.members) for part in (context, observed))
+            scaling, covariates = scaling.tile(self.members), covariates and covariates.tile(self.members)
+        raw = self.raw(context, observed, scaling, covariates)
+        shift, scale = scaling.shift_at(self.context_length, self.patch_length), scaling.scale
+        if not has_channels:
+            raw, shift, scale = raw[:, :, 0], shift[:, :, 0], scale[:, :, 0]
+        distribution = self.head(raw, shift, scale)
+        return distribution if self.members == 1 else Pool(distribution, self.members)
 
     def scale(self, context: Tensor, observed: Tensor) -> Scaling:
-        """Return the scaling of a context at its origin, which holds for the whole forecast."""
+        """Return the scaling of a context at its origin, which holds for the whole forecast.
+
+        Args:
+            context: `[B, L, V]`, data units.
+            observed: `[B, L, V]` bool.
+        """
         statistics = {name: self.get_buffer(name) for name in self.scaler.statistics}
         return self.scaler.measure(context, observed, **statistics)
 
@@ -217,16 +199,17 @@ class AutoregressiveMLP(nn.Module):
         covariates: Covariates | None = None,
         step: int = 0,
     ) -> Predictive:
-        """`forward` under a scaling fixed before: what every later step of a rollout uses.
+        """Return the distribution of the patch after a window, `[B, U, V]`, data units, under a given scaling.
 
-        Of an ensemble the first `1 / E` of the batch is seen by the first member, and so on.
+        This is what every step of a rollout calls. In an ensemble the rows go by member: the first `1 / E` of the batch
+        belongs to the first member, and so on.
 
         Args:
-            window: `[B, L(, V)]`, data units.
-            observed: `[B, L(, V)]` bool.
-            scaling: Of the context at the origin.
-            covariates: Of the window at the origin.
-            step: How many steps after the origin the patch begins.
+            window: `[B, L, V]`, data units.
+            observed: `[B, L, V]` bool.
+            scaling: Scaling of the context at the origin.
+            covariates: Covariates of the window at the origin.
+            step: Steps from the origin to the patch.
         """
         raw = self.raw(window, observed, scaling, covariates, step)
         return self.head(raw, scaling.shift_at(step + self.context_length, self.patch_length), scaling.scale)
@@ -239,57 +222,27 @@ class AutoregressiveMLP(nn.Module):
         covariates: Covariates | None = None,
         step: int = 0,
     ) -> Tensor:
-        """What the head makes a distribution of, `[B, U(, V), outputs]`, network units; arguments as above."""
-        network_window = scaling.to_network(window, step)
+        """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `conditional`."""
+        values = scaling.to_network(window, step)
         if self.layers is None:
-            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(window.shape[0] // self.members, 0)
+            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
         else:
-            raw = self.layers(self.inputs(network_window, observed, scaling, covariates, step))
-        raw = raw.unflatten(1, (self.patch_length, *window.shape[2:], self.head.outputs))
+            raw = self.layers(self.inputs(values, observed, scaling, covariates, step))
+        raw = raw.unflatten(1, (self.patch_length, self.channels, self.head.outputs))
         skips = []
         if self.linear_skip is not None:
-            skips.append(self.linear_skip(network_window.flatten(1)).view(raw.shape[:-1]))
+            skips.append(self.linear_skip(values.flatten(1)).view(raw.shape[:-1]))
         if self.season_ago is not None:
-            season = network_window[:, -self.season_length :]
             seasons = -(-self.patch_length // self.season_length)
-            skips.append(torch.cat([season] * seasons, 1)[:, : self.patch_length])
-        if skips:
-            raw = torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
-        return raw
+            skips.append(torch.cat([values[:, -self.season_length :]] * seasons, 1)[:, : self.patch_length])
+        if not skips:
+            return raw
+        return torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
 
 
-def network_options() -> tuple[str, ...]:
-    """Return the names of all options of `AutoregressiveMLP`, those of the registered heads included."""
-    parameters = inspect.signature(AutoregressiveMLP).parameters.values()
-    return (*(one.name for one in parameters if one.kind != one.VAR_KEYWORD), *head_options())
-
-
-def check_network_options(options: Mapping[str, Any]) -> None:
-    """Refuse options that no network can have.
-
-    Args:
-        options: Options of `AutoregressiveMLP`, and perhaps others. None is an option that is not chosen yet.
-
-    Raises:
-        UserError: Naming the option.
-    """
-    head, scaler, activation = options["head"], options["scaler"], options["activation"]
-    if head is not None:
-        HEADS.find(head)
-    if scaler is not None:
-        SCALERS.find(scaler)
-    if activation not in ACTIVATIONS:
-        raise UserError(f"`activation`: {activation!r} is not known; use one of {', '.join(ACTIVATIONS)}.")
-    for name, least in _MINIMA.items():
-        check_bounds(name, options[name], least)
-    sizes = options["hidden_sizes"] or []
-    if any(width < 1 for width in sizes):
-        raise UserError(f"`hidden_sizes`: {sizes} holds a width below 1.")
-    for width in sizes:
-        check_bounds("hidden_sizes", width, 1)
-    if not 0 <= (options["dropout"] or 0) < 1:
-        raise UserError(f"`dropout`: {options['dropout']} is not a share between 0 and 1.")
-    check_head_options({name: options[name] for name in head_options() if name in options}, head)
+def _set_to_zero(layer: nn.Module) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
 
 
 def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:

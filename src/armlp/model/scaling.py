@@ -201,7 +201,7 @@ class LastScaler(Scaler):
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
         """Return the last observed value and the standard deviation."""
         seen = Observed(context, observed)
-        step = torch.arange(context.shape[1], device=context.device).view(-1, *[1] * (context.dim() - 2))
+        step = torch.arange(context.shape[1], device=context.device)[:, None]
         last = torch.where(seen.weight > 0, step, -1).argmax(1, keepdim=True)
         return seen.scaling(context.gather(1, last), seen.deviation(seen.mean()))
 
@@ -241,7 +241,7 @@ class SeasonalScaler(StandardScaler):
             return super().measure(context, observed)
         seen = Observed(context, observed)
         phase = torch.arange(context.shape[1], device=context.device) % season
-        empty = context.new_zeros(len(context), season, *context.shape[2:])
+        empty = context.new_zeros(len(context), season, context.shape[2])
         total, count = empty.index_add(1, phase, seen.values), empty.index_add(1, phase, seen.weight)
         mean = seen.mean()  # of a step of the season that was never observed
         shift = torch.where(count > 0, total / count.clamp(min=1), mean)

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
+from armlp.errors import UserError, check_bounds
+from armlp.model.ensemble import ACTIVATIONS
+from armlp.model.families import HEADS
+from armlp.model.families.options import HeadOption, check_head_options, head_options
+from armlp.model.scaling import SCALERS
 from armlp.options import Options, option
 
 
@@ -28,26 +34,14 @@ class NetworkSettings(Options):
     block_size: int | None = option(minimum=1)
     """Width inside a residual block; that of the last plain layer where left out."""
 
-    activation: str = "gelu"
+    activation: str = option("gelu", choices=ACTIVATIONS)
     """`relu`, `gelu`, `silu` or `tanh`."""
 
-    dropout: float | None = None
+    dropout: float | None = option(minimum=0)
     """Share of inner units dropped in the residual blocks during training."""
 
     head: str | None = None
     """The family of the distribution, or the class path of a `Head`; by the kind of values where left out or `auto`."""
-
-    point_loss: str = "mse"
-    """Loss of the point head: `mse`, `mae` or `huber`."""
-
-    quantile_loss: str = "pinball"
-    """Loss of the quantile head: `pinball` at its knots, or the exact `crps`."""
-
-    components: int = option(3, minimum=1)
-    """Normal distributions in the mixture head."""
-
-    bins: int = option(64, minimum=3)
-    """Bins of the categorical head."""
 
     symbols: int | None = option(minimum=0)
     """Size of the alphabet where the values are symbols, 0 where they are numbers."""
@@ -82,3 +76,38 @@ class NetworkSettings(Options):
 
     covariate_sizes: Mapping[str, Sequence[int]] | None = None
     """By role (`known`, `past`, `calendar`, `static`), for each column the number of its codes, or 0 for numbers."""
+
+    head_options: Mapping[str, Any] | None = None
+    """Options of heads by name, such as `bins`. `ForecastModule` and the command line take them beside the others."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.head is not None:
+            HEADS.find(self.head)
+        if self.scaler is not None:
+            SCALERS.find(self.scaler)
+        for width in self.hidden_sizes or ():
+            check_bounds("hidden_sizes", width, 1)
+        if self.dropout is not None and self.dropout >= 1:
+            raise UserError(f"`dropout`: {self.dropout} is not a share between 0 and 1.")
+        object.__setattr__(self, "head_options", check_head_options(self.head_options or {}, self.head))
+
+    def _head_options(self) -> dict[str, HeadOption]:
+        return head_options(*([] if self.head is None else [self.head]))
+
+    def flat(self) -> dict[str, Any]:
+        """Return all options by name, head options beside the others, as a checkpoint holds them."""
+        options = dict(vars(self))
+        chosen = options.pop("head_options")
+        return options | {name: one.default for name, one in self._head_options().items()} | chosen
+
+    def given(self) -> dict[str, Any]:
+        """Return the options that differ from their defaults, head options beside the others."""
+        options = super().given()
+        chosen, known = options.pop("head_options", {}), self._head_options()
+        return options | {name: value for name, value in chosen.items() if value != known[name].default}
+
+
+def network_options() -> tuple[str, ...]:
+    """Return the names of all options of the network, those of the registered heads among them."""
+    return (*(one.name for one in fields(NetworkSettings) if one.name != "head_options"), *head_options())

@@ -1,4 +1,4 @@
-"""Configurations by name: only what differs from the defaults."""
+"""Presets: options by name, only what differs from the defaults."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _SECTIONS = ("data", "model", "trainer")
 
 
 def preset_path(name: str | os.PathLike[str]) -> Path:
-    """The file of a preset.
+    """Return the file of a preset.
 
     Args:
-        name: Of a preset, or a file.
+        name: A preset's name, or a file, which is returned as it is.
 
     Raises:
         UserError: It is neither.
@@ -27,17 +27,14 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
     names = sorted(path.name.removesuffix(".yaml") for path in _FOLDER.iterdir() if path.name.endswith(".yaml"))
     if name in names:
         return Path(str(_FOLDER / f"{name}.yaml"))
-    raise UserError(f"--config: {name} is neither a file nor a preset; the presets are {', '.join(names)}.")
+    raise UserError(f"`preset`: {name} is neither a file nor a preset; the presets are {', '.join(names)}.")
 
 
 def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:
-    """The options of a preset.
+    """Return the options of a preset by section: those of the data, the model and the Trainer.
 
     Args:
-        name: Of a preset, or a file; None has no options.
-
-    Returns:
-        Options of the data, the model and the Trainer, by section.
+        name: A preset's name, or a file; None has no options.
 
     Raises:
         UserError: It is neither, or holds something else.
@@ -49,11 +46,13 @@ def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]
     try:
         found: Any = yaml.safe_load(preset_path(name).read_text()) or {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"preset: {name} cannot be read as YAML; give a preset's name, or a file like one.") from error
+        raise UserError(
+            f"`preset`: {name} cannot be read as YAML; give a preset's name, or a file like one."
+        ) from error
     wrong = sorted(set(found) - set(_SECTIONS)) if isinstance(found, dict) else [type(found).__name__]
     if wrong or not all(isinstance(part, dict) for part in found.values()):
         what = wrong[0] if wrong else "a section without options"
         raise UserError(
-            f"preset: {name} holds {what}, but a preset has options below {', '.join(_SECTIONS)}; leave the rest out."
+            f"`preset`: {name} holds {what}, but a preset has options below {', '.join(_SECTIONS)}; leave the rest out."
         )
     return {section: dict(found.get(section, {})) for section in _SECTIONS}

@@ -1,1 +1,1 @@
-"""What people read of a training, a test or a forecast."""
+"""Reports of a training, a test or a forecast: printed, on TensorBoard, and as tables and pictures."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import narwhals as nw
@@ -39,10 +39,11 @@ class ConsoleListener(FitListener, Callback):
 
     Args:
         progress: Whether the trainings within a fit show a progress bar.
+        spell: How a sentence that names options is spelled, such as `armlp.parser.with_flags`.
     """
 
-    def __init__(self, progress: bool = True) -> None:
-        self.progress = progress
+    def __init__(self, progress: bool = True, spell: Callable[[str], str] = str) -> None:
+        self.progress, self.spell = progress, spell
         self._has_trained = False
         self._trials: Sequence[Trial] = ()
         self._choices: Mapping[str, Choice] = {}
@@ -77,7 +78,7 @@ class ConsoleListener(FitListener, Callback):
         if not trainer.is_global_zero or not self._has_trained:
             return
         if pl_module.best_scores is not None:
-            print_scores(pl_module.best_scores, "Validation, best checkpoint")
+            print_scores(pl_module.best_scores, "Validation, best checkpoint", spell=self.spell)
         best = best_checkpoint(trainer)
         last = next((one for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), None)
         if best is not None and best.best_model_path and not best.is_temporary:
@@ -97,7 +98,7 @@ class ConsoleListener(FitListener, Callback):
         assert isinstance(pl_module, ForecastModule)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
             warning = leakage_warning(pl_module.datamodule, "val") if pl_module.refit_steps else None
-            print_scores(pl_module.scores, "Validation", warning)
+            print_scores(pl_module.scores, "Validation", warning, spell=self.spell)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of the test, and whether the model was trained on the same times."""
@@ -109,14 +110,14 @@ class ConsoleListener(FitListener, Callback):
         origins = len(split.origins(data.panel.lengths, "test")[0])
         gap = f", each after a gap of {split.test_gap}," if split.test_gap else ""
         title = f"Test, {origins} x {data.horizon} steps{gap} at the end of {data.panel.name}"
-        print_scores(pl_module.scores, title, leakage_warning(data))
+        print_scores(pl_module.scores, title, leakage_warning(data), spell=self.spell)
 
     def backtest_ended(
         self, scores: Mapping[str, Mapping[str, float]], num_origins: int, horizon: int, refit: int, table: Any
     ) -> None:
         """Print the scores of a backtest that trained anew, and its table by lead and by series."""
         every = "every origin" if refit == 1 else f"every {refit} origins"
-        print_scores(scores, f"Test, {num_origins} x {horizon} steps, trained anew for {every}")
+        print_scores(scores, f"Test, {num_origins} x {horizon} steps, trained anew for {every}", spell=self.spell)
         print_summaries(table)
 
 
@@ -189,13 +190,16 @@ def print_choices(choices: Mapping[str, Choice]) -> None:
     Console().print(table)
 
 
-def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None) -> None:
+def print_scores(
+    scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None, spell: Callable[[str], str] = str
+) -> None:
     """Print the model's scores beside the baselines', the best marked, and say in words which is better.
 
     Args:
         scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
         title: Title of the table.
         caption: A sentence below it.
+        spell: How sentences that name options are spelled.
     """
     console = Console()
     metrics = shown(scores)
@@ -206,7 +210,7 @@ def print_scores(scores: Mapping[str, Mapping[str, float]], title: str, caption:
         table = _score_table(scores, metrics, title)
     console.print(table)
     for sentence in (*compare_with_baselines(scores), *([caption] if caption else [])):
-        console.print(sentence, highlight=False)
+        console.print(spell(sentence), highlight=False)
 
 
 def _score_table(scores: Mapping[str, Mapping[str, float]], metrics: Sequence[str], title: str) -> Table:

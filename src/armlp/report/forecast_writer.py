@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ class BatchForecasts(NamedTuple):
         series: `[B]` index of the series.
         origin: `[B]` row of the first value after the origin.
         columns: `[B, H]` columns of the table, after the gap.
-        paths: `[B, P, gap + H(, V)]`, data units; None where they are not needed.
+        paths: `[B, P, gap + H, V]`, data units; None where they are not needed.
     """
 
     series: Tensor
@@ -145,14 +145,14 @@ class ForecastWriter(Callback):
         panel = pl_module.datamodule.panel
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}
-        for suffix, channel in _channels(panel):
+        for channel, suffix in enumerate(_suffixes(panel)):
             if truth is not None:
-                columns["y" + suffix] = truth[channel]
+                columns["y" + suffix] = truth[..., channel]
             if panel.symbols:
-                columns |= symbol_columns(paths[channel])
+                columns |= symbol_columns(paths[..., channel])
             else:
                 whole = pl_module.network.head.discrete
-                columns |= forecast_columns(paths[channel], levels, "armlp" + suffix, whole=whole)
+                columns |= forecast_columns(paths[..., channel], levels, "armlp" + suffix, whole=whole)
         columns = {name: values[:, self._gap :].cpu() for name, values in columns.items()}
         is_kept = self.paths is not None or not self._batches  # the first batch is enough to draw
         kept = paths.cpu() if is_kept else None
@@ -199,12 +199,9 @@ def _fans(data: SeriesDataModule, batch: BatchForecasts) -> list[Fan]:
     return [series_fan(data.panel, int(one), int(row), paths, data.season_length, length) for one, row, paths in first]
 
 
-def _channels(panel: Panel) -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Yield the suffix of the columns of each channel, and the index of its values in a tensor."""
-    if len(panel.channels) == 1:
-        yield "", (...,)
-    else:
-        yield from ((f"-{name}", (..., channel)) for channel, name in enumerate(panel.channels))
+def _suffixes(panel: Panel) -> list[str]:
+    """Return what the columns of each channel end with."""
+    return [""] if len(panel.channels) == 1 else [f"-{name}" for name in panel.channels]
 
 
 def _with_symbols(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
@@ -228,11 +225,11 @@ def _row_index(
 def _path_table(panel: Panel, batches: Sequence[BatchForecasts], gap: int, with_cutoff: bool) -> Any:
     """Return every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
     paths = torch.cat([batch.paths for batch in batches if batch.paths is not None])
-    paths = paths[:, :, gap:].transpose(1, 2)  # [B, H, P(, V)]
+    paths = paths[:, :, gap:].transpose(1, 2)  # [B, H, P, V]
     num_paths = paths.shape[2]
     series, times = _row_index(batches, gap, with_cutoff)
     columns = {"path": np.tile(np.arange(num_paths), len(series))}
-    for suffix, channel in _channels(panel):
-        columns["y" + suffix] = _with_symbols(panel, "y", paths[channel].flatten().numpy())
+    for channel, suffix in enumerate(_suffixes(panel)):
+        columns["y" + suffix] = _with_symbols(panel, "y", paths[..., channel].flatten().numpy())
     times = {name: rows.repeat(num_paths) for name, rows in times.items()}
     return write_table_like(panel, series.repeat(num_paths), times, columns)

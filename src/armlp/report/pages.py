@@ -126,7 +126,7 @@ def add_charts(
         group: First part of the tags.
         step: Optimizer step that the figures are shown at.
         module: The module, with the weights that forecast.
-        forecast: From windows to paths `[B, P, H(, V)]`, data units, as those that were scored.
+        forecast: From windows to paths `[B, P, H, V]`, data units, as those that were scored.
         data: What to draw.
         residuals_of: Origins whose rows are searched for autocorrelation.
     """

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from armlp.errors import UserError
 
 _NEWEST = ("last", "best")
-_KEYWORDS = (*_NEWEST, "hpc", "registry")  # of Lightning's Trainer
+_KEYWORDS = (*_NEWEST, "hpc", "registry")  # words that Lightning's Trainer takes for a path
 
 
 def runs_folder(root: str | os.PathLike[str] | None = None) -> Path:
@@ -39,7 +39,7 @@ def make_run_folder(runs: str | os.PathLike[str]) -> Path:
     """
     runs = Path(runs)
     runs.mkdir(parents=True, exist_ok=True)
-    number = 1 + max((number for number, _ in _numbered(runs)), default=-1)
+    number = 1 + max((number for number, _ in _numbered_runs(runs)), default=-1)
     while True:
         folder = runs / f"version_{number}"
         try:
@@ -51,10 +51,10 @@ def make_run_folder(runs: str | os.PathLike[str]) -> Path:
 
 
 def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> str:
-    """Return the file that `--ckpt_path` means: `last` and `best` are files of the newest run that has one.
+    """Return the checkpoint file of `--ckpt_path`: `last` and `best` are files of the newest run that has one.
 
     Args:
-        path: What was given.
+        path: A path, `last` or `best`.
         root: The folder that holds `lightning_logs`; the current one where left out.
 
     Raises:
@@ -64,7 +64,7 @@ def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> st
     if word not in _KEYWORDS:
         return path
     if os.path.exists(path):
-        return os.path.abspath(path)  # which is none of Lightning's words
+        return os.path.abspath(path)  # Lightning would read the word itself in its own way
     logs = Path(root or ".") / "lightning_logs"
     if word not in _NEWEST:
         raise UserError(
@@ -72,14 +72,16 @@ def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> st
             f"the newest run in {logs}."
         )
     name = f"{word}.ckpt"
-    found = [run / "checkpoints" / name for _, run in sorted(_numbered(logs)) if (run / "checkpoints" / name).exists()]
+    found = [
+        run / "checkpoints" / name for _, run in sorted(_numbered_runs(logs)) if (run / "checkpoints" / name).exists()
+    ]
     if not found:
         raise UserError(f"--ckpt_path: no run in {logs} has a {name}; give the .ckpt file that `armlp fit` wrote.")
     return str(found[-1])
 
 
-def _numbered(runs: Path) -> list[tuple[int, Path]]:
-    """Return the number and the path of everything that is called `version_N`."""
+def _numbered_runs(runs: Path) -> list[tuple[int, Path]]:
+    """Return the number and the path of every run `version_N`."""
     found = ((path.name.removeprefix("version_"), path) for path in runs.glob("version_*"))
     return [(int(number), path) for number, path in found if number.isdecimal()]
 
@@ -102,21 +104,21 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def version(self) -> int | str:
-        """The name of the run folder, which is made at the first look."""
+        """The name of the run folder, which is made when it is first asked for."""
         if self._run is None:
             self._run = rank_zero_only(make_run_folder)(self.root_dir)
-        # Lightning tells the other processes the folder of the first.
+        # On other processes it is None, and Lightning broadcasts the folder of the first.
         return super().version if self._run is None else self._run.name
 
 
 def claim_log_folder(logger: Logger) -> None:
-    """Make the folder of a logger that took the next free number for it.
+    """Make the folder of a logger that has chosen the next free number.
 
     Raises:
         UserError: Another training has just made the same one.
     """
     if not isinstance(logger, (CSVLogger, TensorBoardLogger)):
-        return  # the folders of other loggers have names of their own
+        return  # other loggers do not number their folders
     try:
         Path(logger.log_dir).mkdir(parents=True)
     except FileExistsError:

@@ -34,10 +34,13 @@ from armlp.training.trainer import MONITOR
 
 
 class Dashboard(Callback):
-    """Texts, a layout, windows per second, gradients, charts, and hyperparameters with the metrics of the best.
+    """Logs texts, gradient norms, windows per second and charts, and hyperparameters with the best scores.
 
-    Charts take as long to draw as many steps of a small model, so they are drawn at validations that are some time
-    apart, and at the end of the best one.
+    Drawing takes as long as many steps of a small model, so forecasts are drawn only at validations that are some time
+    apart; the best validation is drawn at the end.
+
+    Attributes:
+        seconds_between_charts: The least time between two validations that are drawn.
     """
 
     seconds_between_charts = 20.0
@@ -175,7 +178,7 @@ def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
 
 
 def _options(trainer: Trainer, module: ForecastModule) -> dict[str, Any]:
-    return {**vars(module.settings), **module.datamodule.hparams, "max_steps": trainer.max_steps}
+    return {**module.settings.flat(), **module.datamodule.hparams, "max_steps": trainer.max_steps}
 
 
 def _distinguishing(options: dict[str, Any], chosen: Iterable[str]) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]
         scores: Scores of its best validation, by forecaster and metric.
         step: How many steps it was trained.
     """
-    options, summary = vars(module.settings), module.datamodule.summary()
+    options, summary = module.settings.flat(), module.datamodule.summary()
     weights = sum(weight.numel() for weight in module.network.parameters())
     rows = summary.rows()
     parts = [

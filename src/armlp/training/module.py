@@ -19,6 +19,7 @@ from armlp.data.windows import Windowing, Windows
 from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
+from armlp.options import pop_undeclared
 from armlp.training.callbacks import ExponentialAverage
 from armlp.training.checkpoint import FORMAT
 from armlp.training.checks import (
@@ -67,10 +68,11 @@ class ForecastModule(LightningModule):
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
-        self.given = ModelSettings(**options)
+        head_options = pop_undeclared(options, ModelSettings)
+        self.given = ModelSettings(head_options=head_options, **options)
         self.settings = self.given.with_members()
         self.save_hyperparameters(logger=False)
-        self.hparams.update(vars(self.settings))
+        self.hparams.update(self.settings.flat())
         self.sampling = Sampling()
         self.towards_theta: TowardsTheta | None = None
         self.recalibration = Recalibration(self.settings.conformal)
@@ -93,7 +95,7 @@ class ForecastModule(LightningModule):
             settled: The settings, and why.
             given: The settings as given, for a later training that repeats this one.
         """
-        module = cls(**vars(settled.settings))
+        module = cls(**settled.settings.flat())
         module.given, module.reasons, module.preferred = given, settled.reasons, settled.preferred
         return module
 
@@ -105,7 +107,7 @@ class ForecastModule(LightningModule):
         """Choose what was left out, and build the network if there is none yet."""
         settled = settle(self.settings, data, self.preferred)
         self.settings, self.reasons = settled.settings, settled.reasons or self.reasons
-        self.hparams.update(vars(self.settings))
+        self.hparams.update(self.settings.flat())
         if not hasattr(self, "network"):
             self._build()
         return settled
@@ -200,15 +202,15 @@ class ForecastModule(LightningModule):
 
         Args:
             windows: The windows.
-            known: `[B, H(, V)]` known values of the future, on the scale of the panel's store; nan elsewhere.
+            known: `[B, H, V]` known values of the future, on the scale of the panel's store; nan elsewhere.
 
         Returns:
-            `[B, P, H(, V)]`, data units.
+            `[B, P, H, V]`, data units.
         """
         return self.recalibration(self.network, self.sample(windows, self.sampling, known), windows)
 
     def sample(self, windows: Windows, sampling: Sampling, known: Tensor | None = None) -> Tensor:
-        """Return paths as long as the targets, or `H`: `[B, P, H(, V)]`, data units, without recalibration.
+        """Return paths as long as the targets, or `H`: `[B, P, H, V]`, data units, without recalibration.
 
         A series' paths do not depend on its batch.
         """
@@ -269,7 +271,7 @@ class ForecastModule(LightningModule):
 
     @without_autocast
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Roll out from held-out origins; return the paths `[B, P, H(, V)]` without recalibration."""
+        """Roll out from held-out origins; return the paths `[B, P, H, V]` without recalibration."""
         paths = self.sample(batch, Sampling(self.settings.val_paths))
         if self.trainer.state.fn == TrainerFn.FITTING:
             self.recalibration.observe(self.datamodule, paths, batch)
@@ -278,7 +280,7 @@ class ForecastModule(LightningModule):
 
     @without_autocast
     def test_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Roll out from the test origins; return the paths `[B, P, H(, V)]`."""
+        """Roll out from the test origins; return the paths `[B, P, H, V]`."""
         paths = self.forward(batch)
         self.evaluation.update(self.network, paths, batch)
         return paths
@@ -328,7 +330,7 @@ class ForecastModule(LightningModule):
 
     @without_autocast
     def predict_step(self, batch: Windows, batch_idx: int) -> Tensor:
-        """Roll out from the end of every series, with what is known after it; return the paths `[B, P, H(, V)]`."""
+        """Roll out from the end of every series, with what is known after it; return the paths `[B, P, H, V]`."""
         known = self.datamodule.known_values
         return self.forward(batch, None if known is None else known.of(batch.series.cpu(), self.datamodule.horizon))
 
@@ -363,8 +365,8 @@ class ForecastModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what validation has settled."""
         if not hasattr(self, "network"):  # of a subclass with other arguments, which Lightning has not passed on
-            self.settings = ModelSettings(**checkpoint["hyper_parameters"])
-            self.hparams.update(vars(self.settings))
+            self.settings = ForecastModule(**checkpoint["hyper_parameters"]).settings
+            self.hparams.update(self.settings.flat())
             self._build()
         self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
         self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}

@@ -38,7 +38,7 @@ class Objective(NamedTuple):
 
 
 def loss_unit(scaling: Scaling, units: str) -> Tensor:
-    """What an error of 1 means to losses that have the units of the data, `[B, 1(, V)]` data units.
+    """What an error of 1 means to losses that have the units of the data, `[B, 1, V]` data units.
 
     The network's input has units of its own, so that the loss can lean towards the metric that matters.
 
@@ -173,13 +173,13 @@ def unrolled_objective(
         loss = torch.stack(scores).mean(0)
     if lead_weighting != "even":
         weights = lead_weights(lead_weighting, windows.target.shape[1]).to(loss, non_blocking=True)[lead]
-        loss = weights.view(-1, *[1] * (loss.dim() - 2)) * loss
+        loss = weights[:, None] * loss
     nll = -_mean(by_window(likelihoods).mean((0, 2)), scored) if likelihoods else None
     return Objective(_mean(loss, counted), nll)
 
 
 def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
-    """What windows are divided by while they are trained on, `[B, 1(, V)]` data units.
+    """What windows are divided by while they are trained on, `[B, 1, V]` data units.
 
     It is a power of two near their magnitude, which changes no digit of them or of the model's forecasts, and keeps
     the gradients of densities of very small data within float32. Without a scaler, and of counts, the unit matters: 1.

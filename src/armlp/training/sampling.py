@@ -64,7 +64,7 @@ class Sampling(NamedTuple):
         horizon: int,
         given: Tensor | None = None,
     ) -> Tensor:
-        """Sampled futures, `[B, P, H(, V)]`, data units; a series' paths do not depend on its batch.
+        """Sampled futures, `[B, P, H, V]`, data units; a series' paths do not depend on its batch.
 
         They are float32, or float64 where the panel has levels. `given` is as in `rollout`, on the scale of the store.
         """
@@ -73,15 +73,15 @@ class Sampling(NamedTuple):
             windows.origin.cpu(),
             self.num_paths,
             horizon,
-            (*windows.context.shape[2:], network.head.noise),
+            (network.channels, network.head.noise),
             self.seed,
             network.members,
         )
         return self._rolled_out(network, panel, windows, noise, given)
 
     def centre(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
-        """The path along which every draw is a median, mean over the members, `[B, H(, V)]`, data units."""
-        shape = len(windows.context), network.members, horizon, *windows.context.shape[2:], network.head.noise
+        """The path along which every draw is a median, mean over the members, `[B, H, V]`, data units."""
+        shape = len(windows.context), network.members, horizon, network.channels, network.head.noise
         return self._rolled_out(network, panel, windows, torch.full(shape, 0.5)).mean(1)
 
     def _rolled_out(
@@ -98,7 +98,7 @@ class Sampling(NamedTuple):
             windows.covariates,
             self.temperature,
             self.top_k,
-            None if levels is None else -levels[windows.series.cpu()].view(-1, 1, *context.shape[2:]).to(context),
+            None if levels is None else -levels[windows.series.cpu()][:, None].to(context),
             given,
             PRECISIONS[self.precision],
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 
 from armlp.errors import UserError
-from armlp.model.mlp import AutoregressiveMLP, check_network_options
+from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.settings import NetworkSettings
 from armlp.options import option
 from armlp.training.objective import FEEDS, GRADIENTS, LEAD_WEIGHTS, LOSS_UNITS, OBJECTIVES
@@ -98,7 +98,6 @@ class ModelSettings(NetworkSettings):
         if self.head == "auto":
             object.__setattr__(self, "head", None)
         super().__post_init__()
-        check_network_options(vars(self))
         if self.gradient not in GRADIENTS and not (isinstance(self.gradient, int) and self.gradient >= 1):
             raise UserError(
                 f"`gradient`: {self.gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches."
@@ -115,10 +114,9 @@ class ModelSettings(NetworkSettings):
 
     def network(self) -> AutoregressiveMLP:
         """Return a new network of settled settings."""
-        return AutoregressiveMLP(**{name: getattr(self, name) for name in NETWORK_OPTIONS})
+        options = self.flat()
+        return AutoregressiveMLP(**{name: value for name, value in options.items() if name not in _TRAINING_OPTIONS})
 
-
-NETWORK_OPTIONS = tuple(one.name for one in fields(NetworkSettings))
 
 # Options of the training alone: a network can be built without them.
 _OF_TRAINING = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
@@ -129,3 +127,5 @@ SETTLED = (
     "mask_input", "input_noise", "non_negative", "members", "season_length", "channels", "symbols", "covariate_sizes",
     *_OF_TRAINING,
 )  # fmt: skip
+
+_TRAINING_OPTIONS = {one.name for one in fields(ModelSettings)} - {one.name for one in fields(NetworkSettings)}

@@ -36,12 +36,12 @@ class PathTransform(ABC):
 
         Args:
             network: The network that made the paths. If it has no values below 0, the result has none either.
-            paths: `[B, P, H(, V)]`, data units.
+            paths: `[B, P, H, V]`, data units.
             windows: The windows that the paths go on from.
-            known: `[B, H(, V)]` known values of the future; nan elsewhere.
+            known: `[B, H, V]` known values of the future; nan elsewhere.
 
         Returns:
-            `[B, P, H(, V)]`, data units; the same tensor where nothing changes.
+            `[B, P, H, V]`, data units; the same tensor where nothing changes.
         """
 
 
@@ -68,7 +68,7 @@ class TowardsTheta(PathTransform):
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
         """Return the moved paths of a batch."""
-        share = (self.share * (windows.origin >= self.least)).view(-1, *[1] * (paths.dim() - 2)).cpu()
+        share = (self.share * (windows.origin >= self.least))[:, None, None].cpu()
         if not bool(share.any()):
             return paths
         centre = Sampling().centre(network, self.theta.panel, windows, paths.shape[2])
@@ -77,7 +77,7 @@ class TowardsTheta(PathTransform):
         return moved if known is None else moved.where(known.isnan()[:, None].to(paths.device), paths)
 
     def _theta_of(self, windows: Windows, horizon: int) -> Tensor:
-        """Return Theta's forecasts `[B, H(, V)]`; those of an earlier batch are kept."""
+        """Return Theta's forecasts `[B, H, V]`; those of an earlier batch are kept."""
         series, origin = windows.series.cpu(), windows.origin.cpu()
         key = series.numpy().tobytes(), origin.numpy().tobytes(), horizon
         if key in self._kept:
@@ -99,7 +99,7 @@ class OnlineRecalibration:
         data: The data.
         part: `test` or `predict`.
         factors: `[H, K]` of the checkpoint; None where there are none.
-        forecast: From windows to paths `[B, P, H(, V)]`, data units, without recalibration.
+        forecast: From windows to paths `[B, P, H, V]`, data units, without recalibration.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class OnlineRecalibration:
         return self._adaptive.factors
 
     def recalibrate(self, windows: Windows, paths: Tensor) -> Tensor:
-        """Return the recalibrated paths `[B, P, H(, V)]` of windows that come in the order of time."""
+        """Return the recalibrated paths `[B, P, H, V]` of windows that come in the order of time."""
         panel = self._panel
         truth = panel.in_data_units(windows.series, windows.target).to(paths)
         series, origin = windows.series[:, None], windows.origin[:, None].cpu()
@@ -164,7 +164,7 @@ class Recalibration(PathTransform):
             warn_of_few_windows(data, self.kind)
 
     def observe(self, data: SeriesDataModule, paths: Tensor, windows: Windows) -> None:
-        """Note how well validation forecasts `[B, P, H(, V)]`, not recalibrated, cover the truth."""
+        """Note how well validation forecasts `[B, P, H, V]`, not recalibrated, cover the truth."""
         if self.kind != "off":
             truth = data.panel.in_data_units(windows.series, windows.target).to(paths)
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))

@@ -90,7 +90,7 @@ def entries_of(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, n
         number: Most candidates beside the recipe; None is all.
     """
     settled, fixed = settle(given, data), given.given()
-    chosen = vars(settled.settings) | {"max_steps": settled.max_steps.value}
+    chosen = settled.settings.flat() | {"max_steps": settled.max_steps.value}
     found = [Trial(RECIPE, {})]
     for name, options in candidates(data, settled.choices).items():
         differing = {option: value for option, value in options.items() if value != chosen[option]}

@@ -40,7 +40,7 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
     scaling = model.scale(context, observed)
 
     def residual() -> Tensor:
-        """What the location of the first member leaves over, `[B, U(, V)]`, network units."""
+        """What the location of the first member leaves over, `[B, U, V]`, network units."""
         rows = [torch.cat([part] * model.members) for part in (context, observed)]
         covariates = None if windows.covariates is None else windows.covariates.tile(model.members)
         raw = model.raw(rows[0], rows[1], scaling.tile(model.members), covariates)

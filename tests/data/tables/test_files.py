@@ -207,7 +207,8 @@ def test_a_panel_in_files_is_mapped_and_lets_its_pages_go(tmp_path: Path):
     assert str(store / "values.npy") in mapped
     assert float(panel.values.double().sum()) == sum(range(10**6))
     assert resident_kilobytes(store) > 3000
-    panel.release()
+    assert panel.residency is not None
+    panel.residency.release()
     assert resident_kilobytes(store) < 300
     assert float(panel.values.double().sum()) == sum(range(10**6))
 

@@ -43,7 +43,7 @@ def random_model(seed=0, length=LENGTH, **options):
 
 
 def random_context(batch, channels=1, length=LENGTH, seed=0, symbols=0):
-    shape = (batch, length, channels) if channels > 1 else (batch, length)
+    shape = (batch, length, channels)
     generator = torch.Generator().manual_seed(seed)
     if symbols:
         return torch.randint(0, symbols, shape, generator=generator).double()
@@ -64,8 +64,7 @@ def random_covariates(batch, horizon, seed=0):
 def noise_of(model, batch, paths, horizon, seed=0, keys=None, channels=None):
     keys = torch.arange(batch) if keys is None else keys
     channels = model.channels if channels is None else channels
-    per_value = (*([channels] if channels > 1 else []), model.head.noise)
-    return path_noise(keys, 100 + keys, paths, horizon, per_value, seed).double()
+    return path_noise(keys, 100 + keys, paths, horizon, (channels, model.head.noise), seed).double()
 
 
 @torch.no_grad()
@@ -352,7 +351,6 @@ def test_scale_and_shift_the_context_and_every_path_scales_and_shifts(head, scal
 def test_a_forecast_less_a_level_is_cut_off_where_the_whole_one_is(channels, members):
     model = random_model(head="normal", non_negative=True, channels=channels, members=members, level_input=False)
     level = 1.0 + torch.arange(4.0 * channels, dtype=torch.float64).view(4, 1, channels)
-    level = level if channels > 1 else level[..., 0]
     context, noise = random_context(4, channels) - 10, noise_of(model, 4, 5, 9)
     whole = rollout(model, context, 9, 5, noise=noise)
     less = rollout(model, context - level, 9, 5, noise=noise, zero=-level)
@@ -366,7 +364,7 @@ def test_no_forecast_sees_a_value_at_or_after_its_origin(make_panel):
 
     def forecast():
         (batch,) = OriginLoader(panel, series, origins, LENGTH, span=5)
-        noise = path_noise(panel.keys[batch.series], batch.origin, 4, 5, (model.head.noise,), 0)
+        noise = path_noise(panel.keys[batch.series], batch.origin, 4, 5, (1, model.head.noise), 0)
         return rollout(model, batch.context, 5, 4, batch.observed, noise)
 
     before = forecast()
@@ -382,7 +380,7 @@ def test_no_forecast_sees_a_value_at_or_after_its_origin(make_panel):
 def test_a_horizon_much_longer_than_the_context_works(make_panel):
     panel, model = make_panel([6]), random_model(head="quantile").float()
     batch = gather(panel, torch.tensor([0]), torch.tensor([6]), LENGTH, 0)
-    assert rollout(model, batch.context, 25 * LENGTH, 2, batch.observed).shape == (1, 2, 25 * LENGTH)
+    assert rollout(model, batch.context, 25 * LENGTH, 2, batch.observed).shape == (1, 2, 25 * LENGTH, 1)
 
 
 @torch.no_grad()

@@ -31,7 +31,7 @@ def network(seed, dtype, **options):
 def origins(model, batch, horizon, paths, seed, dtype, missing):
     """Contexts, which of them are observed, noise and covariates."""
     generator = torch.Generator().manual_seed(seed)
-    shape = (batch, LENGTH, model.channels) if model.channels > 1 else (batch, LENGTH)
+    shape = (batch, LENGTH, model.channels)
     context = 10 + 3 * torch.randn(shape, generator=generator, dtype=torch.float64)
     if model.symbols:
         context = torch.randint(0, 4, shape, generator=generator).double()

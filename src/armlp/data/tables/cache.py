@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from armlp.data import storage
 from armlp.data.calendar import Calendar
@@ -148,7 +149,6 @@ def _save_series(
     folder: Path, layout: Layout, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
 ) -> None:
     """Save what a panel has of each series, with ids and times of the arrow types of the source."""
-    import pyarrow as pa
     from pyarrow import feather
 
     ids = pa.array(layout.ids)

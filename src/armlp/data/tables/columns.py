@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from armlp.data.tables.source import Part
 from armlp.data.tables.time_text import SpelledTimes, look_like_times
 from armlp.data.tables.times import TimesError, is_period, is_text, read_times
 from armlp.errors import UserError
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 _LARGEST = float(np.finfo(np.float32).max)
 _INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
@@ -76,9 +76,6 @@ class Column:
     """
 
     def __init__(self, part: Part, name: str, option: str, row: Callable[[int], str] | None = None) -> None:
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         self.name, self.table, self.option = name, part.name, option
         self.row: Callable[[int], str] = row or (lambda row: f"row {part.first + row + 1}")
         arrow = part.table.column(name).combine_chunks()
@@ -97,8 +94,6 @@ class Column:
 
     def ids(self) -> pa.Array:
         """Return ids, none of them missing."""
-        import pyarrow as pa
-
         self._check_complete("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
             raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
@@ -127,9 +122,6 @@ class Column:
 
     def values(self) -> np.ndarray:
         """Return numbers: `[rows]` float64 in the range of float32, NaN where missing."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         if not self.is_numeric:
             raise self._not_numeric()
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
@@ -143,15 +135,10 @@ class Column:
 
     def labels(self) -> pa.Array:
         """Return text, or values of any other type, as labels; null where missing or empty."""
-        import pyarrow.compute as pc
-
         return pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
 
     def symbols(self) -> pa.Array:
         """Return symbols as labels: text, integers or booleans; null where missing or empty."""
-        import pyarrow as pa
-        import pyarrow.compute as pc
-
         kind = self.arrow.type
         needed = "text, integers, booleans or categories with `symbols`"
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -167,15 +154,11 @@ class Column:
     @property
     def is_empty(self) -> bool:
         """Whether no row has a value, so that the column has no type."""
-        import pyarrow as pa
-
         return bool(pa.types.is_null(self.arrow.type))
 
     @property
     def is_categorical(self) -> bool:
         """Whether the column holds text or categories."""
-        import pyarrow as pa
-
         return self.is_text or bool(pa.types.is_dictionary(self.type))
 
     @property
@@ -199,8 +182,6 @@ class Column:
     @property
     def _kind(self) -> str:
         """The type of the column, for a message."""
-        import pyarrow as pa
-
         kind = self.type
         if pa.types.is_dictionary(kind):
             return f"categories of {table_type(kind.value_type)}"
@@ -211,8 +192,6 @@ class Column:
 
     def _not_numeric(self) -> UserError:
         """Return the error that names the first value that is not a number."""
-        import pandas as pd
-
         is_target = self.option == "target_columns"
         if not self.is_text:
             return self.error(f"holds {self._kind}", "numbers" if is_target else "numbers, text or categories")
@@ -231,8 +210,6 @@ class Column:
         return self.error(f"holds {what}, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", needed)
 
     def _check_complete(self, what: str) -> None:
-        import pyarrow.compute as pc
-
         missing = self.arrow.is_null(nan_is_null=True)
         if self.is_text:
             missing = pc.or_(missing, pc.fill_null(pc.equal(self.arrow, ""), True))
@@ -244,7 +221,6 @@ class Column:
 def table_type(kind: pa.DataType) -> Any:
     """Return the narwhals dtype of an arrow type, which is the same for tables of every library."""
     import narwhals as nw
-    import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         return nw.Categorical()

@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
+import pyarrow as pa
+
 from armlp.data.tables.columns import as_integers
 from armlp.data.tables.source import Part, Source, split_rows
 from armlp.data.tables.times import register_periods
@@ -43,9 +45,6 @@ class _File(NamedTuple):
 def open_files(source: str) -> Source:
     """Open a CSV or Parquet file, a folder of Parquet files, or a glob of either.
 
-    Args:
-        source: The path.
-
     Raises:
         UserError: There is no such file, or it is not a table.
     """
@@ -56,15 +55,15 @@ def open_files(source: str) -> Source:
     first = files[0]
     rows = [file.rows for file in files]
 
-    def read(wanted: Mapping[str, str], max_rows: int) -> Iterator[Part]:
+    def read(options: Mapping[str, str], max_rows: int) -> Iterator[Part]:
         for file in files:
-            for column in wanted:
+            for column in options:
                 if column not in file.columns and column not in file.partition:
                     raise UserError(
                         f"{file.path} has no column '{column}', but {first.path} has: give files that are alike."
                     )
         for file in files:
-            yield from _read_file(file, wanted, max_rows, str(file.path) if len(files) > 1 else source)
+            yield from _read_file(file, options, max_rows, str(file.path) if len(files) > 1 else source)
 
     return Source(
         source,
@@ -72,7 +71,7 @@ def open_files(source: str) -> Source:
         "pyarrow",
         read,
         num_rows=None if None in rows else sum(count or 0 for count in rows),
-        is_text=first.path.name.lower().endswith(_CSV),
+        is_text=_ends_with(first.path, _CSV),
     )
 
 
@@ -91,12 +90,12 @@ def find_files(source: str) -> list[Path]:
         if path.is_dir():
             kind = "Parquet files"
             files = _files_below(path)
-            found = [file for file in files if file.name.lower().endswith(_PARQUET)]
-            if any(file.name.lower().endswith(_CSV) for file in files):
+            found = [file for file in files if _ends_with(file, _PARQUET)]
+            if any(_ends_with(file, _CSV) for file in files):
                 fix = f"give those of CSV as {path / '*.csv'}"
         elif glob.has_magic(source):
             matches = (Path(match) for match in glob.glob(str(path), recursive=True))
-            found = sorted(file for file in matches if file.name.lower().endswith(_PARQUET + _CSV) and file.is_file())
+            found = sorted(file for file in matches if _ends_with(file, _PARQUET + _CSV) and file.is_file())
         elif path.exists():
             raise UserError(f"{source} is no file that can be read twice: give a CSV or Parquet file.")
         else:
@@ -106,6 +105,10 @@ def find_files(source: str) -> list[Path]:
     if not found:
         raise UserError(f"{source} holds no {kind}: {fix}.")
     return found
+
+
+def _ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
+    return path.name.lower().endswith(suffixes)
 
 
 def _files_below(folder: Path) -> list[Path]:
@@ -150,15 +153,12 @@ def _partitions(source: str, paths: Sequence[Path]) -> list[dict[str, Any]]:
         pairs = (folder.partition("=") for folder in folders)
         spelled.append({key: unquote(value) for key, equals, value in pairs if equals})
     keys = {key for folder in spelled for key in folder}
-    typed = {key: as_integers([folder[key] for folder in spelled if key in folder]) for key in keys}
-    found: list[dict[str, Any]] = []
-    for folder in spelled:
-        values: dict[str, Any] = {}
-        for key, value in folder.items():
-            whole = typed[key]
-            values[key] = None if value == _HIVE_NULL else value if whole is None else int(value)
-        found.append(values)
-    return found
+    integers = {key: as_integers([folder[key] for folder in spelled if key in folder]) is not None for key in keys}
+
+    def value(key: str, text: str) -> Any:
+        return None if text == _HIVE_NULL else int(text) if integers[key] else text
+
+    return [{key: value(key, text) for key, text in folder.items()} for folder in spelled]
 
 
 def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
@@ -168,10 +168,10 @@ def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
     try:
-        if path.name.lower().endswith(_PARQUET):
+        if _ends_with(path, _PARQUET):
             metadata = pq.read_metadata(path)
             return _File(path, tuple(metadata.schema.to_arrow_schema().names), partition, metadata.num_rows)
-        if path.name.lower().endswith(_CSV):
+        if _ends_with(path, _CSV):
             columns = _dialect(path).columns
             if len(columns) + len(partition) == 1:
                 raise UserError(
@@ -186,16 +186,14 @@ def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
     raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
 
 
-def _read_file(file: _File, wanted: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
-    import pyarrow as pa
-
-    columns = [column for column in wanted if column not in file.partition]
+def _read_file(file: _File, options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
+    columns = [column for column in options if column not in file.partition]
     try:
-        read = _read_parquet if file.path.name.lower().endswith(_PARQUET) else _read_csv
-        for part in read(file.path, columns, wanted, max_rows, name):
+        read = _read_parquet if _ends_with(file.path, _PARQUET) else _read_csv
+        for part in read(file.path, columns, options, max_rows, name):
             table = part.table
             for column, value in file.partition.items():
-                if column in wanted:
+                if column in options:
                     table = table.append_column(column, pa.repeat(value, len(table)))
             yield part._replace(table=table)
     except UserError:
@@ -205,13 +203,12 @@ def _read_file(file: _File, wanted: Mapping[str, str], max_rows: int, name: str)
 
 
 def _read_parquet(
-    path: Path, columns: list[str], wanted: Mapping[str, str], max_rows: int, name: str
+    path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str
 ) -> Iterator[Part]:
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-        if not columns:  # the names of folders hold all columns that are wanted
+        if not columns:  # all of them are in the names of folders
             columns = file.schema_arrow.names[:1]
         first = 0
         for batch in file.iter_batches(batch_size=max_rows, columns=columns):
@@ -260,9 +257,8 @@ def _delimiter(lines: Sequence[str]) -> str:
     return "," if "," in header else max("\t;|", key=header.count)
 
 
-def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
+def _read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
     """Read a CSV file; ids as text, because `001` is not 1, and so times with offsets, which arrow takes for UTC."""
-    import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     dialect = _dialect(path)
@@ -270,7 +266,7 @@ def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_row
         return
     parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
     text = {"id_column": columns, "time_column": dialect.with_offsets}
-    types = {column: pa.string() for column in columns if column in text.get(wanted[column], ())}
+    types = {column: pa.string() for column in columns if column in text.get(options[column], ())}
     convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
     if path.stat().st_size <= _STREAMED:
         try:
@@ -289,7 +285,7 @@ def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_row
         types |= {
             field.name: pa.float64()
             for field in stream.schema
-            if pa.types.is_integer(field.type) and wanted[field.name] not in ("id_column", "time_column")
+            if pa.types.is_integer(field.type) and options[field.name] not in ("id_column", "time_column")
         }
     convert.column_types = types
     first = 0
@@ -300,7 +296,7 @@ def _read_csv(path: Path, columns: list[str], wanted: Mapping[str, str], max_row
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
-    kind = "Parquet" if path.name.lower().endswith(_PARQUET) else "CSV"
+    kind = "Parquet" if _ends_with(path, _PARQUET) else "CSV"
     fix = f"give a whole {kind} file that may be read"
     if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
         fix = "save it as text in UTF-8"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -41,14 +42,14 @@ class KnownFuture:
             horizon: `H`.
 
         Returns:
-            `[B, H(, V)]` float32 on the scale of the panel's store; nan where unknown.
+            `[B, H, V]` float32 on the scale of the panel's store; nan where unknown.
         """
         known = torch.full((len(series), horizon, self.values.shape[1]), torch.nan)
         order = series.argsort()
         index = torch.searchsorted(series[order], self.series).clamp(max=max(0, len(series) - 1))
         inside = (series[order][index] == self.series) & (self.step < horizon) if len(series) else index < 0
         known[order[index[inside]], self.step[inside]] = self.values[inside]
-        return known.squeeze(2)
+        return known
 
 
 def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], horizon: int) -> KnownFuture:
@@ -114,8 +115,6 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
 
 def _index_in(panel: Panel, ids: np.ndarray) -> np.ndarray:
     """Return the `[ids]` int64 index of each id in the panel, -1 where it lacks it."""
-    import pandas as pd
-
     return np.asarray(pd.Index([str(name) for name in panel.ids]).get_indexer([str(name) for name in ids]))
 
 

@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+import pandas as pd
+import pyarrow as pa
+
 from armlp.data.tables.files import open_files
 from armlp.data.tables.source import Part, Source, split_rows
 from armlp.data.tables.times import TimesError, times_of_objects
@@ -16,7 +19,6 @@ from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:
     import narwhals as nw
-    import pyarrow as pa
 
 _Result = TypeVar("_Result")
 _TABLE = "the table"
@@ -26,8 +28,7 @@ def open_source(source: Any, name: str = _TABLE) -> Source:
     """Open a table without reading its rows.
 
     Args:
-        source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
-            pandas, polars (lazy too) or pyarrow table or dataset.
+        source: As `read_panel` takes it.
         name: What messages call a table in memory.
 
     Raises:
@@ -44,8 +45,6 @@ def open_source(source: Any, name: str = _TABLE) -> Source:
 
 def _open_memory(table: Any, name: str) -> Source:
     import narwhals as nw
-    import pandas as pd
-    import pyarrow as pa
 
     datasets = sys.modules.get("pyarrow.dataset")  # slow to import; whoever has a dataset has imported it
     if datasets is not None and isinstance(table, datasets.Dataset):
@@ -68,9 +67,9 @@ def _open_memory(table: Any, name: str) -> Source:
         return _open_lazy(frame, backend, name)
     columns = cache(lambda column, option: _eager_column(frame[column], name, option))  # there may be two passes
 
-    def read(wanted: Mapping[str, str], max_rows: int) -> Iterator[Part]:
+    def read(options: Mapping[str, str], max_rows: int) -> Iterator[Part]:
         yield from split_rows(
-            pa.table({column: columns(column, option) for column, option in wanted.items()}), name, max_rows
+            pa.table({column: columns(column, option) for column, option in options.items()}), name, max_rows
         )
 
     return Source(name, tuple(frame.columns), backend, read, num_rows=len(frame))
@@ -78,8 +77,6 @@ def _open_memory(table: Any, name: str) -> Source:
 
 def _with_plain_columns(table: Any) -> Any:
     """Return a pandas table with index levels as columns, and text as the names of all columns."""
-    import pandas as pd
-
     if isinstance(table.columns, pd.MultiIndex):
         raise UserError(
             f"The table has column names of {table.columns.nlevels} levels: give one name to each column, "
@@ -98,8 +95,6 @@ def _with_plain_columns(table: Any) -> Any:
 
 def _eager_column(series: nw.Series[Any], name: str, option: str) -> pa.ChunkedArray:
     import narwhals as nw
-    import pandas as pd
-    import pyarrow as pa
 
     column, native = series.name, series.to_native()
     if isinstance(getattr(native, "dtype", None), pd.SparseDtype):
@@ -121,9 +116,6 @@ def _eager_column(series: nw.Series[Any], name: str, option: str) -> pa.ChunkedA
 
 def _describe_mixture(values: Any) -> str:
     """Describe the first two values of different types, or the first value for which arrow has no type."""
-    import pandas as pd
-    import pyarrow as pa
-
     if str(values.dtype) != "object":
         return str(values.dtype)
     described: dict[type, str] = {}
@@ -144,8 +136,8 @@ def _describe_mixture(values: Any) -> str:
 def _open_lazy(frame: nw.LazyFrame[Any], backend: str, name: str) -> Source:
     """Open a lazy table: polars streams it in batches, other libraries compute it whole."""
 
-    def read(wanted: Mapping[str, str], max_rows: int) -> Iterator[Part]:
-        selected = frame.select(list(wanted))
+    def read(options: Mapping[str, str], max_rows: int) -> Iterator[Part]:
+        selected = frame.select(list(options))
         native: Any = selected.to_native()
         if hasattr(native, "collect_batches"):
             first = 0
@@ -162,13 +154,11 @@ def _open_lazy(frame: nw.LazyFrame[Any], backend: str, name: str) -> Source:
 
 
 def _open_dataset(dataset: Any) -> Source:
-    import pyarrow as pa
-
     name = "The dataset"
 
-    def read(wanted: Mapping[str, str], max_rows: int) -> Iterator[Part]:
+    def read(options: Mapping[str, str], max_rows: int) -> Iterator[Part]:
         first = 0
-        batches = _compute(name, lambda: iter(dataset.to_batches(columns=list(wanted), batch_size=max_rows)))
+        batches = _compute(name, lambda: iter(dataset.to_batches(columns=list(options), batch_size=max_rows)))
         while (batch := _compute(name, lambda: next(batches, None))) is not None:
             yield Part("the dataset", first, pa.Table.from_batches([batch]))
             first += len(batch)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from tqdm import tqdm
 
 from armlp.data.calendar import spell_time
@@ -183,8 +184,6 @@ class TableRows:
 
     def ids(self) -> tuple[np.ndarray, np.ndarray]:
         """Return `[S]` ids in the type in which they came, ascending, and the `[S]` rank of each code among them."""
-        import pyarrow as pa
-
         if self.layout != "long":
             return np.array(self._ids.found, dtype=object), np.arange(len(self._ids))
         found = self._ids.found
@@ -277,8 +276,6 @@ class TableRows:
 
     def _codes(self, part: Part, of_future: bool) -> np.ndarray:
         """Return the codes of the series of rows."""
-        import pyarrow as pa
-
         column = self._column(part, self.roles.id_column)
         labels = column.ids()
         known = _value_type(self._types[self.roles.id_column])
@@ -316,6 +313,4 @@ def describe_times(are_dates: bool, timezone: str | None) -> str:
 
 def _value_type(kind: Any) -> Any:
     """Return an arrow type, or that of the values of a dictionary."""
-    import pyarrow as pa
-
     return kind.value_type if pa.types.is_dictionary(kind) else kind

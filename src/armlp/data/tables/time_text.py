@@ -6,17 +6,14 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.tseries.api import guess_datetime_format
 
 from armlp.data.tables.times import TimesError, is_period, is_text, nanoseconds, zoned
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 
 _LIKE_THIS = "times spelled like 2000-12-31 23:00"
 
@@ -91,9 +88,6 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
     Raises:
         TimesError: No format fits all texts, or two do and differ.
     """
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
     texts = pa.array(spelled, pa.string())
     found = pc.struct_field(pc.extract_regex(texts, _TIME_OF_DAY + _OFFSET), 1).dictionary_encode()
     has_offset = found.is_valid().to_numpy(zero_copy_only=False)
@@ -117,8 +111,6 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
 
 def look_like_times(array: pa.Array) -> bool:
     """Return whether a column may hold times; integers are not taken for times."""
-    import pyarrow as pa
-
     kind = array.type
     if not is_text(kind):
         return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or is_period(kind))

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import datetime
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
+import pyarrow as pa
 
 # Summer time and changes of law move the offset of one place by no more.
 _MAX_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
@@ -45,7 +42,6 @@ def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
         TimesError: The column does not hold times.
     """
     import narwhals as nw
-    import pyarrow as pa
 
     kind = array.type
     if pa.types.is_integer(kind):
@@ -83,8 +79,6 @@ def times_of_objects(values: np.ndarray) -> pa.Array:
         TimesError: Some have a time zone and others have none, or periods are of different lengths.
         pyarrow.ArrowException, TypeError: They are not times, and not of one type.
     """
-    import pyarrow as pa
-
     filled = pd.Series(values, dtype=object)
     present = filled[filled.notna()]
     types = set(map(type, present))
@@ -119,8 +113,6 @@ def is_period(kind: pa.DataType) -> bool:
 
 def register_periods() -> None:
     """Register the arrow type of pandas periods, which arrow otherwise reads from Parquet as integers."""
-    import pyarrow as pa
-
     pa.array(pd.PeriodIndex([], freq="D"))
 
 
@@ -131,8 +123,6 @@ def spell_periods(instants: np.ndarray, kind: Any) -> pa.Array:
         instants: `[rows]` datetime64[ns] without a zone.
         kind: The arrow type of the periods.
     """
-    import pyarrow as pa
-
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ordinals = pd.DatetimeIndex(instants).to_period(kind.freq).asi8

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from armlp.data.panel import Panel, TableStyle
 from armlp.data.tables.times import is_period, spell_periods
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def write_table_like(
@@ -33,8 +31,6 @@ def write_table_like(
         A pandas, polars (lazy if it came so) or pyarrow table of `unique_id`, times and columns, sorted by series and
         time.
     """
-    import pyarrow as pa
-
     keys = sorted(times, key=lambda name: name != "cutoff")
     order = np.lexsort((*(times[name] for name in reversed(keys)), series))
     series = np.asarray(series)[order]
@@ -59,7 +55,6 @@ def write_table_like(
 def _ids_as_read(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
     """Return ids in the type in which they came."""
     import narwhals as nw
-    import pyarrow as pa
 
     if isinstance(style.id_dtype, nw.Categorical):
         return ids.cast(pa.dictionary(pa.int32(), ids.type.value_type))
@@ -69,7 +64,6 @@ def _ids_as_read(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
 def _times_as_read(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:
     """Return times in the type in which they came; text comes back as datetimes."""
     import narwhals as nw
-    import pyarrow as pa
 
     dtype = style.time_dtype
     if isinstance(dtype, pa.DataType) and is_period(dtype):

@@ -17,7 +17,7 @@ class History(NamedTuple):
     Attributes:
         panel: The series; where a value is missing, `panel.values` holds the last observed one.
         ends: `[S]` int64 row at which each series' rows before the first origin end; no later row may be fitted on.
-        unit: `[S(, V)]` error of the seasonal naive inside each series, data units; nan where there is none.
+        unit: `[S, V]` error of the seasonal naive inside each series, data units; nan where there is none.
         context_length: `L`, the values that the model sees.
         horizon: `H`.
         season_length: Steps in a season.
@@ -59,7 +59,7 @@ class Baseline(ABC):
 
     @abstractmethod
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H(, V)]`, data units, from the values before each origin.
+        """Return forecasts `[B, H, V]`, data units, from the values before each origin.
 
         Args:
             series: `[B]` int64.

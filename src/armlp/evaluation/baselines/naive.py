@@ -31,12 +31,12 @@ class SeasonalNaive(Baseline):
         return cls(history.panel, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H(, V)]`, data units."""
+        """Return forecasts `[B, H, V]`, data units."""
         return seasonal_naive(self.panel, series, origin, horizon, self.season_length)
 
 
 def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
-    """Return the forecasts of `SeasonalNaive`, `[B, H(, V)]`, data units.
+    """Return the forecasts of `SeasonalNaive`, `[B, H, V]`, data units.
 
     Args:
         panel: The series; where a value is missing, it takes the last observed one.
@@ -46,7 +46,7 @@ def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, s
         season_length: Steps in a season.
     """
     values = last_season(panel, series, origin, horizon, season_length)
-    return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+    return panel.in_data_units(series, values)
 
 
 def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
@@ -73,14 +73,14 @@ class Drift(Baseline):
         return cls(history.panel)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H(, V)]`, data units."""
+        """Return forecasts `[B, H, V]`, data units."""
         panel = self.panel
         begin = panel.offsets[series]
         first, last = (panel.gather_rows(panel.values, row).double() for row in (begin, begin + origin - 1))
         slope = (last - first) / (origin - 1).clamp(min=1)[:, None]
         lead = torch.arange(1, horizon + 1, device=origin.device)
         values = last[:, None] + lead[:, None] * slope[:, None]
-        return panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+        return panel.in_data_units(series, values)
 
 
 def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor, Tensor]:
@@ -95,7 +95,7 @@ def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor
         season_length: Steps in a season.
 
     Returns:
-        The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S(, V)]`
+        The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S, V]`
         float64 each, data units; nan where a series is too short or never changes.
     """
     shape = (len(panel), panel.values.shape[1])
@@ -109,6 +109,5 @@ def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor
         errors = torch.where(both, (panel.values[rows] - panel.values[earlier]).abs(), 0.0).double()
         for sums, part in ((total, errors), (squares, errors.square()), (count, both.double())):
             sums.index_add_(0, series, part)
-    means = (torch.where(total > 0, mean, torch.nan) for mean in (total / count, (squares / count).sqrt()))
-    absolute, root = (mean[:, 0] if shape[1] == 1 else mean for mean in means)
+    absolute, root = (torch.where(total > 0, mean, torch.nan) for mean in (total / count, (squares / count).sqrt()))
     return absolute, root

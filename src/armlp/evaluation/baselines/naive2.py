@@ -46,7 +46,7 @@ class Naive2(Baseline):
         return cls(history.panel, history.ends, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H(, V)]` float64, data units."""
+        """Return forecasts `[B, H, V]` float64, data units."""
         season = self.season_length
         last = self.panel.gather_rows(self.panel.values, self.panel.offsets[series] + origin - 1)
         last = self.panel.in_data_units(series, last[:, None]).double()
@@ -55,8 +55,7 @@ class Naive2(Baseline):
         row = torch.arange(len(series))[:, None]
         before = (origin[:, None] - 1) % season
         adjusted = (last - terms[row, before]) / factors[row, before]
-        values = adjusted * factors[row, phase] + terms[row, phase]
-        return values[..., 0] if values.shape[-1] == 1 else values
+        return adjusted * factors[row, phase] + terms[row, phase]
 
     def _indices(self, series: Tensor) -> tuple[Tensor, Tensor]:
         """Return factors and terms of the season, `[B, m, V]` each."""

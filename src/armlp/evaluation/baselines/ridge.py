@@ -34,7 +34,7 @@ class RidgeAR(Baseline):
     Args:
         panel: The series.
         ends: `[S]` int64 row at which each series' rows before the first origin end; no later row is fitted on.
-        unit: `[S(, V)]` of each series' errors, data units; series without one (nan) are not fitted on.
+        unit: `[S, V]` of each series' errors, data units; series without one (nan) are not fitted on.
         context_length: `L`; of a longer context, the last 512 values are used.
         horizon: `H`.
         season_length: Steps in a season of the seasonal naive.
@@ -94,10 +94,9 @@ class RidgeAR(Baseline):
         for index, row in zip(series.split(count), origin.split(count), strict=True):
             windows = gather(self.panel, index, row, length, horizon, ends[index])
             inputs = self._inputs(windows.context)
-            target = windows.target.view(len(index), horizon, channels)
-            outputs = target.double() - last_season(self.panel, index, row, horizon, self.season_length)
+            outputs = windows.target.double() - last_season(self.panel, index, row, horizon, self.season_length)
             # A missing target is filled with the last value before it, so the window counts less.
-            observed = windows.target_observed.view_as(target).double().mean(1).sqrt()
+            observed = windows.target_observed.double().mean(1).sqrt()
             scale = (observed * weight[index])[:, None]
             inputs, outputs = ((part * scale).movedim(2, 0) for part in (inputs, outputs))
             gram += inputs.transpose(1, 2) @ inputs
@@ -106,15 +105,15 @@ class RidgeAR(Baseline):
 
     def _inputs(self, context: Tensor) -> Tensor:
         """Return the context less its mean, `[B, L, V]` float64."""
-        values = context.view(*context.shape[:2], len(self.weights)).double()
+        values = context.double()
         return values - values.mean(1, keepdim=True)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H(, V)]` float64, data units, not beyond the horizon that was fitted."""
+        """Return forecasts `[B, H, V]` float64, data units, not beyond the horizon that was fitted."""
         inputs = self._inputs(gather(self.panel, series, origin, self.context_length, 0).context)
         change = torch.einsum("blv,vlh->bhv", inputs, self.weights[..., :horizon])
         values = last_season(self.panel, series, origin, horizon, self.season_length) + change
-        return self.panel.in_data_units(series, values[..., 0] if values.shape[-1] == 1 else values)
+        return self.panel.in_data_units(series, values)
 
 
 def ridge_path(gram: Tensor, moments: Tensor, penalties: Tensor) -> list[Tensor]:

@@ -53,7 +53,7 @@ class Theta(Baseline):
         return cls(history.panel, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H(, V)]` float64, data units; that of an origin does not depend on the others."""
+        """Return forecasts `[B, H, V]` float64, data units; that of an origin does not depend on the others."""
         channels = self.panel.values.shape[1]
         values = torch.empty(len(series), channels, horizon, dtype=torch.float64)
         order = origin.argsort()
@@ -64,8 +64,7 @@ class Theta(Baseline):
             past = (self.panel.series(index)[max(0, end - self.max_rows) : end] for index, end in pairs)
             rows = [row for values_before in past for row in values_before.double().T]
             values[block] = forecasts(rows, self.season_length, horizon).unflatten(0, (len(block), channels))
-        values = values.transpose(1, 2)
-        return values[..., 0] if channels == 1 else values
+        return values.transpose(1, 2)
 
 
 class _Smoothed(NamedTuple):

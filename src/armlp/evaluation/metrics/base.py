@@ -247,6 +247,10 @@ class LeadMetric(Metric, ABC):
             setattr(self, name, getattr(self, name) + part.sum(others))
             if series is not None and len(self.series_total):
                 getattr(self, f"series_{name}").index_add_(0, series, part.flatten(1).sum(1))
+        self.update_windows(score, observed, unit)
+
+    def update_windows(self, score: Tensor, observed: Tensor, unit: Tensor) -> None:
+        """Add a batch to sums over windows, of metrics that have some; arguments as in `update`."""
 
     def compute(self) -> Tensor:
         """Return the mean over all observed values; nan where there was none."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from armlp.evaluation.metrics.base import METRICS, Forecast, LeadMetric, Paths
-from armlp.model.families.base import Predictive
 
 
 @METRICS.register("mae")
@@ -94,22 +93,9 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
         """Return `((median - truth) / unit)²`; a series that never changes has no unit and does not count."""
         return ((forecast.median() - truth).double() / unit).square()
 
-    def update(
-        self,
-        forecast: Tensor | Predictive | Forecast,
-        truth: Tensor,
-        observed: Tensor | None = None,
-        unit: Tensor | None = None,
-        series: Tensor | None = None,
-    ) -> None:
-        """Add a batch, as every metric; `unit [B, 1(, V)]` is a root mean square."""
-        forecast = Forecast.of(forecast)
-        super().update(forecast, truth, observed, unit, series)
-        if unit is None or not len(truth):
-            return
-        score = self.score(forecast, truth, unit)
-        counted = ~(unit + torch.zeros_like(truth)).isnan()
-        counted = counted if observed is None else counted & observed
+    def update_windows(self, score: Tensor, observed: Tensor, unit: Tensor) -> None:
+        """Add the root mean square of each window."""
+        counted = observed & ~unit.isnan()
         number = counted.sum(1)
         root = (torch.where(counted, score, 0.0).sum(1) / number.clamp(min=1)).sqrt()
         self.roots = self.roots + root.sum()

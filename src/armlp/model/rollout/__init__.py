@@ -16,9 +16,9 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout.reference import Reference, RolloutInputs
 from armlp.model.rollout.shared_prefix import SharedPrefix
 
-# A block of paths has so many numbers in its widest layer: few enough for a processor's cache, enough to be worth the
-# call (scripts/LOG.md); a graphics processor is the faster the more it gets at once.
-_CACHED = {"cpu": 1 << 19, "cuda": 1 << 26}
+# Numbers in the widest layer of a block of paths: what fits into a processor's cache (scripts/LOG.md). A graphics
+# processor is faster the larger the blocks are.
+_BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def path_noise(
@@ -30,11 +30,11 @@ def path_noise(
     seed: int,
     members: int = 1,
 ) -> Tensor:
-    """Uniform noise of every path, from the series' own key, so that a path does not depend on its batch.
+    """Return the uniform noise of every path, drawn from the key of its series, so that it does not depend on a batch.
 
-    The draws of a step are stratified: of `n` paths of a member each has one of the `n` equal parts of the interval,
-    by a permutation of its own at every step. Each path alone is as if drawn freely, and quantiles of all paths are
-    many times closer to those of the distribution.
+    The draws of a step are stratified (Latin hypercube sampling): the interval is cut into `n` equal parts for the `n`
+    paths of a member, and every step deals them out in a new random order. A single path is drawn as if freely, and
+    quantiles of all paths are many times closer to those of the distribution.
 
     M. D. McKay, R. J. Beckman, W. J. Conover (1979), A Comparison of Three Methods for Selecting Values of Input
     Variables in the Analysis of Output from a Computer Code, https://doi.org/10.2307/1268522
@@ -44,25 +44,25 @@ def path_noise(
         origins: `[B]` int64 row of the origin.
         num_paths: `P`.
         horizon: `H`.
-        per_value: `(model.head.noise,)`, after `V` where there are channels.
-        seed: Of all paths.
+        per_value: `(V, model.head.noise)`; `(model.head.noise,)` of contexts without a channel axis.
+        seed: Seed of all paths.
         members: `E` of the network; path `p` is of member `p % E`.
 
     Returns:
         `[B, P, H, *per_value]` in the open interval (0, 1), float32.
     """
     each = -(-num_paths // members)
-    # Step before path, so that a longer horizon goes on where a shorter one ended.
+    # Steps come before paths, so that a longer horizon continues the noise of a shorter one.
     noise = torch.empty(len(keys), horizon, *per_value, members, each)
     generator = torch.Generator()
-    for rows in _blocks(slice(0, len(keys)), max(1, _CACHED["cpu"] // max(1, noise[:1].numel()))):
-        # In float64 no two are the same, so that their order is the same on every machine.
+    for rows in _blocks(slice(0, len(keys)), max(1, _BLOCK["cpu"] // max(1, noise[:1].numel()))):
+        # In float64 no two draws are equal, so their order is the same on every machine.
         draws = torch.empty(*noise[rows].shape[:2], 2, *noise.shape[2:], dtype=torch.float64)
         for row, key, origin in zip(draws, keys[rows].tolist(), origins[rows].tolist(), strict=True):
             generator.manual_seed(hash((seed, key, origin)))
             row.uniform_(generator=generator)
         order, within = draws.unbind(2)
-        stratum = torch.from_numpy(order.numpy().argsort(-1))  # numpy sorts in a quarter of the time
+        stratum = torch.from_numpy(order.numpy().argsort(-1))  # numpy sorts four times as fast
         noise[rows] = (stratum + within) / each
     return open_interval(noise).movedim((-1, -2), (1, 2)).flatten(1, 2)[:, :num_paths]
 
@@ -83,30 +83,31 @@ def rollout(
     precision: torch.dtype | None = None,
     reference: bool = False,
 ) -> Tensor:
-    """Sampled futures of every context.
+    """Return sampled futures of every context.
 
-    Values may be given, as in a what-if: every path has them in place of what it draws, and what comes after them is
-    drawn given them: a patch ends at a known value, so that the next call of the network sees it. What comes before is
-    drawn as without them, and so are the other channels of the same step: paths are not weighed by how likely they make
-    what is known.
+    Future values may be given, as in a what-if. Every path then has them instead of what it draws, and later values are
+    drawn given them: a patch ends at a given value, so that the next call of the network sees it. Earlier values and
+    the other channels of the same step are drawn as without it.
+
+    A single channel needs no axis: of a context `[B, L]` all other shapes lack `V` too.
 
     Args:
         model: The network; call `eval()` on it first.
-        context: `[B, L(, V)]`, data units; of a longer one, the last `L` values.
+        context: `[B, L, V]`, data units; only the last `L` values are used.
         horizon: `H`, any length, whatever the model was trained on.
-        num_paths: `P`. A point head has one future only: its paths are all alike, or those of an ensemble's members.
-        observed: `[B, L(, V)]` bool; all observed if left out.
-        noise: `[B, P, H(, V), model.head.noise]` from `path_noise`; drawn from torch's global generator if left out.
-        covariates: From the first of the last `L` values on, to the end of the last patch, where the model has any.
-        temperature: Of symbols and bins: below 1 the likely ones become likelier.
-        top_k: Of symbols and bins: only the so many likeliest are drawn.
-        zero: `[B, 1(, V)]` what a non-negative model cuts forecasts off at, where contexts lack a level; 0 if left out.
-        given: `[B, H(, V)]` values that every path has, data units; nan where it draws its own.
-        precision: Of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
-        reference: Take the plain loop, the oracle of tests, which gives the same numbers far more slowly.
+        num_paths: `P`. A point head has one future only: its paths are equal, or those of an ensemble's members.
+        observed: `[B, L, V]` bool; all observed if left out.
+        noise: `[B, P, H, V, model.head.noise]` from `path_noise`; drawn from torch's global generator if left out.
+        covariates: Covariates from the first used value on, to the end of the last patch, for a model that has any.
+        temperature: For symbols and bins; below 1 likely ones become likelier.
+        top_k: For symbols and bins; only this many of the likeliest are drawn.
+        zero: `[B, 1, V]` where a non-negative model cuts forecasts off, if a level was subtracted; 0 if left out.
+        given: `[B, H, V]` values that every path has, data units; nan where it draws its own.
+        precision: Type of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
+        reference: Use the plain loop, the oracle of tests, which gives the same numbers far more slowly.
 
     Returns:
-        `[B, P, H(, V)]`, data units.
+        `[B, P, H, V]`, data units.
 
     Raises:
         UserError: An argument is of another type or out of its range, or the context is too short.
@@ -131,17 +132,17 @@ def rollout(
     if noise is None:
         shape = (len(context), num_paths, horizon, *context.shape[2:], model.head.noise)
         noise = open_interval(torch.rand(shape, device=context.device))
-    channels = context.shape[2:]
-    if not channels:
+    has_channels = context.dim() == 3
+    if not has_channels:
         context, observed, zero, noise = context[..., None], observed[..., None], zero[..., None], noise.unsqueeze(3)
         given = None if given is None else given[..., None]
     length = model.context_length
     origins = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, zero, given)
-    # As many paths of every member; paths without noise differ between members only.
+    # Every member has equally many paths; without noise the paths of a member are equal.
     distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
     noise = F.pad(noise[:, :distinct], (0, 0, 0, 0, 0, 0, 0, max(0, distinct - num_paths)), value=0.5)
     sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
-    most = max(1, _CACHED.get(context.device.type, _CACHED["cuda"]) // model.widest)
+    most = max(1, _BLOCK.get(context.device.type, _BLOCK["cuda"]) // model.max_width)
     paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
     for group, steps in _groups(model, origins, horizon):
         engine = Reference(model, steps, sharpness) if reference else SharedPrefix(model, steps, sharpness, precision)
@@ -151,7 +152,7 @@ def rollout(
             for first in range(0, distinct, most * model.members):
                 some = rows, slice(first, first + most * model.members)
                 paths[some] = engine.roll(block, F.pad(noise[some], beyond, value=0.5))[:, :, :horizon]
-    paths = paths if channels else paths[..., 0]
+    paths = paths if has_channels else paths[..., 0]
     if num_paths <= distinct:
         return paths[:, :num_paths]
     return paths[:, torch.arange(num_paths, device=paths.device) % distinct]
@@ -160,23 +161,23 @@ def rollout(
 def _groups(
     model: AutoregressiveMLP, origins: RolloutInputs, horizon: int
 ) -> Iterator[tuple[slice | Tensor, list[int]]]:
-    """Series whose patches begin alike, and the steps at which they do: a series' paths do not depend on its batch."""
+    """Yield series whose patches begin at the same steps, and these steps, so that paths do not depend on a batch."""
     patch, given = model.patch_length, origins.given
     if given is None or patch == 1 or not len(given):
         yield slice(0, len(origins.context)), list(range(0, horizon, patch))
         return
-    told = ~given.isnan()
-    turns = F.pad(told.any(2)[:, :-1], (1, 0)) & ~told.all(2)  # where a path goes on by itself after a known value
-    for alike in turns.unique(dim=0):
-        ends = alike.nonzero()[:, 0].tolist()
+    known = ~given.isnan()
+    turns = F.pad(known.any(2)[:, :-1], (1, 0)) & ~known.all(2)  # steps after a given value at which something is drawn
+    for group in turns.unique(dim=0):
+        ends = group.nonzero()[:, 0].tolist()
         steps = [0]
         while (step := min([steps[-1] + patch, *(end for end in ends if end > steps[-1])])) < horizon:
             steps.append(step)
-        yield (turns == alike).all(1).nonzero()[:, 0], steps
+        yield (turns == group).all(1).nonzero()[:, 0], steps
 
 
 def _blocks(group: slice | Tensor, size: int) -> Iterator[slice | Tensor]:
-    """The group in parts; slices, where it is one, because they copy nothing."""
+    """Yield the parts of a group; those of a slice are slices, which copy nothing."""
     if isinstance(group, Tensor):
         yield from group.split(size)
     else:

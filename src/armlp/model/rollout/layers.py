@@ -1,4 +1,4 @@
-"""The layers of a network as a rollout calls them: with what is new only, on memory that is allocated once."""
+"""The layers of a network as a rollout calls them: on new values only, in memory that is allocated once."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from armlp.model.ensemble import StackedLayerNorm, member_of
 from armlp.model.mlp import AutoregressiveMLP, ResidualBlock
 
-# With fewer paths than this, one matrix product of all series is faster than one for each.
+# From so many paths on, a matrix product for each series is faster than one for all.
 _MIN_PATHS = 16
+# torch.nn.functional has neither GELU nor SiLU in place.
 _IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
     nn.ReLU: torch.relu_,
     nn.GELU: torch.ops.aten.gelu_.default,
@@ -26,17 +27,16 @@ class IncrementalLayers:
 
     Args:
         model: The network.
-        member: Which of its members.
-        dtype: Of the products between layers; that of the weights where left out.
+        member: Index of the member.
+        dtype: Type of the products between layers; that of the weights if left out.
 
     Attributes:
-        skip: Weight `[U * V, L * V]` and bias of the linear map of a window that both skips together are; None where
-            there are none.
+        skip: Weight `[U * V, L * V]` and bias of both skips together, one linear map of a window; None without skips.
     """
 
     def __init__(self, model: AutoregressiveMLP, member: int, dtype: torch.dtype | None = None) -> None:
         self.model = model
-        self.width = model.inputs.value_width  # of one step
+        self.width = model.inputs.value_width
         self.embedding = model.inputs.symbol_table(member)
         self.skip = _skip(model, member)
         if model.layers is None:
@@ -52,39 +52,39 @@ class IncrementalLayers:
         self.weight, self.bias = (self._outputs_first(part).to(self.dtype) for part in (weight, bias[:, None]))
 
     def _outputs_first(self, rows: Tensor) -> Tensor:
-        """The rows of a last layer, which go by value, so that all values' first outputs come first."""
+        """Return the rows of a last layer in another order: by output, then value, instead of by value, then output."""
         return rows.unflatten(0, (-1, self.model.head.outputs)).transpose(0, 1).flatten(0, 1)
 
-    def begin(self, own: Tensor) -> None:
-        """Looks at paths `own [B, P, T, V]`, network units, that will be generated patch by patch."""
-        self.own, self.paths = own, own.shape[1]
-        self.values = self.seen = own.view(own[..., 0, 0].numel(), -1)
+    def begin(self, generated: Tensor) -> None:
+        """Take the memory `[B, P, T, V]`, network units, into which paths will be generated patch by patch."""
+        self.generated, self.paths = generated, generated.shape[1]
+        self.values = self.seen = generated.view(generated[..., 0, 0].numel(), -1)
         if self.embedding is not None:
-            self.seen = own.new_empty(len(self.values), own.shape[2] * self.width)
-        shape = (self.model.head.outputs, self.model.patch_length, own.shape[3], own.shape[0])
-        self.outputs = [_Outputs(own.new_empty(*shape, paths)) for paths in (1, self.paths)]
+            self.seen = generated.new_empty(len(self.values), generated.shape[2] * self.width)
+        shape = (self.model.head.outputs, self.model.patch_length, generated.shape[3], generated.shape[0])
+        self.outputs = [_Outputs(generated.new_empty(*shape, paths)) for paths in (1, self.paths)]
 
     def remember(self, now: slice) -> None:
-        """Takes in the steps that were generated now."""
+        """Embed the symbols of the steps that were generated now."""
         if self.embedding is not None:
-            vectors = F.embedding(self.own[:, :, now].long(), self.embedding)
+            vectors = F.embedding(self.generated[:, :, now].long(), self.embedding)
             self.seen[:, now.start * self.width : now.stop * self.width] = vectors.reshape(len(self.seen), -1)
 
     def __call__(self, hidden: Tensor | None, location: Tensor | None, step: int) -> Tensor:
-        """What the head makes a distribution of at `step`.
+        """Return the input of the head at a step.
 
         Args:
-            hidden: `[B, hidden]` share of the first layer that the paths of a series have in common.
-            location: `[U, V, B, 1]` share of the skips that they have in common.
-            step: Steps before it are generated.
+            hidden: `[B, hidden]` part of the first layer that the paths of a series share.
+            location: `[U, V, B, 1]` part of the skips that they share.
+            step: Number of steps that are generated already.
 
         Returns:
-            `[B, P, U, V, outputs]`, or `P = 1` before anything is generated, network units, until the next call; the
-            values of each output lie side by side.
+            `[B, P, U, V, outputs]`, network units, where `P` is 1 before anything is generated; in memory outputs come
+            first. The next call overwrites it.
         """
         length = self.model.context_length
-        start = max(0, step - length)  # of what is generated and still in the window
-        late = length - step + start  # where it begins in the window
+        start = max(0, step - length)  # the first generated step that is still in the window
+        late = length - step + start  # its index in the window
         outputs = self.outputs[step > 0]
         if hidden is None:
             outputs.rows.copy_(self.bias)
@@ -104,7 +104,7 @@ class IncrementalLayers:
         return outputs.raw
 
     def _inner(self, common: Tensor, start: int, late: int, step: int) -> Tensor:
-        """What the last layer sees, `[rows, width]`."""
+        """Return the input of the last layer, `[rows, width]`."""
         if step == 0:
             hidden = self.hidden(common)
             hidden.copy_(common)
@@ -125,11 +125,7 @@ class IncrementalLayers:
 
 
 class _Outputs:
-    """What the last layer writes, and how others look at it.
-
-    Args:
-        memory: `[outputs, U, V, B, P]`.
-    """
+    """Views of the memory `[outputs, U, V, B, P]` that the last layer writes to."""
 
     def __init__(self, memory: Tensor) -> None:
         self.rows = memory.flatten(0, 2).flatten(1)
@@ -139,7 +135,7 @@ class _Outputs:
 
 
 def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None:
-    """What the linear skip makes of a window, and a 1 at each value that the seasonal skip takes."""
+    """Return weight and bias of the linear skip, plus 1 at each value that the seasonal skip adds."""
     if model.linear_skip is None and model.season_ago is None:
         return None
     patch, length, channels = model.patch_length, model.context_length, model.channels
@@ -155,14 +151,14 @@ def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None
 
 
 class _Memory:
-    """Memory for as many rows as were ever asked for."""
+    """Memory for the largest number of rows so far."""
 
     def __init__(self, width: int) -> None:
         self.width = width
         self.all = self.some = torch.empty(0, width)
 
     def __call__(self, like: Tensor) -> Tensor:
-        """`[len(like), width]` of any content."""
+        """Return `[len(like), width]` of any content."""
         count = like.size(0)
         if count != self.some.size(0):
             if count > self.all.size(0):
@@ -172,43 +168,50 @@ class _Memory:
 
 
 def _layer(layer: nn.Module, member: int, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    """Return one layer of a member as a function that may overwrite its input."""
     if isinstance(layer, ResidualBlock):
         return _Block(layer, member, dtype)
     return _IN_PLACE.get(type(layer)) or _Linear(*member_of(layer, member), dtype)
 
 
 class _Linear:
-    """A linear layer."""
+    """A linear layer of one member."""
 
     def __init__(self, weight: Tensor, bias: Tensor, dtype: torch.dtype) -> None:
         self.weight, self.bias = weight.to(dtype), bias.to(dtype)
         self.out = _Memory(len(weight))
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """`[N, in]` in, `[N, out]` out."""
+        """Map `[N, in]` to `[N, out]`."""
         return torch.addmm(self.bias, hidden, self.weight.T, out=self.out(hidden))
 
 
 class _Block:
-    """A residual block. Its normalisation is a part of the product after it, but for the deviation of each row."""
+    """A residual block `x + W2 act(W1 norm(x) + b1) + b2` whose normalisation is folded into `W1`.
+
+    For a row x of width n with mean m and deviation s, norm(x) = g (x - m) / s + o, with gain g and offset o. So
+
+        W1 norm(x) + b1 = W x / (√n s) + b,    W = √n (W1 g - mean of each row of W1 g),    b = b1 + W1 o,
+
+    because subtracting the row means of `W1 g` subtracts m. What is left to compute per row is n s² = |x|² - (Σx)² / n.
+    """
 
     def __init__(self, block: ResidualBlock, member: int, dtype: torch.dtype) -> None:
         norm, narrow, activation, _, wide = block.inside
         gain, offset = member_of(norm, member)
         weight, bias = member_of(narrow, member)
         weight, bias = weight * gain, bias + weight @ offset
-        # With the root of the width, of which the deviation of a row is short below.
         self.centred = ((weight - weight.mean(1, keepdim=True)) * weight.shape[1] ** 0.5).to(dtype)
         self.bias = bias.to(dtype)
         self.activate = _IN_PLACE[type(activation)]
         assert isinstance(norm, nn.LayerNorm | StackedLayerNorm)
         self.epsilon = norm.eps * weight.shape[1]
-        self.exact = torch.promote_types(dtype, torch.float32)  # half precision is too coarse for sums
+        self.exact = torch.promote_types(dtype, torch.float32)  # sums need more than half precision
         self.wide = [part.to(dtype) for part in member_of(wide, member)]
         self.inner = _Memory(len(weight))
 
     def __call__(self, hidden: Tensor) -> Tensor:
-        """`[N, width]`, changed in place."""
+        """Apply the block to `[N, width]` in place."""
         total = hidden.sum(1, keepdim=True, dtype=self.exact)
         spread = torch.linalg.vector_norm(hidden, dim=1, keepdim=True, dtype=self.exact).square_()
         spread = spread.addcmul_(total, total, value=-1 / hidden.shape[1]).clamp_(min=0).add_(self.epsilon)

@@ -1,4 +1,4 @@
-"""The rollout as one would write it down: the oracle of the fast one."""
+"""The rollout as a plain loop: the oracle of the fast one."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from armlp.model.mlp import AutoregressiveMLP
 
 
 class RolloutInputs(NamedTuple):
-    """Where the series of a block start from; a value has a channel axis even where `V` is 1.
+    """What a rollout of a block of series starts from.
 
     Attributes:
         context: `[B, L, V]`, data units.
         observed: `[B, L, V]` bool.
-        covariates: From the first of these values on, to the end of the last patch; None where there are none.
-        zero: `[B, 1, V]` what a non-negative model cuts off at, data units.
-        given: `[B, T, V]` what is known of the future, data units, nan elsewhere; None if nothing is.
+        covariates: Covariates from the first of these values on, to the end of the last patch, if there are any.
+        zero: `[B, 1, V]` where a non-negative model cuts forecasts off, data units.
+        given: `[B, T, V]` given values of the future, data units, nan elsewhere; None if there are none.
     """
 
     context: Tensor
@@ -29,13 +29,13 @@ class RolloutInputs(NamedTuple):
     given: Tensor | None
 
     def rows(self, rows: slice | Tensor) -> RolloutInputs:
-        """Some of the series."""
+        """Return some of the series."""
         covariates = None if self.covariates is None else self.covariates.rows(rows)
         given = None if self.given is None else self.given[rows]
         return RolloutInputs(self.context[rows], self.observed[rows], covariates, self.zero[rows], given)
 
     def reaching(self, span: int) -> RolloutInputs:
-        """The same with `T` steps of the future: of those beyond what is known ahead the last one known stays."""
+        """Return the inputs with `span` steps of the future; after the last known covariate it is repeated."""
         covariates, given = self.covariates, self.given
         if covariates is not None:
             covariates = covariates.reaching(self.context.shape[1] + span)
@@ -46,12 +46,12 @@ class RolloutInputs(NamedTuple):
 
 
 class Reference:
-    """Every step sees the last `L` values of its own path, scaled as the context was.
+    """Calls the network on the last `L` values of every path, scaled as the context was.
 
     Args:
-        model: In evaluation mode.
-        steps: At which the network is called, counted from the origin, ascending from 0.
-        sharpness: Temperature and `top_k` of separate choices.
+        model: The network, in evaluation mode.
+        steps: Steps from the origin at which the network is called, ascending from 0.
+        sharpness: Temperature and `top_k` for symbols and bins.
     """
 
     def __init__(
@@ -61,9 +61,9 @@ class Reference:
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
 
     def roll(self, origins: RolloutInputs, noise: Tensor) -> Tensor:
-        """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
+        """Return the paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
 
-        Path `p` is of member `p % E`, and there are as many of each.
+        Path `p` is of member `p % E`; `P` is a multiple of `E`.
         """
         model, members = self.model, self.model.members
         series, length, patch = len(origins.context), model.context_length, model.patch_length
@@ -72,7 +72,7 @@ class Reference:
         def of_paths(part: Tensor) -> Tensor:
             return torch.cat([part.repeat_interleave(paths, 0)] * members)
 
-        # Rows go by member, series, path.
+        # Rows go by member, then series, then path.
         noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
         scaling = model.scale(origins.context, origins.observed).repeat(paths).tile(members)
         future = origins.context.new_zeros(series, self.span, origins.context.shape[2])
@@ -88,8 +88,8 @@ class Reference:
             drawn = distribution.draw(noise[:, step : step + patch])
             drawn = drawn.clamp(min=zero) if model.non_negative else drawn
             if given is not None:
-                told = given[:, step : step + patch]
-                drawn = torch.where(told.isnan(), drawn, told)
-            # What is left of a patch after a known value is drawn anew, given that value.
+                known = given[:, step : step + patch]
+                drawn = torch.where(known.isnan(), drawn, known)
+            # The rest of a patch after a given value is overwritten by the next patch, which sees that value.
             values[:, step + length : step + length + patch] = drawn
         return values[:, length:].unflatten(0, (members, series, paths)).movedim(0, 2).flatten(1, 2)

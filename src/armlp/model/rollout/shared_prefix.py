@@ -1,9 +1,9 @@
-"""The fast rollout: what all paths of a series have in common is computed once, for every step ahead.
+"""The fast rollout: the part of every step that all paths of a series share is computed once.
 
-Scaling is fixed at the origin and everything before the first nonlinearity is linear in the window. So the first layer
-is the sum of two shares: that of the history, its mask and the covariates, the *prefix*, which is one matrix product
-for all steps of a series, and that of what the path itself has generated, which grows with the step. Before the first
-value is drawn all paths are alike, and the network is called once per series.
+Scaling is fixed at the origin, and everything before the first nonlinearity is linear in the window. So the first layer
+is the sum of two parts. The *prefix* comes from the history, its mask and the covariates: one matrix product for all
+steps of a series. The rest comes from the values that the path has generated, and grows with the step. Before the first
+value is drawn all paths are equal, and the network is called once per series.
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from armlp.model.rollout.layers import IncrementalLayers
 from armlp.model.rollout.reference import RolloutInputs
 from armlp.model.scaling import REACH, Scaling
 
-# So many numbers of the inputs of all steps are laid out at a time.
+# Numbers in the inputs of all steps, and in prepared noise, that are in memory at a time.
 _PREFIX_CHUNK = 1 << 22
-# Likewise of what heads prepare of noise.
 _NOISE_CHUNK = 1 << 19
 
 
 class SharedPrefix:
-    """Rolls blocks of series forward; the numbers are those of the reference.
+    """Rolls blocks of series forward, with the numbers of `Reference`.
 
     Args:
-        model: In evaluation mode.
-        steps: At which the network is called, counted from the origin, ascending from 0.
-        sharpness: Temperature and `top_k` of separate choices.
-        dtype: Of the products between layers; that of their weights where left out. Locations stay exact.
+        model: The network, in evaluation mode.
+        steps: Steps from the origin at which the network is called, ascending from 0.
+        sharpness: Temperature and `top_k` for symbols and bins.
+        dtype: Type of the products between layers; that of their weights if left out. Locations stay exact.
     """
 
     def __init__(
@@ -41,14 +40,14 @@ class SharedPrefix:
     ) -> None:
         self.model, self.steps, self.sharpness = model, steps, sharpness
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
-        self.stacks = [IncrementalLayers(model, member, dtype) for member in range(model.members)]
-        skips = [stack.skip for stack in self.stacks if stack.skip is not None]
+        self.layers = [IncrementalLayers(model, member, dtype) for member in range(model.members)]
+        skips = [layers.skip for layers in self.layers if layers.skip is not None]
         self.skips = tuple(map(torch.stack, zip(*skips, strict=True))) if skips else None
 
     def roll(self, origins: RolloutInputs, noise: Tensor) -> Tensor:
-        """The paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
+        """Return the paths `[B, P, T, V]`, data units, of noise `[B, P, T, V, model.head.noise]`.
 
-        Path `p` is of member `p % E`, and there are as many of each.
+        Path `p` is of member `p % E`; `P` is a multiple of `E`.
         """
         scaling = self.model.scale(origins.context, origins.observed)
         prefix = self._prefix(origins, scaling)
@@ -61,11 +60,10 @@ class SharedPrefix:
         return paths
 
     def _prefix(self, origins: RolloutInputs, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
-        """What the paths of a series have in common at every step.
+        """Return the parts of the first layer and of the skips that the paths of a series share, at every step.
 
         Returns:
-            Of the first layer, `[E, K, B, hidden]`, and of the skips, `[E, K, U, V, B, 1]`, network units; None of what
-            the network does not have.
+            `[E, K, B, hidden]` and `[E, K, U, V, B, 1]`, network units; None for a part that the network lacks.
         """
         model, members = self.model, self.model.members
         scaling = scaling.tile(members)
@@ -99,51 +97,50 @@ class SharedPrefix:
         location: Tensor | None,
         noise: Tensor,
     ) -> Tensor:
-        """The paths of one member, `[B, P, T, V]`, network units."""
+        """Return the paths of one member, `[B, P, T, V]`, network units."""
         model, head, patch = self.model, self.model.head, self.model.patch_length
         series, paths, span, channels = noise.shape[:4]
         shift, scale = scaling.shift_at(model.context_length, span)[:, None], scaling.scale[:, None]
         lowest = self._lowest(origins, scaling)
-        told = None if origins.given is None else (origins.given[:, None] - shift) / scale
-        drawn, own = origins.context.new_empty(
-            2, series, paths, span, channels
-        )  # the same, but for what is out of reach
-        stack = self.stacks[member]
-        stack.begin(own)
+        given = None if origins.given is None else (origins.given[:, None] - shift) / scale
+        # What is drawn, and the same within the reach of network units, which is what the network sees.
+        drawn, seen = origins.context.new_empty(2, series, paths, span, channels)
+        layers = self.layers[member]
+        layers.begin(seen)
         in_network_units = self.sharpness is None and head.affine
-        # What can be done for many steps at once is: a step of few paths would spend most of its time on it.
+        # Noise is prepared for many steps at once: with few paths it would take most of the time of a step.
         at_once = max(1, _NOISE_CHUNK // (head.outputs * noise[:, :, :patch].numel() or 1))
-        news, owns = self._patches(drawn), self._patches(own)
+        drawn_patches, seen_patches = self._patches(drawn), self._patches(seen)
         hiddens, locations = (len(self.steps) * [None] if part is None else part for part in (hidden, location))
         for call, (step, common, base) in enumerate(zip(self.steps, hiddens, locations, strict=True)):
             now = slice(step, step + patch)
             if call % at_once == 0:
                 first, last = step, self.steps[call : call + at_once][-1]
-                # Step by step is how it is read.
-                soon = noise[:, :, first : last + patch].movedim(2, 0).contiguous().movedim(0, 2)
+                soon = noise[:, :, first : last + patch].movedim(2, 0).contiguous().movedim(0, 2)  # read by step
                 noises = self._patches(head.prepare_noise(soon) if in_network_units else soon)
-            raw = stack(common, base, step)
+            raw = layers(common, base, step)
             if in_network_units:
                 value = head.draw(raw, noises[step - first])
             else:
                 moved = shift if shift.shape[2] == 1 else shift[:, :, now]
-                law = head(raw.expand(-1, paths, -1, -1, -1), moved, scale)
-                law = law if self.sharpness is None else law.sharpened(*self.sharpness)
-                value = (law.draw(noises[step - first]) - moved) / scale
+                distribution = head(raw.expand(-1, paths, -1, -1, -1), moved, scale)
+                if self.sharpness is not None:
+                    distribution = distribution.sharpened(*self.sharpness)
+                value = (distribution.draw(noises[step - first]) - moved) / scale
             if lowest is not None:
                 value = torch.maximum(value, lowest[:, :, now])
-            if told is not None:
-                value = torch.where(told[:, :, now].isnan(), value, told[:, :, now])
-            torch.clamp(news[step].copy_(value), -REACH, REACH, out=owns[step])
-            stack.remember(now)
+            if given is not None:
+                value = torch.where(given[:, :, now].isnan(), value, given[:, :, now])
+            torch.clamp(drawn_patches[step].copy_(value), -REACH, REACH, out=seen_patches[step])
+            layers.remember(now)
         return drawn
 
     def _patches(self, part: Tensor) -> tuple[Tensor, ...]:
-        """Of `[B, P, T, ...]` the patches `[B, P, U, ...]` that begin at each step."""
+        """Return the patches `[B, P, U, ...]` of `[B, P, T, ...]` that begin at each step."""
         return part.unfold(2, self.model.patch_length, 1).movedim(-1, 3).unbind(2)
 
     def _lowest(self, origins: RolloutInputs, scaling: Scaling) -> Tensor | None:
-        """What values are cut off at, `[B, 1, T, V]`, network units; None where they are not."""
+        """Return where values are cut off, `[B, 1, T, V]`, network units; None if they are not."""
         if not self.model.non_negative:
             return None
         shift = scaling.shift_at(self.model.context_length, self.span)
@@ -151,7 +148,7 @@ class SharedPrefix:
         return lowest.expand(-1, self.span, -1)[:, None]
 
     def _in_data_units(self, drawn: Tensor, origins: RolloutInputs, scaling: Scaling) -> Tensor:
-        """The paths `[B, P, T, V]` in data units, without rounding where a value is known exactly."""
+        """Return the paths `[B, P, T, V]` in data units; given values, zeros and counts are exact."""
         values = scaling.shift_at(self.model.context_length, self.span)[:, None] + scaling.scale[:, None] * drawn
         if self.model.head.discrete:
             values = values.round()
