@@ -88,7 +88,8 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         module = name.rpartition(".")[0]
         if name not in self._classes and module and module not in sys.modules:
             raise UserError(
-                f"`{self.option}`: the model uses {name}, and reading a file imports no code; `import {module}` first."
+                f"`{self.option}`: the model uses {name}, and reading a file imports no code: import {module} first, "
+                f"or give the command line `{self.option}` {name}."
             )
 
 

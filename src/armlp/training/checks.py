@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -16,6 +16,8 @@ from armlp.data.panel import Panel
 from armlp.data.time_features import spell_cycles
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
+from armlp.evaluation.metrics.base import METRICS
+from armlp.evaluation.scoreboard import select
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
@@ -171,15 +173,11 @@ def _alphabet(symbols: int) -> str:
 
 
 _TRAINING = ("loss", "nll", "learning_rate", "unroll", "gradient_norm", "windows_per_second")
-_ERRORS = (
-    "mae", "rmse", "smape", "mase", "rmsse", "owa", "wql", "crps", "scaled_crps", "coverage_80", "coverage_95",
-    "interval_80", "interval_95",
-)  # fmt: skip
-_BOTH = ("skill", "nll", "diverged")
-_SYMBOLS = ("error_rate", "perplexity")
+_VALIDATION = ("skill", "nll", "diverged")
+_NUMBERS, _SYMBOLS = ("owa",), ("perplexity",)
 
 
-def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
+def check_monitors(trainer: Trainer, data: SeriesDataModule, metrics: Sequence[str] = ()) -> None:
     """Refuse a monitored metric that nothing logs, before anything is trained.
 
     Where there are callbacks of others than Lightning and armlp, they may log it, so nothing is refused.
@@ -193,7 +191,7 @@ def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
     """
     if any(type(one).__module__.split(".")[0] not in ("armlp", "lightning") for one in all_callbacks(trainer)):
         return
-    known = _known(data)
+    known = _known(data, metrics)
     for option, monitor in _monitored(trainer):
         # Checkpoints may count epochs and steps; LearningRateMonitor names what it logs by the optimizer.
         counted = option == "checkpoint" and monitor in ("epoch", "step")
@@ -201,7 +199,9 @@ def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
             raise UserError(f"--{option}.monitor: {monitor!r} is not logged; use one of {', '.join(known)}.")
 
 
-def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Collection[str]) -> None:
+def check_monitors_defined(
+    trainer: Trainer, data: SeriesDataModule, logged: Collection[str], metrics: Sequence[str] = ()
+) -> None:
     """Refuse a monitored metric that these data or this model do not have, at the first validation.
 
     Args:
@@ -212,7 +212,7 @@ def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Col
     Raises:
         UserError: Naming the metric.
     """
-    known = _known(data)
+    known = _known(data, metrics)
     for option, monitor in _monitored(trainer):
         if monitor in known and monitor not in logged and monitor not in trainer.callback_metrics:
             raise UserError(
@@ -221,10 +221,11 @@ def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Col
             )
 
 
-def _known(data: SeriesDataModule) -> list[str]:
+def _known(data: SeriesDataModule, metrics: Sequence[str]) -> list[str]:
     """Return the metrics that a training of any model may log."""
-    measured = _SYMBOLS if data.panel.symbols else _ERRORS
-    return [MONITOR, *(f"val/{name}" for name in (*measured, *_BOTH)), *(f"train/{name}" for name in _TRAINING)]
+    symbols = bool(data.panel.symbols)
+    scores = (*select(METRICS, metrics, symbols), *(_SYMBOLS if symbols else _NUMBERS), *_VALIDATION)
+    return [MONITOR, *(f"val/{name}" for name in scores), *(f"train/{name}" for name in _TRAINING)]
 
 
 def _monitored(trainer: Trainer) -> list[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from armlp.errors import UserError
@@ -67,6 +68,9 @@ class ModelSettings(NetworkSettings):
 
     val_paths: int = option(50, minimum=1)
     """Paths per origin in validation."""
+
+    metrics: Sequence[str] | None = None
+    """More metrics of validation and test: names of registered metrics, or class paths of `LeadMetric` classes."""
 
     conformal: str = option("off", choices=("off", "split", "adaptive"))
     """Recalibrate the paths of forecasts. `split` stretches them around their median, by lead, until the intervals
