@@ -1,4 +1,4 @@
-"""The options of a model and its training: each one declared, limited and described once."""
+"""The options of a model and its training."""
 
 from __future__ import annotations
 
@@ -104,24 +104,24 @@ class ModelSettings(NetworkSettings):
             )
 
     def with_members(self) -> ModelSettings:
-        """Return the settings with one member, unless their number is given or left to `effort`."""
+        """Return the settings with one member, unless `members` or `effort` sets their number."""
         return replace(self, members=1) if self.members is None and self.effort == 1 else self
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing that a network needs is left to the data."""
+        """Whether every option that a network needs has a value."""
         return all(getattr(self, name) is not None for name in SETTLED if name not in _OF_TRAINING)
 
     def network(self) -> AutoregressiveMLP:
-        """Return a new network of settled settings."""
+        """Return a new network with these settings, which must be complete."""
         options = self.flat()
         return AutoregressiveMLP(**{name: value for name, value in options.items() if name not in _TRAINING_OPTIONS})
 
 
-# Options of the training alone: a network can be built without them.
+# Options that only training needs.
 _OF_TRAINING = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
 
-# Options that are settled from the data where they are left out.
+# Options that are chosen from the data if they are left out.
 SETTLED = (
     "context_length", "patch_length", "unroll", "feed", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
     "mask_input", "input_noise", "non_negative", "members", "season_length", "channels", "symbols", "covariate_sizes",
