@@ -36,13 +36,10 @@ def to_builtin(value: Any) -> Any:
 
 
 def check_argument(option: str, value: Any, hint: Any) -> Any:
-    """Return a value as plain Python if it has the type `hint`.
+    """Return a value as plain Python if it has the type `hint`, or raise a UserError that names the argument `option`.
 
     Nothing is rounded or read from strings: 2.5 and "7" are not whole numbers, and True is not a number. A whole number
     is also a number; nan and infinity are not.
-
-    Raises:
-        UserError: It has another type; the message names the argument `option`, the value and the type.
     """
     found = to_builtin(value)
     if _fits(found, hint):

@@ -44,9 +44,6 @@ class ScoringTrainer(Trainer):
 
         Returns:
             The table of `armlp.evaluation.one_step.score_table`.
-
-        Raises:
-            UserError: The data do not fit the model, its head has no density, or the table cannot be written.
         """
         seed = check_argument("seed", seed, int)
         check_bounds("seed", seed, 0, LARGEST_SEED)
@@ -89,9 +86,6 @@ class ExportingTrainer(ScoringTrainer):
             horizon: Recommended horizon, stored with the model; default: that of the training. Any other works too.
             num_paths: Recommended number of sampled futures. Any other works too.
             levels: Central coverages of the intervals, in percent.
-
-        Raises:
-            UserError: A package for ONNX is missing, the file cannot be written, or ONNX cannot represent the model.
         """
         from armlp.export import write_onnx
 

@@ -23,15 +23,7 @@ def replacing(path: str | os.PathLike[str], purpose: str = "", fix: str = "give 
         with replacing("table.csv") as unfinished:
             unfinished.write_text(...)
 
-    An existing file or folder is replaced; it stays as it is if writing fails.
-
-    Args:
-        path: The file or the folder.
-        purpose: What it holds, for the error message.
-        fix: What the user can do about an error, for its message.
-
-    Raises:
-        UserError: The file or the folder cannot be written.
+    If writing fails, an old file or folder stays, and a UserError names `path`, its `purpose` and the `fix`.
     """
     path = Path(path)
     # In the same folder, because renaming is atomic only within one file system.
@@ -52,11 +44,7 @@ def replacing(path: str | os.PathLike[str], purpose: str = "", fix: str = "give 
 
 
 def write_table(table: Any, path: str | os.PathLike[str]) -> None:
-    """Write a pandas, polars (also lazy) or pyarrow table to a .csv or .parquet file, whole or not at all.
-
-    Raises:
-        UserError: The path has another suffix, or the file cannot be written.
-    """
+    """Write a pandas, polars (also lazy) or pyarrow table to a .csv or .parquet file, whole or not at all."""
     import narwhals as nw
     import pyarrow.parquet as pq
     from pyarrow import csv as arrow_csv
@@ -91,11 +79,7 @@ def _in_whole_seconds(table: pa.Table) -> pa.Table:
 
 
 def prepare_output(path: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
-    """Create the folder of an output file, and check before the work that the file can be written.
-
-    Raises:
-        UserError: The suffix is not one of `suffixes`, the path is a folder, or its folder is not writable.
-    """
+    """Create the folder of an output file, and raise a UserError if the file could not be written later."""
     path = Path(path)
     if path.suffix not in suffixes:
         raise UserError(f"{path} cannot be written: its name must end in {' or '.join(suffixes)}.")

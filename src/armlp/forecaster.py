@@ -146,10 +146,7 @@ class Forecaster:
         Raises:
             UserError: The table cannot be used; the message says why and how to fix it.
         """
-        return self._fit(SeriesDataModule(table, **self._given))
-
-    def _fit(self, data: SeriesDataModule) -> Forecaster:
-        options = dict(self._trainer)
+        data, options = SeriesDataModule(table, **self._given), dict(self._trainer)
         if options.get("logger") in (None, True):
             options["logger"] = RunLogger(options.get("default_root_dir"))
         own = listed(options.get("callbacks"))
@@ -405,20 +402,17 @@ class Forecaster:
     def _data_of(
         self, table: Any, horizon: int | None = None, future: Any = None, known_future: Any = None, **others: Any
     ) -> SeriesDataModule:
-        self._fitted()
-        if table is None and self._table is None and "source" not in self._data:
+        checkpoint = self._fitted()
+        table = self._table if table is None else table
+        if table is None and "source" not in self._data:
             raise UserError(
                 "The checkpoint holds no table: call predict(table) with the series to forecast; neither save nor "
                 "pickle keeps a table in memory."
             )
-        options = self._data | ({} if table is None else {"source": table})
-        options |= {} if horizon is None else {"horizon": horizon}
-        if table is None and self._table is not None:
-            options["source"] = self._table
-        here = {"future": future, "known_future": known_future, "memory_budget": self._given.get("memory_budget")}
-        options |= {name: value for name, value in here.items() if value is not None} | others
-        data = SeriesDataModule(**options)
-        data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
+        here = {"source": table, "horizon": horizon, "future": future, "known_future": known_future}
+        here["memory_budget"] = self._given.get("memory_budget")
+        data = SeriesDataModule(**self._data | {name: one for name, one in here.items() if one is not None} | others)
+        data.load_state_dict(checkpoint.get(SeriesDataModule.__qualname__, data.state_dict()))
         return data
 
     def _module_for_one_call(self) -> ForecastModule:

@@ -30,11 +30,7 @@ def option(
 
 @dataclass(frozen=True)
 class Options:
-    """Options whose types, ranges and choices are checked when they are made.
-
-    Raises:
-        UserError: A value is not valid; the message names the option.
-    """
+    """Options whose types, ranges and choices are checked when they are made (UserError)."""
 
     def __post_init__(self) -> None:
         for name, value in check_options(type(self), vars(self)).items():
@@ -51,11 +47,7 @@ class Options:
 
 
 def check_options(declared: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as plain Python if they have the types, ranges and choices that a class declares.
-
-    Raises:
-        UserError: A value is not valid; the message names the option.
-    """
+    """Return values as plain Python if they have the types, ranges and choices that a class declares."""
     found = dict(values)
     hints = get_type_hints(declared)
     for one in fields(declared):

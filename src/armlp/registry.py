@@ -53,11 +53,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return add
 
     def find(self, name: str) -> type[T]:
-        """Return the class with a name or a class path.
-
-        Raises:
-            UserError: There is no such class, or it does not extend the base class.
-        """
+        """Return the class with a name or a class path, or raise a UserError if it does not extend the base class."""
         if name in self._classes:
             return self._classes[name]
         module, _, attribute = name.rpartition(".")
@@ -79,11 +75,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return next(names, f"{kind.__module__}.{kind.__qualname__}")
 
     def check_imported(self, name: str) -> None:
-        """Refuse a class path whose module is not imported yet, so that reading a file never runs code.
-
-        Raises:
-            UserError: The module is not imported; the message names it.
-        """
+        """Refuse a class path whose module is not imported yet, so that reading a file never runs code."""
         module = name.rpartition(".")[0]
         if name not in self._classes and module and module not in sys.modules:
             raise UserError(

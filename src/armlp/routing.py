@@ -30,10 +30,9 @@ def pop_options(kind: type, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def split_options(options: Mapping[str, Any], receiver: type, *kinds: type) -> list[dict[str, Any]]:
-    """Return the options of each of `kinds`; `receiver` is the class that was called with all of them.
+    """Return the options of each of `kinds`; if an option belongs to none, suggest the most similar name.
 
-    Raises:
-        UserError: No class has an option; the message names it and the most similar name.
+    `receiver` is the class that was called with all of them, for the message.
     """
     left = dict(options)
     parts = [pop_options(kind, left) for kind in kinds]

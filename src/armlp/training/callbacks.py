@@ -118,14 +118,11 @@ def best_checkpoint(trainer: Trainer) -> BestCheckpoint | None:
 class ExponentialAverage(WeightAveraging):
     """Averages the weights over about the last `share` of the training, or over all steps while there are fewer.
 
-    Validation uses the average, and checkpoints hold both it and the current weights.
+    Validation uses the average, and checkpoints hold both it and the current weights. `total_steps` returns the length
+    of the training once it is planned.
 
     Tero Karras et al. (2024), Analyzing and Improving the Training Dynamics of Diffusion Models,
     https://arxiv.org/abs/2312.02696
-
-    Args:
-        share: Share of all steps.
-        total_steps: Returns the number of steps of the training, once it is planned.
     """
 
     def __init__(self, share: float, total_steps: Callable[[], int]) -> None:

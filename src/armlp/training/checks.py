@@ -28,11 +28,7 @@ _LARGE = 1e9  # squares of larger values (and of values below 1 / _LARGE) come n
 
 
 def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> None:
-    """Refuse training options that the network cannot use.
-
-    Raises:
-        UserError: The message names the option.
-    """
+    """Refuse training options that the network cannot use."""
     objective, head = settings.objective, settings.head
     if objective != "head" and (network.symbols or not network.head.noise):
         raise UserError(
@@ -77,11 +73,7 @@ def _check_ridge(network: AutoregressiveMLP) -> None:
 
 
 def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data: SeriesDataModule) -> None:
-    """Refuse data of another kind than the model was trained on; `choices` are those of the recipe for the data.
-
-    Raises:
-        UserError: The message names the difference.
-    """
+    """Refuse data of another kind than the model was trained on; `choices` are those of the recipe for the data."""
     panel = data.panel
     trained: Any = settings.channels
     found: Any = panel.values.shape[1]
@@ -174,13 +166,7 @@ _SYMBOLS = ("error_rate", "perplexity")
 
 
 def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
-    """Refuse a monitored metric that nothing logs, before the training.
-
-    Third-party callbacks may log any metric, so with them nothing is refused.
-
-    Raises:
-        UserError: The message names the metric and the valid ones.
-    """
+    """Refuse, before the training, a monitored metric that nothing logs; third-party callbacks may log any."""
     if any(type(one).__module__.split(".")[0] not in ("armlp", "lightning") for one in all_callbacks(trainer)):
         return
     known = _known(data)
@@ -192,13 +178,7 @@ def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
 
 
 def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Collection[str]) -> None:
-    """Refuse, at the first validation, a monitored metric that is not defined for these data or this model.
-
-    `logged` are the metrics that this validation has logged.
-
-    Raises:
-        UserError: The message names the metric.
-    """
+    """Refuse, at the first validation, a monitored metric that is not defined for these data or this model."""
     known = _known(data)
     for option, monitor in _monitored(trainer):
         if monitor in known and monitor not in logged and monitor not in trainer.callback_metrics:

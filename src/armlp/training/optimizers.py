@@ -22,17 +22,9 @@ OPTIMIZERS = ("adamw", "adam", "muon")
 def make_optimizer(
     name: str, network: AutoregressiveMLP, learning_rate: float, weight_decay: float, fused: bool = False
 ) -> Optimizer:
-    """Return an optimizer for all parameters of a network.
+    """Return an optimizer for all parameters of a network; `learning_rate` is in the units of Adam for all three.
 
-    Args:
-        name: One of `OPTIMIZERS`.
-        network: The network.
-        learning_rate: The highest one; that of Adam suits all three.
-        weight_decay: Share of the weights that a step at a learning rate of 1 would take away.
-        fused: Update all parameters of AdamW and Adam in one kernel, on devices that can.
-
-    Raises:
-        UserError: Muon is not available.
+    `fused` updates all parameters of AdamW and Adam in one kernel, on devices that can.
     """
     if name == "muon":
         return Muon(network, learning_rate, weight_decay)
@@ -43,18 +35,11 @@ def make_optimizer(
 class Muon(Optimizer):
     """Muon for the weight matrices of the MLP (of each member separately), AdamW for all other parameters.
 
-    Without noise, as in chaotic systems, it gets several times closer than AdamW.
+    Without noise, as in chaotic systems, it gets several times closer than AdamW. Learning rate and weight decay are in
+    the units of AdamW. A UserError says if the network has no matrices, or torch is too old.
 
     Keller Jordan et al. (2024), Muon: An optimizer for hidden layers in neural networks,
     https://kellerjordan.github.io/posts/muon/
-
-    Args:
-        network: The network.
-        learning_rate: In the units of AdamW.
-        weight_decay: In the units of AdamW.
-
-    Raises:
-        UserError: The network has no matrices, or torch is too old.
     """
 
     def __init__(self, network: AutoregressiveMLP, learning_rate: float, weight_decay: float) -> None:

@@ -40,13 +40,8 @@ def recipe(
 ) -> dict[str, Choice]:
     """Choose every option of `ForecastModule` from the data, and `calendar_inputs` and `max_steps`.
 
-    Held-out values are not read, except for whether any are missing.
-
-    Args:
-        data: The data.
-        patch_length: `U`, if the user set it.
-        effort: Multiple of the usual amount of training.
-        calendar: Whether the model can use calendar features.
+    Held-out values are not read, except for whether any are missing. `patch_length` is that of the user, if any;
+    `calendar` says whether the model can use calendar features.
     """
     panel, split, season_length = data.panel, data.split, data.season_length
     ends = split.train_ends(panel.lengths)
@@ -129,8 +124,7 @@ def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice
 def _covariate_sizes(data: SeriesDataModule, calendar: bool) -> Choice:
     """Return the sizes of the covariates, and of the calendar features if the model can use them."""
     sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size if calendar else []}
-    sizes = {role: columns for role, columns in sizes.items() if columns}
-    return Choice(sizes, "")
+    return Choice({role: columns for role, columns in sizes.items() if columns}, "")
 
 
 def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
@@ -222,12 +216,11 @@ def _non_negative(panel: Panel, values: _Values) -> Choice:
     """Return whether forecasts are kept at or above 0, as all training values are."""
     if panel.symbols:
         return Choice(False, "")
-    above = values.non_negative
-    return Choice(above, "no value is below 0" if above else "values go below 0")
+    return Choice(values.non_negative, "no value is below 0" if values.non_negative else "values go below 0")
 
 
 def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choice:
-    """Return the share of Theta: on short series, a network trained on all of them and Theta make different errors."""
+    """Return the share of Theta. On short series, its errors differ from those of a network trained on all series."""
     told_more, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
     if typical >= SHORT or told_more or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")

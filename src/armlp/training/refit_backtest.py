@@ -39,24 +39,18 @@ def backtest_refitting(
 ) -> dict[str, dict[str, float]]:
     """Train at every `refit`-th origin on the rows before it, test the next `refit` origins, and return the scores.
 
-    Options that are left out are chosen anew each time, also by trials, from the rows before the origin.
+    Options that are left out are chosen anew each time, also by trials, from the rows before the origin. There is no
+    run folder, so callbacks that write checkpoints or need a logger are left out.
 
     Args:
         source: The table.
         data: Options of the data module; `test_windows` is the number of origins.
         model: Options of the module.
-        trainer: Options of the Trainer, for training and test. Callbacks that write checkpoints or need a logger are
-            left out, because there is no run folder.
+        trainer: Options of the Trainer, for training and test.
         writer: Collects the table.
         refit: Number of origins tested by one model.
         listener: Receives the scores and the table at the end.
         states: The states of the callbacks at the start of each training; default: the current ones.
-
-    Returns:
-        The scores over all origins, as `Scoreboard.summary` returns them.
-
-    Raises:
-        UserError: No series is long enough, or the data cannot be used.
     """
     writer.gathers = True
     callbacks = listed(trainer.get("callbacks"))

@@ -33,11 +33,7 @@ class Sampling(NamedTuple):
     memory: int = 10**9  # bytes for paths, their noise and results, without the network and the panel
 
     def series_at_once(self, network: AutoregressiveMLP, steps: int) -> int:
-        """Return how many series may be rolled out together.
-
-        Raises:
-            UserError: The memory is too small for one.
-        """
+        """Return how many series fit into the memory at a time; raise a UserError if not even one does."""
         each = self.num_paths * steps * network.channels * (_BYTES + _BYTES_OF_NOISE * network.head.noise)
         if each > self.memory:
             raise UserError(

@@ -32,13 +32,7 @@ class Settled(NamedTuple):
 def settle(settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None) -> Settled:
     """Return settings in which every option that was left out is chosen from the data.
 
-    Args:
-        settings: The settings of the user.
-        data: The data; not changed.
-        preferred: Options that trials found to be better than those of the recipe; may include `max_steps`.
-
-    Raises:
-        UserError: The settings and the data contradict each other.
+    `preferred` are choices of trials, perhaps also of `max_steps`, that replace those of the recipe.
     """
     preferred = dict(preferred or {})
     found = {name: one.value for name, one in preferred.items() if hasattr(settings, name)}

@@ -34,17 +34,10 @@ def validates_ten_times(trainer: Trainer) -> bool:
 
 
 def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> tuple[int, bool]:
-    """Set the length of a Trainer that has none to `steps`, and its validations to ten in all.
+    """Let a Trainer without a length take `steps` optimizer steps and validate ten times in all.
 
-    `max_time` is not a length: it only ends the steps early.
-
-    Args:
-        trainer: The trainer, after `measure_by_steps`.
-        steps: Optimizer steps to take.
-        batches: Counts the batches of an epoch in this process.
-
-    Returns:
-        The number of planned optimizer steps, and whether it was set here.
+    `max_time` is not a length: it only ends the steps early. `batches` counts the batches of an epoch in this process.
+    Return the number of planned steps, and whether it was set here.
     """
     if chosen := trainer.max_steps == -1 and trainer.max_epochs == -1:
         trainer.fit_loop.epoch_loop.max_steps = steps
@@ -57,10 +50,7 @@ def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> t
 
 
 def batches_per_epoch(trainer: Trainer, batches: int) -> int:
-    """Return how many of an epoch's batches are trained on.
-
-    `limit_train_batches` says so; Lightning writes `overfit_batches` and `fast_dev_run` into it too.
-    """
+    """Return how many of an epoch's batches `limit_train_batches` (also set by `overfit_batches`) trains on."""
     limit = trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
@@ -70,7 +60,7 @@ def planned_steps(trainer: Trainer, batches: int) -> int:
 
     Lightning steps once every `accumulate_grad_batches` batches and at the end of an epoch, and stops at `max_steps` or
     after `max_epochs`, whichever comes first. `Trainer.estimated_stepping_batches` ignores the position of a resumed
-    loader. `batches` is the result of `batches_per_epoch`.
+    loader.
     """
     epochs, steps = trainer.max_epochs, trainer.max_steps
     if epochs is None or epochs < 0:
@@ -88,8 +78,7 @@ def validation_interval(trainer: Trainer, batches: int, steps: int) -> int:
 
     Validations follow batches after which the optimizer steps, so that a checkpoint holds all that was computed. If the
     last group of an epoch is incomplete, those are the ends of epochs. Epochs longer than a tenth of the training then
-    have validations within groups, and a training that resumes there lacks the first gradients of the group. `batches`
-    is the result of `batches_per_epoch`.
+    have validations within groups, and a training that resumes there lacks the first gradients of the group.
     """
     group = math.lcm(*_accumulation(trainer).values())
     if group == 1 or not batches:

@@ -45,11 +45,7 @@ BEST: dict[str, Any] = {
 
 
 def prepare_run(trainer: Trainer) -> None:
-    """Refuse a Trainer that cannot train: its precision, its numbers, or a run folder that is not writable.
-
-    Raises:
-        UserError: The message names the option or the folder.
-    """
+    """Refuse a Trainer that cannot train: its precision, its numbers, or a run folder that is not writable."""
     check_precision(trainer)
     for name, least in _LEAST.items():
         check_bounds(name, getattr(trainer, name), least)
@@ -58,12 +54,9 @@ def prepare_run(trainer: Trainer) -> None:
 
 
 def bare_trainer(like: Trainer, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
-    """Return a Trainer on the same device that trains in the same way, but writes neither a run nor checkpoints.
+    """Return a Trainer that trains as another one does on its device, but writes neither runs nor checkpoints.
 
-    Args:
-        like: A Trainer of one process.
-        callbacks: Its callbacks; a progress bar among them is shown.
-        **options: Options of the Trainer.
+    It has a progress bar if `callbacks` do. `like` must be the Trainer of a single process.
     """
     device = like.strategy.root_device
     same = {name: getattr(like, name) for name in _SAME}
@@ -140,7 +133,6 @@ _NOT_ACTIONABLE = (
 )
 
 
-_BFLOAT16 = (8, 0)  # compute capability of the first GPUs with bfloat16
 _FLOAT32 = "32-true"
 _KNOWN = ("bf16-mixed", "16-mixed", _FLOAT32)
 
@@ -173,11 +165,7 @@ def clip_gradients(trainer: Trainer, optimizer: Optimizer, value: float | None, 
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Refuse a precision that makes likelihoods meaningless, or that the device lacks.
-
-    Raises:
-        UserError: The message names a precision that works.
-    """
+    """Refuse a precision that makes likelihoods meaningless, or that the device lacks."""
     precision: Any = trainer.precision
     device = trainer.strategy.root_device
     if precision == "64-true":
@@ -191,16 +179,12 @@ def check_precision(trainer: Trainer) -> None:
             "in which the network alone computes in 16."
         )
     if precision == "bf16-mixed" and device.type == "cuda":
-        found = torch.cuda.get_device_capability(device)
-        if found < _BFLOAT16:
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 8:
             raise UserError(
-                f"`trainer.precision`: bf16-mixed needs a GPU of compute capability {_spelled(_BFLOAT16)} or higher, "
-                f"but {torch.cuda.get_device_name(device)} has {_spelled(found)}; use 16-mixed or {_FLOAT32}."
+                f"`trainer.precision`: bf16-mixed needs a GPU of compute capability 8.0 or higher, "
+                f"but {torch.cuda.get_device_name(device)} has {major}.{minor}; use 16-mixed or {_FLOAT32}."
             )
-
-
-def _spelled(capability: tuple[int, int]) -> str:
-    return ".".join(map(str, capability))
 
 
 # Environment variables that `seed_everything` sets for child processes.

@@ -33,24 +33,16 @@ class PathTransform(ABC):
     ) -> Tensor:
         """Return transformed paths `[B, P, H, V]`, data units; the same tensor if nothing changes.
 
-        Args:
-            network: The network that sampled the paths; if it is non-negative, the result is too.
-            paths: `[B, P, H, V]`, data units.
-            windows: The windows that the paths continue.
-            known: `[B, H, V]` known values of the future; nan elsewhere.
+        `known` are `[B, H, V]` known values of the future, nan elsewhere. Paths of a non-negative network stay so.
         """
 
 
 class TowardsTheta(PathTransform):
-    """Moves the paths of a series towards the Theta method; their spread and known values stay.
+    """Moves the centre of paths by `share` towards the Theta method; their spread and known values stay.
 
     Networks and statistical methods make different errors, so that their mean beats both, as in the M4 competition:
     Spyros Makridakis et al. (2020), https://doi.org/10.1016/j.ijforecast.2019.04.014
-
-    Args:
-        data: The data.
-        share: How far the centre of the network's forecast moves; at 1 it becomes Theta's. Series of less than four
-            seasons, or six values, do not move.
+    Series of less than four seasons, or six values, do not move.
     """
 
     def __init__(self, data: SeriesDataModule, share: float) -> None:
@@ -88,14 +80,9 @@ class TowardsTheta(PathTransform):
 class OnlineRecalibration:
     """Factors of recalibration, updated by all values that a table holds before a test or a forecast begins.
 
-    They start from the checkpoint and follow forecasts of the rows after its training, from origins `H` apart. No state
-    passes from one table to the next: the same checkpoint and table give the same forecast.
-
-    Args:
-        data: The data.
-        part: `test` or `predict`.
-        factors: `[H, K]` of the checkpoint, or None.
-        forecast: Maps windows to paths `[B, P, H, V]`, data units, without recalibration.
+    They start from `factors` of the checkpoint, `[H, K]` or None, and follow forecasts of the rows after its training,
+    from origins `H` apart. No state passes from one table to the next: the same checkpoint and table give the same
+    forecast. `part` is `test` or `predict`; `forecast` returns paths `[B, P, H, V]`, data units, without recalibration.
     """
 
     def __init__(
@@ -138,11 +125,7 @@ _CALIBRATED = 1 << 14  # about the most series that factors are fitted to, to sa
 class Recalibration(PathTransform):
     """Recalibrates paths by lead, so that intervals have their nominal coverage at the validation origins.
 
-    Args:
-        kind: `off`, `split` or `adaptive`.
-
-    Attributes:
-        factors: `[H, K]` of the last validation; None if it had too few windows.
+    `kind` is `off`, `split` or `adaptive`; `factors` are `[H, K]`, or None after a validation of too few windows.
     """
 
     def __init__(self, kind: str) -> None:
@@ -174,11 +157,7 @@ class Recalibration(PathTransform):
             self._scores = []
 
     def follow(self, data: SeriesDataModule, part: str, forecast: Callable[[Windows], Tensor], world_size: int) -> None:
-        """Update an adaptive recalibration up to the start of a `test` or a forecast (`predict`).
-
-        Raises:
-            UserError: Several processes share the origins.
-        """
+        """Update an adaptive recalibration up to the start of a `test` or a forecast (`predict`), in one process."""
         if self.kind != "adaptive":
             return
         if world_size > 1:

@@ -49,17 +49,8 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     return min(trials, key=lambda trial: trial.monitored * (1 if trial.name == RECIPE else _BETTER))
 
 
-def trial_steps(data: SeriesDataModule) -> int:
-    """Return the most steps of a trial; on short series, those of a whole training."""
-    return 600 if data.split.typical_length(data.panel.lengths) < SHORT else 300
-
-
 def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -> int | None:
-    """Return how many candidates to try beside the recipe's choice; None is all of them.
-
-    Raises:
-        UserError: The user asked for trials, and several processes train.
-    """
+    """Return how many candidates to try beside the recipe's choice (None: all); refuse trials for several processes."""
     if given.trials and trainer.world_size > 1:
         raise UserError(
             f"`trials`: {trainer.world_size} processes cannot share trials; give `devices` 1, or leave the option out."
@@ -92,9 +83,6 @@ def try_candidates(
     """Train the recipe's choice and candidates; return the options of one that is clearly better on validation.
 
     The state of the random generators does not change.
-
-    Raises:
-        UserError: The user asked for trials, and several processes train.
     """
     number = num_trials(given, data, trainer)
     entries = entries_of(given, data, trainer, number) if number != 0 else []
@@ -132,8 +120,9 @@ def _run(
         settled = _settle(given, entry.options, data)
         module = ForecastModule.of(settled, given)
         steps = trainer.max_steps
-        if not is_length_given(trainer):
-            steps = min(trial_steps(data), settled.max_steps.value)
+        if not is_length_given(trainer):  # on short series, a trial is a whole training
+            most = 600 if data.split.typical_length(data.panel.lengths) < SHORT else 300
+            steps = min(most, settled.max_steps.value)
         bar = listener.progress_bar(what, steps)
         length = {"max_steps": steps, "max_epochs": trainer.max_epochs, "limit_val_batches": 0}
         try:
@@ -154,11 +143,7 @@ def _run(
 def _validate(
     entry: Trial, module: ForecastModule, data: SeriesDataModule, trainer: Trainer, limits: Mapping[str, Any]
 ) -> Trial:
-    """Return an entry with the validation scores of a trained module, and the time that took.
-
-    Raises:
-        UserError: Its forecasts are not finite.
-    """
+    """Return an entry with the validation scores of a module; raise a UserError if its forecasts are not finite."""
     begin, validator = time.perf_counter(), bare_trainer(trainer, **limits)
     validator.validate(module, datamodule=data, verbose=False)
     monitored = validator.callback_metrics[MONITOR].item()

@@ -55,10 +55,7 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
 def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
     """Return slope `[m, n]` and intercept `[m]` of a ridge regression whose penalty is the best on held-out rows.
 
-    Args:
-        inputs: `[B, n]`.
-        outputs: `[B, m]`.
-        weight: `[B]`, factor on the errors of each row.
+    `inputs` are `[B, n]`, `outputs` `[B, m]`; `weight` `[B]` multiplies the errors of each row.
     """
     inputs, outputs, weight = (part.double() for part in (inputs, outputs, weight))
     kept = torch.arange(len(inputs), device=inputs.device) % 4 != 0
