@@ -90,10 +90,10 @@ def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data
         )
     trained, found = settings.covariate_sizes, choices["covariate_sizes"].value
     if trained.get("calendar", []) != found.get("calendar", []):
-        told = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
+        cycles = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
         raise UserError(
             f"`calendar_inputs`: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
-            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {told}; "
+            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {cycles}; "
             "leave the option out and give times of the frequency of its training, or train anew."
         )
     if trained != found:

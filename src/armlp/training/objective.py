@@ -101,7 +101,7 @@ def unrolled_objective(
     if input_noise > 0 and not model.symbols:
         window = window + input_noise * scaling.scale * torch.randn_like(window)
     truth = at_origin.within_reach(windows.target / size, model.context_length)
-    targets, told = (rows(part).split(model.patch_length, 1) for part in (truth, windows.target_observed))
+    targets, masks = (rows(part).split(model.patch_length, 1) for part in (truth, windows.target_observed))
     links = {"full": len(targets), "last": 1}.get(str(gradient)) or int(gradient)
     losses, likelihoods, draws = [], [], []
     judged = set(range(len(targets)))
@@ -109,7 +109,7 @@ def unrolled_objective(
         judged = set(torch.randperm(len(targets))[:_LINKS].tolist())
     for link, target in enumerate(targets):
         is_last = link + 1 == len(targets)
-        patch, seen = target, told[link]
+        patch, mask = target, masks[link]
         if link in judged:
             step = link * model.patch_length
             with precision():
@@ -124,13 +124,13 @@ def unrolled_objective(
                     losses[-1] = losses[-1] + rows(size.log())
             if feed != "truth" and not (is_last and objective == "head"):
                 patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
-                seen = torch.ones_like(patch, dtype=torch.bool)
+                mask = torch.ones_like(patch, dtype=torch.bool)
                 draws.append(patch)
         if not is_last:
             window = torch.cat([window, patch], 1)[:, model.patch_length :]
             if (link + 1) % links == 0:
                 window = window.detach()
-            observed = torch.cat([observed, seen], 1)[:, model.patch_length :]
+            observed = torch.cat([observed, mask], 1)[:, model.patch_length :]
 
     def by_window(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), 1).unflatten(0, (members, len(windows.context), paths))
@@ -167,6 +167,6 @@ def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
     return scaling.magnitude / scaling.magnitude.frexp().mantissa
 
 
-def _mean(values: Tensor, seen: Tensor) -> Tensor:
+def _mean(values: Tensor, observed: Tensor) -> Tensor:
     """Return the mean over observed values."""
-    return torch.where(seen, values, 0.0).sum() / seen.sum().clamp(min=1)
+    return torch.where(observed, values, 0.0).sum() / observed.sum().clamp(min=1)

@@ -57,8 +57,8 @@ def recipe(
     if panel.past.shape[1]:
         patch = Choice(horizon, "what is known up to the origin only serves all steps from there")
     if panel.symbols:
-        told_apart = round(log(rows, max(2, len(panel.symbols))))
-        context = Choice(max(4, told_apart), f"as many as {rows:,} symbols can tell apart")
+        distinguishable = round(log(rows, max(2, len(panel.symbols))))
+        context = Choice(max(4, distinguishable), f"as many as {rows:,} symbols can tell apart")
         patch = Choice(1, "every symbol hangs on the one before")
         hidden = Choice([128, 128], "symbols work together")
         size = size._replace(input_noise=0.0)
@@ -150,7 +150,7 @@ def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled
     ends = split.train_ends(panel.lengths).clamp(min=1)
     share = sampled / max(1, panel.values.numel())
     generator = torch.Generator().manual_seed(0)
-    non_negative, whole, zeros, seen = True, True, 0, 0
+    non_negative, whole, zeros, count = True, True, 0, 0
     sample: list[Tensor] = []
     for rows in panel.blocks():
         values = panel.values[rows]
@@ -159,14 +159,14 @@ def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled
         values = values[panel.observed[rows] & panel.rows_before(ends, rows)[:, None]]
         non_negative = non_negative and bool((values >= 0).all())
         whole = whole and bool((values == values.round()).all())
-        zeros, seen = zeros + int((values == 0).sum()), seen + len(values)
+        zeros, count = zeros + int((values == 0).sum()), count + len(values)
         if not (non_negative or whole):
             break
         if non_negative and whole:
             sample.append(values if share >= 1 else values[torch.rand(len(values), generator=generator) < share])
     median = float(torch.cat(sample).median()) if non_negative and whole and sample else nan
     narrow = _share_narrow(panel, ends, season_length) if median <= _SMALL_COUNT else 0.0
-    return _Values(non_negative, whole, zeros / max(1, seen), median, narrow)
+    return _Values(non_negative, whole, zeros / max(1, count), median, narrow)
 
 
 def _share_narrow(panel: Panel, ends: Tensor, season_length: int) -> float:
@@ -221,8 +221,8 @@ def _non_negative(panel: Panel, values: _Values) -> Choice:
 
 def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choice:
     """Return the share of Theta. On short series, its errors differ from those of a network trained on all series."""
-    told_more, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
-    if typical >= SHORT or told_more or pauses or _head(data.panel, values).value != "quantile":
+    has_covariates, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
+    if typical >= SHORT or has_covariates or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")
     return Choice(0.35, "short series: what Theta makes of all of their past")
 

@@ -29,7 +29,7 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
         return
     windows = loader.sample(_MAX_WINDOWS, model.patch_length)
     windows = move_data_to_device(windows, next(model.parameters()).device)
-    context, observed, target, seen = windows[:4]
+    context, observed, target, target_observed = windows[:4]
     for name, statistic in model.scaler.fit(context.flatten(0, 1), observed.flatten(0, 1)).items():
         model.get_buffer(name).copy_(statistic)
     scaling = model.scale(context, observed)
@@ -42,14 +42,14 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
         return scaling.to_network(target, model.context_length) - raw[: len(target), ..., 0]
 
     if ridge:
-        weight = (scaling.scale / loss_unit(scaling, loss_units)).flatten(1).mean(1) * seen.flatten(1).all(1)
+        weight = (scaling.scale / loss_unit(scaling, loss_units)).flatten(1).mean(1) * target_observed.flatten(1).all(1)
         inputs = scaling.to_network(context).flatten(1)
         assert isinstance(model.linear_skip, (nn.Linear, StackedLinear))
         slope, intercept = ridge_regression(inputs, residual().flatten(1), weight)
         model.linear_skip.weight.copy_(slope)
         model.linear_skip.bias.copy_(intercept)
     if bins:
-        bins.choose_edges(residual()[seen])
+        bins.choose_edges(residual()[target_observed])
 
 
 def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
