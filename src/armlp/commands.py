@@ -32,11 +32,9 @@ class ScoringTrainer(Trainer):
         seed: int = 0,
         progress: bool = True,
     ) -> Any:
-        """Score every row by its probability given the rows before it: an unlikely row is an anomaly.
+        """Score every row by its probability given the rows before it; unlikely rows are anomalies.
 
         Args:
-            model: A trained model.
-            datamodule: The rows to score.
             ckpt_path: Checkpoint to load weights from; default: the weights that the model has.
             output: Table to write, `.parquet` or `.csv`; default: `scores.parquet` in the run folder.
             seed: Seed of the draws in the PIT of counts and symbols.
@@ -79,8 +77,6 @@ class ExportingTrainer(ScoringTrainer):
         """Write the whole rollout as one ONNX file, to forecast without torch and without armlp.
 
         Args:
-            model: A trained model.
-            datamodule: The data module of the training; its table is not read.
             ckpt_path: Checkpoint to load weights from; default: the weights that the model has.
             output: File to write, `.onnx`; default: `model.onnx` in the run folder.
             horizon: Recommended horizon, stored with the model; default: that of the training. Any other works too.

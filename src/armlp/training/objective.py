@@ -64,24 +64,19 @@ def unrolled_objective(
     """Return the loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
     Fed by its own output, with the gradient running through the whole chain, a model learns to forecast well from its
-    own forecasts. Fed by the truth, it learns to forecast far from the origin, under the scaling of the origin. Options
-    are those of `ModelSettings`.
+    own forecasts. Fed by the truth, it learns to forecast far from the origin, under the scaling of the origin. Every
+    member of an ensemble is trained on all windows, fed by its own output.
 
     Samy Bengio et al. (2015), Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks,
     https://arxiv.org/abs/1506.03099. The gradient through the `last` patch only is the pushforward trick of
     Brandstetter et al. (2022), Message Passing Neural PDE Solvers, https://arxiv.org/abs/2202.03376.
 
+    Arguments not listed here are options of `ModelSettings`.
+
     Args:
-        model: The network. Every member of an ensemble is trained on all windows, fed by its own output.
+        model: The network.
         windows: Contexts of `L` and targets of `T = K U` values.
-        loss_units: One of `LOSS_UNITS`.
-        feed: The input after a patch, one of `FEEDS`; symbols have no mean, so theirs is always a `sample` or the
-            `truth`.
-        input_noise: Standard deviation of Gaussian noise on the context, network units.
         with_nll: Also compute the negative log-likelihood.
-        objective: One of `OBJECTIVES`; scores of sampled paths need a head whose samples have a gradient.
-        gradient: One of `GRADIENTS`, or the number of patches that it runs through.
-        lead_weighting: One of `LEAD_WEIGHTS`.
         precision: Returns the context in which the network computes, such as autocast; the rest is in full precision.
         num_paths: Sampled paths per window for a score; at least 2.
     """

@@ -1,4 +1,4 @@
-"""The options that a user gave a training, so that it can be repeated on other rows."""
+"""The options that a user set for a training, so that it can be repeated on other rows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NOT_REQUESTED = ("source", "covariate_statistics", "trained_freq")
 
 
 class Requested(NamedTuple):
-    """The options that a user gave a training. All others are chosen from the data."""
+    """The options that a user set for a training. All others are chosen from the data."""
 
     model: dict[str, Any]
     data: dict[str, Any]  # without the table

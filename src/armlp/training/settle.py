@@ -42,14 +42,13 @@ def settle(settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[s
     calendar = not (settings.hidden_sizes == [] or (sizes is not None and "calendar" not in sizes))
     choices = recipe(data, settings.patch_length, settings.effort, calendar or not data.chooses_cycles) | preferred
     missing = [name for name in SETTLED if getattr(settings, name) is None]
-    if not missing:
-        check_same_data(settings, choices, data)
-        return Settled(settings, choices, {}, preferred)
-    choices |= _implied(settings, preferred, choices["head"].value)
-    reasons = {name: choices[name] for name in missing}
-    settings = replace(settings, **{name: choice.value for name, choice in reasons.items()})
-    reasons |= {name: choice for name, choice in preferred.items() if hasattr(settings, name)}
-    reasons["calendar_inputs"] = choices["calendar_inputs"]
+    reasons: dict[str, Choice] = {}
+    if missing:
+        choices |= _implied(settings, preferred, choices["head"].value)
+        reasons = {name: choices[name] for name in missing}
+        settings = replace(settings, **{name: choice.value for name, choice in reasons.items()})
+        reasons |= {name: choice for name, choice in preferred.items() if hasattr(settings, name)}
+        reasons["calendar_inputs"] = choices["calendar_inputs"]
     check_same_data(settings, choices, data)
     return Settled(settings, choices, reasons, preferred)
 

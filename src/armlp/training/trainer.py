@@ -210,12 +210,10 @@ def isolated_training() -> Iterator[None]:
     Dropout draws from the global generator of torch, so trainings in several threads take turns.
     """
     with _TRAINING, restored_generators():
-        before = {name: os.environ.get(name) for name in _VARIABLES}
+        before = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            for name in _VARIABLES:
+                os.environ.pop(name, None)
+            os.environ.update(before)
