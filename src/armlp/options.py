@@ -30,7 +30,7 @@ def option(
 
 @dataclass(frozen=True)
 class Options:
-    """Options whose types, ranges and choices are checked when they are made (UserError)."""
+    """Options that check their types, ranges and choices when they are made, and raise a UserError."""
 
     def __post_init__(self) -> None:
         for name, value in check_options(type(self), vars(self)).items():

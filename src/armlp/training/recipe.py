@@ -20,7 +20,7 @@ _SMALL_COUNT = 10  # up to here the steps between counts matter
 # A head of counts is wrong for a series whose variance is below this share of a Poisson variance by more than so many
 # standard errors, and for a panel if it is wrong for more than the last share of its series.
 _NARROW, _STANDARD_ERRORS, _MIN_NARROW = 0.5, 3.0, 0.02
-_MIN_ZEROS = 0.1  # share of zeros above which a series pauses, so that Theta's level is no forecast
+_MIN_ZEROS = 0.1  # share of zeros above which values are pauses or not, and Theta's level lies between
 
 
 class Choice(NamedTuple):

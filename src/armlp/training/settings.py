@@ -20,7 +20,7 @@ class ModelSettings(NetworkSettings):
     """`K`, network calls chained in one training example; 1 is teacher forcing of single patches."""
 
     unroll_growth: float = option(0.0, minimum=0, maximum=1)
-    """Share of the steps in which the chain grows from 1 to `unroll`; 0 has it whole from the start."""
+    """Share of the steps in which the chain grows from 1 to `unroll`; 0 starts with the whole chain."""
 
     ridge_init: bool = False
     """Start the linear skip as the best linear autoregression, by ridge regression."""
@@ -54,7 +54,7 @@ class ModelSettings(NetworkSettings):
     """Weight decay of the optimizer."""
 
     schedule: str = option("cosine", choices=SCHEDULES)
-    """`cosine` (after a warm-up) or `constant`."""
+    """`cosine` (after a warm-up) or `constant` learning rate."""
 
     warmup: float = option(0.1, minimum=0, maximum=1)
     """Share of the steps in which the learning rate rises."""
@@ -63,7 +63,7 @@ class ModelSettings(NetworkSettings):
     """Standard deviation of Gaussian noise on the context in training, network units; it regularizes small data."""
 
     averaging: float = option(0.0, minimum=0, maximum=1)
-    """Share of the steps over which weights are averaged for validation and the checkpoint; 0 averages none."""
+    """Share of the steps over which weights are averaged for validation and the checkpoint; 0 turns this off."""
 
     val_paths: int = option(50, minimum=1)
     """Paths per origin in validation."""

@@ -42,7 +42,7 @@ def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> t
     if chosen := trainer.max_steps == -1 and trainer.max_epochs == -1:
         trainer.fit_loop.epoch_loop.max_steps = steps
     by_steps = trainer.max_epochs == -1
-    known = by_steps and set(_accumulation(trainer).values()) == {1}  # without the length of the loader
+    known = by_steps and set(_accumulation(trainer).values()) == {1}  # then the length of the loader is not needed
     count = 0 if known else batches_per_epoch(trainer, batches())
     if validates_ten_times(trainer):
         trainer.val_check_interval = validation_interval(trainer, count, trainer.max_steps)
@@ -50,7 +50,10 @@ def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> t
 
 
 def batches_per_epoch(trainer: Trainer, batches: int) -> int:
-    """Return how many of an epoch's batches `limit_train_batches` (also set by `overfit_batches`) trains on."""
+    """Return how many batches of an epoch are trained on under `limit_train_batches`.
+
+    Lightning also sets that option for `overfit_batches` and `fast_dev_run`.
+    """
     limit = trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 

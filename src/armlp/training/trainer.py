@@ -127,7 +127,7 @@ _SAME = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulat
 _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder
     "The dirpath has changed from",  # a run from a saved model has its own folder
-    ".*LeafSpec.*is deprecated.*",  # lightning calls torch
+    ".*LeafSpec.*is deprecated.*",  # raised by lightning's use of torch
     "Be aware that when using `ckpt_path`, callbacks",  # forecasts need no callbacks of the training
     "The number of training batches .* is smaller than the logging interval",  # logging goes by steps
 )

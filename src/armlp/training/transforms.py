@@ -174,7 +174,7 @@ class Recalibration(PathTransform):
     def __call__(
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
-        """Return recalibrated paths; in an adaptive test, also learn each truth once its time has come."""
+        """Return recalibrated paths; in an adaptive test, also update the factors by values that are known by then."""
         factors = self.factors if self._online is None else self._online.factors
         if self.kind == "off" or factors is None:
             return paths

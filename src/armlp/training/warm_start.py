@@ -69,7 +69,7 @@ def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[T
 
 
 def _ridge_path(inputs: Tensor, outputs: Tensor, weight: Tensor, penalties: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return the fit for each penalty, relative to the mean square of the inputs."""
+    """Return the fit for each penalty; penalties are relative to the mean square of the inputs."""
     share = weight.square()[:, None] / weight.square().sum().clamp(min=1e-300)
     centre, level = (share * inputs).sum(0), (share * outputs).sum(0)
     centred = inputs - centre
