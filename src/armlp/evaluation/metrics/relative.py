@@ -15,11 +15,7 @@ from armlp.model.families.base import Predictive
 
 
 class _Relative(WrapperMetric):
-    """Metrics of a forecast and of its reference, over the same values.
-
-    Args:
-        *metrics: Such as `MeanAbsoluteScaledError(horizon)`.
-    """
+    """Metrics of a forecast and of a reference over the same values."""
 
     full_state_update = False
 
@@ -37,7 +33,7 @@ class _Relative(WrapperMetric):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Add a batch, as every metric; `reference` is the other forecast of the same truth."""
+        """Add a batch; `reference` is another forecast of the same truth, and the rest is as in `LeadMetric.update`."""
         for metrics, compared in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
             for metric in metrics:
                 assert isinstance(metric, Metric)
@@ -53,7 +49,7 @@ class _Relative(WrapperMetric):
         return self.compute()
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Remove all batches."""
         for metric in (*self.ours, *self.theirs):
             assert isinstance(metric, Metric)
             metric.reset()
@@ -61,10 +57,10 @@ class _Relative(WrapperMetric):
 
 
 class Skill(_Relative):
-    """`1 - score / score of the reference`: above 0 the forecast is better, 1 is perfect.
+    """`1 - score / score of the reference`: 1 is perfect, above 0 the forecast is better.
 
     Args:
-        metric: Metric that both are scored by, such as `MeanAbsoluteScaledError(horizon)`.
+        metric: The metric that scores both, such as `MeanAbsoluteScaledError(horizon)`.
     """
 
     higher_is_better = True
@@ -81,19 +77,15 @@ class Skill(_Relative):
         return 1 - self._ratios("by_lead")[0]
 
     def by_series(self) -> Tensor:
-        """Return the skill in each series, `[S]`; only with `num_series`."""
+        """Return the skill in each series, `[S]`; needs `num_series`."""
         return 1 - self._ratios("by_series")[0]
 
 
 class OverallWeightedAverage(_Relative):
-    """OWA, by which the M4 competition ranked: the mean of sMAPE and MASE relative to those of Naive2.
+    """OWA of the M4 competition: the mean of sMAPE and MASE, each relative to that of Naive2.
 
     Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
     https://doi.org/10.1016/j.ijforecast.2019.04.014
-
-    Args:
-        horizon: `H`.
-        num_series: `S`, to keep it by series too.
     """
 
     higher_is_better = False
@@ -111,5 +103,5 @@ class OverallWeightedAverage(_Relative):
         return self._ratios("by_lead").mean(0)
 
     def by_series(self) -> Tensor:
-        """Return the average in each series, `[S]`; only with `num_series`."""
+        """Return the average in each series, `[S]`; needs `num_series`."""
         return self._ratios("by_series").mean(0)
