@@ -41,13 +41,7 @@ class AdaptiveFactors:
     """
 
     def __init__(
-        self,
-        factors: Tensor | None,
-        horizon: int,
-        step: int,
-        series: int,
-        rate: float = 0.1,
-        max_factor: float = 64.0,
+        self, factors: Tensor | None, horizon: int, step: int, series: int, rate: float = 0.1, max_factor: float = 64.0
     ) -> None:
         if factors is None:
             factors = torch.ones(1, len(LEVELS))

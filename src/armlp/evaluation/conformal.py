@@ -84,7 +84,7 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     ranked, order = paths.sort(1)
     median = _at(ranked, ranked.new_full((1,), 0.5))[..., 0].unsqueeze(1)
     moved = factor * (ranked - median)
-    # Where factors fall faster from level to level than distances rise, the order must be kept.
+    # Keep the order of the paths where factors fall faster from level to level than distances rise.
     above = moved.clamp(min=0).cummax(1).values
     below = moved.clamp(max=0).flip(1).cummin(1).values.flip(1)
     return torch.empty_like(paths).scatter_(1, order, median + above + below)

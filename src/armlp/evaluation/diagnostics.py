@@ -37,7 +37,7 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
     limit = torch.finfo(paths.dtype).max
     bounded = reach.isfinite() & (reach > 0)
     low, high = torch.where(bounded, low - reach, -limit), torch.where(bounded, high + reach, limit)
-    inside = (paths.amin(2) >= low) & (paths.amax(2) <= high)  # nan is not
+    inside = (paths.amin(2) >= low) & (paths.amax(2) <= high)  # False for nan
     return ~inside.all(2)
 
 
@@ -69,7 +69,7 @@ class Diagnostics:
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
         """Add the forecasts of a batch; see `Scoreboard.update`."""
         if self.panel.symbols:
-            return  # they have no scale
+            return  # no scale
         # The empty last batch of a process with fewer windows is an update too: all processes must exchange sums.
         share = diverged(paths, windows, self.panel).double().sum() / max(1, len(paths) * paths.shape[1])
         self.diverged.update(share.cpu(), weight=len(paths))

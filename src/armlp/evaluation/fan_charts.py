@@ -88,20 +88,14 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
         for shade, level in enumerate(levels):
             low, high = (paths.nanquantile(end, 0) for end in interval(level))
             axis.fill_between(
-                fan.times,
-                low,
-                high,
-                color=BLUE,
-                alpha=0.16 + 0.14 * shade,
-                linewidth=0,
-                label=f"{level:g}% interval",
+                fan.times, low, high, color=BLUE, alpha=0.16 + 0.14 * shade, linewidth=0, label=f"{level:g}% interval"
             )
     axis.plot(fan.times, paths.nanquantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
     style_axis(axis, fan.title)
     axis.set_ylabel(fan.label, fontsize=9, parse_math=False)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
-        # Labels with times of day are long, so there are fewer.
+        # Labels with times of day are long, so show fewer.
         locator = AutoDateLocator(minticks=3, maxticks=dict.fromkeys((HOURLY, MINUTELY, SECONDLY), 8))
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))

@@ -20,7 +20,7 @@ class Label(NamedTuple):
     higher_is_better: bool | None = False
 
 
-# Scores that are not metrics by themselves.
+# Scores that are not in METRICS.
 _DERIVED = {
     "nll": Label("NLL", 110, 100),
     "perplexity": Label("perplexity", 120, 90),

@@ -24,7 +24,7 @@ def between_ranks(ranked: Tensor, position: Tensor) -> Tensor:
     below = position.floor()
     share = (position - below).to(ranked).view(-1, *[1] * (ranked.dim() - 2))
     low, high = (ranked[:, index.long()] for index in (below, position.ceil()))
-    return torch.where(low == high, low, low + share * (high - low))  # infinite values have no difference
+    return torch.where(low == high, low, low + share * (high - low))  # inf - inf is nan
 
 
 def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool = False) -> Tensor:

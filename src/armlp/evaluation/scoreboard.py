@@ -66,7 +66,7 @@ class Scoreboard:
         self.season_length = season_length
         self.unit, self.root_unit = naive_errors(panel, ends, season_length)
         self._baseline_kinds = select(BASELINES, baselines, bool(panel.symbols))
-        self._baselines: dict[str, Baseline] = {}  # fitted when the first windows show how long a context is
+        self._baselines: dict[str, Baseline] = {}  # fitted in the first update, which shows the context length
         kinds = select(METRICS, metrics, bool(panel.symbols))
         point = {name: kind for name, kind in kinds.items() if kind.needs in ("point", "symbols")}
         self.boards = {MODEL: self._board(kinds), **{name: self._board(point) for name in self._baseline_kinds}}
@@ -107,7 +107,7 @@ class Scoreboard:
 
     def update_likelihood(self, total: Tensor, count: Tensor) -> None:
         """Add the model's negative log-likelihood: the sum over `count` values, data units."""
-        mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # the metric would leave out nan
+        mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # MeanMetric would skip nan
         self.likelihood.update(value=mean.cpu(), weight=count.cpu())
 
     def join(self, other: Scoreboard) -> None:

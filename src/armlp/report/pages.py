@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
-_MIN_HISTORY = 12  # rows, in a chart of a short forecast
+_MIN_HISTORY = 12  # rows before the origin in a chart
 # The first of these that was measured is drawn by lead.
 _ERRORS = {"mae": "MAE", "error_rate": "Share of wrong symbols"}
 
@@ -126,7 +126,7 @@ def add_charts(
         figures["pit"] = pit_chart(data.calibration)
     if data.coverage:
         figures["reliability"] = reliability_chart(data.coverage)
-    if residuals_of is not None and data.exemplars:  # symbols have neither
+    if residuals_of is not None and data.exemplars:  # symbols have no exemplars
         panel, horizon = module.datamodule.panel, module.evaluation.scoreboard.horizon
         origins = residuals_of.series, residuals_of.origins
         if autocorrelation := residual_autocorrelation(module.network, panel, *origins, horizon):

@@ -27,8 +27,9 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
 
 def resumed_run(path: str | os.PathLike[str] | None) -> Path | None:
     """Return the run folder of the checkpoint that a training resumes from; None if it lies in none."""
-    in_run = path is not None and Path(path).resolve().parent.name == "checkpoints"
-    return run_folder(path) if path is not None and in_run else None
+    if path is None or Path(path).resolve().parent.name != "checkpoints":
+        return None
+    return run_folder(path)
 
 
 def make_run_folder(runs: str | os.PathLike[str]) -> Path:

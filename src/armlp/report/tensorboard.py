@@ -43,7 +43,7 @@ class Dashboard(Callback):
     seconds_between_charts = 20.0
 
     def __init__(self) -> None:
-        self._windows = 0  # since the last time that their number was logged
+        self._windows = 0  # since the last log
         self._started = self._stopped = self._drawn = 0.0  # seconds
         self._lowest = math.inf  # of the monitored metric
         self._best = ChartData()
@@ -64,7 +64,7 @@ class Dashboard(Callback):
         for tag, text in texts.items():
             if text:
                 logger.experiment.add_text(tag, text)
-        # Lightning writes hparams.yaml of them after this hook, and never again.
+        # Lightning writes them to hparams.yaml once, after this hook.
         logger.hparams.update(options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

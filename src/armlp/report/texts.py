@@ -17,7 +17,7 @@ from armlp.version import __version__
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "tensorboard")
 _DATA_ROWS = ("series", "length", "frequency", "season", "training", "validation", "test")
-_MIN_ORIGINS = 10  # fewer are called few
+_MIN_ORIGINS = 10  # below it the model card warns
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -79,7 +79,7 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tenso
     time = torch.arange(values.shape[1])
     inside, phase = time < lengths, time % season_length
     adjusted = torch.where(inside, (values - terms[:, phase]) / factors[:, phase], 0.0)
-    # From the first value on and in units of the largest distance from it, so that squares of any data stay finite.
+    # Subtract the first value and divide by the largest distance from it, so that squares stay finite.
     first = adjusted[:, :1]
     unit = torch.where(inside, adjusted - first, 0.0).abs().amax(1, keepdim=True)
     unit = torch.where(unit > 0, unit, 1.0)
@@ -99,7 +99,7 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tenso
 def _smooth(values: Tensor, line: Tensor, inside: Tensor, rates: Tensor) -> _Smoothed:
     """Smooth series and their lines, `[rows, n]` each, with every rate; `inside` masks the padding."""
     level, trend = (part[:, :1].repeat(1, len(rates)) for part in (values, line))
-    # One-step errors are R - k C: their sum of squares is a parabola in k.
+    # One-step errors are error - k * gap, so their sum of squares is a parabola in k.
     squares, products, lines = (torch.zeros_like(level) for _ in range(3))
     for value, point, here in zip(values.T[1:, :, None], line.T[1:, :, None], inside.T[1:, :, None], strict=True):
         error, gap = torch.where(here, value - level, 0.0), torch.where(here, point - trend, 0.0)

@@ -102,7 +102,7 @@ class ClosedForm(Forecast):
     """A distribution of values `[B, H(, V)]` in closed form, data units."""
 
     def __init__(self, distribution: Predictive) -> None:
-        self.distribution: Any = distribution  # not every one has a CRPS in closed form
+        self.distribution: Any = distribution  # Any, because not every distribution has `crps`
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
         """Return `[Q, B, H(, V)]`, data units."""

@@ -126,7 +126,7 @@ class PITHistogram(Metric):
         low, high = (level.double() for level in forecast.between(truth))
         others = [axis for axis in range(truth.dim()) if axis != 1]
         bins = self.mass.shape[1]
-        below = []  # the mass up to each edge: edge by edge, no array is larger than the truth
+        below = []  # mass up to each edge, one edge at a time to save memory
         for edge in range(1, bins):
             share = torch.where(high > low, (edge / bins - low) / (high - low), (edge / bins >= high).double())
             below.append(torch.where(counted, share.clamp(0, 1), 0.0).sum(others))

@@ -68,5 +68,5 @@ def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float
 def _norm(vectors: Tensor) -> Tensor:
     """Return the Euclidean length over the last axis, with a finite gradient at 0."""
     tiny = torch.finfo(vectors.dtype).tiny
-    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square may leave the floats
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # its square may overflow
     return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -39,9 +40,25 @@ class _Relative(WrapperMetric):
                 assert isinstance(metric, Metric)
                 metric.update(compared, truth, observed, unit, series)
 
+    @abstractmethod
+    def _combined(self, ratios: Tensor) -> Tensor:
+        """Return the metric from the ratios of each score to that of the reference, `[metrics, ...]`."""
+
     def _ratios(self, method: str) -> Tensor:
         pairs = zip(self.ours, self.theirs, strict=True)
         return torch.stack([getattr(one, method)() / getattr(other, method)() for one, other in pairs])
+
+    def compute(self) -> Tensor:
+        """Return the metric over all observed values."""
+        return self._combined(self._ratios("compute"))
+
+    def by_lead(self) -> Tensor:
+        """Return the metric at each lead, `[H]`."""
+        return self._combined(self._ratios("by_lead"))
+
+    def by_series(self) -> Tensor:
+        """Return the metric of each series, `[S]`; needs `num_series`."""
+        return self._combined(self._ratios("by_series"))
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Add a batch, and return the metric over all batches."""
@@ -68,21 +85,12 @@ class Skill(_Relative):
     def __init__(self, metric: LeadMetric, **options: Any) -> None:
         super().__init__(metric, **options)
 
-    def compute(self) -> Tensor:
-        """Return the skill over all observed values."""
-        return 1 - self._ratios("compute")[0]
-
-    def by_lead(self) -> Tensor:
-        """Return the skill at each lead, `[H]`."""
-        return 1 - self._ratios("by_lead")[0]
-
-    def by_series(self) -> Tensor:
-        """Return the skill in each series, `[S]`; needs `num_series`."""
-        return 1 - self._ratios("by_series")[0]
+    def _combined(self, ratios: Tensor) -> Tensor:
+        return 1 - ratios[0]
 
 
 class OverallWeightedAverage(_Relative):
-    """OWA of the M4 competition: the mean of sMAPE and MASE, each relative to that of Naive2.
+    """OWA of the M4 competition: the mean of sMAPE and MASE relative to Naive2; below 1 the forecast is better.
 
     Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
     https://doi.org/10.1016/j.ijforecast.2019.04.014
@@ -94,14 +102,5 @@ class OverallWeightedAverage(_Relative):
         parts = SymmetricMAPE(horizon, num_series), MeanAbsoluteScaledError(horizon, num_series)
         super().__init__(*parts, **options)
 
-    def compute(self) -> Tensor:
-        """Return the average; below 1 the forecast is better than the reference."""
-        return self._ratios("compute").mean()
-
-    def by_lead(self) -> Tensor:
-        """Return the average at each lead, `[H]`."""
-        return self._ratios("by_lead").mean(0)
-
-    def by_series(self) -> Tensor:
-        """Return the average in each series, `[S]`; needs `num_series`."""
-        return self._ratios("by_series").mean(0)
+    def _combined(self, ratios: Tensor) -> Tensor:
+        return ratios.mean(0)
