@@ -11,7 +11,7 @@ from armlp.evaluation.quantiles import between_ranks
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
 MIN_WINDOWS = 30  # fewer windows give no factors
 _MIN_POOLED = 2000  # neighbouring leads are pooled until there are this many scores
-_MAX_FACTOR = 4.0  # its inverse is the smallest factor
+_MAX_FACTOR = 4.0  # the largest factor; its inverse is the smallest
 
 
 def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:

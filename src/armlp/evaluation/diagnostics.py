@@ -46,7 +46,7 @@ class Exemplar(NamedTuple):
 
     rank: str  # `best`, `median` or `worst`
     of: int  # number of ranked forecasts
-    error: float  # mean absolute error, in units of the seasonal naive's where these are known
+    error: float  # mean absolute error, relative to that of the seasonal naive if it is known
     series: int  # index of the series
     origin: int  # row of the first value
 

@@ -41,7 +41,7 @@ class Scoreboard:
     Args:
         panel: The series.
         ends: `[S]` int64 row at which the rows before the first origin end; only these rows serve to fit baselines and
-        to measure the units of scaled errors.
+            to measure the units of scaled errors.
         horizon: `H`.
         season_length: Steps in a season of the baselines.
         metrics: Names or class paths of further metrics.

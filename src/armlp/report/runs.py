@@ -65,9 +65,8 @@ def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> st
             f"the newest run in {logs}."
         )
     name = f"{word}.ckpt"
-    found = [
-        run / "checkpoints" / name for _, run in sorted(_numbered_runs(logs)) if (run / "checkpoints" / name).exists()
-    ]
+    files = (run / "checkpoints" / name for _, run in sorted(_numbered_runs(logs)))
+    found = [file for file in files if file.exists()]
     if not found:
         raise UserError(f"--ckpt_path: no run in {logs} has a {name}; give the .ckpt file that `armlp fit` wrote.")
     return str(found[-1])

@@ -57,7 +57,7 @@ class Paths(Forecast):
     Args:
         values: `[B, P, H(, V)]`, data units. One path is a point forecast.
         even: Whether the paths divide the distribution evenly, as those of `rollout` do; scores of independent draws
-        are corrected for their finite number.
+            are corrected for their finite number.
         whole: Whether the values are counts, so that a quantile is one of them.
     """
 
@@ -157,7 +157,7 @@ class LeadMetric(Metric, ABC):
     Attributes:
         default: Whether every scoreboard includes it; otherwise it must be asked for.
         needs: What it scores: any forecast, also a single `point`; a `distribution`; at least two sampled `paths`; or
-        `symbols`, which no other metric scores.
+            `symbols`, which no other metric scores.
         unit: Error of the seasonal naive that `update` receives as the unit: `mae` or `rmse`.
         curve: Whether its values by lead are logged and drawn.
         heading: Name in tables; the registered name if empty.
