@@ -111,11 +111,7 @@ def quiet_fonts() -> Iterator[None]:
 
 
 def save_chart(figure: Figure, path: str) -> None:
-    """Write a figure to a picture file.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a figure to a picture file; raise a UserError if that fails."""
     try:
         with quiet_fonts():
             figure.savefig(path)

@@ -59,11 +59,7 @@ def symbol_columns(paths: Tensor) -> dict[str, Tensor]:
 
 
 def check_levels(levels: Sequence[float] | float, option: str = "levels") -> list[float]:
-    """Return one or several levels as a list, if they are percentages between 0 and 100 without repetition.
-
-    Raises:
-        UserError: A level is out of range or repeated; the message names `option`.
-    """
+    """Return levels as a list; raise a UserError that names `option` if they are not distinct percentages."""
     plain = to_builtin(levels)
     found: list[Any] = plain if isinstance(plain, list) else [plain]
     for level in found:

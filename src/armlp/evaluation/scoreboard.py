@@ -169,10 +169,8 @@ class Scoreboard:
 def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[str, type[K]]:
     """Return the metrics or baselines of a scoreboard by name, in display order.
 
-    Args:
-        registry: `METRICS` or `BASELINES`.
-        extra: Names or class paths besides the default ones. A class that is not registered is registered by its name.
-        symbols: Whether the values are symbols.
+    `extra` holds names or class paths besides the default ones; a class that is not registered is registered by its
+    name.
 
     Raises:
         UserError: A name is not known, or does not suit the values.
@@ -233,11 +231,7 @@ class Evaluation:
 
     @property
     def monitored(self) -> float:
-        """The score that selects the best checkpoint; lower is better.
-
-        Raises:
-            UserError: It is not finite.
-        """
+        """The score that selects the best checkpoint, lower is better; raise a UserError if none is finite."""
         scores = self.scores[MODEL]
         measured = [scores[name] for name in _MONITORED if math.isfinite(scores.get(name, math.nan))]
         if not measured:

@@ -193,11 +193,7 @@ def print_scores(
 ) -> None:
     """Print a table of metrics by forecaster, the best marked, and sentences that compare the model with the baselines.
 
-    Args:
-        scores: Metrics by forecaster.
-        title: Title of the table.
-        caption: Sentence below the table.
-        spell: Function that rewrites the options named in a sentence.
+    `caption` is a sentence below the table, and `spell` is as in `ConsoleListener`.
     """
     console = Console()
     metrics = shown(scores)

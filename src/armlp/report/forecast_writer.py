@@ -90,11 +90,7 @@ class ForecastWriter(Callback):
         self._batches: list[BatchForecasts] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Check the outputs before the work starts.
-
-        Raises:
-            UserError: An output cannot be written; the message names the option.
-        """
+        """Check that the outputs can be written, before the work starts; a UserError names the option."""
         if stage not in ("predict", "test"):
             return
         assert isinstance(pl_module, ForecastModule)

@@ -107,16 +107,8 @@ def add_charts(
 ) -> None:
     """Draw exemplary forecasts, errors by lead, calibration and residuals, as far as `data` has them.
 
-    Only the exemplary forecasts are computed again; their paths do not depend on the batch.
-
-    Args:
-        writer: The writer of the run.
-        group: First part of the tags.
-        step: Optimizer step of the figures.
-        module: The module, with the weights that forecast.
-        forecast: Function from windows to paths `[B, P, H, V]`, data units, as those that were scored.
-        data: What to draw.
-        residuals_of: Origins whose rows are tested for autocorrelation.
+    Only the exemplary forecasts are computed again, by `forecast`, from windows to paths `[B, P, H, V]`, data units;
+    their paths do not depend on the batch. The rows of the origins of `residuals_of` are tested for autocorrelation.
     """
     figures = _forecast_charts(module, forecast, data.exemplars) if data.exemplars else {}
     if data.curves:

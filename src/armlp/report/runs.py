@@ -104,11 +104,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def claim_log_folder(logger: Logger) -> None:
-    """Make the numbered folder of a logger.
-
-    Raises:
-        UserError: Another training has just made the same one.
-    """
+    """Make the numbered folder of a logger; raise a UserError if another training has just made it."""
     if not isinstance(logger, (CSVLogger, TensorBoardLogger)):
         return  # other loggers do not number their folders
     try:

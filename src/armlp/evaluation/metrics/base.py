@@ -110,11 +110,7 @@ class ClosedForm(Forecast):
         return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H(, V)]`, data units.
-
-        Raises:
-            TypeError: The distribution has no CRPS in closed form, such as a pool of members.
-        """
+        """Return `[B, H(, V)]`, data units; a pool of members has no CRPS in closed form and raises a TypeError."""
         if not hasattr(self.distribution, "crps"):
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)
