@@ -31,10 +31,10 @@ class NormalMixture(Predictive, MixtureSameFamily):
         super().__init__(Categorical(logits=logits, validate_args=False), self.components, validate_args=False)
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return values `[...]` for uniform noise `[..., 2]`: one picks the component, one draws from it."""
+        """Return values `[...]`; the first of the noise `[..., 2]` picks a component, the second draws from it."""
         with torch.no_grad():
             totals = self.mixture_distribution.probs.cumsum(-1)
-            # A last total of exactly 1 never lets rounding choose a component of no weight.
+            # Make the last total exactly 1, or rounding could choose a component of weight 0.
             chosen = (uniform[..., :1] > totals / totals[..., -1:]).sum(-1, keepdim=True)
             loc, scale = self.components.loc, self.components.scale
             loc, scale = (part.expand(*chosen.shape[:-1], -1).gather(-1, chosen)[..., 0] for part in (loc, scale))
@@ -83,7 +83,7 @@ class MixtureHead(Head):
         super().__init__()
         check_bounds("components", components, 1)
         self.outputs = 1 + 3 * components
-        # Components that start alike get the same gradient and could never part.
+        # Components that start equal would get the same gradients and stay equal.
         ends = 1.0 if components > 1 else 0.0
         self.register_buffer("offsets", torch.linspace(-ends, ends, components), persistent=False)
 
