@@ -129,7 +129,7 @@ class MultivariateNormal(Normal):
         super().__init__(loc, torch.linalg.vector_norm(factor, dim=-1), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density `[..., V]` of each channel given those before it; their sum is the joint log-density."""
+        """Return the log-density `[..., V]` of each channel given those before it; they add up to the joint one."""
         error = (value - self.loc)[..., None]
         whitened = torch.linalg.solve_triangular(self.factor, error, upper=False)[..., 0]
         return -(whitened**2) / 2 - self.factor.diagonal(dim1=-2, dim2=-1).log() - math.log(2 * math.pi) / 2
