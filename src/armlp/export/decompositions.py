@@ -103,14 +103,6 @@ def _ratio(coefficients: Sequence[tuple[float, float]], value: Tensor) -> Tensor
     return numerator / denominator
 
 
-def _bucketize(value: Tensor, edges: Tensor, **options: Any) -> Tensor:
-    return count_below(edges, value[..., None])[..., 0]
-
-
-def _searchsorted(edges: Tensor, value: Tensor, **options: Any) -> Tensor:
-    return count_below(edges, value)
-
-
 def _repeat_interleave(values: Tensor, repeats: Any, dim: int | None = None, **options: Any) -> Tensor:
     values, dim = (values.flatten(), 0) if dim is None else (values, dim % values.dim())
     size = [*values.shape[: dim + 1], repeats, *values.shape[dim + 1 :]]
@@ -125,8 +117,8 @@ DECOMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
     _ATEN.log1p.default: log1p,
     _ATEN.expm1.default: expm1,
     _ATEN.special_expm1.default: expm1,
-    _ATEN.bucketize.Tensor: _bucketize,
-    _ATEN.searchsorted.Tensor: _searchsorted,
+    _ATEN.bucketize.Tensor: lambda value, edges, **options: count_below(edges, value[..., None])[..., 0],
+    _ATEN.searchsorted.Tensor: lambda edges, value, **options: count_below(edges, value),
     _ATEN.cummax.default: running_maximum,
     _ATEN.cummin.default: running_minimum,
     _ATEN.repeat_interleave.self_int: _repeat_interleave,

@@ -64,16 +64,12 @@ class StackedLayerNorm(nn.Module):
 
 
 class Pool(Predictive):
-    """The distribution of an ensemble: the mixture of its members' distributions with equal weights.
+    """The distribution of an ensemble: the equal mixture of the distributions `[E * B, ...]` of its `count` members.
 
     It describes single values. Each path comes from one member, so only paths show how values depend on each other.
 
     Balaji Lakshminarayanan et al. (2017), Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
     https://arxiv.org/abs/1612.01474
-
-    Args:
-        members: The distributions of all members, `[E * B, ...]`.
-        count: `E`.
     """
 
     def __init__(self, members: Predictive, count: int) -> None:

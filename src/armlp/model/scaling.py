@@ -55,13 +55,9 @@ class Scaling(NamedTuple):
 
 
 class Observed:
-    """The observed values of a context and their statistics, `[B, 1, V]` each.
+    """The observed values of `context [B, L, V]` and their statistics, `[B, 1, V]` each, data units.
 
-    A context that is constant, all zero or not observed at all gets a scale that keeps everything finite.
-
-    Args:
-        context: `[B, L, V]`, data units.
-        observed: `[B, L, V]`; in a context without any observation all values count.
+    All values count as observed where none is. A constant context gets a scale that keeps everything finite.
     """
 
     def __init__(self, context: Tensor, observed: Tensor) -> None:
@@ -77,11 +73,8 @@ class Observed:
         return self.values.sum(1, keepdim=True) / self.count
 
     def deviation(self, around: Tensor) -> Tensor:
-        """Return the root mean square distance from `around [B, 1 or L, V]`, in multiples of the magnitude.
-
-        In these units float32 holds the squares of very large and very small values.
-        """
-        errors = self.weight * ((self.values - around) / self.magnitude)
+        """Return the root mean square distance from `around [B, 1 or L, V]`, in multiples of the magnitude."""
+        errors = self.weight * ((self.values - around) / self.magnitude)  # float32 holds the squares in these units
         return (errors.square().sum(1, keepdim=True) / self.count).sqrt()
 
     def scaling(self, shift: Tensor, deviation: Tensor) -> Scaling:

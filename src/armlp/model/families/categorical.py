@@ -12,12 +12,7 @@ from armlp.model.families.quantile import PiecewiseLinearQuantile
 
 
 class Binned(PiecewiseLinearQuantile):
-    """A distribution given by the probabilities of bins: uniform inside each, exponential tails in the outer two.
-
-    Args:
-        logits: `[..., bins]` log-probabilities of the bins, up to a constant.
-        edges: `[..., bins - 1]` ascending, between the bins, data units.
-    """
+    """A distribution given by `logits [..., bins]` of bins: uniform inside each, exponential tails in the outer two."""
 
     # The mean excess over the outer edge, in outer gaps: between that of a normal distribution (1.2) and of a Laplace
     # distribution (1.44) for 64 equally probable bins.
@@ -58,10 +53,9 @@ class CategoricalHead(Head):
         self.register_buffer("edges", torch.special.ndtri(levels).float())
 
     def choose_edges(self, residuals: Tensor) -> None:
-        """Set the edges so that all bins hold equally many residuals, as far as ties allow.
+        """Set the edges so that all bins hold equally many residuals, network units, as far as ties allow.
 
-        Args:
-            residuals: `[...]` observed values minus the location at the start of training, network units.
+        The residuals are observed values minus the location at the start of training.
         """
         levels = np.arange(1, self.outputs - 1) / (self.outputs - 1)
         edges = np.quantile(residuals.detach().double().cpu().numpy(), levels)

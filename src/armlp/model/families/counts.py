@@ -46,10 +46,9 @@ class Counts(Predictive):
     @staticmethod
     @abstractmethod
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
-        """Return the parts of `crps`, float64.
+        """Return the distribution, that of `count - 1` weighted by the count, and the distance in `crps`, float64.
 
-        These are the distribution, the distribution of `count - 1` with probabilities weighted by the count, and half
-        the mean distance of two counts divided by the variance.
+        The distance is half the mean distance of two counts, in multiples of the variance.
         """
 
     @property
@@ -119,13 +118,9 @@ class Poisson(Counts):
 
 
 class NegativeBinomial(Counts):
-    """Counts that vary more than those of a Poisson distribution of the same mean.
+    """The negative binomial distribution of variance `mean + excess²`: `mean² / excess²` successes.
 
-    Its number of successes is `r = mean² / excess²`; as the excess goes to 0 it becomes the Poisson distribution.
-
-    Args:
-        mean: `[...]` above 0, data units.
-        excess: `[...]` above 0: the variance is `mean + excess²`.
+    As the excess goes to 0 it becomes the Poisson distribution.
     """
 
     @property

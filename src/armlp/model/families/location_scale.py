@@ -115,13 +115,9 @@ def _log_beta(first: Tensor, second: Tensor) -> Tensor:
 
 
 class MultivariateNormal(Normal):
-    """The joint normal distribution of V channels.
+    """The joint normal distribution of V channels; its covariance is `factor factor^T` of the Cholesky `factor`.
 
     Draws and log-densities are joint; mean, variance, distribution function and quantiles are those of each channel.
-
-    Args:
-        loc: `[..., V]`, data units.
-        factor: `[..., V, V]` lower triangular, its diagonal above 0, data units; the covariance is `factor factor^T`.
     """
 
     def __init__(self, loc: Tensor, factor: Tensor) -> None:

@@ -12,16 +12,11 @@ from armlp.model.families.location_scale import Normal, normal_distance
 
 
 class NormalMixture(Predictive, MixtureSameFamily):
-    """A weighted mixture of K normal distributions: several modes, heavy or uneven tails.
+    """A mixture of K normal distributions, given by log-weights, means and deviations, `[..., K]` each, data units.
 
-    Draws are differentiable in every parameter, the weights too, by implicit reparameterization.
+    Draws are differentiable in all parameters, also the weights, by implicit reparameterization.
 
     Michael Figurnov et al. (2018), Implicit Reparameterization Gradients, https://arxiv.org/abs/1805.08498
-
-    Args:
-        logits: `[..., K]` log-weights, up to a constant.
-        loc: `[..., K]` means of the components, data units.
-        scale: `[..., K]` their standard deviations, data units.
     """
 
     noise = 2
