@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,9 +15,7 @@ from armlp.errors import UserError, check_bounds
 from armlp.evaluation.quantiles import check_levels
 from armlp.export.metadata import file_metadata
 from armlp.files import prepare_output, replacing
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
+from armlp.training.module import ForecastModule
 
 
 def write_onnx(

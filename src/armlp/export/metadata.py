@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from armlp.data.time_features import CYCLE_NAMES
+from armlp.training.module import ForecastModule
 from armlp.version import __version__
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
-
 
 _MEANINGS = {
     "context": "the last values of each series, data units; a missing one is the last one before it",

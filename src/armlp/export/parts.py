@@ -15,7 +15,7 @@ from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaling
 
-# The axes of any size of each input, with their names.
+# The axes of each input that may have any size, with their names.
 _FREE_AXES = {
     "context": {0: "batch"},
     "observed": {0: "batch"},

@@ -13,7 +13,7 @@ from armlp.model.scaling import Scaling
 
 
 class Inputs(nn.Module):
-    """Concatenate the inputs of one network call; categories and symbols go through embeddings, one for each member.
+    """Concatenate the inputs of one network call; each member embeds categories and symbols with its own tables.
 
     The arguments are those of `AutoregressiveMLP`; `mask` and `level` are its `mask_input` and `level_input`.
     """

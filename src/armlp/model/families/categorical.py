@@ -12,7 +12,7 @@ from armlp.model.families.quantile import PiecewiseLinearQuantile
 
 
 class Binned(PiecewiseLinearQuantile):
-    """A distribution given by `logits [..., bins]` of bins: uniform inside each, exponential tails in the outer two."""
+    """A distribution given by logits of bins and the edges between them: uniform inside a bin, exponential tails."""
 
     # The mean excess over the outer edge, in outer gaps: between that of a normal distribution (1.2) and of a Laplace
     # distribution (1.44) for 64 equally probable bins.

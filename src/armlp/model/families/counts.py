@@ -118,7 +118,7 @@ class Poisson(Counts):
 
 
 class NegativeBinomial(Counts):
-    """The negative binomial distribution of variance `mean + excess²`: `mean² / excess²` successes.
+    """The negative binomial distribution with variance `mean + excess²`, which has `mean² / excess²` successes.
 
     As the excess goes to 0 it becomes the Poisson distribution.
     """
@@ -209,7 +209,7 @@ class PoissonHead(Head):
         return Poisson(_rate(raw[..., 0], shift, scale))
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """Return the negative log-likelihood of the nearest count; that of other values is infinite."""
+        """Return the negative log-likelihood of the nearest count, because that of other values is infinite."""
         return -distribution.log_prob(value.round().clamp(min=0))
 
 

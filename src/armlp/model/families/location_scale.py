@@ -115,7 +115,7 @@ def _log_beta(first: Tensor, second: Tensor) -> Tensor:
 
 
 class MultivariateNormal(Normal):
-    """The joint normal distribution of V channels; its covariance is `factor factor^T` of the Cholesky `factor`.
+    """The joint normal distribution of V channels with covariance `factor factor^T`, `factor` lower triangular.
 
     Draws and log-densities are joint; mean, variance, distribution function and quantiles are those of each channel.
     """
@@ -163,7 +163,7 @@ class LaplaceHead(Head):
 
 @HEADS.register("student_t")
 class StudentTHead(Head):
-    """Student's t distribution: tails as heavy as the data have, with a finite variance."""
+    """Student's t distribution: tails as heavy as those of the data, with a finite variance."""
 
     distribution = StudentT
     outputs = 3
