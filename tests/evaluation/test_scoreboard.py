@@ -256,7 +256,7 @@ def test_the_root_mean_squared_scaled_error_has_a_unit_of_its_own(make_panel):
     unit = np.sqrt(((values[SEASON:end] - values[: end - SEASON]) ** 2).mean())
     board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)
     (batch,) = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 3)
-    board.update(torch.full((1, 5, HORIZON), 9.0), batch)
+    board.update(torch.full((1, 5, HORIZON, 1), 9.0), batch)
     expected = np.sqrt(((values[end:] - 9) ** 2).mean()) / unit
     assert board.summary()[MODEL]["rmsse"] == pytest.approx(expected, rel=1e-5)
 
