@@ -148,7 +148,7 @@ ERRORS: dict[str, tuple[dict[str, Any], list[str]]] = {
     "the times": ({"past_covariates": "ds"}, ["`past_covariates`", "'ds'"]),
     "two roles": (
         {"known_covariates": "price", "past_covariates": "price"},
-        ["`past_covariates`", "'price'", "among `known_covariates`"],
+        ["`past_covariates`", "'price'", "`known_covariates` already"],
     ),
     "times": ({"known_covariates": "when"}, ["`known_covariates`", "'when'", "numbers"]),
     "infinite": ({"past_covariates": "endless"}, ["`past_covariates`", "'endless'", "inf", "series 'b' at 1"]),

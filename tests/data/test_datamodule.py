@@ -13,25 +13,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning.pytorch import Callback, Trainer
 
-from armlp.data import datamodule
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.training_record import TrainingRecord
 from armlp.data.windows import Windowing
 from armlp.errors import UserError
+from armlp.training.module import ForecastModule
 
 MakeTable = Callable[..., pd.DataFrame]
 
 
-def test_the_source_is_read_once_and_late(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
-    read = []
-    reader = datamodule.read_panel
-    monkeypatch.setattr(datamodule, "read_panel", lambda *args, **options: read.append(1) or reader(*args, **options))
-    data = SeriesDataModule(make_table())
-    assert not read
+def test_the_source_is_read_once_and_late(make_table: MakeTable, tmp_path: Path):
+    data = SeriesDataModule(tmp_path / "table.csv")  # which is not there yet
+    make_table().to_csv(tmp_path / "table.csv", index=False)
+    data.setup("fit")
+    (tmp_path / "table.csv").unlink()
+    panel = data.panel
     for stage in ("fit", "test", None):
         data.setup(stage)
-    assert data.panel is data.panel
-    assert read == [1]
+        assert data.panel.values is panel.values
 
 
 @pytest.mark.parametrize(
@@ -241,5 +242,29 @@ def test_newer_origins_follow_what_training_saw_in_the_order_of_time(freq: str |
         found = [loader.origins[loader.series == series].tolist() for series in range(3)]
         assert found[0] == list(range(40, 70 - held_out, 4))
         assert found[1] == list(range(20, 50 - held_out, 4))
-        latest = list(range(8, 300 - held_out, 4))[-datamodule._MAX_NEW_ORIGINS :]
+        latest = list(range(8, 300 - held_out, 4))[-50:]
         assert found[2] == latest
+
+
+def test_a_training_leaves_its_data_as_they_were_set_up(make_table: MakeTable, tmp_path: Path):
+    states: list[Any] = []
+
+    class Watch(Callback):
+        """Writes down what the data module holds, but for the Trainer and what the loader has drawn from."""
+
+        def on_fit_start(self, trainer: Trainer, *args: Any) -> None:
+            data: Any = trainer.datamodule  # type: ignore[attr-defined]  # Lightning sets it by a connector
+            held = {
+                name: value for name, value in vars(data).items() if not isinstance(value, (Trainer, TrainingRecord))
+            }
+            states.append(
+                ({name: id(value) for name, value in held.items()}, dict(data.hparams), dict(vars(data.settings)))
+            )
+
+        on_train_end = on_fit_start
+
+    options: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(**options, max_steps=2, callbacks=[Watch()], default_root_dir=tmp_path)
+    trainer.fit(ForecastModule(hidden_sizes=[4]), datamodule=SeriesDataModule(make_table(), horizon=6))
+    first, last = states
+    assert first == last

@@ -1,25 +1,39 @@
-"""Tests of what both doors settle before a training, and of what they say after it."""
+"""Tests of a fit from beginning to end: what it settles, what it reports, and the final training on validation too."""
 
 import contextlib
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
+import torch
+from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.callbacks import StopEarly
+from armlp.training.callbacks import BestCheckpoint, StopEarly
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.fit import before_fit
+from armlp.training.fit import fit, fit_with_options, settle_refit
+from armlp.training.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import TRAINER
+from armlp.training.recipe import Choice
+from armlp.training.settings import ModelSettings
+from armlp.training.settle import settle
+from armlp.training.trainer import BEST, TRAINER, is_length_given
 
-VALIDATIONS = 10  # in a training whose length the recipe chooses
+MakeTable = Callable[..., pd.DataFrame]
+Weights = dict[str, torch.Tensor]
+
+
+class Enough(Exception):
+    """Ends a fit before it trains."""
+
+
+def enough() -> None:
+    raise Enough
 
 
 @pytest.mark.parametrize(
@@ -27,8 +41,8 @@ VALIDATIONS = 10  # in a training whose length the recipe chooses
     [
         pytest.param(3, {}, False, id="few windows"),
         pytest.param(30, {}, True, id="many windows"),
-        pytest.param(3, {"patience": 5}, True, id="told when to stop"),
-        pytest.param(3, {"monitor": "train/loss"}, True, id="told what to stop by"),
+        pytest.param(3, {"patience": 5}, True, id="a patience that was given"),
+        pytest.param(3, {"monitor": "train/loss"}, True, id="a monitor that was given"),
     ],
 )
 def test_few_windows_do_not_end_a_training_before_its_learning_rate_has_come_down(
@@ -36,9 +50,13 @@ def test_few_windows_do_not_end_a_training_before_its_learning_rate_has_come_dow
 ) -> None:
     callback = StopEarly(**given)
     trainer = Trainer(**TRAINER | {"logger": False, "callbacks": [callback]})
-    data = SeriesDataModule(make_table(series=series), horizon=6)
-    before_fit(trainer, ForecastModule(hidden_sizes=[4], residual_blocks=0, trials=0), data)
-    assert (callback.patience < VALIDATIONS) == stops
+    module, data = (
+        ForecastModule(hidden_sizes=[4], residual_blocks=0, trials=0),
+        SeriesDataModule(make_table(series), horizon=6),
+    )
+    with pytest.raises(Enough):
+        fit(trainer, module, data, before_training=enough)
+    assert (callback.patience < 10) == stops  # a training whose length the recipe chooses has ten validations
 
 
 STEPS = 9
@@ -86,7 +104,7 @@ def test_a_training_ends_after_five_validations_that_are_no_better(make_table: C
 
 @pytest.mark.parametrize(("patience", "steps"), [(1, 2), (1000, STEPS)])
 def test_an_early_stopping_of_the_user_takes_the_place_of_ours(
-    program: Any, make_table: Callable[..., pd.DataFrame], patience: int, steps: int
+    program: Any, make_table: Callable[..., pd.DataFrame], patience: int, steps: int, checkpoint_of: Any
 ):
     """Ours would end the training after six validations: with a rate of 0 none is better."""
     table = make_table(series=30)
@@ -95,7 +113,7 @@ def test_an_early_stopping_of_the_user_takes_the_place_of_ours(
     options = {"learning_rate": 0.0, "refit": False, **EVERY_STEP, **SMALL}
     found = Forecaster(**options, callbacks=[stop, counter := Counter()]).fit(table)
     assert counter.steps == steps
-    assert found._fitted()["global_step"] == 1
+    assert checkpoint_of(found)["global_step"] == 1
     callback = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/monitor"]
     model = ["--model.learning_rate=0", "--model.hidden_sizes=[4]", "--model.residual_blocks=0", "--model.refit=false"]
     fit = ["fit", "--data.source=table.parquet", "--data.horizon=6", *model, *arguments(**EVERY_STEP)]
@@ -113,7 +131,12 @@ def test_an_early_stopping_of_the_user_takes_the_place_of_ours(
     ],
 )
 def test_a_training_that_leaves_no_best_checkpoint_says_why(
-    options: dict[str, Any], trained: bool, says: str, program: Any, make_table: Callable[..., pd.DataFrame]
+    options: dict[str, Any],
+    trained: bool,
+    says: str,
+    program: Any,
+    make_table: Callable[..., pd.DataFrame],
+    checkpoint_of: Any,
 ):
     make_table().to_parquet("table.parquet")
     fit = ["fit", "--config=fast", "--data.source=table.parquet", "--data.horizon=6", *arguments(**options)]
@@ -128,67 +151,7 @@ def test_a_training_that_leaves_no_best_checkpoint_says_why(
         assert "best checkpoint" not in printed
     with contextlib.nullcontext() if trained else pytest.warns(UserWarning, match=says):
         found = Forecaster(**{**SMALL, **options}).fit("table.parquet")
-    assert found._fitted()["global_step"] == (2 if trained else 0)
-
-
-def test_a_backtest_that_trains_anew_has_the_callbacks_of_the_user(
-    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    counter, kept = Counter(), ModelCheckpoint(dirpath=tmp_path / "own", save_top_k=-1)
-    stop = EarlyStopping("val/monitor", patience=2, min_delta=1e9)
-    options = SMALL | EVERY_STEP | {"refit": False}
-    forecaster = Forecaster(**options, callbacks=[counter, stop, kept]).fit(make_table())
-    assert (counter.trainings, counter.steps) == (1, 3)
-    files = set(tmp_path.rglob("*"))
-    forecaster.backtest(windows=3, refit=True)
-    # Each training stops by itself after three steps, as the first one did, and writes no checkpoint.
-    assert set(tmp_path.rglob("*")) == files
-    assert (counter.trainings, counter.steps) == (4, 12)
-    forecaster.fit(make_table(seed=1))
-    assert (counter.trainings, counter.steps) == (5, 15)
-
-
-def test_a_backtest_that_trains_anew_leaves_out_callbacks_that_need_a_logger(
-    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(tmp_path)
-    counter = Counter()
-    forecaster = Forecaster(**SMALL | {"logger": True}, max_steps=2, callbacks=[LearningRateMonitor(), counter]).fit(
-        make_table()
-    )
-    forecaster.backtest(windows=2, refit=True)
-    assert counter.trainings == 3
-
-
-def test_a_forecaster_that_clips_by_value_can_be_loaded_and_trains_anew_alike(
-    make_table: Callable[..., pd.DataFrame], tmp_path: Path
-):
-    table = make_table()
-    options = SMALL | {"max_steps": 2, "logger": False, "gradient_clip_val": 0.01}
-    fitted = Forecaster(**options, gradient_clip_algorithm="value").fit(table)
-    fitted.save(tmp_path / "model.ckpt")
-    loaded = Forecaster.load(tmp_path / "model.ckpt")
-    pd.testing.assert_frame_equal(loaded.predict(table), fitted.predict())
-    again = loaded.backtest(table, windows=2, refit=True)
-    pd.testing.assert_frame_equal(again, fitted.backtest(windows=2, refit=True))
-
-
-def test_a_checkpoint_says_which_callbacks_it_does_not_hold(make_table: Callable[..., pd.DataFrame], tmp_path: Path):
-    def stop() -> EarlyStopping:
-        return EarlyStopping("val/monitor", patience=1, min_delta=1e9)
-
-    table = make_table()
-    forecaster = Forecaster(**SMALL | EVERY_STEP, callbacks=[stop()]).fit(table)
-    forecaster.save(tmp_path / "model.ckpt")
-    expected = forecaster.backtest(windows=2, refit=True)
-    loaded = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False)
-    with pytest.warns(UserWarning, match="had the callbacks EarlyStopping, which a checkpoint does not hold"):
-        loaded.backtest(table, windows=2, refit=True)
-    again = Forecaster.load(tmp_path / "model.ckpt", enable_progress_bar=False, callbacks=[stop()])
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
-        pd.testing.assert_frame_equal(again.backtest(table, windows=2, refit=True), expected)
+    assert checkpoint_of(found)["global_step"] == (2 if trained else 0)
 
 
 def test_a_training_that_writes_nothing_names_no_file(
@@ -207,5 +170,207 @@ def test_a_training_that_writes_nothing_names_no_file(
 def test_numbers_with_which_nothing_can_be_trained_are_refused(
     option: str, value: float, make_table: Callable[..., pd.DataFrame]
 ):
-    with pytest.raises(UserError, match=rf"--trainer\.{option}: {value} is too small"):
+    with pytest.raises(UserError, match=rf"`{option}`: {value} is too small"):
         Forecaster(**SMALL | {"max_steps": 2, option: value}).fit(make_table())
+
+
+REFIT: dict[str, Any] = {
+    "horizon": 6, "test_windows": 1, "max_steps": 9, "val_check_interval": 3, "check_val_every_n_epoch": None,
+    "hidden_sizes": [8], "residual_blocks": 1, "dropout": 0.2, "input_noise": 0.1, "mask_input": True,
+    "patch_length": 3, "unroll": 2, "averaging": 0.5, "batch_size": 40, "learning_rate": 0.05,
+}  # fmt: skip
+ARGUMENTS = ["--data.source=table.parquet", "--data.horizon=6", "--data.test_windows=1", "--data.batch_size=40"] + [
+    f"--{'trainer' if name in ('max_steps', 'val_check_interval', 'check_val_every_n_epoch') else 'model'}.{name}="
+    f"{'null' if value is None else value}"
+    for name, value in REFIT.items()
+    if name not in ("horizon", "test_windows", "batch_size")
+]
+CHECKPOINTS = Path("lightning_logs/version_0/checkpoints")
+
+
+@pytest.fixture
+def fitted(tmp_path: Path, checkpoint_of: Any) -> Callable[..., dict[str, Any]]:
+    """A maker of best checkpoints."""
+
+    def fitted(table: pd.DataFrame, **options: Any) -> dict[str, Any]:
+        place = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+        return checkpoint_of(Forecaster(**REFIT | place | {"refit": True} | options).fit(table))
+
+    return fitted
+
+
+def same(ours: Weights, theirs: Weights) -> bool:
+    """To the last bit."""
+    return all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def changed(table: pd.DataFrame, rows: slice, value: float) -> pd.DataFrame:
+    """The table with some rows of each series, counted from its end, replaced."""
+    table = table.copy()
+    for _, part in table.groupby("unique_id"):
+        table.loc[part.index[rows], "y"] = value
+    return table
+
+
+def test_validation_rows_are_trained_on_and_those_of_the_test_never(fitted: Any, make_table: MakeTable):
+    test, validation = slice(-6, None), slice(-12, -6)
+    whole = fitted(make_table())["state_dict"]
+    for poison in (1e6, np.nan):
+        assert same(whole, fitted(changed(make_table(), test, poison))["state_dict"])
+    assert not same(whole, fitted(changed(make_table(), validation, 11.0))["state_dict"])
+    first = fitted(make_table(), refit=False)["state_dict"]
+    assert not same(whole, first)
+
+
+@pytest.mark.parametrize(("rate", "steady"), [(0.05, True), (5.0, False)])
+def test_the_final_training_is_one_on_the_longer_part_of_all_steps_or_of_those_that_were_best(
+    fitted: Any, make_table: MakeTable, rate: float, steady: bool
+):
+    found = fitted(make_table(), learning_rate=rate)
+    steps = found["refit"]["steps"]
+    assert found["global_step"] < REFIT["max_steps"]
+    assert steps == (REFIT["max_steps"] if steady else found["global_step"])
+    # Another validation part after the first one, so that this one is trained on.
+    table = make_table(rows=96)
+    later = table.groupby("unique_id").tail(6).assign(ds=lambda rows: rows["ds"] + pd.Timedelta("6h"), y=77.0)
+    longer = pd.concat([table, later]).sort_values(["unique_id", "ds"])
+    seed_everything(0, verbose=False)
+    options = {name: REFIT[name] for name in ("horizon", "test_windows", "batch_size")}
+    data = SeriesDataModule(longer, **options)
+    module = ForecastModule(**found["hyper_parameters"])
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "limit_val_batches": 0}
+    trainer = Trainer(**TRAINER | quiet, max_steps=steps)
+    trainer.fit(module, datamodule=data)
+    assert trainer.global_step == steps
+    assert same(module.state_dict(), found["state_dict"])
+
+
+def test_all_but_the_weights_of_the_best_checkpoint_stays(fitted: Any, make_table: MakeTable):
+    table = make_table(series=40)  # enough to recalibrate by
+    first, found = fitted(table, refit=False, conformal="split"), fitted(table, conformal="split")
+    assert found.keys() == first.keys() | {"refit"}
+    assert torch.equal(found["conformal"]["factors"], first["conformal"]["factors"])
+    assert same(found["SeriesDataModule"], first["SeriesDataModule"])
+    assert same(found["current_model_state"], first["current_model_state"])
+    for part in ("global_step", "epoch", "loops", "lr_schedulers", "datamodule_hyper_parameters"):
+        assert found[part] == first[part]
+    assert found["hyper_parameters"] == first["hyper_parameters"] | {"refit": True}
+
+
+def test_a_final_training_that_diverges_is_not_kept(
+    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
+):
+    def spoil(module: ForecastModule) -> None:
+        if module.trainer.limit_val_batches == 0:
+            for weight in module.parameters():
+                weight.data.fill_(np.nan)
+
+    monkeypatch.setattr(ForecastModule, "on_train_end", spoil)
+    with pytest.warns(UserWarning, match=r"`refit`: .*best\.ckpt stays as validation has chosen it"):
+        found = fitted(make_table())
+    assert "refit" not in found
+    assert all(value.isfinite().all() for value in found["state_dict"].values())
+
+
+def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(
+    program: Any, make_table: MakeTable, tmp_path: Path, checkpoint_of: Any
+):
+    make_table().to_parquet("table.parquet")
+    fit = ["fit", *ARGUMENTS, "--model.refit=true", "--trainer.logger=false"]
+    program.breaks_off(lambda module: module.trainer.limit_val_batches == 0 and module.global_step == 2, *fit)
+    before, best = read_checkpoint(CHECKPOINTS / "best.ckpt"), CHECKPOINTS / "best.ckpt"
+    assert "refit" not in before
+    assert sorted(path.name for path in CHECKPOINTS.iterdir()) == ["best.ckpt", "last.ckpt"]
+    with pytest.warns(UserWarning, match="nothing was left to train: the checkpoint is at step 9"):
+        printed = program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt")
+    assert "best.ckpt was then trained anew on the validation rows too" in printed
+    found, written = read_checkpoint(best), best.stat().st_mtime_ns
+    assert "refit" in found
+    assert "refit" not in read_checkpoint(CHECKPOINTS / "last.ckpt")
+    # Once it is done, there is nothing left to do, and nothing is reported as if there were.
+    with pytest.warns(UserWarning, match="nothing was left to train"):
+        assert program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt") == ""
+    assert best.stat().st_mtime_ns == written
+    # The other door trains the same.
+    options = {"refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path / "other"}
+    other = Forecaster(**REFIT | options).fit("table.parquet")
+    assert same(checkpoint_of(other)["state_dict"], found["state_dict"])
+    assert "give the last.ckpt" in program.refuses(*fit, "--ckpt_path", CHECKPOINTS / "best.ckpt")
+    # A validation of it is no longer fair, a test is.
+    assert "trained on these times in 3 of 3 series" in program("validate", "--ckpt_path", best)
+    assert "trained on these times" not in program("test", "--ckpt_path", best)
+
+
+@pytest.mark.parametrize(
+    ("series", "rows", "steps", "options", "wanted"),
+    [
+        (30, 66, 900, {}, True),  # 6 of validation beside 60 of training
+        (30, 67, 900, {}, False),
+        (30, 67, 600, {}, False),
+        (29, 67, 600, {}, True),  # too few windows to choose a step by
+        (29, 67, 601, {}, False),
+        (30, 66, 600, {"max_steps": 3}, False),
+        (30, 66, 600, {"max_epochs": 3}, False),
+        (30, 66, 600, {"limit_val_batches": 0}, False),
+        (30, 66, 600, {"callbacks": []}, False),
+    ],
+)
+def test_much_validation_or_too_little_is_trained_on_unless_the_length_of_the_training_was_given(
+    series: int, rows: int, steps: int, options: dict[str, Any], wanted: bool, make_table: MakeTable
+):
+    data = SeriesDataModule(make_table(series, rows), horizon=6)
+    settled = settle(ModelSettings(), data)
+    settled.choices["max_steps"] = Choice(steps, "")
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    usual = {"callbacks": [BestCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
+    trainer = Trainer(**TRAINER | quiet | usual | options)
+    found = settle_refit(settled, data, trainer, is_length_given(trainer))
+    assert found.settings.refit is wanted
+    assert ("refit" in found.reasons) is wanted
+
+
+def test_what_was_given_is_settled(make_table: MakeTable):
+    data = SeriesDataModule(make_table(rows=66), horizon=6)
+    for given in (True, False):
+        trainer = Trainer(logger=False, callbacks=[BestCheckpoint(**BEST)], max_steps=3)
+        assert settle_refit(settle(ModelSettings(refit=given), data), data, trainer, True).settings.refit is given
+    without = Trainer(logger=False, enable_checkpointing=False)
+    with pytest.raises(UserError, match=r"`refit`: .*`enable_checkpointing`"):
+        settle_refit(settle(ModelSettings(refit=True), data), data, without, False)
+
+
+class Diary(FitListener):
+    """Writes down what it hears of a fit."""
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def progress_bar(self, description: str, steps: int | None) -> list[Callback]:
+        self.heard.append(f"{description}: {steps} steps")
+        return []
+
+    def trials_ended(self, trials: Sequence[Trial]) -> None:
+        self.heard.append(f"trials of {', '.join(trial.name for trial in trials)}")
+
+    def settled(self, choices: Mapping[str, Choice]) -> None:
+        self.heard.append(f"hidden_sizes {choices['hidden_sizes'].value}")
+
+    def final_training_ended(self, name: str, steps: int) -> None:
+        self.heard.append(f"{name} of {steps} steps")
+
+
+def test_a_listener_hears_of_trials_choices_and_the_final_training_in_order(make_table: MakeTable):
+    diary, data = Diary(), SeriesDataModule(make_table(), horizon=6)
+    options = {"max_steps": 2, "logger": False, "enable_progress_bar": False}
+    module, checkpoint = fit_with_options(ForecastModule(trials=1, refit=True, val_paths=10), data, options, (), diary)
+    assert diary.heard == [
+        "trying recipe, 1 of 2: 2 steps",
+        "trying linear, 2 of 2: 2 steps",
+        "trials of recipe, linear",
+        "hidden_sizes []",
+        "training on validation too: 2 steps",
+        "best.ckpt of 2 steps",
+    ]
+    assert checkpoint is not None
+    assert checkpoint["refit"] == {"steps": 2}
+    assert module.settings.hidden_sizes == []

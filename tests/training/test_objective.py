@@ -16,7 +16,6 @@ from armlp.model.families.base import open_interval
 from armlp.model.families.location_scale import MultivariateNormalHead
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
-from armlp.training import objective as module
 from armlp.training.objective import (
     FEEDS,
     LEAD_WEIGHTS,
@@ -337,20 +336,19 @@ def test_scores_of_paths_equal_the_double_loop_over_paths(head, objective, units
     loss = seeded(0, model, windows, units, objective=objective, gradient=gradient).loss
     torch.manual_seed(0)
     links = {"full": None, "last": 1}.get(gradient, gradient)
-    expected = naive_score(model, windows, units, objective, module._PATHS, links)
+    expected = naive_score(model, windows, units, objective, 4, links)
     assert torch.allclose(loss, expected)
     assert torch.allclose(gradients(model, loss), gradients(model, expected), rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("objective", ["crps", "energy"])
 @torch.no_grad()
-def test_scores_of_paths_expect_the_same_however_few_paths_there_are(objective, monkeypatch):
+def test_scores_of_paths_expect_the_same_however_few_paths_there_are(objective):
     model, windows = random_model(head="normal"), random_windows(2 * PATCH, missing=0.1)
     windows = Windows(*(part.repeat(500, *[1] * (part.dim() - 1)) for part in windows[:6]))
     estimates = {}
     for paths in (2, 3, 16):
-        monkeypatch.setattr(module, "_PATHS", paths)
-        parts = [seeded(seed, model, windows, objective=objective).loss.item() for seed in range(16)]
+        parts = [seeded(seed, model, windows, objective=objective, num_paths=paths).loss.item() for seed in range(16)]
         estimates[paths] = stats.norm(sum(parts) / 16, stats.sem(parts))
     for few in (2, 3):
         difference = estimates[few].mean() - estimates[16].mean()

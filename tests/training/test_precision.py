@@ -63,12 +63,12 @@ def test_the_network_computes_in_bfloat16_and_distributions_and_losses_in_float3
         assert objective.loss.item() == pytest.approx(full.loss.item(), rel=0.02, abs=0.02)
 
 
-def fitted(make_table, precision, max_steps=120, **options):
+def fitted(make_table, precision, max_steps=120, kind=ForecastModule, **options):
     """A module after a short training."""
     torch.manual_seed(0)
     data = SeriesDataModule(make_table(series=4, rows=240), horizon=12, batch_size=64)
     options = {"hidden_sizes": [32], "residual_blocks": 0, "patch_length": 12, "unroll": 1} | options
-    module = ForecastModule(context_length=48, **options)
+    module = kind(context_length=48, **options)
     trainer = Trainer(
         precision=precision, max_steps=max_steps, max_epochs=-1, gradient_clip_val=1.0, logger=False, accelerator="cpu",
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0,
@@ -86,19 +86,18 @@ def test_training_in_bfloat16_forecasts_about_as_well(make_table, optimizer):
     assert scores[1]["nll"] == pytest.approx(scores[0]["nll"], abs=0.1)
 
 
-def test_forecasts_of_a_training_in_bfloat16_are_of_float32(make_table, monkeypatch):
+def test_forecasts_of_a_training_in_bfloat16_are_of_float32(make_table):
     dtypes = set()
-    step = ForecastModule.validation_step
 
-    def watched(self, batch, batch_idx):
-        assert torch.is_autocast_enabled("cpu")  # Lightning's, around the step
-        hook = self.network.layers.register_forward_hook(lambda _module, _inputs, output: dtypes.add(output.dtype))
-        paths = step(self, batch, batch_idx)
-        hook.remove()
-        return paths
+    class Watched(ForecastModule):
+        def validation_step(self, batch, batch_idx):
+            assert torch.is_autocast_enabled("cpu")  # Lightning's, around the step
+            hook = self.network.layers.register_forward_hook(lambda _module, _inputs, output: dtypes.add(output.dtype))
+            paths = super().validation_step(batch, batch_idx)
+            hook.remove()
+            return paths
 
-    monkeypatch.setattr(ForecastModule, "validation_step", watched)
-    fitted(make_table, "bf16-mixed", max_steps=20)
+    fitted(make_table, "bf16-mixed", max_steps=20, kind=Watched)
     assert dtypes == {torch.float32}
 
 

@@ -1,37 +1,26 @@
-"""Tests of the options: what no training could use is refused at once, by its name on the command line."""
+"""Tests of the options of a model: those that no training could use are refused at once."""
 
+from dataclasses import fields
 from typing import Any
 
 import pytest
 
 from armlp.errors import UserError
+from armlp.model.settings import NetworkSettings
 from armlp.training.module import ForecastModule
-from armlp.training.settings import CHOSEN, NETWORK_OPTIONS, OPTIMIZATION
+from armlp.training.settings import ModelSettings
 
-# Of every option with a choice or a range, a value out of it, and what the sentence says of it.
 REFUSED = [
-    ({"objective": "mae"}, "--model.objective: 'mae' is not known; use one of head, crps, energy"),
-    ({"loss_units": "metres"}, "--model.loss_units: 'metres' is not known; use one of relative, network, data"),
-    ({"feed": "lies"}, "--model.feed: 'lies' is not known; use one of mean, sample, truth"),
-    ({"lead_weighting": "odd"}, "--model.lead_weighting: 'odd' is not known; use one of even, near, far"),
-    ({"schedule": "step"}, "--model.schedule: 'step' is not known; use one of cosine, constant"),
-    ({"optimizer": "sgd"}, "--model.optimizer: 'sgd' is not known; use one of adamw, adam, muon"),
-    ({"effort": 1.5}, "--model.effort: 1.5 is no whole number; give one"),
-    ({"effort": 0}, "--model.effort: 0 is too small; it must be at least 1"),
-    ({"members": True}, "--model.members: True is no whole number; give one"),
-    ({"unroll": 0}, "--model.unroll: 0 is too small; it must be at least 1"),
-    ({"val_paths": 0}, "--model.val_paths: 0 is too small; it must be at least 1"),
-    ({"unroll_growth": -0.1}, "--model.unroll_growth: -0.1 is too small; it must be at least 0"),
-    ({"unroll_growth": 1.5}, "--model.unroll_growth: 1.5 is more than the whole training"),
-    ({"averaging": -1}, "--model.averaging: -1 is too small; it must be at least 0"),
-    ({"averaging": 2}, "--model.averaging: 2 is more than the whole training; give a share up to 1"),
-    ({"learning_rate": -1e-3}, "--model.learning_rate: -0.001 is too small; it must be at least 0"),
-    ({"weight_decay": -1}, "--model.weight_decay: -1 is too small; it must be at least 0"),
-    ({"warmup": -1}, "--model.warmup: -1 is too small; it must be at least 0"),
-    ({"input_noise": -1}, "--model.input_noise: -1 is too small; it must be at least 0"),
-    ({"gradient": "half"}, "--model.gradient: 'half' is not known; use full, last or a number of patches"),
-    ({"gradient": 0}, "--model.gradient: 0 is not known; use full, last or a number of patches"),
-    ({"gradient": -2}, "--model.gradient: -2 is not known"),
+    ({"effort": 1.5}, "`effort`: 1.5 is no whole number; give one"),
+    ({"members": True}, "`members`: True is no whole number; give one"),
+    ({"gradient": "half"}, "`gradient`: 'half' is not known; use full, last or a number of patches"),
+    ({"gradient": 0}, "`gradient`: 0 is not known; use full, last or a number of patches"),
+    ({"gradient": -2}, "`gradient`: -2 is not known"),
+    ({"dropout": 1.0}, "`dropout`: 1.0 is not a share between 0 and 1"),
+    ({"hidden_sizes": [4, 0]}, "`hidden_sizes`: [4, 0] holds a width below 1"),
+    ({"head": "cauchy"}, "`head`: 'cauchy' is not known; use one of"),
+    ({"scaler": "minmax"}, "`scaler`: 'minmax' is not known; use one of"),
+    ({"activation": "elu"}, "`activation`: 'elu' is not known; use one of relu, gelu, silu, tanh"),
 ]
 # Enough that the network is built before there are data.
 WHOLE = {
@@ -56,22 +45,37 @@ def test_an_option_out_of_its_range_is_refused_at_once(options: dict[str, Any], 
         {"gradient": "last"},
         {"gradient": 1},
         {"gradient": 7},
-        {"unroll_growth": 1.0, "averaging": 1.0},
-        {"learning_rate": 0.0, "warmup": 0.0},
         {"objective": "energy", "lead_weighting": "far"},
-        {"head": "auto"},
     ],
 )
 def test_an_option_at_the_end_of_its_range_is_taken(options: dict[str, Any]):
-    assert ForecastModule(**options).network is None
+    assert vars(ForecastModule(**options).settings).items() >= options.items()
 
 
-def test_what_is_chosen_is_what_may_be_left_out():
-    assert {*WHOLE, "members"} == set(CHOSEN) - set(OPTIMIZATION)
-    assert all(ForecastModule(effort=2).hparams[name] is None for name in CHOSEN)
-    assert ForecastModule().hparams["members"] == 1  # whatever the data
-    assert ForecastModule(**WHOLE).network is not None
-    assert set(NETWORK_OPTIONS) <= set(ForecastModule().hparams)
+def test_a_head_of_auto_is_left_to_the_data():
+    assert ModelSettings(head="auto") == ModelSettings()
+
+
+def test_a_module_has_its_network_at_once_where_nothing_is_left_to_the_data():
+    module = ForecastModule(**WHOLE)
+    assert module.network.context_length == 8
+    for name in WHOLE:
+        assert not hasattr(ForecastModule(**{**WHOLE, name: None}), "network")
+
+
+def test_members_are_left_to_the_data_only_where_more_work_is_allowed():
+    assert ForecastModule().settings.members == 1
+    assert ForecastModule(effort=2).settings.members is None
+    assert not ForecastModule(**WHOLE, effort=2).settings.is_settled
+
+
+def test_a_network_has_the_options_that_it_is_given():
+    settings = ModelSettings(**WHOLE, members=2)
+    network = settings.network()
+    names = {one.name for one in fields(NetworkSettings)}
+    kept = {name: value for name, value in vars(network).items() if name in names and type(value) is int}
+    assert kept == {name: getattr(settings, name) for name in kept}
+    assert len(kept) >= 5
 
 
 @pytest.mark.parametrize("objective", ["crps", "energy"])

@@ -1,6 +1,6 @@
-"""Tests of blending: where forecasts move towards Theta's, by how much, and what stays."""
+"""Tests of the share of Theta: where forecasts move towards Theta's, by how much, and what stays."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,15 @@ from lightning.pytorch import Trainer
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.baselines.theta import Theta
-from armlp.training.checkpoint import read_checkpoint, write_checkpoint
-from armlp.training.fit import before_fit
+from armlp.training.fit import fit
+from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
+from armlp.training.recipe import Choice
+from armlp.training.sampling import Sampling
+from armlp.training.settings import ModelSettings
+from armlp.training.settle import settle
 from armlp.training.trainer import TRAINER
+from armlp.training.transforms import TowardsTheta
 
 MakeTable = Callable[..., pd.DataFrame]
 TINY: dict[str, Any] = {"hidden_sizes": [4], "residual_blocks": 0, "max_steps": 3}
@@ -83,20 +88,25 @@ def test_what_is_too_short_for_theta_stays_with_the_network(make_table: MakeTabl
     assert same.to_dict() == {"s00": True, "s01": False, "s02": True}
 
 
-def test_theta_is_asked_once_for_origins_that_come_again(make_table: MakeTable, monkeypatch: pytest.MonkeyPatch):
+def test_theta_is_asked_once_for_origins_that_come_again(make_table: MakeTable):
     asked: list[int] = []
-    forecast = Theta.forecast
-    monkeypatch.setattr(Theta, "forecast", lambda *args: asked.append(len(args[1])) or forecast(*args))
+
+    class Asked(Theta):
+        def forecast(self, series: torch.Tensor, *args: Any) -> torch.Tensor:
+            asked.append(len(series))
+            return super().forecast(series, *args)
+
     data = SeriesDataModule(make_table(rows=200), horizon=5, val_windows=4)
     module = ForecastModule(theta_share=0.5, hidden_sizes=[4], residual_blocks=0)
-    Trainer(**QUIET, max_steps=4, val_check_interval=1, check_val_every_n_epoch=None).fit(module, datamodule=data)
+    Trainer(**QUIET, max_steps=1, limit_val_batches=0).fit(module, datamodule=data)
+    network, (windows,) = module.network.eval(), data.val_dataloader()
+    towards = TowardsTheta(data, 0.5)
+    towards.theta = Asked(data.panel, data.season_length)
+    paths = Sampling(num_paths=3).paths(network, data.panel, windows, 5)
+    first, second = (towards(network, paths, windows) for _ in range(2))
     assert asked == [12]
-    kept = module.scores["armlp"]
-    assert module.blending is not None
-    module.blending._kept.clear()
-    Trainer(**QUIET).validate(module, datamodule=data, verbose=False)
-    assert module.scores["armlp"] == kept
-    assert asked == [12, 12]
+    assert torch.equal(first, second)
+    assert torch.equal(first, TowardsTheta(data, 0.5)(network, paths, windows))
 
 
 def test_what_is_known_of_the_future_stays_as_it_is(make_table: MakeTable):
@@ -113,11 +123,13 @@ def test_what_is_known_of_the_future_stays_as_it_is(make_table: MakeTable):
     np.testing.assert_allclose(told_first["armlp"].iloc[:2], ahead["armlp"].iloc[:2])
 
 
-def test_the_recipe_blends_short_series_of_numbers_unless_the_network_was_chosen_by_hand(make_table: MakeTable):
+def test_theta_has_a_share_of_short_series_of_numbers_unless_the_network_was_chosen_by_hand(
+    make_table: MakeTable,
+):
     def share(table: pd.DataFrame, data: dict[str, Any] | None = None, **options: Any) -> float:
-        module = ForecastModule(**options)
-        module.settle(SeriesDataModule(table, horizon=5, **data or {}))
-        return module.hparams["theta_share"]
+        settled = settle(ModelSettings(**options), SeriesDataModule(table, horizon=5, **data or {}))
+        assert settled.settings.theta_share is not None
+        return settled.settings.theta_share
 
     table = make_table()
     assert share(table) == 0.35
@@ -136,9 +148,9 @@ def test_the_recipe_blends_short_series_of_numbers_unless_the_network_was_chosen
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"theta_share": 1.5}, "--model.theta_share: 1.5 is more than the whole forecast; give a share up to 1"),
-        ({"theta_share": -0.1}, "--model.theta_share: -0.1 is "),
-        ({"theta_share": float("nan")}, "--model.theta_share: nan is "),
+        ({"theta_share": 1.5}, "`theta_share`: 1.5 is too large; it must be at most 1"),
+        ({"theta_share": -0.1}, "`theta_share`: -0.1 is too small; it must be at least 0"),
+        ({"theta_share": float("nan")}, "`theta_share`: nan is "),
     ],
 )
 def test_a_share_is_a_share(options: dict[str, Any], sentence: str):
@@ -154,16 +166,6 @@ def test_counts_are_not_moved(head: str, make_table: MakeTable):
         fitted(table, head=head, theta_share=0.3)
 
 
-def test_a_checkpoint_from_before_has_no_share(make_table: MakeTable, tmp_path: Path):
-    forecaster = fitted(make_table(), theta_share=0.0)
-    forecaster.save(tmp_path / "new.ckpt")
-    checkpoint = read_checkpoint(tmp_path / "new.ckpt") | {"armlp_format": 3}
-    del checkpoint["hyper_parameters"]["theta_share"]
-    write_checkpoint(checkpoint, tmp_path / "old.ckpt")
-    old = Forecaster.load(tmp_path / "old.ckpt")
-    pd.testing.assert_frame_equal(old.predict(make_table()), forecaster.predict())
-
-
 def test_a_saved_share_is_kept(make_table: MakeTable, tmp_path: Path):
     forecaster = fitted(make_table(), theta_share=0.6)
     forecaster.save(tmp_path / "model.ckpt")
@@ -171,14 +173,23 @@ def test_a_saved_share_is_kept(make_table: MakeTable, tmp_path: Path):
 
 
 def test_who_says_how_long_to_train_gets_the_network_alone(make_table: MakeTable):
-    def share(steps: dict[str, Any], **options: Any) -> float:
-        module = ForecastModule(trials=0, refit=False, **options)
-        before_fit(Trainer(**TRAINER | QUIET | steps), module, SeriesDataModule(make_table(), horizon=5))
-        return module.hparams["theta_share"]
+    class Enough(Exception):
+        """Ends a fit when its options are settled."""
 
-    assert share({"max_steps": 2}) == 0
-    assert share({"max_steps": 2}, theta_share=0.1) == 0.1
-    assert share({}, members=1) == 0.35
+    class Listener(FitListener):
+        def settled(self, choices: Mapping[str, Choice]) -> None:
+            chosen.append(choices["theta_share"].value if "theta_share" in choices else None)
+            raise Enough
+
+    chosen: list[float | None] = []
+    for steps in ({"max_steps": 2}, {}):
+        module = ForecastModule(trials=0, refit=False, members=1)
+        with pytest.raises(Enough):
+            fit(Trainer(**TRAINER | QUIET | steps), module, SeriesDataModule(make_table(), horizon=5), Listener())
+    assert chosen == [None, 0.35]
+    module = ForecastModule(trials=0, refit=False)
+    data = SeriesDataModule(make_table(), horizon=5)
+    assert fit(Trainer(**TRAINER | QUIET, max_steps=1), module, data).module.settings.theta_share == 0
 
 
 def test_an_export_says_what_it_leaves_out(make_table: MakeTable, tmp_path: Path):

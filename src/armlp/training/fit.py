@@ -89,7 +89,7 @@ def fit(
 
     # Settle what was left out, by trials too.
     preferred = module.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
-    settled = _settle_refit(settle(given, data, preferred), data, trainer, length_given)
+    settled = settle_refit(settle(given, data, preferred), data, trainer, length_given)
     module = _module_of(settled, module)
     module.requested = requested
     if data.num_val_windows < MIN_WINDOWS:
@@ -178,8 +178,14 @@ def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
     return module
 
 
-def _settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, length_given: bool) -> Settled:
+def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, length_given: bool) -> Settled:
     """Settle whether a final training follows.
+
+    Args:
+        settled: The settled options of the model.
+        data: The data.
+        trainer: The Trainer of the training.
+        length_given: Whether the Trainer was given a length.
 
     Raises:
         UserError: It is asked for where several processes train, or where there will be no best checkpoint.

@@ -20,8 +20,6 @@ FEEDS = ("mean", "sample", "truth")
 GRADIENTS = ("full", "last")
 LEAD_WEIGHTS = ("even", "near", "far")
 
-# Futures per window that the scores of sampled paths are estimated from.
-_PATHS = 4
 # Patches fed by the truth do not need each other: of a longer chain so many are drawn.
 _LINKS = 6
 
@@ -78,6 +76,7 @@ def unrolled_objective(
     gradient: str | int = "full",
     lead_weighting: str = "even",
     precision: Callable[[], AbstractContextManager[None]] = nullcontext,
+    num_paths: int = 4,
 ) -> Objective:
     """The loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
@@ -103,11 +102,12 @@ def unrolled_objective(
         lead_weighting: One of `LEAD_WEIGHTS`.
         precision: Makes the context in which the network computes, such as autocast; everything else, distributions
             and losses among it, has the precision of the windows.
+        num_paths: How many sampled paths of a window a score is of; at least 2.
 
     Returns:
         Means over the observed values of the batch.
     """
-    members, paths = model.members, 1 if objective == "head" else _PATHS
+    members, paths = model.members, 1 if objective == "head" else num_paths
 
     def rows(part: Tensor) -> Tensor:
         """A row for every member and path of each window."""
