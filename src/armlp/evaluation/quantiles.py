@@ -23,11 +23,11 @@ def between_ranks(ranked: Tensor, position: Tensor) -> Tensor:
     """Return values between sorted paths, by linear interpolation.
 
     Args:
-        ranked: `[B, P, H(, V)]`, ascending along the paths.
+        ranked: `[B, P, H, V]`, ascending along the paths.
         position: `[Q]` between 0, the lowest path, and `P - 1`, the highest.
 
     Returns:
-        `[B, Q, H(, V)]`, in the units of the paths.
+        `[B, Q, H, V]`, in the units of the paths.
     """
     below = position.floor()
     share = (position - below).to(ranked).view(-1, *[1] * (ranked.dim() - 2))
@@ -39,12 +39,12 @@ def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool =
     """Return quantiles of sorted paths as numpy defines them; nan where a path is nan.
 
     Args:
-        ranked: `[B, P, H(, V)]`, ascending along the paths, nan above all.
+        ranked: `[B, P, H, V]`, ascending along the paths, nan above all.
         probabilities: `Q` numbers between 0 and 1.
         whole: Whether the values are counts, so that a quantile is one of the paths, the nearest.
 
     Returns:
-        `[B, Q, H(, V)]`, in the units of the paths.
+        `[B, Q, H, V]`, in the units of the paths.
     """
     position = torch.tensor(probabilities, dtype=torch.float64) * (ranked.shape[1] - 1)
     values = between_ranks(ranked, position.round() if whole else position)
@@ -55,12 +55,12 @@ def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = Fal
     """Return the median of the paths, and per level the lower and the upper end of the central interval.
 
     Args:
-        paths: `[B, P, H(, V)]`, data units, in any order.
+        paths: `[B, P, H, V]`, data units, in any order.
         levels: Central coverages in percent; 80 gives the quantiles at 10% and 90%.
         whole: Whether the values are counts, as in `path_quantiles`.
 
     Returns:
-        `[B, 1 + 2 levels, H(, V)]`, data units.
+        `[B, 1 + 2 levels, H, V]`, data units.
     """
     ends = [probability for level in levels for probability in interval(level)]
     return path_quantiles(paths.sort(1).values, [0.5, *ends], whole)

@@ -10,17 +10,17 @@ def crps(paths: Tensor, truth: Tensor) -> Tensor:
     """Return the continuous ranked probability score of each value, fair to a small number of paths.
 
     Args:
-        paths: `[B, P, T(, V)]`.
-        truth: `[B, T(, V)]`.
+        paths: `[B, P, T, V]`.
+        truth: `[B, T, V]`.
 
     Returns:
-        `[B, T(, V)]`, in the units of the paths.
+        `[B, T, V]`, in the units of the paths.
     """
     return ranked_crps((paths - truth[:, None]).sort(1).values)
 
 
 def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
-    """Return the same score from errors `[B, P, T(, V)]`, ascending along the paths.
+    """Return the same score from errors `[B, P, T, V]`, ascending along the paths.
 
     Errors, unlike values, keep their digits at a high level of the data. `even` paths are the distribution itself.
     """
@@ -39,13 +39,13 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = Fa
     https://doi.org/10.1198/016214506000001437
 
     Args:
-        paths: `[B, P, T(, V)]`, `P` at least 2.
-        truth: `[B, T(, V)]`.
-        observed: `[B, T(, V)]` bool; what is not observed does not count.
+        paths: `[B, P, T, V]`, `P` at least 2.
+        truth: `[B, T, V]`.
+        observed: `[B, T, V]` bool; what is not observed does not count.
         even: The paths are the distribution itself; else the score is fair to a small number of them.
 
     Returns:
-        `[B, T(, V)]`: the score of the window, the same for all its values, of the size of a score of one value.
+        `[B, T, V]`: the score of the window, the same for all its values, of the size of a score of one value.
     """
     count = paths.shape[1]
     errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
@@ -65,13 +65,13 @@ def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float
     Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
 
     Args:
-        paths: `[B, P, T(, V)]`.
-        truth: `[B, T(, V)]`.
-        observed: `[B, T(, V)]` bool; what is not observed does not count.
+        paths: `[B, P, T, V]`.
+        truth: `[B, T, V]`.
+        observed: `[B, T, V]` bool; what is not observed does not count.
         order: Power of the differences.
 
     Returns:
-        `[B, T(, V)]`: the mean over pairs of observed values, the same for all values of the window; nan where it has
+        `[B, T, V]`: the mean over pairs of observed values, the same for all values of the window; nan where it has
         no pair.
     """
     known = observed.flatten(1)
