@@ -89,8 +89,8 @@ def noise_of(
     seed: int,
     stratified: bool,
 ) -> Tensor:
-    """Return noise `[B, P, H, noise]`."""
-    size = (*windows.context.shape[2:], network.head.noise)
+    """Return noise `[B, P, H, V, noise]`."""
+    size = (network.channels, network.head.noise)
     if stratified:
         keys = data.panel.keys[windows.series]
         return path_noise(keys, windows.origin, paths, data.horizon, size, seed, network.members)

@@ -49,8 +49,9 @@ def textbook_loop(network: AutoregressiveMLP, context: Tensor, noise: Tensor) ->
     """
     series, paths, horizon = noise.shape[:3]
     length, patch = network.context_length, network.patch_length
+    context, noise = context[..., None], noise.unsqueeze(3)
     scaling = network.scale(context, torch.ones_like(context, dtype=torch.bool)).repeat(paths)
-    noise = torch.nn.functional.pad(noise.flatten(0, 1), (0, 0, 0, -horizon % patch), value=0.5)
+    noise = torch.nn.functional.pad(noise.flatten(0, 1), (0, 0, 0, 0, 0, -horizon % patch), value=0.5)
     window = context.repeat_interleave(paths, 0)
     observed = torch.ones_like(window, dtype=torch.bool)
     patches = []
@@ -58,4 +59,4 @@ def textbook_loop(network: AutoregressiveMLP, context: Tensor, noise: Tensor) ->
         distribution = network.conditional(window, observed, scaling, step=step)
         patches.append(distribution.draw(noise[:, step : step + patch]))
         window = torch.cat([window, patches[-1]], 1)[:, -length:]
-    return torch.cat(patches, 1)[:, :horizon].unflatten(0, (series, paths))
+    return torch.cat(patches, 1)[:, :horizon, 0].unflatten(0, (series, paths))

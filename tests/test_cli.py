@@ -186,7 +186,7 @@ def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(p
     data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
     data.windowing = Windowing(module.settings.context_length, patch_length=module.settings.patch_length)
     (batch,) = data.predict_dataloader()
-    noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (module.network.head.noise,), seed=0)
+    noise = path_noise(data.panel.keys, data.panel.lengths, 200, 6, (1, module.network.head.noise), seed=0)
     paths = rollout(module.network.eval(), batch.context, 6, 200, batch.observed, noise, batch.covariates)
     assert forecast["armlp"].tolist() == paths.quantile(0.5, dim=1).flatten().tolist()
 
@@ -305,7 +305,7 @@ def test_the_textbook_preset_trains_as_a_hand_written_loop_does(program: Any, ma
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     batches = (batch for _ in range(steps) for batch in loader)
     for _, batch in zip(range(steps), batches, strict=False):
-        loss = nn.functional.mse_loss(network(batch.context), batch.target)
+        loss = nn.functional.mse_loss(network(batch.context[..., 0]), batch.target[..., 0])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -256,7 +256,7 @@ def test_the_building_blocks_work_without_the_doors(make_table: MakeTable, tmp_p
     )
     (batch,) = data.predict_dataloader()
     paths = armlp.rollout(module.network.eval(), batch.context, horizon=5, num_paths=3, covariates=batch.covariates)
-    assert paths.shape == (3, 3, 5)
+    assert paths.shape == (3, 3, 5, 1)
 
 
 def test_a_table_of_another_frequency_is_forecast_with_a_warning(trained: Any, make_table: Callable[..., pd.DataFrame]):

@@ -12,6 +12,18 @@ from armlp.evaluation.adaptive import AdaptiveFactors
 from armlp.evaluation.conformal import LEVELS, conformal_factors, conformal_scores, recalibrate
 
 
+def recalibrated(adaptive: AdaptiveFactors, paths: torch.Tensor, truth: torch.Tensor, *times: torch.Tensor):
+    """The recalibrated paths of one channel, `[B, P, H]`."""
+    truth = truth[..., None]
+    return adaptive.recalibrate(paths[..., None], truth, torch.ones_like(truth, dtype=torch.bool), *times)[..., 0]
+
+
+def scores_of(paths: torch.Tensor, truth: torch.Tensor):
+    """The scores of paths `[B, P, H]` of one channel; those without truth are nan."""
+    truth = truth[..., None]
+    return conformal_scores(paths[..., None], truth.nan_to_num(0), ~truth.isnan())
+
+
 class Stream(NamedTuple):
     """Forecasts of origins in time, `[N, S, P, H]` and the truth `[N, S, H]`, `step` apart."""
 
@@ -34,7 +46,7 @@ class Stream(NamedTuple):
             paths, truth = self.paths[part].flatten(0, 1), self.truth[part].flatten(0, 1)
             times = [self.times(origin) for origin in range(len(self.paths))[part]]
             cutoff, due = (torch.cat(some) for some in zip(*times, strict=True))
-            moved.append(adaptive.recalibrate(paths, truth, torch.ones_like(truth, dtype=torch.bool), cutoff, due))
+            moved.append(recalibrated(adaptive, paths, truth, cutoff, due))
         return torch.cat(moved).view_as(self.paths)
 
 
@@ -70,9 +82,8 @@ def test_when_the_variance_doubles_coverage_comes_back_and_that_of_fixed_factors
 def test_without_a_shift_both_cover():
     before, stream = make_stream(300, 20, 3, 3, 1.5, seed=1), make_stream(300, 20, 3, 3, 1.5)
     truth = before.truth.flatten(0, 1)
-    scores = conformal_scores(before.paths.flatten(0, 1), truth, torch.ones_like(truth, dtype=torch.bool))
-    factors = conformal_factors(scores, 300)
-    split = recalibrate(stream.paths.flatten(0, 1), factors).view_as(stream.paths)
+    factors = conformal_factors(scores_of(before.paths.flatten(0, 1), truth), 300)
+    split = recalibrate(stream.paths.flatten(0, 1)[..., None], factors).view_as(stream.paths)
     for level in (0.8, 0.95):
         assert coverage(split, stream.truth, level) == pytest.approx(level, abs=0.02)
         assert coverage(stream.followed(factors), stream.truth, level) == pytest.approx(level, abs=0.02)
@@ -90,10 +101,9 @@ def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_ru
     used, all_scores = [], []
     for origin in range(origins):
         paths, truth = stream.paths[origin], stream.truth[origin]
-        observed = torch.ones_like(truth, dtype=torch.bool)
-        adaptive.recalibrate(paths, truth, observed, *stream.times(origin))
+        recalibrated(adaptive, paths, truth, *stream.times(origin))
         used.append(adaptive.factors)
-        all_scores.append(conformal_scores(paths, truth, observed))
+        all_scores.append(scores_of(paths, truth))
     scores = torch.stack(all_scores)
     missed = (scores > torch.stack(used)[:, None]).double().mean((0, 1))
     rate = 0.1 / np.ceil(np.arange(1, horizon + 1) / step)
@@ -115,10 +125,7 @@ def test_the_forecasts_are_those_of_a_loop_over_single_truths(
     start = torch.linspace(0.5, 2, horizon * len(LEVELS)).view(horizon, -1)
     found = stream.followed(start, at_once, rate=0.3)
     logarithms = start.double().log().numpy()
-    scores = [
-        conformal_scores(paths, truth.nan_to_num(0), ~truth.isnan()).numpy()
-        for paths, truth in zip(stream.paths, stream.truth, strict=True)
-    ]
+    scores = [scores_of(paths, truth).numpy() for paths, truth in zip(stream.paths, stream.truth, strict=True)]
     used: list[np.ndarray] = []
     for now in range(origins):
         for before, lead, one, level in np.ndindex(now, horizon, series, len(LEVELS)):
@@ -129,7 +136,7 @@ def test_the_forecasts_are_those_of_a_loop_over_single_truths(
             rate = 0.3 / series / np.ceil((lead + 1) / step)
             logarithms[lead, level] += rate * (missed - (1 - LEVELS[level]))
         used.append(np.exp(logarithms).astype(np.float32))
-        expected = recalibrate(stream.paths[now], torch.from_numpy(used[now]))
+        expected = recalibrate(stream.paths[now][..., None], torch.from_numpy(used[now]))[..., 0]
         torch.testing.assert_close(found[now], expected, rtol=1e-5, atol=1e-6)
 
 
@@ -158,7 +165,7 @@ def test_of_vectors_every_channel_counts():
     adaptive, vector = AdaptiveFactors(None, 3, 3, 4), AdaptiveFactors(None, 3, 3, 2)
     for origin in range(30):
         paths, truth, (cutoff, due) = stream.paths[origin], stream.truth[origin], stream.times(origin)
-        adaptive.recalibrate(paths, truth, torch.ones_like(truth, dtype=torch.bool), cutoff, due)
+        recalibrated(adaptive, paths, truth, cutoff, due)
         both, true = (torch.stack(part.split(2), -1) for part in (paths, truth))
         found = vector.recalibrate(both, true, torch.ones_like(true, dtype=torch.bool), cutoff[:2], due[:2])
         assert found.shape == (2, 60, 3, 2)

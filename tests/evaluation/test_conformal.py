@@ -16,7 +16,8 @@ def forecasts(windows: int, spread: float, num_paths: int = 200, horizon: int = 
     scale = scale.abs() + 0.1
     draw = torch.randn(windows, num_paths + 1, horizon, generator=generator)
     truth = level + scale * draw[:, -1]
-    return level[:, None] + spread * scale[:, None] * draw[:, :-1], truth
+    paths = level[:, None] + spread * scale[:, None] * draw[:, :-1]
+    return paths[..., None], truth[..., None]
 
 
 def coverage(paths: torch.Tensor, truth: torch.Tensor, level: float) -> float:
@@ -67,8 +68,7 @@ def test_the_median_and_the_order_of_paths_stay(
     num_paths: int, horizon: int, vector: bool, row: list[float], seed: int
 ):
     generator = torch.Generator().manual_seed(seed)
-    shape = (3, num_paths, horizon, 2) if vector else (3, num_paths, horizon)
-    paths = torch.randn(shape, generator=generator, dtype=torch.float64)
+    paths = torch.randn(3, num_paths, horizon, 1 + vector, generator=generator, dtype=torch.float64)
     found = recalibrate(paths, torch.tensor([row]))
     assert found.shape == paths.shape
     np.testing.assert_allclose(np.median(found, 1), np.median(paths, 1), atol=1e-9)
@@ -105,7 +105,7 @@ def test_a_score_is_the_distance_of_the_truth_in_units_of_that_of_the_interval()
     paths, truth = generator.normal(size=(4, 99, 3)), generator.normal(size=(4, 3))
     observed = np.ones_like(truth, dtype=bool)
     observed[1, 2] = False
-    scores = conformal_scores(*(torch.from_numpy(part) for part in (paths, truth, observed)))
+    scores = conformal_scores(*(torch.from_numpy(part)[..., None] for part in (paths, truth, observed)))
     levels = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
     for window, lead in np.ndindex(4, 3):
         sample, value = paths[window, :, lead], truth[window, lead]

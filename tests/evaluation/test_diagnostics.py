@@ -25,7 +25,7 @@ def windows_of(panel, back=HORIZON):
 def test_a_path_that_is_no_number_or_absurdly_far_has_diverged_and_no_other(make_panel, channels):
     panel = make_panel([40, 30], channels)
     windows = windows_of(panel)
-    paths = windows.target[:, None].repeat(1, 6, *[1] * (windows.target.dim() - 1))
+    paths = windows.target[:, None].repeat(1, 6, 1, 1)
     span = float(windows.context.max() - windows.context.min())
     wrong = {1: torch.nan, 2: torch.inf, 3: -torch.inf, 4: 1e6 * span}
     for path, value in wrong.items():
@@ -37,17 +37,17 @@ def test_a_series_that_never_changed_may_begin_to(make_panel):
     panel = make_panel([40])
     panel.values.fill_(3.0)
     windows = windows_of(panel)
-    paths = torch.tensor([[[3.0, 5.0, 1e9, 3.0], [3.0, 3.0, torch.nan, 3.0]]])
+    paths = torch.tensor([[[3.0, 5.0, 1e9, 3.0], [3.0, 3.0, torch.nan, 3.0]]])[..., None]
     assert diverged(paths, windows, panel).tolist() == [[False, True]]
 
 
 @pytest.mark.parametrize("series", [1, 2, 3, 8])
 def test_the_best_the_median_and_the_worst_forecast_are_shown(make_panel, series):
     panel = make_panel([40] * series)
-    found = Diagnostics(panel, torch.ones(series, dtype=torch.float64), HORIZON)
+    found = Diagnostics(panel, torch.ones(series, 1, dtype=torch.float64), HORIZON)
     windows = windows_of(panel)
     miss = torch.randperm(series, generator=torch.Generator().manual_seed(1)) + 1.0
-    paths = (windows.target + miss[:, None])[:, None].repeat(1, 3, 1)
+    paths = (windows.target + miss[:, None, None])[:, None].repeat(1, 3, 1, 1)
     half = series // 2
     for part in (slice(None, half), slice(half, None)):  # in two batches
         batch = windows._replace(
@@ -69,9 +69,9 @@ def test_the_best_the_median_and_the_worst_forecast_are_shown(make_panel, series
 
 def test_a_forecast_that_diverged_is_the_worst_and_one_without_truth_is_none(make_panel):
     panel = make_panel([40] * 4)
-    found = Diagnostics(panel, torch.ones(4, dtype=torch.float64), HORIZON)
+    found = Diagnostics(panel, torch.ones(4, 1, dtype=torch.float64), HORIZON)
     windows = windows_of(panel)
-    paths = windows.target[:, None].repeat(1, 3, 1)
+    paths = windows.target[:, None].repeat(1, 3, 1, 1)
     paths[2] = torch.nan
     windows.target_observed[3] = False
     found.update(paths, windows)
@@ -83,9 +83,9 @@ def test_a_forecast_that_diverged_is_the_worst_and_one_without_truth_is_none(mak
 
 def test_without_any_unit_errors_are_those_of_the_data(make_panel):
     panel = make_panel([40, 40])
-    found = Diagnostics(panel, torch.full((2,), torch.nan, dtype=torch.float64), HORIZON)
+    found = Diagnostics(panel, torch.full((2, 1), torch.nan, dtype=torch.float64), HORIZON)
     windows = windows_of(panel)
-    found.update((windows.target + torch.tensor([[5.0], [2.0]]))[:, None], windows)
+    found.update((windows.target + torch.tensor([[[5.0]], [[2.0]]]))[:, None], windows)
     assert [(one.series, round(one.error, 3)) for one in found.exemplars()] == [(1, 2.0), (0, 5.0)]
     assert found.calibration() is None  # one path does not spread
     assert found.coverage() == {}

@@ -92,7 +92,7 @@ def test_times_of_any_span_have_a_few_labels(unit, steps):
 
 def test_a_fan_shows_history_truth_and_baseline_where_they_are(make_table: Any):
     panel = SeriesDataModule(make_table(), horizon=6).panel
-    paths = torch.zeros(5, 6)
+    paths = torch.zeros(5, 6, 1)
     values = panel.series(1)[:, 0]
     within = series_fan(panel, 1, 80, paths, 24, history=18)
     assert torch.equal(within.history, values[62:80])

@@ -45,14 +45,12 @@ def naive(model: AutoregressiveMLP, panel: Panel) -> list[tuple[Any, ...]]:
             pad = max(0, L - row)
             context = torch.cat([values[:1].expand(pad, -1), values[max(0, row - L) : row]])
             seen = torch.cat([torch.zeros_like(observed[:1]).expand(pad, -1), observed[max(0, row - L) : row]])
-            target, channels = values[row], panel.values.shape[1]
-            if channels == 1:
-                context, seen, target = context[:, 0], seen[:, 0], target[0]
+            target = values[row]
             law = model(context[None], seen[None])
             whole = target.expand(1, model.patch_length, *target.shape)
             below = law.cdf(whole - 1) if model.head.discrete else law.cdf(whole)
             parts = [part[0, 0].detach() for part in (law.log_prob(whole), below, law.cdf(whole))]
-            rows.append((series, row, *(torch.where(observed[row].squeeze(), part, torch.nan) for part in parts)))
+            rows.append((series, row, *(torch.where(observed[row], part, torch.nan) for part in parts)))
     return rows
 
 
@@ -84,7 +82,7 @@ def test_scores_are_those_of_a_loop_over_rows(head: str, options: dict[str, Any]
     torch.testing.assert_close(found.tail_probability, tail, rtol=1e-3, atol=1e-4, equal_nan=True)
     inside = (low - 1e-4 <= found.pit) & (found.pit <= high + 1e-4)
     assert (inside | low.isnan()).all()
-    seen = panel.observed[panel.offsets[found.series] + found.row].squeeze(1)
+    seen = panel.observed[panel.offsets[found.series] + found.row]
     assert torch.equal(found.y.isnan(), ~seen)
 
 

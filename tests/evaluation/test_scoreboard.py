@@ -74,7 +74,7 @@ def test_mase_and_skill_equal_the_loop_over_windows(make_panel):
                     truth = values[origin + lead]
                     errors[MODEL].append(abs(10 - truth) / unit[index])
                     errors[BASELINE].append(abs(last_season - truth) / unit[index])
-    summary = scored(panel, lambda batch: torch.full((len(batch.series), 5, HORIZON), 10.0)).summary()
+    summary = scored(panel, lambda batch: torch.full((len(batch.series), 5, HORIZON, 1), 10.0)).summary()
     means = {name: np.mean(values) for name, values in errors.items()}
     for name, mean in means.items():
         assert summary[name]["mase"] == pytest.approx(mean, rel=1e-5)
@@ -94,7 +94,7 @@ def test_the_crps_is_that_of_the_distribution_that_the_paths_are(make_panel):
             knots = np.sort([*values, truth])
             below = (values[:, None] <= knots[:-1]).mean(0) - (knots[:-1] >= truth)
             expected.append(float((np.diff(knots) * below**2).sum()))
-        return paths
+        return paths[..., None]
 
     found = scored(panel, forecast).summary()[MODEL]["crps"]
     assert found == pytest.approx(np.mean(expected), rel=1e-5)
@@ -256,7 +256,7 @@ def test_the_root_mean_squared_scaled_error_has_a_unit_of_its_own(make_panel):
     unit = np.sqrt(((values[SEASON:end] - values[: end - SEASON]) ** 2).mean())
     board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)
     (batch,) = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, HORIZON, 3)
-    board.update(torch.full((1, 5, HORIZON), 9.0), batch)
+    board.update(torch.full((1, 5, HORIZON, 1), 9.0), batch)
     expected = np.sqrt(((values[end:] - 9) ** 2).mean()) / unit
     assert board.summary()[MODEL]["rmsse"] == pytest.approx(expected, rel=1e-5)
 

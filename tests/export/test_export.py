@@ -171,7 +171,8 @@ def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_r
     places = torch.tensor([categories.index(name) for name in of_panel]).float()
     raw.covariates.known[..., 1] = places[raw.covariates.known[..., 1].long()]
     noise = path_noise(panel.keys, panel.lengths, 6, 8, (2,), 3)
-    given = {"context": raw.context, "observed": raw.observed, "noise": noise, **raw.covariates._asdict()}
+    context, observed = raw.context[..., 0], raw.observed[..., 0]
+    given = {"context": context, "observed": observed, "noise": noise, **raw.covariates._asdict()}
     given["past"] = given["past"][:, :24]
     ahead = {"known": given["known"][:, : 24 + 6], "calendar": given["calendar"][:, :6]}
     shorter = given | ahead | {"noise": path_noise(panel.keys, panel.lengths, 4, 5, (2,), 3)}
@@ -209,7 +210,8 @@ def test_an_exported_file_forecasts_any_series_paths_and_horizon(first, paths, h
     length = network.context_length
     raw = gather(panel, torch.arange(len(panel)), panel.lengths, length, 0, covariate_span=steps)
     noise = path_noise(panel.keys, panel.lengths, paths, horizon, (network.head.noise,), 3)
-    given = {"context": raw.context, "observed": raw.observed, "noise": noise, **raw.covariates._asdict()}
+    context, observed = raw.context[..., 0], raw.observed[..., 0]
+    given = {"context": context, "observed": observed, "noise": noise, **raw.covariates._asdict()}
     assert len(loops(onnx.load(exported))) == 1
     found = run(onnxruntime.InferenceSession(exported), given)
     np.testing.assert_allclose(found[0], forecaster.sample(table, horizon, paths, 3), rtol=1e-4, atol=1e-4)

@@ -17,7 +17,12 @@ each_scaler = pytest.mark.parametrize("scaler", LOCAL)
 
 
 def scale_window(scaler, context, observed, season_length=1):
-    return SCALERS[scaler](season_length).measure(context, observed)
+    """The scaling of windows `[B, L, V]`, or of one channel without its axis, `[B, L]`."""
+    if context.dim() == 3:
+        return SCALERS[scaler](season_length).measure(context, observed)
+    return Scaling(
+        *(part[..., 0] for part in scale_window(scaler, context[..., None], observed[..., None], season_length))
+    )
 
 
 def random_window(seed, batch=4, length=9, channels=()):

@@ -36,7 +36,7 @@ def theta_of(table: pd.DataFrame, horizon: int) -> np.ndarray:
     """`[S, H]` of the end of every series."""
     data = SeriesDataModule(table, horizon=horizon)
     series = torch.arange(len(data.panel))
-    return Theta(data.panel, data.season_length).forecast(series, data.panel.lengths, horizon).numpy()
+    return Theta(data.panel, data.season_length).forecast(series, data.panel.lengths, horizon)[..., 0].numpy()
 
 
 def test_the_whole_share_is_theta_with_the_spread_of_the_network(make_table: MakeTable):

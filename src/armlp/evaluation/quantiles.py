@@ -20,7 +20,7 @@ def interval(level: float) -> tuple[float, float]:
 
 
 def between_ranks(ranked: Tensor, position: Tensor) -> Tensor:
-    """Interpolate sorted paths `[B, P, H(, V)]` at positions `[Q]` from 0 to `P - 1`; return `[B, Q, H(, V)]`."""
+    """Interpolate sorted paths `[B, P, H, V]` at positions `[Q]` from 0 to `P - 1`; return `[B, Q, H, V]`."""
     below = position.floor()
     share = (position - below).to(ranked).view(-1, *[1] * (ranked.dim() - 2))
     low, high = (ranked[:, index.long()] for index in (below, position.ceil()))
@@ -28,7 +28,7 @@ def between_ranks(ranked: Tensor, position: Tensor) -> Tensor:
 
 
 def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool = False) -> Tensor:
-    """Return quantiles `[B, Q, H(, V)]` of sorted paths `[B, P, H(, V)]` as numpy defines them; a nan path gives nan.
+    """Return quantiles `[B, Q, H, V]` of sorted paths `[B, P, H, V]` as numpy defines them; a nan path gives nan.
 
     If `whole`, values are counts, and a quantile is the nearest path.
     """
@@ -38,7 +38,7 @@ def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool =
 
 
 def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = False) -> Tensor:
-    """Return the median of unsorted paths and the two ends of each interval, `[B, 1 + 2 levels, H(, V)]`."""
+    """Return the median of unsorted paths and the two ends of each interval, `[B, 1 + 2 levels, H, V]`."""
     ends = [probability for level in levels for probability in interval(level)]
     return path_quantiles(paths.sort(1).values, [0.5, *ends], whole)
 

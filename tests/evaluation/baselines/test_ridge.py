@@ -33,7 +33,7 @@ def test_the_ridge_ar_is_the_least_squares_of_numpy_where_no_penalty_is_needed(m
     for row, (index, begin) in enumerate(zip((0, 1), origin.tolist(), strict=True)):
         context = panel.series(index)[begin - 6 : begin, 0].double().numpy()
         expected = np.resize(context[-4:], 5) + (context - context.mean()) @ weights
-        assert method.forecast(series, origin, 5)[row].numpy() == pytest.approx(expected, abs=1e-3)
+        assert method.forecast(series, origin, 5)[row, :, 0].numpy() == pytest.approx(expected, abs=1e-3)
 
 
 def test_the_ridge_ar_is_the_seasonal_naive_where_nothing_can_be_learnt(make_panel):

@@ -35,7 +35,7 @@ def forecasts(make_panel):
         pd.DataFrame({"unique_id": name, "ds": range(int(end)), "y": panel.series(index)[: int(end), 0].numpy()})
         for index, (name, end) in enumerate(zip(ids, ends, strict=True))
     )
-    units = [unit[:, None] for unit in naive_errors(panel, ends, SEASON)]
+    units = naive_errors(panel, ends, SEASON)
     return table, train, paths, truth, units
 
 

@@ -147,7 +147,7 @@ def test_a_linear_rollout_equals_the_power_of_the_companion_matrix():
     companion[LENGTH - 1, :LENGTH] = weights
     companion[LENGTH - 1, LENGTH] = constant
     companion[LENGTH, LENGTH] = 1
-    context = random_context(5)
+    context = random_context(5)[..., 0]
     state = torch.cat([context, torch.ones(5, 1)], 1)
     paths = rollout(model, context, horizon=3 * LENGTH)
     for lead in range(1, 3 * LENGTH + 1):
@@ -303,7 +303,7 @@ def test_without_noise_given_the_global_generator_decides(head):
 def test_the_paths_of_a_point_head_are_all_alike():
     model = random_model(head="point", patch_length=3)
     paths = rollout(model, random_context(3), 7, 6)
-    assert paths.shape == (3, 6, 7)
+    assert paths.shape == (3, 6, 7, 1)
     assert (paths == paths[:, :1]).all()
 
 
@@ -386,7 +386,7 @@ def test_a_horizon_much_longer_than_the_context_works(make_panel):
 @torch.no_grad()
 def test_of_the_likeliest_symbol_alone_a_rollout_is_the_greedy_loop():
     model = random_model(head="symbols", symbols=4)
-    window = random_context(3, symbols=4)
+    window = random_context(3, symbols=4)[..., 0]
     paths = rollout(model, window, 6, 5, top_k=1)
     for lead in range(6):
         likeliest = model(window).log_probs.argmax(-1).double()
@@ -401,10 +401,10 @@ def test_sharpened_symbols_are_drawn_as_often_as_their_probabilities_say(tempera
     model = random_model(head="symbols", members=members)
     context = random_context(1, symbols=4)
     torch.manual_seed(0)
-    paths = rollout(model, context, 1, 8000, temperature=temperature, top_k=top_k)[0, :, 0]
+    paths = rollout(model, context, 1, 8000, temperature=temperature, top_k=top_k)[0, :, 0, 0]
     scaling = SCALERS["none"]().measure(context, torch.ones_like(context, dtype=torch.bool)).tile(members)
     rows = torch.cat([context] * members)
-    logits = model.conditional(rows, torch.ones_like(rows, dtype=torch.bool), scaling).log_probs[:, 0]
+    logits = model.conditional(rows, torch.ones_like(rows, dtype=torch.bool), scaling).log_probs[:, 0, 0]
     probabilities = (logits / temperature).exp()
     if top_k is not None:
         probabilities[logits < logits.sort(descending=True).values[:, top_k - 1 : top_k]] = 0
@@ -426,7 +426,7 @@ def test_a_rollout_keeps_no_gradient():
 @pytest.mark.parametrize("option", ["horizon", "num_paths"])
 @pytest.mark.parametrize("value", [0, -3])
 def test_a_horizon_or_a_number_of_paths_below_one_is_refused_by_name(option, value):
-    with pytest.raises(UserError, match=f"{option}: {value} is too small"):
+    with pytest.raises(UserError, match=f"`{option}`: {value} is too small"):
         rollout(random_model(), random_context(1), **{"horizon": 2, "num_paths": 2, option: value})
 
 

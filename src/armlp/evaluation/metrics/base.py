@@ -20,32 +20,32 @@ from armlp.registry import Registry
 
 
 class Forecast(ABC):
-    """A predictive distribution of each value, `[B, H(, V)]`, data units."""
+    """A predictive distribution of each value, `[B, H, V]`, data units."""
 
     @abstractmethod
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """Return `[Q, B, H(, V)]`, data units."""
+        """Return `[Q, B, H, V]`, data units."""
 
     @abstractmethod
     def crps(self, truth: Tensor) -> Tensor:
-        """Return the continuous ranked probability score, `[B, H(, V)]`, data units."""
+        """Return the continuous ranked probability score, `[B, H, V]`, data units."""
 
     @abstractmethod
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of less than the truth and of at most the truth, `[B, H(, V)]` each."""
+        """Return the probabilities of less than the truth and of at most the truth, `[B, H, V]` each."""
 
     @property
     @abstractmethod
     def finite(self) -> Tensor:
-        """Return where the forecast is finite, `[B, H(, V)]` bool."""
+        """Return where the forecast is finite, `[B, H, V]` bool."""
 
     def median(self) -> Tensor:
-        """Return the point forecast, `[B, H(, V)]`, data units."""
+        """Return the point forecast, `[B, H, V]`, data units."""
         return self.quantiles([0.5])[0]
 
     @staticmethod
     def of(forecast: Tensor | Predictive | Forecast) -> Forecast:
-        """Convert paths `[B, P, H(, V)]` or a distribution of values `[B, H(, V)]` to a forecast."""
+        """Convert paths `[B, P, H, V]` or a distribution of values `[B, H, V]` to a forecast."""
         if isinstance(forecast, Forecast):
             return forecast
         return Paths(forecast) if isinstance(forecast, Tensor) else ClosedForm(forecast)
@@ -55,7 +55,7 @@ class Paths(Forecast):
     """Sampled paths, sorted once for all metrics that share the object.
 
     Args:
-        values: `[B, P, H(, V)]`, data units. One path is a point forecast.
+        values: `[B, P, H, V]`, data units. One path is a point forecast.
         even: Whether the paths divide the distribution evenly, as those of `rollout` do; scores of independent draws
             are corrected for their finite number.
         whole: Whether the values are counts, so that a quantile is one of them.
@@ -68,7 +68,7 @@ class Paths(Forecast):
 
     @cached_property
     def ranked(self) -> Tensor:
-        """Return the values sorted along the paths, `[B, P, H(, V)]`; nan comes last."""
+        """Return the values sorted along the paths, `[B, P, H, V]`; nan comes last."""
         return self.values if self.values.shape[1] == 1 else self.values.sort(1).values
 
     @cached_property
@@ -76,47 +76,47 @@ class Paths(Forecast):
         return self.quantiles([0.5])[0]
 
     def median(self) -> Tensor:
-        """Return the median of the paths, `[B, H(, V)]`, data units."""
+        """Return the median of the paths, `[B, H, V]`, data units."""
         return self._middle
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """Return `[Q, B, H(, V)]` as `path_quantiles` defines them."""
+        """Return `[Q, B, H, V]` as `path_quantiles` defines them."""
         return path_quantiles(self.ranked, probabilities, self.whole).movedim(1, 0)
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H(, V)]`, data units."""
+        """Return `[B, H, V]`, data units."""
         return ranked_crps(self.ranked - truth[:, None], self.even)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bounds of the rank of the truth among the paths, over `P + 1`, `[B, H(, V)]` each."""
+        """Return the bounds of the rank of the truth among the paths, over `P + 1`, `[B, H, V]` each."""
         truth, count = truth[:, None], self.values.shape[1] + 1
         return (self.values < truth).sum(1) / count, ((self.values <= truth).sum(1) + 1) / count
 
     @cached_property
     def finite(self) -> Tensor:
-        """Return where every path is finite, `[B, H(, V)]` bool."""
+        """Return where every path is finite, `[B, H, V]` bool."""
         return self.ranked[:, 0].isfinite() & self.ranked[:, -1].isfinite()
 
 
 class ClosedForm(Forecast):
-    """A distribution of values `[B, H(, V)]` in closed form, data units."""
+    """A distribution of values `[B, H, V]` in closed form, data units."""
 
     def __init__(self, distribution: Predictive) -> None:
         self.distribution: Any = distribution  # Any, because not every distribution has `crps`
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """Return `[Q, B, H(, V)]`, data units."""
+        """Return `[Q, B, H, V]`, data units."""
         like = self.distribution.mean
         return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H(, V)]`, data units; a pool of members has no CRPS in closed form and raises a TypeError."""
+        """Return `[B, H, V]`, data units; a pool of members has no CRPS in closed form and raises a TypeError."""
         if not hasattr(self.distribution, "crps"):
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)
 
     def log_prob(self, truth: Tensor) -> Tensor:
-        """Return the log-density or log-probability of the truth, `[B, H(, V)]`."""
+        """Return the log-density or log-probability of the truth, `[B, H, V]`."""
         return self.distribution.log_prob(truth)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +126,7 @@ class ClosedForm(Forecast):
 
     @property
     def finite(self) -> Tensor:
-        """Return where the mean is finite, `[B, H(, V)]` bool."""
+        """Return where the mean is finite, `[B, H, V]` bool."""
         return self.distribution.mean.isfinite()
 
 
@@ -194,10 +194,10 @@ class LeadMetric(Metric, ABC):
 
     @abstractmethod
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return one score per value, `[B, H(, V)]`; nan where it is not defined or the truth was not observed."""
+        """Return one score per value, `[B, H, V]`; nan where it is not defined or the truth was not observed."""
 
     def weight(self, truth: Tensor) -> Tensor:
-        """Return the weight of each value in the mean, `[B, H(, V)]`."""
+        """Return the weight of each value in the mean, `[B, H, V]`."""
         return torch.ones_like(truth)
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
@@ -215,10 +215,10 @@ class LeadMetric(Metric, ABC):
         """Add a batch.
 
         Args:
-            forecast: Paths `[B, P, H(, V)]`, or a distribution of values `[B, H(, V)]`, data units.
-            truth: `[B, H(, V)]`, data units.
-            observed: `[B, H(, V)]` bool; other values do not count. By default, all values count.
-            unit: `[B, 1(, V)]` error of the seasonal naive inside the series, data units, for scaled metrics.
+            forecast: Paths `[B, P, H, V]`, or a distribution of values `[B, H, V]`, data units.
+            truth: `[B, H, V]`, data units.
+            observed: `[B, H, V]` bool; other values do not count. By default, all values count.
+            unit: `[B, 1, V]` error of the seasonal naive inside the series, data units, for scaled metrics.
             series: `[B]` int64 index of the series, for means by series.
         """
         if not len(truth):

@@ -7,12 +7,12 @@ from torch import Tensor
 
 
 def crps(paths: Tensor, truth: Tensor) -> Tensor:
-    """Return the CRPS of each value, `[B, T(, V)]`, from independent draws `[B, P, T(, V)]`, unbiased for any `P`."""
+    """Return the CRPS of each value, `[B, T, V]`, from independent draws `[B, P, T, V]`, unbiased for any `P`."""
     return ranked_crps((paths - truth[:, None]).sort(1).values)
 
 
 def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
-    """Return the CRPS from errors `[B, P, T(, V)]`, ascending along the paths; without the correction if `even`.
+    """Return the CRPS from errors `[B, P, T, V]`, ascending along the paths; without the correction if `even`.
 
     Errors, unlike values, keep their digits where the data have a high level.
     """
@@ -27,7 +27,7 @@ def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
 def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
     """Return the energy score of whole paths: the CRPS of vectors, which measures their dependence too.
 
-    From paths `[B, P, T(, V)]`, `P` at least 2, truth and observed `[B, T(, V)]`, it is `[B, T(, V)]`: the score of the
+    From paths `[B, P, T, V]`, `P` at least 2, truth and observed `[B, T, V]`, it is `[B, T, V]`: the score of the
     window, the same for all its values, over the root of the number of observed values. `even` is as in `Paths`.
 
     Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
@@ -47,7 +47,7 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = Fa
 def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
     """Return the variogram score of whole paths, which compares differences, to the power `order`, of pairs of values.
 
-    From paths `[B, P, T(, V)]`, truth and observed `[B, T(, V)]`, it is `[B, T(, V)]`: the mean over pairs of observed
+    From paths `[B, P, T, V]`, truth and observed `[B, T, V]`, it is `[B, T, V]`: the mean over pairs of observed
     values, the same for all values of the window; nan without a pair.
 
     Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of

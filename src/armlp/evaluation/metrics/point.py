@@ -115,7 +115,7 @@ class ErrorRate(LeadMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return 1 where they differ and 0 where they agree."""
         if not isinstance(forecast, Paths):
-            raise TypeError("ErrorRate counts the symbols of sampled paths [B, P, H(, V)], and a distribution came.")
+            raise TypeError("ErrorRate counts the symbols of sampled paths [B, P, H, V], and a distribution came.")
         return torch.where(truth.isnan(), torch.nan, (forecast.values.mode(1).values != truth).double())
 
 
