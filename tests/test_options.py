@@ -95,9 +95,9 @@ def test_options_cannot_be_changed():
 
 
 def test_the_options_of_a_network_are_the_arguments_that_it_takes():
-    arguments = inspect.signature(AutoregressiveMLP).parameters.values()
-    named = [one.name for one in arguments if one.kind != one.VAR_KEYWORD]
-    assert {one.name for one in fields(NetworkSettings)} == {*named, *head_options()}
+    arguments = inspect.signature(AutoregressiveMLP).parameters
+    assert {one.name for one in fields(NetworkSettings)} == set(arguments)
+    assert set(NetworkSettings().flat()) == {*arguments, *head_options()} - {"head_options"}
 
 
 @pytest.mark.parametrize("declared", CLASSES)

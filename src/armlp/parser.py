@@ -14,7 +14,7 @@ from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.model.settings import network_options
-from armlp.presets import preset_path, read_preset
+from armlp.presets import preset_path, read_yaml
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import find_checkpoint
 from armlp.routing import option_names
@@ -100,8 +100,10 @@ def class_paths(option: str, args: Sequence[str]) -> list[str]:
     config = option_value("--config", args) or option_value("-c", args)
     found = option_value(f"--model.{option}", args)
     if found is None and config is not None:
-        found = read_preset(config)["model"].get(option)
-    return [found] if found is not None and "." in found else []
+        options = read_yaml(config)
+        model = options.get("model") if isinstance(options, dict) else None
+        found = model.get(option) if isinstance(model, dict) else None
+    return [found] if isinstance(found, str) and "." in found else []
 
 
 def checkpoint_defaults(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

@@ -53,6 +53,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
         return add
 
+    def unregister(self, name: str) -> None:
+        """Forget the class of a name."""
+        del self._classes[name]
+
     def find(self, name: str) -> type[T]:
         """Return the class of a name or of a class path.
 
