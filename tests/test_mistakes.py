@@ -321,8 +321,8 @@ def test_a_process_ends_with_2_one_sentence_and_no_traceback(tmp_path: Path):
     [
         (["fit", "--model.nonsense=3"], "nonsense"),
         (["fit", "--data.horizon=abc"], "horizon"),
-        (["fit", "--trainer.accelerator=gpu"], "--trainer"),
-        (["fit", "--trainer.max_steps=-5"], "--trainer"),
+        (["fit", "--trainer.accelerator=gpu"], "Trainer"),
+        (["fit", "--trainer.max_steps=-5"], "Trainer"),
         (["nonsense"], "nonsense"),
         ([], "subcommand"),
     ],

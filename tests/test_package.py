@@ -107,7 +107,7 @@ def test_every_public_name_is_there():
     promised = (
         "Forecaster", "AutoregressiveMLP", "rollout", "ForecastModule", "SeriesDataModule", "Panel", "PointHead",
         "NormalHead", "StudentTHead", "QuantileHead", "MeanAbsoluteError", "MeanAbsoluteScaledError",
-        "ContinuousRankedProbabilityScore",
+        "ContinuousRankedProbabilityScore", "HEADS", "SCALERS", "METRICS", "BASELINES",
     )  # fmt: skip
     assert set(promised) <= set(armlp.__all__)
 
@@ -127,7 +127,7 @@ def test_the_module_is_the_program():
     assert run("-m", "armlp", "--version") == f"armlp {armlp.__version__}\n"
 
 
-def test_presets_and_the_marker_of_types_are_part_of_the_package():
+def test_presets_the_stub_and_the_marker_of_types_are_part_of_the_package():
     package = resources.files("armlp")
-    assert (package / "py.typed").is_file()
-    assert (package / "presets" / "textbook.yaml").is_file()
+    for name in ("py.typed", "__init__.pyi", "presets/textbook.yaml"):
+        assert package.joinpath(name).is_file(), name

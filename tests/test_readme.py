@@ -18,6 +18,7 @@ from armlp.data import catalog
 from armlp.evaluation.baselines.base import BASELINES
 from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
+from armlp.model.families.options import head_options
 from armlp.model.scaling import SCALERS
 from armlp.report.forecast_writer import ForecastWriter
 
@@ -118,6 +119,7 @@ def test_every_option_that_a_page_names_exists():
     known = {group: {*inspect.signature(kind).parameters} for group, kind in groups.items()}
     for group in ("data", "model"):
         known[group] |= {field.name for field in dataclasses.fields(groups[group].settings_class)}
+    known["model"] |= {*head_options()}
     named = {(page, *found) for page in PAGES for found in re.findall(r"--(\w+)\.(\w+)", page.read_text())}
     assert len(named) > 40
     assert not [f"{page}: --{group}.{name}" for page, group, name in named if name not in known[group]]

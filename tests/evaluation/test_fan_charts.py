@@ -1,12 +1,14 @@
 """Tests of the fan charts: what they show, for one series and for several."""
 
 from io import BytesIO
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from armlp.evaluation.fan_charts import Fan, fan_charts
+from armlp.data.datamodule import SeriesDataModule
+from armlp.evaluation.fan_charts import Fan, fan_charts, series_fan
 
 
 def fan(title="s", paths=20, truth=True, baseline=True, dated=True):
@@ -86,3 +88,21 @@ def test_times_of_any_span_have_a_few_labels(unit, steps):
     figure = fan_charts([shown._replace(times=times[steps:].astype("M8[us]"))], small=True)
     figure.savefig(BytesIO(), format="png")  # a warning fails
     assert 2 <= len(figure.axes[0].get_xticks()) <= 12
+
+
+def test_a_fan_shows_history_truth_and_baseline_where_they_are(make_table: Any):
+    panel = SeriesDataModule(make_table(), horizon=6).panel
+    paths = torch.zeros(5, 6)
+    values = panel.series(1)[:, 0]
+    within = series_fan(panel, 1, 80, paths, 24, history=18)
+    assert torch.equal(within.history, values[62:80])
+    assert within.truth is not None
+    assert torch.equal(within.truth, values[80:86])
+    assert within.baseline is not None
+    assert torch.equal(within.baseline, values[56:62])
+    assert within.times[0] - within.history_times[-1] == np.timedelta64(1, "h")
+    assert (len(within.history_times), len(within.times)) == (18, 6)
+    beyond = series_fan(panel, 1, len(values), paths, 24, history=1000)
+    assert beyond.truth is None
+    assert len(beyond.history) == len(values)
+    assert beyond.title == "s01"

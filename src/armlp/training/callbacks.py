@@ -5,17 +5,20 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.fabric.plugins import CheckpointIO
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAveraging
 from torch import Tensor
 
+from armlp.data.loaders import TrainingLoader
 from armlp.training.checkpoint import read_checkpoint
-from armlp.training.trainer import MONITOR
+from armlp.training.trainer import MONITOR, restored_generators
+from armlp.training.warm_start import warm_start
 
 # Validations in a row that are no better before a training stops.
 PATIENCE = 5
@@ -162,3 +165,49 @@ class ExponentialAverage(WeightAveraging):
         rate = max(1 / self._steps, 1 / (int(count) + 1))
         for average, weight in zip(averages, weights, strict=True):
             average.lerp_(weight, rate)
+
+
+class TrainingRoutine(Callback):
+    """What every training of a `ForecastModule` does around its steps.
+
+    It restores the global random generators at the end, sets the weights that have a closed form before the first step,
+    and seeds dropout and fed-back samples by the step, so that a resumed training draws the same.
+    """
+
+    def __init__(self) -> None:
+        self._at_the_end = ExitStack()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Plan the schedule again if another callback has found another batch size or learning rate."""
+        module: Any = pl_module
+        before = module.planned
+        if before is not None:
+            module.plan()
+        if module.planned != before:
+            trainer.strategy.setup_optimizers(trainer)
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remember the generators; set the weights that have a closed form, unless the training resumes."""
+        self._at_the_end.enter_context(restored_generators())
+        module, loader = cast(Any, pl_module), trainer.train_dataloader
+        if trainer.global_step == 0 and isinstance(loader, TrainingLoader):
+            settings = module.settings
+            warm_start(module.network, loader, str(settings.loss_units), settings.ridge_init)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Seed the generators by `(seed, step)`."""
+        datamodule = getattr(trainer, "datamodule", None)
+        seed = datamodule.settings.seed if datamodule is not None else 0
+        part = batch_idx % trainer.accumulate_grad_batches
+        number = hash((seed, trainer.global_step, trainer.global_rank, part)) % 2**63
+        torch.default_generator.manual_seed(number)  # torch.manual_seed takes many times as long
+        if pl_module.device.type == "cuda":
+            torch.cuda.manual_seed(number)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Restore the generators."""
+        self._at_the_end.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Restore the generators."""
+        self._at_the_end.close()

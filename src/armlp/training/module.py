@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
@@ -14,13 +13,12 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windowing, Windows
 from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.options import pop_undeclared
-from armlp.training.callbacks import ExponentialAverage
+from armlp.training.callbacks import ExponentialAverage, TrainingRoutine
 from armlp.training.checkpoint import FORMAT
 from armlp.training.checks import (
     check_monitors,
@@ -36,9 +34,8 @@ from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import Settled, settle
 from armlp.training.steps import is_logged, measure_by_steps, settle_length
-from armlp.training.trainer import MONITOR, RestoredGenerators, check_precision, clip_gradients, without_autocast
+from armlp.training.trainer import MONITOR, check_precision, clip_gradients, without_autocast
 from armlp.training.transforms import Recalibration, TowardsTheta
-from armlp.training.warm_start import warm_start
 
 
 class ForecastModule(LightningModule):
@@ -82,7 +79,8 @@ class ForecastModule(LightningModule):
         self.monitored = self._lowest = math.inf  # at the last validation, and at the best one
         self.refit_steps: int | None = None
         self.requested: Requested | None = None
-        self._max_steps: Choice | None = None
+        self._max_steps = Choice(_MAX_STEPS, "")
+        self.planned: tuple[int, float] | None = None  # the steps and the learning rate of the schedule
         self._series_at_once = Windowing().series_at_once
         if self.settings.is_settled:
             self._build()
@@ -103,14 +101,14 @@ class ForecastModule(LightningModule):
         self.network = self.settings.network()
         check_options_agree(self.settings, self.network)
 
-    def _settle(self, data: SeriesDataModule) -> Settled:
+    def _settle(self, data: SeriesDataModule) -> None:
         """Choose what was left out, and build the network if there is none yet."""
         settled = settle(self.settings, data, self.preferred)
         self.settings, self.reasons = settled.settings, settled.reasons or self.reasons
         self.hparams.update(self.settings.flat())
+        self._max_steps = settled.max_steps
         if not hasattr(self, "network"):
             self._build()
-        return settled
 
     @property
     def windowing(self) -> Windowing:
@@ -154,22 +152,33 @@ class ForecastModule(LightningModule):
         """The data of the trainer."""
         datamodule = getattr(self.trainer, "datamodule", None)
         if not isinstance(datamodule, SeriesDataModule):
-            raise UserError("ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule).")
+            raise UserError(
+                "ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule). Only a module "
+                "with all options given trains on other loaders, without validation."
+            )
         return datamodule
+
+    @property
+    def _trains_on_other_loaders(self) -> bool:
+        return hasattr(self, "network") and getattr(self.trainer, "datamodule", None) is None
 
     def setup(self, stage: str) -> None:
         """Settle the module on its data, and how long it trains."""
         check_precision(self.trainer)
+        if stage == "fit" and self._trains_on_other_loaders:
+            if self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
+                self.trainer.fit_loop.epoch_loop.max_steps = _MAX_STEPS
+            return
         data = self.datamodule
         if stage == "fit" and self.requested is None:
             self.requested = Requested.of(self.given, data, self.trainer)
-        settled = self._settle(data)
+        self._settle(data)
         if stage != "fit":
             warn_of_other_frequency(data)
         else:
             if type(self) is ForecastModule:  # a subclass may log more
                 check_monitors(self.trainer, data)
-            self._plan(data, settled.max_steps)
+            self.plan()
             self.best_scores, self._lowest = None, math.inf
         share = self.settings.theta_share
         self.towards_theta = TowardsTheta(data, share) if share else None
@@ -180,22 +189,23 @@ class ForecastModule(LightningModule):
         if stage != "predict":
             self.evaluation = Evaluation(data, stage, reach)
 
-    def _plan(self, data: SeriesDataModule, steps: Choice) -> None:
+    def plan(self) -> None:
         """Plan the optimizer steps of the training; a Trainer without a length takes those of the data."""
-        self.total_steps, chosen = settle_length(self.trainer, steps.value, lambda: len(data.train_dataloader()))
-        self._planned_rate = self.hparams["learning_rate"]
+        loader = self.datamodule.train_dataloader
+        self.total_steps, chosen = settle_length(self.trainer, self._max_steps.value, lambda: len(loader()))
+        self.planned = self.total_steps, self.hparams["learning_rate"]
         if chosen:
-            self.reasons["max_steps"] = steps
+            self.reasons["max_steps"] = self._max_steps
 
     def configure_callbacks(self) -> list[Callback]:
-        """Return the callbacks of every training: one restores the random generators, one may average weights."""
+        """Return the callbacks of every training."""
         if self.trainer.state.fn != TrainerFn.FITTING:
             return []
         averaging = self.settings.averaging
         if averaging == 0:
-            return [RestoredGenerators()]
+            return [TrainingRoutine()]
         _ = self.windowing  # so that there is a network to average
-        return [RestoredGenerators(), ExponentialAverage(averaging, lambda: self.total_steps)]
+        return [TrainingRoutine(), ExponentialAverage(averaging, lambda: self.total_steps)]
 
     def forward(self, windows: Windows, known: Tensor | None = None) -> Tensor:
         """Roll out from every window, and recalibrate the paths if `conformal` says so.
@@ -218,27 +228,6 @@ class ForecastModule(LightningModule):
         paths = sampling.paths(self.network, self.datamodule.panel, windows, steps, known)
         theta = self.towards_theta
         return paths if theta is None else theta(self.network, paths, windows, known)
-
-    def on_fit_start(self) -> None:
-        """Plan again if a callback has found another batch size or learning rate."""
-        planned = self.total_steps, self._planned_rate
-        self._plan(self.datamodule, Choice(self.total_steps, ""))
-        if planned != (self.total_steps, self._planned_rate):
-            self.trainer.strategy.setup_optimizers(self.trainer)
-
-    def on_train_start(self) -> None:
-        """Set the weights that have a closed form, unless the training resumes."""
-        loader = self.trainer.train_dataloader
-        if self.global_step == 0 and isinstance(loader, TrainingLoader):
-            warm_start(self.network, loader, str(self.settings.loss_units), self.settings.ridge_init)
-
-    def on_train_batch_start(self, batch: Windows, batch_idx: int) -> None:
-        """Seed dropout and fed-back samples by `(seed, step)`, so that a resumed run draws the same."""
-        part = batch_idx % self.trainer.accumulate_grad_batches
-        seed = hash((self.datamodule.settings.seed, self.global_step, self.global_rank, part)) % 2**63
-        torch.default_generator.manual_seed(seed)  # torch.manual_seed takes many times as long
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
 
     @without_autocast
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -337,6 +326,8 @@ class ForecastModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and its schedule by steps."""
         settings = self.settings
+        if self._trains_on_other_loaders:
+            self.total_steps = int(self.trainer.estimated_stepping_batches)
         rates = self.hparams["learning_rate"], settings.weight_decay or 0.0  # a callback may have found another rate
         # A fused optimizer would take the scale off 16-bit gradients itself, after they are clipped.
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
@@ -377,6 +368,8 @@ class ForecastModule(LightningModule):
         self.requested = Requested(**checkpoint["requested"]) if "requested" in checkpoint else None
 
 
+# Steps of a training on other loaders than those of a `SeriesDataModule`, if the Trainer has no length.
+_MAX_STEPS = 1000
 # All processes hold the same scores: their maximum is exact, and Lightning does not warn that they are not reduced.
 _SAME_EVERYWHERE: dict[str, Any] = {"sync_dist": True, "reduce_fx": "max"}
 _OBJECTIVE = ("objective", "loss_units", "feed", "gradient", "lead_weighting", "input_noise")

@@ -237,22 +237,3 @@ def isolated_training() -> Iterator[None]:
                     os.environ.pop(name, None)
                 else:
                     os.environ[name] = value
-
-
-class RestoredGenerators(Callback):
-    """Restores the global generators after a training that somebody else starts, however it ends."""
-
-    def __init__(self) -> None:
-        self._at_the_end = ExitStack()
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the generators."""
-        self._at_the_end.enter_context(restored_generators())
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Restore them."""
-        self._at_the_end.close()
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Restore them."""
-        self._at_the_end.close()

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import glob
-import gzip
 import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from itertools import dropwhile, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -18,17 +16,14 @@ from urllib.parse import unquote
 import pyarrow as pa
 
 from armlp.data.tables.columns import as_integers
-from armlp.data.tables.source import Part, Source, split_rows
+from armlp.data.tables.csv_files import read_csv, read_dialect
+from armlp.data.tables.source import Part, Source
 from armlp.data.tables.times import register_periods
 from armlp.errors import UserError, one_line
 
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _PARQUET = (".parquet", ".pq")
 _HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
-# A larger CSV file is streamed, by the types of its first block; a smaller one is read whole, by those of all rows.
-_STREAMED = 256 << 20
-# How many lines of a CSV file tell its dialect.
-_DIALECT_LINES = 1000
 # What reading a broken file may raise; the exceptions of arrow are among them.
 _BROKEN = (OSError, ValueError, EOFError, zlib.error, csv.Error, NotImplementedError)
 
@@ -172,7 +167,7 @@ def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
             metadata = pq.read_metadata(path)
             return _File(path, tuple(metadata.schema.to_arrow_schema().names), partition, metadata.num_rows)
         if _ends_with(path, _CSV):
-            columns = _dialect(path).columns
+            columns = read_dialect(path).columns
             if len(columns) + len(partition) == 1:
                 raise UserError(
                     f"{path} has one column, called '{columns[0]}': give a file that begins with the names of its "
@@ -189,7 +184,7 @@ def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
 def _read_file(file: _File, options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
     columns = [column for column in options if column not in file.partition]
     try:
-        read = _read_parquet if _ends_with(file.path, _PARQUET) else _read_csv
+        read = _read_parquet if _ends_with(file.path, _PARQUET) else read_csv
         for part in read(file.path, columns, options, max_rows, name):
             table = part.table
             for column, value in file.partition.items():
@@ -213,85 +208,6 @@ def _read_parquet(
         first = 0
         for batch in file.iter_batches(batch_size=max_rows, columns=columns):
             yield Part(name, first, pa.Table.from_batches([batch]))
-            first += len(batch)
-
-
-class _Dialect(NamedTuple):
-    """How a CSV file is written."""
-
-    columns: tuple[str, ...]
-    delimiter: str
-    decimal_point: str
-    has_rows: bool
-    with_offsets: frozenset[str]
-
-
-def _dialect(path: Path) -> _Dialect:
-    """Return the header of a CSV file, its delimiter, and how fractions and times are written in the first lines."""
-    opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
-    with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
-        first = list(islice(dropwhile(lambda line: not line.strip("\r\n"), lines), _DIALECT_LINES))
-    if not first:
-        raise UserError(f"{path} is empty: give a CSV or Parquet file with a header and rows.")
-    if "\0" in first[0]:
-        raise ValueError("its first line is not text")
-    delimiter = _delimiter(first)
-    columns, *rows = csv.reader(first, delimiter=delimiter)
-    cells = (cell.strip() for row in rows for cell in row)
-    comma = delimiter != "," and any(re.fullmatch(r"(?i)[+-]?\d*,\d+(e[+-]?\d+)?", cell) for cell in cells)
-    with_offsets = {
-        column
-        for row in rows
-        for column, cell in zip(columns, row, strict=False)
-        if re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d\S* ?[+-]\d\d(:?\d\d)?", cell.strip())
-    }
-    return _Dialect(tuple(columns), delimiter, "," if comma else ".", any(rows), frozenset(with_offsets))
-
-
-def _delimiter(lines: Sequence[str]) -> str:
-    """Return the most frequent of the separators that are as frequent in the first row as in the header."""
-    header, row = (re.sub(r'"[^"]*"', "", line) for line in (lines[0], (*lines, lines[0])[1]))
-    alike = [mark for mark in ",;\t|" if header.count(mark) == row.count(mark) > 0]
-    if alike:
-        return max(alike, key=header.count)
-    return "," if "," in header else max("\t;|", key=header.count)
-
-
-def _read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
-    """Read a CSV file; ids as text, because `001` is not 1, and so times with offsets, which arrow takes for UTC."""
-    from pyarrow import csv as arrow_csv
-
-    dialect = _dialect(path)
-    if not dialect.has_rows:
-        return
-    parse = arrow_csv.ParseOptions(delimiter=dialect.delimiter)
-    text = {"id_column": columns, "time_column": dialect.with_offsets}
-    types = {column: pa.string() for column in columns if column in text.get(options[column], ())}
-    convert = arrow_csv.ConvertOptions(include_columns=columns, column_types=types, decimal_point=dialect.decimal_point)
-    if path.stat().st_size <= _STREAMED:
-        try:
-            table = arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
-        except pa.ArrowInvalid:
-            # Types are inferred from the first block; later ones may hold fractions, text, longer rows or lines.
-            block = min(max(4 * path.stat().st_size, 1 << 20), 2**31 - 1)
-            parse.newlines_in_values = True
-            read = arrow_csv.ReadOptions(block_size=block)
-            table = arrow_csv.read_csv(path, read_options=read, parse_options=parse, convert_options=convert)
-        yield from split_rows(table, name, max_rows)
-        return
-    read = arrow_csv.ReadOptions(block_size=16 << 20)
-    with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
-        # A column may begin with integers and go on with fractions.
-        types |= {
-            field.name: pa.float64()
-            for field in stream.schema
-            if pa.types.is_integer(field.type) and options[field.name] not in ("id_column", "time_column")
-        }
-    convert.column_types = types
-    first = 0
-    with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
-        for batch in stream:
-            yield from split_rows(pa.Table.from_batches([batch]), name, max_rows, first)
             first += len(batch)
 
 
