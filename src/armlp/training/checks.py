@@ -16,6 +16,7 @@ from armlp.data.panel import Panel
 from armlp.data.time_features import spell_cycles
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
+from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
@@ -223,8 +224,10 @@ def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Col
 
 def _known(data: SeriesDataModule) -> list[str]:
     """Return the metrics that a training of any model may log."""
-    measured = _SYMBOLS if data.panel.symbols else _ERRORS
-    return [MONITOR, *(f"val/{name}" for name in (*measured, *_BOTH)), *(f"train/{name}" for name in _TRAINING)]
+    symbols = bool(data.panel.symbols)
+    measured = _SYMBOLS if symbols else _ERRORS
+    own = [name for name, kind in METRICS.items() if kind.default and kind.suits(symbols) and name not in measured]
+    return [MONITOR, *(f"val/{name}" for name in (*measured, *_BOTH, *own)), *(f"train/{name}" for name in _TRAINING)]
 
 
 def _monitored(trainer: Trainer) -> list[tuple[str, str]]:
