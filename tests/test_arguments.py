@@ -133,11 +133,13 @@ def test_numbers_of_numpy_are_numbers(fitted: Forecaster):
     numpy = fitted.predict(horizon=np.int64(3), levels=np.array([80]), num_paths=np.uint8(7), seed=np.int32(2))
     pd.testing.assert_frame_equal(plain, numpy)
     pd.testing.assert_frame_equal(plain, fitted.predict(horizon=3, levels=80, num_paths=7, seed=2))
-    forecaster = Forecaster(
-        np.int8(3), hidden_sizes=np.array([3, 2]), dropout=np.float32(0.25), ridge_init=np.bool_(True)
-    )
-    assert forecaster._model == {"hidden_sizes": [3, 2], "dropout": 0.25, "ridge_init": True}
-    assert type(forecaster._given["horizon"]) is int
+    options = {"hidden_sizes": np.array([3, 2]), "dropout": np.float32(0.25), "ridge_init": np.bool_(True)}
+    assert armlp.ForecastModule(**options).given.given() == {
+        "hidden_sizes": [3, 2],
+        "dropout": 0.25,
+        "ridge_init": True,
+    }
+    assert type(armlp.SeriesDataModule("sine", horizon=np.int8(3)).given.horizon) is int
 
 
 CALLS: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {

@@ -168,17 +168,17 @@ def test_adaptive_starts_as_split_and_then_leaves_it(
 
 
 def test_series_that_end_at_different_times_and_were_never_seen_are_followed_too(
-    stream: tuple[pd.DataFrame, Forecaster], make_table: MakeTable
+    stream: tuple[pd.DataFrame, Forecaster], make_table: MakeTable, checkpoint_of: Any
 ):
     _, forecaster = stream
     table = make_table(series=4, rows=400, first=90)
     table = table[(table["unique_id"] != "s91") | (table["ds"] < "2024-01-10")]
-    start = forecaster._fitted()["conformal"]["factors"]
+    start = checkpoint_of(forecaster)["conformal"]["factors"]
     wide = forecaster.predict(table.assign(y=table["y"] + 20 * (table["ds"].dt.hour % 2)))
     assert len(wide) == 24
     assert np.isfinite(columns(wide)).all()
     assert len(forecaster.sample(table, num_paths=7, horizon=9)) == 4
-    assert torch.equal(forecaster._fitted()["conformal"]["factors"], start)
+    assert torch.equal(checkpoint_of(forecaster)["conformal"]["factors"], start)
     backtest = forecaster.backtest(table, windows=4, step=2, gap=1)
     assert len(backtest) == 4 * 4 * 6
 

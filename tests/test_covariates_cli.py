@@ -13,6 +13,7 @@ import torch
 
 from armlp.cli import main
 from armlp.forecaster import Forecaster
+from armlp.training.checkpoint import read_checkpoint
 
 HORIZON, ROWS = 4, 60
 COLUMNS = {
@@ -126,7 +127,7 @@ def test_validation_rows_have_no_part_in_how_covariates_are_scaled(program: Any,
     table["holiday"] = table["holiday"].mask(held_out, "never seen")
     table.to_parquet("train.parquet")
     statistics = [
-        Forecaster.load(best)._fitted()["datamodule_hyper_parameters"]["covariate_statistics"]
+        read_checkpoint(best)["datamodule_hyper_parameters"]["covariate_statistics"]
         for best in (
             fitted,
             program.fit("train.parquet", f"--data.horizon={HORIZON}", *OPTIONS) / "checkpoints/best.ckpt",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
@@ -19,7 +18,7 @@ from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
 from armlp.model.scaling import SCALERS
 from armlp.model.settings import network_options
-from armlp.presets import preset_path
+from armlp.presets import preset_path, read_yaml
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import find_checkpoint
 from armlp.routing import option_names
@@ -103,11 +102,9 @@ def resolve_presets(args: Sequence[str]) -> list[str]:
 def import_classes(args: Sequence[str]) -> list[str]:
     """Import the classes that a command line or its `--config` gives by class path; return those of heads."""
     config = option_value("--config", args) or option_value("-c", args)
-    model: dict[str, Any] = {}
-    if config is not None and Path(config).is_file():
-        content = yaml.safe_load(Path(config).read_text())
-        model = (content or {}).get("model", {}) if isinstance(content, dict) else {}
-    found = {}
+    content = read_yaml(config) if config is not None else {}
+    model = content.get("model") if isinstance(content, dict) else None
+    model, found = model if isinstance(model, dict) else {}, {}
     for registry in (HEADS, SCALERS, METRICS):
         value = option_value(f"--model.{registry.option}", args) or model.get(registry.option) or []
         names = yaml.safe_load(value) if isinstance(value, str) else value

@@ -52,6 +52,10 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
         return add
 
+    def unregister(self, name: str) -> None:
+        """Forget the class of a name."""
+        del self._classes[name]
+
     def find(self, name: str) -> type[T]:
         """Return the class with a name or a class path, or raise a UserError if it does not extend the base class."""
         if name in self._classes:

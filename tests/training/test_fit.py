@@ -126,7 +126,6 @@ def test_an_early_stopping_of_the_user_takes_the_place_of_ours(
     [
         ({"max_steps": 0}, False, "nothing was trained"),
         ({"max_epochs": 0}, False, "nothing was trained"),
-        ({"max_steps": 2, "limit_train_batches": 0}, False, "nothing was trained"),
         ({"max_steps": 2, "limit_val_batches": 0}, True, "nothing was validated"),
     ],
 )
@@ -161,6 +160,14 @@ def test_a_training_that_writes_nothing_names_no_file(
     printed = capsys.readouterr().out
     assert "Validation, best checkpoint" in printed
     assert ".ckpt" not in printed
+
+
+def test_no_batches_train_nothing(program: Any, make_table: MakeTable):
+    make_table().to_parquet("table.parquet")
+    none = ["--config=fast", "--data.source=table.parquet", "--trainer.limit_train_batches=0"]
+    assert "--trainer.limit_train_batches: 0 leaves nothing to train on" in program.refuses("fit", *none)
+    with pytest.warns(UserWarning, match="nothing was trained"):
+        Forecaster(**SMALL, max_steps=2, limit_train_batches=0).fit("table.parquet")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ REFUSED = [
     ({"gradient": 0}, "`gradient`: 0 is not known; use full, last or a number of patches"),
     ({"gradient": -2}, "`gradient`: -2 is not known"),
     ({"dropout": 1.0}, "`dropout`: 1.0 is not a share between 0 and 1"),
-    ({"hidden_sizes": [4, 0]}, "`hidden_sizes`: [4, 0] holds a width below 1"),
+    ({"hidden_sizes": [4, 0]}, "`hidden_sizes`: 0 is too small; it must be at least 1"),
     ({"head": "cauchy"}, "`head`: 'cauchy' is not known; use one of"),
     ({"scaler": "minmax"}, "`scaler`: 'minmax' is not known; use one of"),
     ({"activation": "elu"}, "`activation`: 'elu' is not known; use one of relu, gelu, silu, tanh"),

@@ -43,10 +43,11 @@ def test_a_module_of_settled_settings_has_its_network_at_once(options: dict[str,
     data, given = SeriesDataModule(make_table(), horizon=6), ModelSettings(**options)
     settled = settle(given, data)
     module = ForecastModule.of(settled, given)
-    assert (module.settings, module.given, module.reasons) == (settled.settings, given, settled.reasons)
+    assert module.settings.flat() == settled.settings.flat()
+    assert (module.given, module.reasons) == (given, settled.reasons)
     assert module.network.context_length == settled.settings.context_length
     assert module.windowing.context_length == module.network.context_length
-    assert dict(module.hparams) == vars(settled.settings)
+    assert dict(module.hparams) == settled.settings.flat()
 
 
 def test_every_reason_is_of_an_option_that_was_left_out(make_table: Any):

@@ -41,14 +41,7 @@ def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]
     """
     if name is None:
         return {section: {} for section in _SECTIONS}
-    import yaml  # at its first use: the import takes a while
-
-    try:
-        found: Any = yaml.safe_load(preset_path(name).read_text()) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(
-            f"`preset`: {name} cannot be read as YAML; give a preset's name, or a file like one."
-        ) from error
+    found = read_yaml(name)
     wrong = sorted(set(found) - set(_SECTIONS)) if isinstance(found, dict) else [type(found).__name__]
     if wrong or not all(isinstance(part, dict) for part in found.values()):
         what = wrong[0] if wrong else "a section without options"
@@ -56,3 +49,22 @@ def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]
             f"`preset`: {name} holds {what}, but a preset has options below {', '.join(_SECTIONS)}; leave the rest out."
         )
     return {section: dict(found.get(section, {})) for section in _SECTIONS}
+
+
+def read_yaml(name: str | os.PathLike[str]) -> Any:
+    """Return what the file of a preset holds, or another file of options, such as one that `armlp fit` has saved.
+
+    Args:
+        name: A preset's name, or a file.
+
+    Raises:
+        UserError: It is neither, or no YAML.
+    """
+    import yaml  # at its first use: the import takes a while
+
+    try:
+        return yaml.safe_load(preset_path(name).read_text()) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(
+            f"`preset`: {name} cannot be read as YAML; give a preset's name, or a file like one."
+        ) from error
