@@ -1,4 +1,4 @@
-"""Read a table of any kind into a panel."""
+"""Reading of any table into a panel."""
 
 from __future__ import annotations
 
@@ -46,28 +46,26 @@ def read_panel(
     Args:
         source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
             pandas, polars (lazy too) or pyarrow table or dataset. Rows may come in any order.
-        id_column: The column that names the series of a row, in the long layout.
+        id_column: The column of ids in the long layout.
         time_column: The column of times.
-        target_columns: The columns to forecast; several make vector series. None is `y` in the long layout
-            and every numeric column in the others.
-        layout: `long` (a row per series and time), `wide` (a column per series), `vector` (all columns are
-            one vector series), or `auto`: long if there is an id column, otherwise wide, or vector if
-            several targets are named.
-        freq: Step of time, a pandas alias or an integer; None infers it.
-        usual_freq: The step where every series has one row, from which none can be inferred; None refuses that.
-        known_covariates: Columns that are known ahead, numbers or categories. With them, rows after the last value of
-            a series are its future rows, which hold covariates only. An empty category is a category of its own, as in
-            a column that names holidays.
-        past_covariates: Columns that are known up to the origin.
-        static_covariates: Columns that have one value per series.
-        symbols: Whether the target holds symbols instead of numbers, or all symbols.
+        target_columns: The columns to forecast; several make vector series. None is `y` in the long layout and every
+            numeric column in the others.
+        layout: `long` (a row per series and time), `wide` (a column per series), `vector` (all columns are one vector
+            series), or `auto`: long with an id column, otherwise vector with several targets, or wide.
+        freq: Time step, a pandas alias or an integer; None infers it.
+        usual_freq: The time step where every series has one row, so that it cannot be inferred.
+        known_covariates: Columns known ahead, numbers or categories. Rows after the last value of a series are then its
+            future rows. An empty category is a category of its own, as in a column that names holidays.
+        past_covariates: Columns known up to the origin.
+        static_covariates: Columns with one value per series.
+        symbols: True if the target holds symbols instead of numbers, or all symbols.
         future: Another table, of ids, times and known covariates after the last value of every series.
         memory_budget: Most memory for the process, such as `2GB`; None is half of the machine's. A panel of files that
-            is too large for it is written into files beside them, once, and mapped into memory from there.
+            is too large for it is written to files beside them, once, and memory-mapped.
         limits: How much is read and kept at a time.
 
     Raises:
-        UserError: The table cannot be read; the message says why, and what to change.
+        UserError: The table cannot be read.
     """
     if layout not in _LAYOUTS:
         raise UserError(f"`layout` {layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
@@ -87,7 +85,7 @@ def read_panel(
         # 2. Find the role of every column.
         layout = find_layout(opened, roles) if layout == "auto" else layout
         table = TableRows(opened, resolve_roles(opened, roles, layout), layout, opened_future, limits)
-        # 3. Scan all rows for what there is of every series.
+        # 3. Scan all rows for statistics of every series.
         scan = TableScan(table)
         # 4. Find the calendar, and with it the row of the panel to which each row belongs.
         planner = LayoutPlanner(table, scan, freq, usual_freq)
