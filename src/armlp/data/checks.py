@@ -61,15 +61,15 @@ def check_regular_gaps(panel: Panel) -> None:
         return
     for channel in range(len(panel.channels)):
         seen = torch.zeros(len(panel), dtype=torch.int64)
-        for rows in panel.blocks():
-            seen.index_add_(0, panel.locate(rows)[0], panel.observed[rows, channel].long())
+        for block in panel.blocks():
+            seen.index_add_(0, panel.locate(block)[0], panel.observed[block, channel].long())
         sparse = ((seen > 2) & (seen <= DENSE * panel.lengths)).nonzero()[:, 0]
         sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
-        places = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
-        if not places:
+        rows = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
+        if not rows:
             continue
-        begins = np.cumsum([0, *map(len, places)])
-        times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, places)))), torch.cat(places))
+        begins = np.cumsum([0, *map(len, rows)])
+        times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, rows)))), torch.cat(rows))
         instants = panel.calendar.instants(times.numpy())
         check_mixed_steps(instants, begins, panel.ids[sparse.numpy()], panel.calendar, panel.name)
 
@@ -135,11 +135,11 @@ def check_counts(panel: Panel, head: str) -> None:
         count += len(wrong)
     if not count:
         return
-    series, place = (int(found) for found in panel.locate(slice(row, row + 1)))
+    series, step = (int(found) for found in panel.locate(slice(row, row + 1)))
     value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
     raise UserError(
         f"`head` {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
-        f"{panel.spell_time(series, place)} ({count} such rows in all): give another head, such "
+        f"{panel.spell_time(series, step)} ({count} such rows in all): give another head, such "
         "as `head` quantile, or whole numbers from 0 on."
     )
 
@@ -192,13 +192,13 @@ def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapp
             f"({len(short)} of {len(panel)} series lack some): give {horizon} rows (`horizon`) after the last value of "
             "every series, with empty targets or in a table of their own, `future`."
         )
-    needed = [place for place, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
+    needed = [index for index, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
     for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
         row = (panel.offsets[block] + panel.lengths[block])[:, None] + torch.arange(horizon)
         holes = panel.gather_rows(panel.known, row)[..., needed].isnan().nonzero()
         if len(holes):
-            place, step, column = holes[0].tolist()
-            series, name = int(block[place]), panel.covariate_columns["known"][needed[column]].name
+            index, step, column = holes[0].tolist()
+            series, name = int(block[index]), panel.covariate_columns["known"][needed[column]].name
             raise UserError(
                 f"{panel.name} lacks '{name}' of `known_covariates` for series "
                 f"'{panel.ids[series]}' at {panel.spell_time(series, int(panel.lengths[series]) + step)}, within the "

@@ -37,8 +37,8 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
 
 
 def _count(tallies: Sequence[_Tally], values: Tensor) -> None:
-    for place, tally in enumerate(tallies):
-        tally.add(values[:, place])
+    for tally, column in zip(tallies, values.T, strict=True):
+        tally.add(column)
 
 
 class _Tally:
@@ -85,14 +85,14 @@ def covariate_sizes(statistics: Statistics) -> dict[str, list[int]]:
     """
     return {
         role: [len(column["categories"]) + 1 if "categories" in column else 0 for column in statistics[role]]
-        + [0] * len(_told(statistics[role]))
+        + [0] * len(_masked(statistics[role]))
         for role in ROLES
     }
 
 
-def _told(trained: Sequence[Mapping[str, Any]]) -> list[int]:
+def _masked(trained: Sequence[Mapping[str, Any]]) -> list[int]:
     """Return the indices of columns that had missing numbers in training; the network gets a mask of each."""
-    return [place for place, column in enumerate(trained) if column.get("missing")]
+    return [index for index, column in enumerate(trained) if column.get("missing")]
 
 
 @dataclass(frozen=True)
@@ -137,15 +137,15 @@ class ColumnScaling:
     mean: Tensor  # `[C]` in training; 0 for categories
     std: Tensor  # `[C]` in training; 1 for categories
     codes: Mapping[int, Tensor]  # by index of the column: training codes by panel code, the last if missing
-    told: Sequence[int]  # index of each column with a mask
+    masked: Sequence[int]  # index of each column with a mask
 
     def on(self, device: torch.device) -> ColumnScaling:
         """Return the scaling on a device."""
-        codes = {place: codes.to(device) for place, codes in self.codes.items()}
+        codes = {index: codes.to(device) for index, codes in self.codes.items()}
         return replace(self, mean=self.mean.to(device), std=self.std.to(device), codes=codes)
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """Scale numbers and encode categories of `[B, T, C]`, and append masks: `[B, T, C + told]`, 1 where present.
+        """Scale numbers and encode categories of `[B, T, C]`, and append masks: `[B, T, C + masks]`, 1 where present.
 
         A missing number becomes the last one before it, never one after it; without one, the mean in training.
         """
@@ -156,9 +156,9 @@ class ColumnScaling:
         # Exported graphs cannot branch on data, and on a GPU the check would wait.
         if torch.compiler.is_compiling() or raw.device.type != "cpu" or missing.any():
             scaled = _filled_forward(scaled, missing)
-        for place, codes in self.codes.items():
-            scaled[..., place] = codes[raw[..., place].nan_to_num(-1.0).long()]
-        return torch.cat([scaled, columns(~missing, self.told).to(raw)], dim=-1) if self.told else scaled
+        for index, codes in self.codes.items():
+            scaled[..., index] = codes[raw[..., index].nan_to_num(-1.0).long()]
+        return torch.cat([scaled, columns(~missing, self.masked).to(raw)], dim=-1) if self.masked else scaled
 
 
 def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:
@@ -171,9 +171,9 @@ def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:
 def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, Any]]) -> ColumnScaling:
     mean, std = torch.zeros(len(statistics)), torch.ones(len(statistics))
     codes = {}
-    for place, (column, trained) in enumerate(zip(panel.covariate_columns[role], statistics, strict=True)):
+    for index, (column, trained) in enumerate(zip(panel.covariate_columns[role], statistics, strict=True)):
         option = f"`{role}_covariates`"
-        categories, empty = column.categories, _is_empty(panel, role, place)
+        categories, empty = column.categories, _is_empty(panel, role, index)
         if empty:  # without a type: numbers or categories
             if "mean" in trained and role == "known":
                 raise UserError(f"{option}: column '{column.name}' is empty; fill it, or train without it.")
@@ -185,24 +185,24 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
                 "convert it."
             )
         if categories is None:
-            mean[place], std[place] = trained["mean"], trained["std"]
+            mean[index], std[index] = trained["mean"], trained["std"]
         else:
             of_training = {name: code for code, name in enumerate(trained["categories"], start=1)}
             missing = of_training.get("", 0) if empty else 0
-            codes[place] = torch.tensor([*(of_training.get(name, 0) for name in categories), missing])
-    return ColumnScaling(mean, std, codes, _told(statistics))
+            codes[index] = torch.tensor([*(of_training.get(name, 0) for name in categories), missing])
+    return ColumnScaling(mean, std, codes, _masked(statistics))
 
 
 def check_not_empty(panel: Panel) -> None:
     """Raise a `UserError` about a covariate without any value."""
     for role in ROLES:
-        for place, column in enumerate(panel.covariate_columns[role]):
-            if _is_empty(panel, role, place):
+        for index, column in enumerate(panel.covariate_columns[role]):
+            if _is_empty(panel, role, index):
                 raise UserError(f"`{role}_covariates`: column '{column.name}' is empty; fill it, or train without it.")
 
 
-def _is_empty(panel: Panel, role: str, place: int) -> bool:
+def _is_empty(panel: Panel, role: str, index: int) -> bool:
     """Return whether a column has no value; usually the first block shows one."""
-    values: Tensor = getattr(panel, role)[:, place]
+    values: Tensor = getattr(panel, role)[:, index]
     blocks = panel.blocks() if role != "static" else [slice(None)]
     return len(values) > 0 and all(bool(values[rows].isnan().all()) for rows in blocks)

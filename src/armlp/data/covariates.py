@@ -59,6 +59,6 @@ class Covariates(NamedTuple):
         return map(Covariates, *(torch.split_with_sizes(part, sizes) for part in self))
 
 
-def columns(values: Tensor, places: Sequence[int]) -> Tensor:
+def columns(values: Tensor, indices: Sequence[int]) -> Tensor:
     """Return columns of `[..., C]` by slices, because indexing with a list makes a GPU wait."""
-    return torch.cat([values[..., :0], *(values[..., place : place + 1] for place in places)], -1)
+    return torch.cat([values[..., :0], *(values[..., index : index + 1] for index in indices)], -1)

@@ -42,8 +42,8 @@ _MAX_NEW_ORIGINS = 50
 class SeriesDataModule(LightningDataModule):
     """Windows and splits over a table of series.
 
-    The table is read, and what was left out is chosen, in `setup`. Nothing changes after it. What a window holds is
-    asked of the model that the Trainer trains: its attribute `windowing`.
+    `setup` reads the table and chooses what was left out; nothing changes after it. The attribute `windowing` of the
+    model that the Trainer trains sets the size of windows.
 
     Args:
         source: A CSV or Parquet file, a folder (hive partitions too) or glob of Parquet files, the name of a catalog
@@ -57,9 +57,9 @@ class SeriesDataModule(LightningDataModule):
         **options: The options of `DataSettings`.
 
     Attributes:
-        given: The options as given.
+        given: The options of the user.
         settings: The options, with everything chosen after `setup`.
-        windowing: What a window holds where no model of a Trainer says it.
+        windowing: The size of windows without a Trainer.
     """
 
     settings_class = DataSettings
@@ -90,7 +90,7 @@ class SeriesDataModule(LightningDataModule):
         self.later_windows = 0  # test windows after those of this model, in a backtest that refits
         self.chooses_cycles = self.settings.calendar_inputs is None  # from the data
         self._holds_out_validation = True
-        self._record = TrainingRecord.nothing()
+        self._record = TrainingRecord()
         self._panel: Panel | None = None
 
     def __str__(self) -> str:
@@ -173,14 +173,14 @@ class SeriesDataModule(LightningDataModule):
         self.setup()
         copied = copy(self)
         copied.trainer = None
-        copied._hparams = copy(self.hparams)  # Lightning has no public way to give a copy hyperparameters of its own
+        copied._hparams = copy(self.hparams)  # Lightning has no public way to copy hyperparameters
         copied._holds_out_validation = hold_out_validation
         return copied
 
     @property
     def num_val_windows(self) -> int:
         """The number of validation windows times that of channels."""
-        panel = self.panel  # which settles the split
+        panel = self.panel  # settles the split
         return len(self.split.origins(panel.lengths, "val")[0]) * len(panel.channels)
 
     @property

@@ -20,11 +20,7 @@ _DATE_FORMATS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M"}
 
 
 def infer_calendar(
-    times: np.ndarray,
-    offsets: np.ndarray,
-    ids: np.ndarray,
-    timezone: str | None = None,
-    name: str = "the table",
+    times: np.ndarray, offsets: np.ndarray, ids: np.ndarray, timezone: str | None = None, name: str = "the table"
 ) -> Calendar:
     """Return the calendar of the times of a table, which may have gaps.
 
@@ -168,7 +164,7 @@ def _units_of_days(days: np.ndarray, index: np.ndarray, before: np.ndarray) -> I
         return
     week, weekday = np.divmod(days + 3, 7)  # 1970 began on a Thursday
     business, daily = unit(5 * week + weekday, "B"), unit(days, lambda step: _daily_alias(step, weekday))
-    # Whole weeks are weeks of either; other steps skip weekends only if they are of business days.
+    # Whole weeks fit both units; other steps skip weekends only in business days.
     skips_weekends = (weekday < 5).all() and (business.steps != daily.steps).any()
     whole_weeks = daily.common is not None and daily.common % 7 == 0
     if skips_weekends and not whole_weeks and business.length <= daily.length:

@@ -48,15 +48,10 @@ class TrainingLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.panel = panel
-        self.context_length = context_length
-        self.span = span
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self.panel, self.ends = panel, ends
+        self.context_length, self.span, self.batch_size = context_length, span, batch_size
+        self.seed, self.rank, self.world_size = seed, rank, world_size
         self.batches_drawn = 0
-        self.ends = ends
         last = torch.maximum(ends - span, ends // 2)
         self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
         counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
@@ -120,8 +115,8 @@ class TrainingLoader:
         for batch in range(drawn, until, at_once):
             numbers = range(batch, min(batch + at_once, until) + 1)
             edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
-            place = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
-            series, origin = self.window(order[place])
+            index = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
+            series, origin = self.window(order[index])
             found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
             for part in found.split([last - first for first, last in pairwise(edges)]):
                 self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
@@ -166,13 +161,9 @@ class OriginLoader:
         gap: int = 0,
     ) -> None:
         self.panel = panel
-        self.gap = gap
-        self.series = series[rank::world_size]
-        self.origins = origins[rank::world_size]
-        self.context_length = context_length
-        self.span = span
-        self.batch_size = batch_size
-        self.covariate_span = covariate_span
+        self.series, self.origins = series[rank::world_size], origins[rank::world_size]
+        self.context_length, self.span, self.batch_size = context_length, span, batch_size
+        self.covariate_span, self.gap = covariate_span, gap
         self.num_batches = -(-len(series[::world_size]) // batch_size)
 
     def __len__(self) -> int:
@@ -182,7 +173,7 @@ class OriginLoader:
     def __iter__(self) -> Iterator[Windows]:
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            place = self.series[part], self.origins[part]
-            windows = gather(self.panel, *place, self.context_length, self.span, covariate_span=self.covariate_span)
+            origins = self.series[part], self.origins[part]
+            windows = gather(self.panel, *origins, self.context_length, self.span, covariate_span=self.covariate_span)
             windows.target_observed[:, : self.gap] = False
             yield windows

@@ -14,13 +14,8 @@ from armlp.data.panel import Panel
 class TrainingRecord(NamedTuple):
     """The rows that were used for training or validation."""
 
-    keys: Tensor  # `[S]` int64 hash of each series' id, ascending
-    until: Tensor  # `[S]` int64 time of the last row used
-
-    @classmethod
-    def nothing(cls) -> TrainingRecord:
-        """Return an empty record."""
-        return cls(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64))
+    keys: Tensor = torch.empty(0, dtype=torch.int64)  # `[S]` int64 hash of each series' id, ascending
+    until: Tensor = torch.empty(0, dtype=torch.int64)  # `[S]` int64 time of the last row used
 
     @classmethod
     def of(cls, panel: Panel, rows: Tensor) -> TrainingRecord:
@@ -49,5 +44,5 @@ class TrainingRecord(NamedTuple):
         """Return `[S]` bool, which series were used, and `[S]` int64 until when (arbitrary for the others)."""
         if not len(self.keys):
             return torch.zeros(len(panel), dtype=torch.bool), torch.zeros(len(panel), dtype=torch.int64)
-        place = torch.searchsorted(self.keys, panel.keys).clamp(max=len(self.keys) - 1)
-        return self.keys[place] == panel.keys, self.until[place]
+        index = torch.searchsorted(self.keys, panel.keys).clamp(max=len(self.keys) - 1)
+        return self.keys[index] == panel.keys, self.until[index]

@@ -84,9 +84,10 @@ def gather(
         values, observed = _stretches(panel, first.clamp(0, len(panel.values) - length), length)
         beyond = ((origin < context_length) | (origin + span > end)).nonzero()[:, 0]
         if len(beyond):
-            place = series[beyond], origin[beyond]
-            here = panel.to_store_device(beyond)
-            values[here], observed[here] = _padded(panel, *place, context_length, span, end[beyond])
+            row = panel.to_store_device(beyond)
+            values[row], observed[row] = _padded(
+                panel, series[beyond], origin[beyond], context_length, span, end[beyond]
+            )
     context, target = values.tensor_split((context_length,), dim=1)
     context_observed, target_observed = observed.tensor_split((context_length,), dim=1)
     return Windows(context, context_observed, target, target_observed, series, origin, covariates)

@@ -24,7 +24,7 @@ class Options:
     reader: Mapping[str, Any] = field(default_factory=dict)  # arguments of `read_panel`
     horizon: int | None = None
     season_length: int | None = None
-    val_windows: int | None = None  # as many as it takes to judge a model
+    val_windows: int | None = None  # enough to judge a model
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Entry:
     licence: str  # of the data
     options: Options
     load: Callable[[], Any]  # returns the table, or its path
-    load_test: Callable[[], Any] | None = None  # returns the official test part, whose times go on
+    load_test: Callable[[], Any] | None = None  # returns the official test part, whose times continue
 
 
 _M1 = "Makridakis et al. (1982), The accuracy of extrapolation (time series) methods"

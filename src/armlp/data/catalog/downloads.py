@@ -71,22 +71,15 @@ def _by_hand(period: str, part: str) -> Path | None:
 def _m4_wide(period: str, part: str) -> pd.DataFrame:
     """Return one row per series, named in the index, padded with missing values."""
     path = _fetch(f"{_M4}/{part.capitalize()}/{period}-{part}.csv")
-    table: pd.DataFrame = pd.read_csv(path, index_col=0)
-    return table
+    return pd.read_csv(path, index_col=0)
 
 
 def _m4_long(wide: pd.DataFrame, start: pd.Series[int] | int) -> pd.DataFrame:
     values = wide.to_numpy(dtype=np.float64)
     rows, columns = np.nonzero(~np.isnan(values))
     starts = np.broadcast_to(np.asarray(start), len(wide))
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "unique_id": wide.index.to_numpy()[rows],
-            "ds": columns + 1 + starts[rows],
-            "y": values[rows, columns],
-        }
-    )
-    return table
+    ids = wide.index.to_numpy()[rows]
+    return pd.DataFrame({"unique_id": ids, "ds": columns + 1 + starts[rows], "y": values[rows, columns]})
 
 
 def _fetch(url: str) -> Path:

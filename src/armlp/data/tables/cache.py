@@ -85,12 +85,7 @@ class PanelCache:
         return make_panel(layout, store, levels if levels.shape[1] else None, static, fields, residency), found["notes"]
 
     def build(
-        self,
-        table: TableRows,
-        layout: Layout,
-        static: np.ndarray,
-        shapes: Shapes,
-        notes: list[str],
+        self, table: TableRows, layout: Layout, static: np.ndarray, shapes: Shapes, notes: list[str]
     ) -> tuple[Panel, list[str]]:
         """Save a panel, and return it as `load` does.
 

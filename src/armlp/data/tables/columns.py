@@ -160,8 +160,7 @@ class Column:
     @property
     def is_numeric(self) -> bool:
         """Whether the column holds numbers, booleans, or nothing at all."""
-        from pyarrow import types
-
+        types = pa.types
         tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
         return any(test(self.arrow.type) for test in tests)
 

@@ -159,7 +159,7 @@ class PanelFiller:
             values[first[series], channel] = carried
             observed[first[series], channel] = _CARRIED
         for begin in range(0, len(values), _BLOCK):
-            # With the row before the block, which a gap at its start is filled from.
+            # From the row before the block, to fill a gap at its start.
             block = slice(max(begin - 1, 0), begin + _BLOCK)
             filled = (observed[block] == _OBSERVED) | (observed[block] == _CARRIED)
             if begin:

@@ -38,7 +38,7 @@ def open_source(source: Any, name: str = _TABLE) -> Source:
 def _open_memory(table: Any, name: str) -> Source:
     import narwhals as nw
 
-    datasets = sys.modules.get("pyarrow.dataset")  # slow to import; whoever has a dataset has imported it
+    datasets = sys.modules.get("pyarrow.dataset")  # slow to import, and loaded already if there is a dataset
     if datasets is not None and isinstance(table, datasets.Dataset):
         return _open_dataset(table)
     if isinstance(table, pd.DataFrame):

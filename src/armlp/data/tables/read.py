@@ -76,7 +76,9 @@ def read_panel(
     roles = ColumnRoles(str(id_column), str(time_column), _names(target_columns), covariates, symbols)
     limits = limits or Limits()
     room = room_for_panel(memory_budget) if limits.panel is None else limits.panel
-    cache = _cache([source] if future is None else [source, future], (roles, layout, freq), room)
+    tables, cache = [source] if future is None else [source, future], None
+    if all(isinstance(table, (str, os.PathLike)) for table in tables):
+        cache = PanelCache([os.fspath(table) for table in tables], (roles, layout, freq), room)
     read = None if cache is None else cache.load()
     if read is None:
         # 1. Open the table, and that of the future, without reading their rows.
@@ -103,13 +105,6 @@ def read_panel(
 
 def _names(columns: Sequence[str] | str | None) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(map(str, columns or ()))
-
-
-def _cache(tables: Sequence[Any], options: tuple[Any, ...], room: int) -> PanelCache | None:
-    """Return the cache of a panel whose tables are all files."""
-    if not all(isinstance(table, (str, os.PathLike)) for table in tables):
-        return None
-    return PanelCache([os.fspath(table) for table in tables], options, room)
 
 
 def _fill(table: TableRows, planner: LayoutPlanner, cache: PanelCache | None, room: int) -> tuple[Panel, list[str]]:

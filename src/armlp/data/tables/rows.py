@@ -50,12 +50,7 @@ class TableRows:
     """
 
     def __init__(
-        self,
-        table: Source,
-        roles: ColumnRoles,
-        layout: str,
-        future: Source | None = None,
-        limits: Limits | None = None,
+        self, table: Source, roles: ColumnRoles, layout: str, future: Source | None = None, limits: Limits | None = None
     ) -> None:
         self.table, self.roles, self.layout, self.future = table, roles, layout, future
         self.limits = limits or Limits()

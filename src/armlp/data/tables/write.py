@@ -13,10 +13,7 @@ from armlp.data.tables.times import is_period, spell_periods
 
 
 def write_table_like(
-    panel: Panel,
-    series: np.ndarray,
-    times: Mapping[str, np.ndarray],
-    columns: Mapping[str, np.ndarray],
+    panel: Panel, series: np.ndarray, times: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray]
 ) -> Any:
     """Return a pandas, polars or pyarrow table like the one that a panel came from, sorted by series and time.
 
@@ -67,7 +64,7 @@ def _times_as_read(instants: np.ndarray, timezone: str | None, style: TableStyle
         try:
             return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
         except pa.ArrowInvalid:
-            return pa.array(instants)  # the future is beyond the type that held the past
+            return pa.array(instants)  # the times of the forecast exceed the type of the table
     times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))
     if isinstance(dtype, nw.Date):
         return times.cast(pa.date32())
