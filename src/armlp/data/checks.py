@@ -179,7 +179,7 @@ def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None
 def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapping[str, Any]]) -> None:
     """Raise a `UserError` if known covariates are missing within the horizon.
 
-    Numbers that had missing values in training (`statistics`) may be missing.
+    Columns of numbers that had missing ones in training (`statistics`) may have some.
     """
     if panel.future is None:
         return

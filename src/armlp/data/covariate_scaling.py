@@ -105,11 +105,7 @@ class CovariateScaling:
 
     @classmethod
     def of(cls, panel: Panel, statistics: Statistics) -> CovariateScaling:
-        """Return the scaling of a panel's covariates by the statistics of training.
-
-        Raises:
-            UserError: The columns, or their kinds, are not those of training.
-        """
+        """Return the scaling of a panel's covariates; raise a `UserError` if they are not those of training."""
         for role in ROLES:
             given = [column.name for column in panel.covariate_columns[role]]
             expected = [column["name"] for column in statistics[role]]

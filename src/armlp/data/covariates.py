@@ -22,8 +22,8 @@ class Covariates(NamedTuple):
     """The covariates of a batch of windows as the network takes them; a role without columns has width 0.
 
     Numbers are in units of their spread in training; a missing one repeats the last one before it in the window.
-    Categories are codes as floats, 0 for a missing or unknown one. A role ends with one more column for each of its
-    columns that had missing values in training: 1 where the value is present, 0 where it is missing.
+    Categories are codes as floats, 0 for a missing or unknown one. A role ends with a mask for each of its
+    columns of numbers that had missing ones in training: 1 where the number is present, 0 where it is missing.
     """
 
     known: Tensor  # `[B, L + T, C]` known ahead

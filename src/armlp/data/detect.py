@@ -16,11 +16,9 @@ _NEARLY = 0.8
 
 
 def find_season(panel: Panel, ends: Tensor) -> int:
-    """Return the lag with the highest autocorrelation of changes over all series; 1 without a season.
+    """Return the lag with the highest autocorrelation of changes over all series and channels; 1 without a season.
 
-    Args:
-        panel: The data; the channels of vector series count as series.
-        ends: `[S]` int64 row at which the training part of each series ends; later rows are not used.
+    Rows from `ends [S]` on are not used. Of nearly equal peaks, the shortest lag wins.
     """
     chosen = torch.linspace(0, len(panel) - 1, min(len(panel), _MAX_SERIES)).round().long().unique().tolist()
     parts = [panel.series(index)[: int(ends[index])][-_MAX_ROWS:] for index in chosen if int(ends[index]) >= 8]
@@ -68,9 +66,7 @@ _MIN_STEPS_APART = 50
 def is_deterministic(panel: Panel, ends: Tensor) -> bool:
     """Return whether a linear map of eight steps predicts all but 2% of each step of a single series.
 
-    Args:
-        panel: The data; several series are never deterministic.
-        ends: `[S]` int64 row at which the training part of each series ends; later rows are not used.
+    Several series never count as deterministic. Rows from `ends [S]` on are not used.
     """
     if len(panel) != 1 or panel.symbols or not panel.fully_observed:
         return False

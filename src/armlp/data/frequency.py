@@ -35,9 +35,6 @@ def infer_calendar(
     Args:
         times: `[N]` integers or datetime64[ns] in UTC, strictly ascending within each series.
         offsets: `[S + 1]` row where each series begins.
-        ids: `[S]`.
-        timezone: Name of the time zone.
-        name: The table, for messages.
 
     Raises:
         UserError: No step fits all times, or they are dates written as integers.

@@ -27,13 +27,11 @@ class TrainingLoader:
     `(seed, epoch)`, so that the number of batches drawn is the whole state and a resumed loader goes on mid-epoch.
 
     Args:
-        panel: The panel.
         ends: `[S]` int64 row at which the training part of each series ends.
         context_length: `L`.
         span: `T`, training targets after the context.
         batch_size: Most windows in a batch; the batches of an epoch differ by at most one window.
-        seed: Seed of the order.
-        rank: Index of this process; each takes its stride of the same order.
+        rank: Index of this process, which takes its stride of the common order.
         world_size: Number of processes.
     """
 
@@ -135,14 +133,12 @@ class OriginLoader:
     """Windows at given origins, in order, for validation, test and forecasts.
 
     Args:
-        panel: The panel.
         series: `[W]` int64.
         origins: `[W]` int64.
         context_length: `L`.
         span: `T`, targets after the origin; 0 for none.
-        batch_size: Windows in a batch.
-        rank: Index of this process.
-        world_size: Number of processes that share the origins.
+        rank: Index of this process, which takes its stride of the origins.
+        world_size: Number of processes.
         covariate_span: Steps after the origin that covariates cover; `T` where None.
         gap: Targets after the origin that are marked as missing.
     """
@@ -173,7 +169,9 @@ class OriginLoader:
     def __iter__(self) -> Iterator[Windows]:
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            origins = self.series[part], self.origins[part]
-            windows = gather(self.panel, *origins, self.context_length, self.span, covariate_span=self.covariate_span)
+            series, origin = self.series[part], self.origins[part]
+            windows = gather(
+                self.panel, series, origin, self.context_length, self.span, covariate_span=self.covariate_span
+            )
             windows.target_observed[:, : self.gap] = False
             yield windows

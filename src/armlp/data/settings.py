@@ -19,7 +19,7 @@ from armlp.options import Options, option
 
 @dataclass(frozen=True)
 class DataSettings(Options):
-    """The options of `SeriesDataModule`, apart from the tables. None is chosen from the data."""
+    """The options of `SeriesDataModule`, apart from the tables; `None` is replaced by a choice from the data."""
 
     id_column: str = "unique_id"
     """Column that names the series of a long table."""
@@ -101,11 +101,6 @@ _READER = (
 
 def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataSettings:
     """Return settings in which everything but the batch size is chosen, without using held-out rows.
-
-    Args:
-        settings: The settings of the user.
-        panel: The data.
-        usual: The options of the catalog.
 
     Raises:
         UserError: There is only one symbol, or the calendar or the covariates cannot be used.

@@ -60,8 +60,7 @@ def in_memory(shapes: Shapes) -> Store:
 def build(folder: Path, shapes: Shapes, fill: Callable[[Store], Mapping[str, Any]]) -> None:
     """Write a store to files, whole or not at all; replace an old one.
 
-    Args:
-        fill: Fills the store, and returns its description, which JSON must be able to hold.
+    `fill` writes its arrays and returns a description for JSON.
 
     Raises:
         UserError: The files cannot be written.

@@ -57,15 +57,10 @@ def spell_cycles(cycles: Sequence[str]) -> str:
 
 
 def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) -> np.ndarray:
-    """Return `[..., F]` float32: a sine and a cosine of the position in every cycle, on the local wall clock.
+    """Return `[..., F]` float32: a sine and a cosine of the position of times in every cycle, on the local wall clock.
 
     A month is one turn whatever its number of days, and so is a year. Each feature is contiguous, which is several
     times as fast as interleaving them.
-
-    Args:
-        calendar: The calendar.
-        cycles: Some of `feature_cycles(calendar)`.
-        times: `[...]` int64, as the calendar counts time.
     """
     if calendar.timezone and not calendar.on_wall_clock and times.size:
         times = times + _utc_offsets(calendar.timezone, times)

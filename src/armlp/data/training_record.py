@@ -31,10 +31,8 @@ class TrainingRecord(NamedTuple):
     def first_new(self, panel: Panel, ends: Tensor, least: Tensor) -> Tensor:
         """Return the `[S]` int64 first row that was not used, of a panel that may have other series or later rows.
 
-        Args:
-            panel: The panel.
-            ends: `[S]` int64 result for series with another calendar than in training, which count as used.
-            least: `[S]` int64 result for series that were not used at all.
+        It is `ends [S]` for series with another calendar than in training, which count as used, and `least [S]` for
+        series that were not used at all.
         """
         known, until = self._until(panel)
         row = torch.from_numpy(panel.calendar.positions(panel.starts, until.numpy()).astype(np.int64)) + 1

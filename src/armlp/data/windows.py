@@ -63,7 +63,6 @@ def gather(
     """Gather windows from the panel.
 
     Args:
-        panel: The panel, on any device.
         series: `[B]` int64 index into the panel, on the CPU, as are `origin` and `end`.
         origin: `[B]` int64, at least 1 and at most the length of the series.
         context_length: `L`.
@@ -178,14 +177,11 @@ class Split:
         return max(1, int((ends[ends >= 2] if (ends >= 2).any() else ends).float().median()))
 
     def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
-        """Return the origins of a part, series by series; leave out those without a value before them.
+        """Return the `[W]` series and `[W]` origins, int64, of a part; leave out origins without a value before them.
 
         Args:
             lengths: `[S]` int64.
             part: `val`, `test`, or `predict` (the end of every series).
-
-        Returns:
-            `[W]` series and `[W]` origins, both int64.
         """
         step = self.test_step or self.horizon
         count, last, apart = {

@@ -30,19 +30,16 @@ _MIN_RESIDENT = 32 << 20
 
 
 class PanelCache:
-    """The saved panel of a source that is read with certain options.
+    """The saved panel of the files `paths` that are read with certain options.
 
-    Args:
-        paths: The source, and the table of the future if there is one.
-        options: Everything else that the panel depends on.
-        room: Bytes that a panel in memory may take; a larger one stays in its files.
+    A panel of more than `room` bytes stays in its files, mapped into memory.
     """
 
     def __init__(self, paths: Sequence[str], options: Sequence[Any], room: int) -> None:
         self.folder = _folder(paths, options)
         self.room = room
         files = (file for path in paths for file in find_files(path))
-        # A change of a file changes its size or time.
+        # Names, sizes and modification times, to notice changes.
         self._files = [[str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
 
     def load(self) -> tuple[Panel, list[str]] | None:

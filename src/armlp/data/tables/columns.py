@@ -66,14 +66,7 @@ def looks_like_number(label: str) -> bool:
 
 
 class Column:
-    """One column of a part of a table, to be read as numpy.
-
-    Args:
-        part: The rows.
-        name: The column.
-        option: The option that names the column, for messages.
-        row: Returns the name of a row in messages, from its index in the part.
-    """
+    """One column of a part of a table; `row` describes a row in messages, from its index in the part."""
 
     def __init__(self, part: Part, name: str, option: str, row: Callable[[int], str] | None = None) -> None:
         self.name, self.table, self.option = name, part.name, option

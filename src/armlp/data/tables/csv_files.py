@@ -63,7 +63,7 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 
 def read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
-    """Read a CSV file; ids and times with offsets as text, because `001` is not 1 and arrow ignores offsets."""
+    """Read a CSV file; ids and times with offsets as text, because `001` is not 1 and arrow drops offsets."""
     from pyarrow import csv as arrow_csv
 
     dialect = read_dialect(path)

@@ -18,7 +18,7 @@ from armlp.errors import UserError
 class CovariateEncoder:
     """Reads a covariate part by part: numbers unchanged, categories as codes by first occurrence.
 
-    An empty cell is a category of its own unless the covariate is static, as in a column that names holidays.
+    An empty cell, as in a column of holidays, is a category of its own unless the covariate is static.
     """
 
     def __init__(self, name: str, role: str) -> None:

@@ -41,11 +41,7 @@ class KnownFuture:
 def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], horizon: int) -> KnownFuture:
     """Read a table of ids, times and targets after the end of the series of a panel.
 
-    Args:
-        source: As in `read_panel`. Only rows, channels and series with known values are needed.
-        panel: The series.
-        options: `id_column`, `time_column` and `layout` of `read_panel`.
-        horizon: `H`; later values are left out.
+    Only rows, channels and series with known values are needed; values after `horizon` steps are left out.
 
     Raises:
         UserError: The table cannot be read, has a time that is not after the end of its series, or has no value within

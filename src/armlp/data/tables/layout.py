@@ -42,16 +42,11 @@ class OffCalendar(Exception):
 
 
 class LayoutPlanner:
-    """Finds the calendar of a table and the layout of its panel.
+    """Finds the calendar of a table and the layout of its panel, with warnings in `notes`.
 
     Args:
-        table: The table.
-        scan: Its first pass.
         freq: The time step; None infers it.
         usual_freq: The time step where every series has one row, so that it cannot be inferred.
-
-    Attributes:
-        notes: Warnings about the layout.
     """
 
     def __init__(

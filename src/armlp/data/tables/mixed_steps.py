@@ -21,7 +21,7 @@ MAX_SERIES = 50
 def check_mixed_steps(
     times: np.ndarray, begins: np.ndarray, ids: np.ndarray, calendar: Calendar, name: str = "the table"
 ) -> None:
-    """Refuse a table with some series of a longer step, such as weekly ones among daily ones.
+    """Raise a `UserError` if some series have a longer step than their table, such as weeks among days.
 
     Values that are missing at random leave some neighbours, as business days and hours do; values of a longer step
     never have any.
@@ -29,12 +29,6 @@ def check_mixed_steps(
     Args:
         times: `[N]` integers or datetime64[ns] in UTC, strictly ascending within each series.
         begins: `[S + 1]` row where each series begins.
-        ids: `[S]`.
-        calendar: The calendar of all times.
-        name: The table, for messages.
-
-    Raises:
-        UserError: There is such a series.
     """
     rows = np.diff(begins)
     counted = calendar.count(times)

@@ -43,25 +43,10 @@ def read_panel(
 ) -> Panel:
     """Read a table of series into a panel, a part at a time.
 
+    The arguments are those of `SeriesDataModule` and the options of `DataSettings`, and two more:
+
     Args:
-        source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
-            pandas, polars (lazy too) or pyarrow table or dataset. Rows may come in any order.
-        id_column: The column of ids in the long layout.
-        time_column: The column of times.
-        target_columns: The columns to forecast; several make vector series. None is `y` in the long layout and every
-            numeric column in the others.
-        layout: `long` (a row per series and time), `wide` (a column per series), `vector` (all columns are one vector
-            series), or `auto`: long with an id column, otherwise vector with several targets, or wide.
-        freq: Time step, a pandas alias or an integer; None infers it.
         usual_freq: The time step where every series has one row, so that it cannot be inferred.
-        known_covariates: Columns known ahead, numbers or categories. Rows after the last value of a series are then its
-            future rows. An empty category is a category of its own, as in a column that names holidays.
-        past_covariates: Columns known up to the origin.
-        static_covariates: Columns with one value per series.
-        symbols: True if the target holds symbols instead of numbers, or all symbols.
-        future: Another table, of ids, times and known covariates after the last value of every series.
-        memory_budget: Most memory for the process, such as `2GB`; None is half of the machine's. A panel of files that
-            is too large for it is written to files beside them, once, and memory-mapped.
         limits: How much is read and kept at a time.
 
     Raises:

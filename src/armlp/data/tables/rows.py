@@ -40,13 +40,6 @@ class TableRows:
 
     The first pass codes series, symbols and categories by first occurrence. The properties below, and `ranked`, are
     known only after it.
-
-    Args:
-        table: The table.
-        roles: Its columns, resolved.
-        layout: `long`, `wide` or `vector`.
-        future: Another table, of ids, times and known covariates after the last value of every series.
-        limits: How much is held in memory.
     """
 
     def __init__(
@@ -220,11 +213,8 @@ class TableRows:
     def _rows(self, part: Part, of_future: bool = False) -> Rows:
         """Return one part as numpy arrays, with missing values for columns that the table of the future lacks."""
         count, found = len(part.table), set(part.table.column_names)
-        codes: np.ndarray | None = None
-        describe_row: Callable[[int], str] | None = None
-        if self.layout == "long":
-            codes = self._codes(part, of_future)
-            describe_row = partial(self._describe_row, part, codes)
+        codes = self._codes(part, of_future) if self.layout == "long" else None
+        describe_row = None if codes is None else partial(self._describe_row, part, codes)
         times, timezone = self._column(part, self.roles.time_column, describe_row).times(self._spelled)
         self._check_kind_of_times(part.name, times, timezone)
 

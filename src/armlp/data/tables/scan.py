@@ -84,7 +84,7 @@ class TableScan:
 
     @property
     def ends(self) -> np.ndarray:
-        """`[S]` time of the last row, of the history or with all covariates known."""
+        """`[S]` time of the last row: of the history, or of all known covariates if later."""
         filled = (self.known_until > _BEFORE).any(axis=0)  # a column that names holidays may name none
         if not filled.any():
             return self.history_ends

@@ -36,7 +36,7 @@ class Source:
     name: str  # the path, or "the table", for messages
     columns: tuple[str, ...]
     backend: str  # as in `TableStyle`
-    read: Callable[[Mapping[str, str], int], Iterator[Part]]  # from columns with their options, and most rows in a part
+    read: Callable[[Mapping[str, str], int], Iterator[Part]]  # takes columns with their options, and a row limit
     num_rows: int | None = None
     is_text: bool = False  # of CSV, so that an id `7` may be meant as a number or as a name
 

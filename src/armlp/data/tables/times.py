@@ -15,13 +15,7 @@ _MAX_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
 
 
 class TimesError(ValueError):
-    """A column does not hold times; the caller adds the column to the message.
-
-    Args:
-        found: What the column holds, or what is wrong with `text`.
-        needed: What it should hold.
-        text: The text that cannot be read, if any.
-    """
+    """A column does not hold times: what was `found`, what is `needed`, and the `text` at fault, if any."""
 
     def __init__(self, found: str, needed: str, text: str | None = None) -> None:
         super().__init__(found)

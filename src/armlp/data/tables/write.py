@@ -18,7 +18,6 @@ def write_table_like(
     """Return a pandas, polars or pyarrow table like the one that a panel came from, sorted by series and time.
 
     Args:
-        panel: The panel.
         series: `[R]` index of the series of each row.
         times: By column name, `[R]` row within the series, which may lie past the end; `cutoff` sorts before `ds`.
         columns: By name, `[R]` values of the other columns.
