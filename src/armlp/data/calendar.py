@@ -1,4 +1,4 @@
-"""The step of time of a data set, and arithmetic of times that lie on it."""
+"""The time step of a data set, and arithmetic on its times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from armlp.errors import UserError
 SECOND = 1_000_000_000
 DAY = 86_400 * SECOND
 _BEYOND = "No calendar goes beyond the years 1678 to 2261: give a smaller `horizon`."
-# Old names of aliases that pandas has renamed.
+# Aliases that pandas has renamed.
 _NEW_ALIASES = {
     "H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "N": "ns", "d": "D", "b": "B", "w": "W", "M": "ME",
     "SM": "SME", "BM": "BME", "CBM": "CBME", "Q": "QE", "BQ": "BQE", "A": "YE", "Y": "YE", "AS": "YS",
@@ -26,23 +26,17 @@ _NEW_ALIASES = {
 
 @dataclass(frozen=True)
 class Calendar:
-    """The step of time of a data set; every series may start at another time.
+    """The time step of a data set; every series may start at another time.
 
-    Time is counted in int64: integers as they are, dates in nanoseconds since 1970. Those are of UTC for steps of a
-    fixed duration (`h`, `30min`), and of the local wall clock for days and longer steps, so that summer time does not
-    move a day.
-
-    Attributes:
-        freq: pandas alias of the step (`h`, `30min`, `B`, `W-SUN`, `MS`, `QS-OCT`, ...), or an integer where times
-            are integers.
-        timezone: Name of the time zone, or None.
+    Times are int64: integers as they are, dates as nanoseconds since 1970, in UTC for steps of a fixed duration (`h`,
+    `30min`) and on the local wall clock for days and longer steps, so that daylight saving time does not move a day.
     """
 
-    freq: str | int
-    timezone: str | None = None
+    freq: str | int  # pandas alias (`h`, `B`, `W-SUN`, `QS-OCT`, ...), or an integer where times are integers
+    timezone: str | None = None  # name of the time zone
 
     def __post_init__(self) -> None:
-        """Spell the step as pandas does today, and check it."""
+        """Replace old pandas aliases by the current ones, and check the step."""
         freq = self.freq
         object.__setattr__(self, "freq", _current_alias(freq))
         if self.freq > 0 if isinstance(self.freq, int) else _is_step(self._offset):
@@ -66,12 +60,12 @@ class Calendar:
 
     @cached_property
     def on_wall_clock(self) -> bool:
-        """Whether time is counted on the local wall clock: for days and longer steps."""
+        """Whether times are on the local wall clock: for days and longer steps."""
         return not self.is_integer and not _is_duration(self._offset)
 
     @cached_property
     def fixed_step(self) -> int | None:
-        """The step in units of time, or None where steps differ in length (months, business days)."""
+        """The length of the step, or None where steps differ in length (months, business days)."""
         if isinstance(self.freq, int):
             return self.freq
         if _is_duration(self._offset):
@@ -80,14 +74,10 @@ class Calendar:
         return days and int(self._offset.n) * days * DAY
 
     def shift(self, times: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
-        """Return the times that lie some steps after others, or before them if `steps` is negative.
-
-        Args:
-            times: int64, on the calendar.
-            steps: int64, broadcast against `times`.
+        """Return int64 times moved by a number of steps, which may be negative.
 
         Raises:
-            UserError: A time lies beyond what int64 nanoseconds can hold.
+            UserError: A time lies beyond the range of int64 nanoseconds.
         """
         if self.fixed_step is not None:
             # In float64, because int64 would overflow silently.
@@ -108,19 +98,14 @@ class Calendar:
         return np.asarray(grid[index] * DAY + clock)
 
     def positions(self, starts: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Return the steps from starts to times, the inverse of `shift`; -1 before the start or off the calendar.
-
-        Args:
-            starts: int64, broadcast against `times`.
-            times: int64.
-        """
+        """Return the steps from starts to times, the inverse of `shift`; -1 before the start or off the calendar."""
         if self.fixed_step is not None:
             steps, rest = np.divmod(times - starts, self.fixed_step)
             return np.where((rest == 0) & (steps >= 0), steps, -1)
         if not times.size or not starts.size:
             return np.asarray(times - starts)
         grid = self._grid(min(times.min(), starts.min()) // DAY, max(times.max(), starts.max()) // DAY)
-        # The index of every day in the grid, -1 between; a table is far faster than a search.
+        # The index of every day in the grid, -1 between; a table is far faster than a binary search.
         table = np.full(grid[-1] - grid[0] + 3, -1, dtype=np.int32)
         table[grid - grid[0] + 1] = np.arange(len(grid))
         index, start = (table.take(some // DAY - grid[0] + 1, mode="clip") for some in (times, starts))
@@ -129,20 +114,20 @@ class Calendar:
         return np.where(ahead & (rest == 0), steps, -1)
 
     def _grid(self, lowest: float, highest: float) -> np.ndarray:
-        """Return all days on the calendar, ascending, from two years before one day to two years after another."""
+        """Return all days on the calendar, ascending, from two years before `lowest` to two years after `highest`."""
         first, last = (1970 + day / 365.2425 + margin for day, margin in ((lowest, -2), (highest, 2)))
         # Whole decades, so that few grids are made, within the range of int64 nanoseconds.
         first_year, last_year = max(1678, int(first // 10 * 10)), min(2261, int(last // 10 * 10 + 9))
         return _dates(self._offset.rule_code, first_year, last_year)
 
     def count(self, times: np.ndarray) -> np.ndarray:
-        """Return times as the calendar counts them, int64, from integers or datetime64[ns] of UTC."""
+        """Return the int64 times of integers or of datetime64[ns] in UTC."""
         if self.on_wall_clock and self.timezone:
             return calendar_clock(times, self.timezone).astype(np.int64)
         return times.astype(np.int64)
 
     def instants(self, times: np.ndarray) -> np.ndarray:
-        """Return the inverse of `count`: integers, or datetime64[ns] of UTC (of the wall clock without a zone)."""
+        """Return the inverse of `count`: integers, or datetime64[ns] in UTC (wall clock if there is no zone)."""
         if self.is_integer:
             return times
         if not (self.on_wall_clock and self.timezone):
@@ -150,19 +135,19 @@ class Calendar:
         return _localised(times.astype("datetime64[ns]"), self.timezone)
 
     def wall_times(self, times: np.ndarray) -> np.ndarray:
-        """Return what local clocks show at counted times, datetime64[ns]; integers stay integers."""
+        """Return datetime64[ns] on the local wall clock; integers stay integers."""
         if self.is_integer:
             return times
         instants = times.astype("datetime64[ns]")
         return instants if self.on_wall_clock or not self.timezone else wall_clock(instants, self.timezone)
 
     def spell(self, time: np.ndarray | int) -> str:
-        """Return what local clocks show at a counted time, as text for messages."""
+        """Return a time on the local wall clock as text for messages."""
         return spell_time(self.wall_times(np.atleast_1d(time))[0])
 
     @property
     def season_length(self) -> int:
-        """The number of steps after which most data of this frequency repeat; 1 where it is unknown."""
+        """The number of steps after which data of this frequency usually repeat; 1 where it is unknown."""
         unit, multiple = self.unit
         if unit == "integer":
             return 1
@@ -176,7 +161,7 @@ class Calendar:
 
     @property
     def horizon(self) -> int:
-        """The usual horizon at this frequency, in steps."""
+        """The usual number of steps to forecast at this frequency."""
         unit, multiple = self.unit
         if unit == "integer":
             return 12
@@ -187,17 +172,14 @@ class Calendar:
         return max(1, int({"day": 14, "business day": 10, "week": 13}[unit] / multiple))
 
     def steps_like(self, other: Calendar) -> bool:
-        """Return whether a step may be as long as that of another calendar, as `60min` is as long as `h`.
-
-        An integer may count any step of dates; two different integers are different steps.
-        """
+        """Return whether the steps may be equally long, as `60min` and `h`; integers may count any step of dates."""
         if self.is_integer or other.is_integer:
             return self.is_integer != other.is_integer or self.freq == other.freq
         return self.unit == other.unit
 
     @property
     def unit(self) -> tuple[str, float]:
-        """The unit of the step, and how many units it has."""
+        """The unit of the step, and the number of units in it."""
         if self.is_integer:
             return "integer", 1
         if self.fixed_step is not None:
@@ -218,13 +200,13 @@ def spell_time(time: Any) -> str:
 
 
 def wall_clock(instants: np.ndarray, timezone: str) -> np.ndarray:
-    """Return what clocks in a time zone show at datetime64[ns] of UTC."""
+    """Return the local wall clock of a time zone at datetime64[ns] in UTC."""
     local = pd.DatetimeIndex(instants, tz="UTC").tz_convert(timezone).tz_localize(None)
     return np.asarray(local.as_unit("ns").to_numpy())
 
 
 def calendar_clock(instants: np.ndarray, timezone: str | None) -> np.ndarray:
-    """Return what clocks show, but midnight for the first instant of a day whose midnight summer time skips."""
+    """Return the wall clock, with midnight for the first instant of a day whose midnight daylight saving skips."""
     if timezone is None:
         return instants
     clock = wall_clock(instants, timezone)
@@ -247,7 +229,7 @@ def _localised(clock: np.ndarray, timezone: str) -> np.ndarray:
 
 
 def _current_alias(freq: str | int) -> str | int:
-    """Return a step with the current pandas alias; text that spells an integer becomes one."""
+    """Return a step with the current pandas alias; convert text that spells an integer."""
     text = str(freq).strip()
     if re.fullmatch(r"-?\d+", text):
         return int(text)
@@ -259,17 +241,17 @@ def _current_alias(freq: str | int) -> str | int:
 
 
 def _is_duration(offset: Any) -> bool:
-    """Return whether a pandas offset is a fixed duration; a day is not, although it was one until pandas 3."""
+    """Return whether a pandas offset is a fixed duration; a day is not, although pandas 2 makes it a `Tick`."""
     return isinstance(offset, pd.offsets.Tick) and not isinstance(offset, pd.offsets.Day)
 
 
 def _is_step(offset: Any) -> bool:
-    """Return whether a pandas offset goes forward, and by whole days if it is not a fixed duration."""
+    """Return whether a pandas offset goes forward, and by whole days unless it is a fixed duration."""
     return offset is not None and offset.n > 0 and not isinstance(offset, pd.offsets.BusinessHour)
 
 
 @lru_cache(maxsize=64)
 def _dates(code: str, first_year: int, last_year: int) -> np.ndarray:
-    """Return the days since 1970 on an anchored calendar, from January of one year to December of another."""
+    """Return the days since 1970 on an anchored calendar, from January of `first_year` to December of `last_year`."""
     dates = pd.date_range(f"{first_year}-01-01", f"{last_year}-12-31", freq=code)
     return dates.to_numpy().astype("datetime64[D]").astype(np.int64)

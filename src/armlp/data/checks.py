@@ -1,4 +1,4 @@
-"""Shortages: what data lack for training, for held-out windows or for a forecast, said in one sentence."""
+"""Checks that data suffice for training, for held-out windows or for a forecast."""
 
 from __future__ import annotations
 
@@ -10,28 +10,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
 from armlp.data.tables.mixed_steps import DENSE, MAX_SERIES, check_mixed_steps
 from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
 from armlp.data.windows import Split, Windows
 from armlp.errors import UserError
 
-# From this share of the series on, those that never change are told of.
+# From this share of the series on, constant ones are reported.
 _MANY_CONSTANT = 0.5
 
 
 def rows_needed(split: Split) -> int:
-    """How many rows a series needs to be trained on: a training part of two rows, and what is held out."""
+    """Return how many rows training needs of a series: two, and those held out."""
     return 2 + split.held_out
 
 
 def check_lengths(panel: Panel, split: Split) -> None:
-    """Refuses data on which nothing can be trained.
-
-    Raises:
-        UserError: No series is long enough; the message names the longest and the length that it needs.
-    """
+    """Raise a `UserError` if no series is long enough to train on."""
     needed = rows_needed(split)
     longest = int(panel.lengths.argmax())
     if panel.lengths[longest] < needed:
@@ -43,21 +38,13 @@ def check_lengths(panel: Panel, split: Split) -> None:
 
 
 def check_window_count(panel: Panel, windows: int, processes: int) -> None:
-    """Refuses fewer training windows than processes that share them.
-
-    Raises:
-        UserError: There are fewer.
-    """
+    """Raise a `UserError` if there are fewer training windows than processes."""
     if windows < processes:
         raise UserError(f"{panel.name} has {windows} training windows for {processes} processes; lower `devices`.")
 
 
 def check_observed(panel: Panel, split: Split, validation: Iterable[Windows]) -> None:
-    """Refuses data whose validation windows hold nothing to compare with.
-
-    Raises:
-        UserError: No value of them was observed.
-    """
+    """Raise a `UserError` if no value of the validation windows was observed."""
     if not any(bool(windows.target_observed.any()) for windows in validation):
         raise UserError(
             f"{panel.name} has no observed value in the last {split.val_windows} x {split.horizon} steps before the "
@@ -66,32 +53,29 @@ def check_observed(panel: Panel, split: Split, validation: Iterable[Windows]) ->
 
 
 def check_regular_gaps(panel: Panel) -> None:
-    """Refuse a panel that has rows for every step, but values of some series at every so many steps only.
+    """Raise a `UserError` if some series have values at regular gaps only.
 
-    In a wide table weekly values among daily ones stand between empty cells.
-
-    Raises:
-        UserError: There is such a series; the message names it, its step and that of the table.
+    In a wide table, weekly values among daily ones stand between empty cells.
     """
     if panel.fully_observed or panel.symbols is not None:
         return
     for channel in range(len(panel.channels)):
         seen = torch.zeros(len(panel), dtype=torch.int64)
-        for rows in panel.blocks():
-            seen.index_add_(0, panel.locate(rows)[0], panel.observed[rows, channel].long())
+        for block in panel.blocks():
+            seen.index_add_(0, panel.locate(block)[0], panel.observed[block, channel].long())
         sparse = ((seen > 2) & (seen <= DENSE * panel.lengths)).nonzero()[:, 0]
         sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
-        places = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
-        if not places:
+        rows = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
+        if not rows:
             continue
-        begins = np.cumsum([0, *map(len, places)])
-        times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, places)))), torch.cat(places))
+        begins = np.cumsum([0, *map(len, rows)])
+        times = panel.times(sparse.repeat_interleave(torch.tensor(list(map(len, rows)))), torch.cat(rows))
         instants = panel.calendar.instants(times.numpy())
         check_mixed_steps(instants, begins, panel.ids[sparse.numpy()], panel.calendar, panel.name)
 
 
 def warn_of_short(panel: Panel, split: Split) -> None:
-    """Warns of series that are too short to train on."""
+    """Warn about series that are too short to train on."""
     short = (split.train_ends(panel.lengths) < 2).nonzero()[:, 0]
     if not len(short):
         return
@@ -106,7 +90,7 @@ def warn_of_short(panel: Panel, split: Split) -> None:
 
 
 def warn_of_constant(panel: Panel) -> None:
-    """Warns of target columns that never change, or of many series that do not: there is nothing to learn from them."""
+    """Warn about target columns that never change, or many series that never change."""
     if panel.symbols is not None:
         return
     dead = panel.constant.all(axis=0).nonzero()[0]
@@ -130,15 +114,10 @@ def warn_of_constant(panel: Panel) -> None:
 
 
 def check_counts(panel: Panel, head: str) -> None:
-    """Refuses values that a head of counts gives no probability.
-
-    Args:
-        panel: The data.
-        head: Its name.
+    """Refuse values to which a head of counts gives no probability.
 
     Raises:
-        UserError: A value is below 0 or no whole number, and the message names its series and time; or a series has a
-            level, so that what the model would see are no counts.
+        UserError: A value is negative or not whole, or a series is stored less a level, which leaves no counts.
     """
     if panel.levels is not None:
         large = panel.levels.abs().amax(1)
@@ -156,25 +135,17 @@ def check_counts(panel: Panel, head: str) -> None:
         count += len(wrong)
     if not count:
         return
-    series, place = (int(found) for found in panel.locate(slice(row, row + 1)))
+    series, step = (int(found) for found in panel.locate(slice(row, row + 1)))
     value = next(value for value in panel.values[row].tolist() if value < 0 or value != round(value))
     raise UserError(
         f"`head` {head} is for counts, but series '{panel.ids[series]}' of {panel.name} has {value:g} at "
-        f"{_time(panel, series, place)} ({count} such rows in all): give another head, such "
+        f"{panel.spell_time(series, step)} ({count} such rows in all): give another head, such "
         "as `head` quantile, or whole numbers from 0 on."
     )
 
 
 def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
-    """Refuses data whose calendar does not tell what the model is told.
-
-    Args:
-        panel: The data.
-        cycles: Of the calendar.
-
-    Raises:
-        UserError: A cycle is none, or the times of the data do not tell it.
-    """
+    """Raise a `UserError` if a cycle is unknown, or the times of the data do not have it."""
     for cycle in cycles:
         if cycle not in CYCLE_NAMES:
             raise UserError(
@@ -193,17 +164,7 @@ def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
 
 
 def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None:
-    """Refuses data without a single origin in a held-out part.
-
-    Args:
-        panel: The data.
-        split: What is held out.
-        part: `val`, `test` or `predict`.
-        series: `[W]` the series of its origins.
-
-    Raises:
-        UserError: There is none.
-    """
+    """Raise a `UserError` if a part (`val`, `test` or `predict`) has no origin."""
     if len(series):
         return
     longest = int(panel.lengths.argmax())
@@ -216,42 +177,30 @@ def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None
 
 
 def check_known_covariates(panel: Panel, horizon: int, statistics: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses a forecast whose covariates are not known ahead.
+    """Raise a `UserError` if known covariates are missing within the horizon.
 
-    Args:
-        panel: The data.
-        horizon: `H`.
-        statistics: Of the columns in training; the model has not learned to do without numbers that were all there.
-
-    Raises:
-        UserError: They are missing within the horizon; the message names the series and its first such time.
+    Columns of numbers that had missing ones in training (`statistics`) may have some.
     """
     if panel.future is None:
         return
     short = (panel.future < horizon).nonzero()[:, 0]
     if len(short):
         series = int(short[0])
+        first = panel.spell_time(series, int(panel.stored_lengths[series]))
         raise UserError(
-            f"{panel.name} lacks the `known_covariates` of series '{panel.ids[series]}' from "
-            f"{_time(panel, series, int(panel.stored_lengths[series]))} on ({len(short)} of {len(panel)} series lack "
-            f"some): give {horizon} rows (`horizon`) after the last value of every series, with empty targets or "
-            "in a table of their own, `future`."
+            f"{panel.name} lacks the `known_covariates` of series '{panel.ids[series]}' from {first} on "
+            f"({len(short)} of {len(panel)} series lack some): give {horizon} rows (`horizon`) after the last value of "
+            "every series, with empty targets or in a table of their own, `future`."
         )
-    needed = [place for place, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
+    needed = [index for index, one in enumerate(statistics) if "mean" in one and not one.get("missing")]
     for block in torch.arange(len(panel)).split(max(1, (1 << 20) // horizon)):
         row = (panel.offsets[block] + panel.lengths[block])[:, None] + torch.arange(horizon)
         holes = panel.gather_rows(panel.known, row)[..., needed].isnan().nonzero()
         if len(holes):
-            place, step, column = holes[0].tolist()
-            series, name = int(block[place]), panel.covariate_columns["known"][needed[column]].name
+            index, step, column = holes[0].tolist()
+            series, name = int(block[index]), panel.covariate_columns["known"][needed[column]].name
             raise UserError(
                 f"{panel.name} lacks '{name}' of `known_covariates` for series "
-                f"'{panel.ids[series]}' at {_time(panel, series, int(panel.lengths[series]) + step)}, within the "
+                f"'{panel.ids[series]}' at {panel.spell_time(series, int(panel.lengths[series]) + step)}, within the "
                 "horizon, and in training it was never missing: fill it."
             )
-
-
-def _time(panel: Panel, series: int, row: int) -> str:
-    """The time of a row of a series, counted from its start, for people."""
-    time = panel.calendar.shift(panel.starts[[series]], row)
-    return spell_time(panel.calendar.wall_times(time)[0])

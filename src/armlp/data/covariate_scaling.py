@@ -1,4 +1,4 @@
-"""Covariate scaling: numbers in units of their spread in training, and categories as codes of training."""
+"""Scaling of covariates: numbers in units of their spread in training, categories as codes of training."""
 
 from __future__ import annotations
 
@@ -17,20 +17,15 @@ if TYPE_CHECKING:
     from armlp.data.panel import Panel
 
 
-# By role, a list of columns: their `name` with `mean`, `std` and whether some were `missing`, or with `categories`.
-# Plain values, for checkpoints; older ones never say `missing`.
+# By role, for each column its `name` with `mean`, `std` and `missing` (whether some were), or with `categories`.
+# Plain values, for checkpoints; older ones lack `missing`.
 Statistics = Mapping[str, list[dict[str, Any]]]
-# A spread this small beside the mean is rounding, and the column a constant.
+# A smaller spread relative to the mean is rounding of a constant.
 _MIN_SPREAD = 1e-6
 
 
 def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
-    """What the covariates are in training, in one pass over blocks of rows.
-
-    Args:
-        panel: As it was read.
-        ends: `[S]` int64 row at which each series' training part ends; nothing after it is looked at.
-    """
+    """Return the statistics of covariates in training, the rows before `ends [S]` of each series."""
     tallies = {role: [_Tally(column) for column in panel.covariate_columns[role]] for role in ROLES}
     if tallies["known"] or tallies["past"]:
         for rows in panel.blocks():
@@ -42,15 +37,15 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
 
 
 def _count(tallies: Sequence[_Tally], values: Tensor) -> None:
-    for place, tally in enumerate(tallies):
-        tally.add(values[:, place])
+    for tally, column in zip(tallies, values.T, strict=True):
+        tally.add(column)
 
 
 class _Tally:
-    """What has been seen of one column so far.
+    """Running statistics of one column.
 
     Means and squares of blocks are merged as in Chan, Golub & LeVeque (1979), Updating formulae and a pairwise
-    algorithm for computing sample variances, which loses nothing where the mean is large beside the spread.
+    algorithm for computing sample variances, which stays accurate where the mean is much larger than the spread.
     """
 
     def __init__(self, column: CovariateColumn) -> None:
@@ -59,7 +54,7 @@ class _Tally:
         self.seen = torch.zeros(len(column.categories or ()), dtype=torch.bool)
 
     def add(self, values: Tensor) -> None:
-        """Takes in `[rows]` values, nan where missing."""
+        """Add `[rows]` values, nan where missing."""
         there = values[~values.isnan()]
         self.missing |= len(there) < len(values)
         if self.column.categories is not None:
@@ -73,7 +68,7 @@ class _Tally:
             self.count = total
 
     def statistics(self) -> dict[str, Any]:
-        """Plain values, of what training needs to know."""
+        """Return the statistics as plain values."""
         name = self.column.name
         if self.column.categories is not None:
             return {"name": name, "categories": [self.column.categories[code] for code in self.seen.nonzero()[:, 0]]}
@@ -83,32 +78,26 @@ class _Tally:
 
 
 def covariate_sizes(statistics: Statistics) -> dict[str, list[int]]:
-    """By role, how many codes each column that the network takes has: 0 for numbers.
+    """Return by role the number of codes of each column of the network, 0 for numbers.
 
-    A category has the code 0 for one that is missing or was never seen. After the columns of the table comes one of
-    numbers for each that had missing ones in training.
+    Code 0 of a category is a missing or unknown one. After the columns of the table comes one of numbers for each that
+    had missing numbers in training.
     """
     return {
         role: [len(column["categories"]) + 1 if "categories" in column else 0 for column in statistics[role]]
-        + [0] * len(_told(statistics[role]))
+        + [0] * len(_masked(statistics[role]))
         for role in ROLES
     }
 
 
-def _told(trained: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The places of the columns of which the network is told what is missing: those that were in training."""
-    return [place for place, column in enumerate(trained) if column.get("missing")]
+def _masked(trained: Sequence[Mapping[str, Any]]) -> list[int]:
+    """Return the indices of columns that had missing numbers in training; the network gets a mask of each."""
+    return [index for index, column in enumerate(trained) if column.get("missing")]
 
 
 @dataclass(frozen=True)
 class CovariateScaling:
-    """Turns covariates as they were read into what the network takes.
-
-    Attributes:
-        known: Of the columns that are known ahead.
-        past: Of those that are known up to the origin.
-        static: Of those of the series.
-    """
+    """Scales raw covariates for the network."""
 
     known: ColumnScaling
     past: ColumnScaling
@@ -116,11 +105,7 @@ class CovariateScaling:
 
     @classmethod
     def of(cls, panel: Panel, statistics: Statistics) -> CovariateScaling:
-        """The scaling of a panel's covariates by the statistics of training.
-
-        Raises:
-            UserError: The columns, or their kinds, are not those of training.
-        """
+        """Return the scaling of a panel's covariates; raise a `UserError` if they are not those of training."""
         for role in ROLES:
             given = [column.name for column in panel.covariate_columns[role]]
             expected = [column["name"] for column in statistics[role]]
@@ -132,62 +117,48 @@ class CovariateScaling:
         return cls(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
 
     def on(self, device: torch.device) -> CovariateScaling:
-        """The same for covariates on a device."""
+        """Return the scaling on a device."""
         return CovariateScaling(*(part.on(device) for part in (self.known, self.past, self.static)))
 
     def __call__(self, raw: Covariates) -> Covariates:
-        """The covariates of windows as the network takes them, from their rows as they were read."""
+        """Return the covariates of windows, scaled for the network."""
         static = self.static(raw.static[:, None])[:, 0]
         return raw._replace(known=self.known(raw.known), past=self.past(raw.past), static=static)
 
 
 @dataclass(frozen=True)
 class ColumnScaling:
-    """The scaling of the columns of one role.
+    """The scaling of the columns of one role."""
 
-    Attributes:
-        mean: `[C]` of the numbers in training; 0 for categories.
-        std: `[C]` of the numbers in training; 1 for categories.
-        codes: By the place of each column of categories, the codes of training `[categories + 1]` of those of the
-            panel; the last one is of a missing one.
-        told: The places of the columns of which the network is told which numbers were there.
-    """
-
-    mean: Tensor
-    std: Tensor
-    codes: Mapping[int, Tensor]
-    told: Sequence[int]
+    mean: Tensor  # `[C]` in training; 0 for categories
+    std: Tensor  # `[C]` in training; 1 for categories
+    codes: Mapping[int, Tensor]  # by index of the column: training codes by panel code, the last if missing
+    masked: Sequence[int]  # index of each column with a mask
 
     def on(self, device: torch.device) -> ColumnScaling:
-        """The same for columns on a device."""
-        codes = {place: codes.to(device) for place, codes in self.codes.items()}
+        """Return the scaling on a device."""
+        codes = {index: codes.to(device) for index, codes in self.codes.items()}
         return replace(self, mean=self.mean.to(device), std=self.std.to(device), codes=codes)
 
     def __call__(self, raw: Tensor) -> Tensor:
-        """Numbers in units of their spread, and categories as codes; then a column for each of `told`, 1 where there.
+        """Scale numbers and encode categories of `[B, T, C]`, and append masks: `[B, T, C + masks]`, 1 where present.
 
-        A number that is missing is the last one before it, never one after it; where none is, the mean of training.
-
-        Args:
-            raw: `[B, T, C]` one row after the other in time, nan where missing.
-
-        Returns:
-            `[B, T, C + told]`.
+        A missing number becomes the last one before it, never one after it; without one, the mean in training.
         """
         if not raw.shape[-1]:
             return raw
         scaled = (raw - self.mean) / self.std
         missing = raw.isnan()
-        # The way that always is right is taken by exported graphs, and where a look at the data would be waited for.
+        # Exported graphs cannot branch on data, and on a GPU the check would wait.
         if torch.compiler.is_compiling() or raw.device.type != "cpu" or missing.any():
             scaled = _filled_forward(scaled, missing)
-        for place, codes in self.codes.items():
-            scaled[..., place] = codes[raw[..., place].nan_to_num(-1.0).long()]
-        return torch.cat([scaled, columns(~missing, self.told).to(raw)], dim=-1) if self.told else scaled
+        for index, codes in self.codes.items():
+            scaled[..., index] = codes[raw[..., index].nan_to_num(-1.0).long()]
+        return torch.cat([scaled, columns(~missing, self.masked).to(raw)], dim=-1) if self.masked else scaled
 
 
 def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:
-    """`[B, T, C]` with what is missing as the last one before it in `T`; 0 where none is."""
+    """Return `[B, T, C]` with missing values replaced by the last one before them in `T`, or 0."""
     row = torch.arange(values.shape[1], device=values.device)[:, None]
     last = torch.where(missing, 0, row).cummax(dim=1).values
     return values.gather(1, last).nan_to_num(0.0)
@@ -196,10 +167,10 @@ def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:
 def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, Any]]) -> ColumnScaling:
     mean, std = torch.zeros(len(statistics)), torch.ones(len(statistics))
     codes = {}
-    for place, (column, trained) in enumerate(zip(panel.covariate_columns[role], statistics, strict=True)):
+    for index, (column, trained) in enumerate(zip(panel.covariate_columns[role], statistics, strict=True)):
         option = f"`{role}_covariates`"
-        categories, empty = column.categories, _is_empty(panel, role, place)
-        if empty:  # It has no type: it may be of numbers, or of categories, that are all missing.
+        categories, empty = column.categories, _is_empty(panel, role, index)
+        if empty:  # without a type: numbers or categories
             if "mean" in trained and role == "known":
                 raise UserError(f"{option}: column '{column.name}' is empty; fill it, or train without it.")
             categories = None if "mean" in trained else ()
@@ -210,28 +181,24 @@ def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, A
                 "convert it."
             )
         if categories is None:
-            mean[place], std[place] = trained["mean"], trained["std"]
+            mean[index], std[index] = trained["mean"], trained["std"]
         else:
             of_training = {name: code for code, name in enumerate(trained["categories"], start=1)}
             missing = of_training.get("", 0) if empty else 0
-            codes[place] = torch.tensor([*(of_training.get(name, 0) for name in categories), missing])
-    return ColumnScaling(mean, std, codes, _told(statistics))
+            codes[index] = torch.tensor([*(of_training.get(name, 0) for name in categories), missing])
+    return ColumnScaling(mean, std, codes, _masked(statistics))
 
 
 def check_not_empty(panel: Panel) -> None:
-    """Refuse covariates of which training would learn nothing.
-
-    Raises:
-        UserError: A column holds nothing; the message names it.
-    """
+    """Raise a `UserError` about a covariate without any value."""
     for role in ROLES:
-        for place, column in enumerate(panel.covariate_columns[role]):
-            if _is_empty(panel, role, place):
+        for index, column in enumerate(panel.covariate_columns[role]):
+            if _is_empty(panel, role, index):
                 raise UserError(f"`{role}_covariates`: column '{column.name}' is empty; fill it, or train without it.")
 
 
-def _is_empty(panel: Panel, role: str, place: int) -> bool:
-    """Whether a column holds nothing; a look at the first block tells of nearly every one."""
-    values: Tensor = getattr(panel, role)[:, place]
+def _is_empty(panel: Panel, role: str, index: int) -> bool:
+    """Return whether a column has no value; usually the first block shows one."""
+    values: Tensor = getattr(panel, role)[:, index]
     blocks = panel.blocks() if role != "static" else [slice(None)]
     return len(values) > 0 and all(bool(values[rows].isnan().all()) for rows in blocks)

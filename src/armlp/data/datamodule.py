@@ -35,15 +35,15 @@ from armlp.data.tables.read import read_panel
 from armlp.data.training_record import TrainingRecord
 from armlp.data.windows import Split, Windowing, Windows, origins_between
 
-# So many origins of a series tell how intervals have covered of late.
+# Enough origins of a series to measure recent coverage.
 _MAX_NEW_ORIGINS = 50
 
 
 class SeriesDataModule(LightningDataModule):
     """Windows and splits over a table of series.
 
-    The table is read, and what was left out is chosen, in `setup`. Nothing changes after it. What a window holds is
-    asked of the model that the Trainer trains: its attribute `windowing`.
+    `setup` reads the table and chooses what was left out; nothing changes after it. The attribute `windowing` of the
+    model that the Trainer trains sets the size of windows.
 
     Args:
         source: A CSV or Parquet file, a folder (hive partitions too) or glob of Parquet files, the name of a catalog
@@ -57,9 +57,9 @@ class SeriesDataModule(LightningDataModule):
         **options: The options of `DataSettings`.
 
     Attributes:
-        given: The options as given.
+        given: The options of the user.
         settings: The options, with everything chosen after `setup`.
-        windowing: What a window holds where no model of a Trainer says it.
+        windowing: The size of windows without a Trainer.
     """
 
     settings_class = DataSettings
@@ -74,7 +74,7 @@ class SeriesDataModule(LightningDataModule):
     ) -> None:
         super().__init__()
         self.settings = self.given = DataSettings(**options)
-        # The tables and the memory belong to this machine and this forecast, not to a checkpoint.
+        # Tables and memory belong to this machine and this forecast, not to a checkpoint.
         self.save_hyperparameters(ignore=["source", "future", "known_future", "memory_budget"], logger=False)
         self.hparams.update(vars(self.settings))
         if isinstance(source, (str, os.PathLike)):
@@ -88,15 +88,15 @@ class SeriesDataModule(LightningDataModule):
         self.memory_budget = memory_budget
         self.windowing = Windowing()
         self.later_windows = 0  # test windows after those of this model, in a backtest that refits
-        self._chooses_cycles = self.settings.calendar_inputs is None
+        self.chooses_cycles = self.settings.calendar_inputs is None  # from the data
         self._holds_out_validation = True
-        self._record = TrainingRecord.nothing()
+        self._record = TrainingRecord()
         self._panel: Panel | None = None
 
     def __str__(self) -> str:
         """Return the source and the options that were given or chosen, without reading the data."""
         source = repr(os.fspath(self.source)) if isinstance(self.source, (str, os.PathLike)) else "a table in memory"
-        options = vars(self.settings) | {"covariate_statistics": None}  # which are long
+        options = vars(self.settings) | {"covariate_statistics": None}  # too long to show
         shown = [f"{name}={value!r}" for name, value in options.items() if value is not None]
         return f"{type(self).__name__}({', '.join([source, *shown])})"
 
@@ -124,7 +124,7 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def split(self) -> Split:
-        """What is held out of training, known once the panel has been read."""
+        """The rows held out of training, known once the panel has been read."""
         self.setup()
         split = split_of(self.settings, self.later_windows)
         return split if self._holds_out_validation else replace(split, val_windows=0)
@@ -135,7 +135,7 @@ class SeriesDataModule(LightningDataModule):
         return replace(self.split, val_windows=0, test_windows=self.settings.test_windows or 1)
 
     def setup(self, stage: str | None = None) -> None:
-        """Read the source once and choose what was left out; before a training, what depends on the model too."""
+        """Read the source once and choose what was left out; for `fit`, also what depends on the model."""
         if self._panel is None:
             source, usual = catalog.resolve(self.source)
             options = self.settings.reader(usual)
@@ -151,9 +151,9 @@ class SeriesDataModule(LightningDataModule):
         self.hparams.update(vars(settings))
 
     def _settle_training(self) -> None:
-        """Choose what depends on the model that is trained: the batch size, and whether it uses the calendar."""
+        """Choose what depends on the model: the batch size, and whether it uses the calendar."""
         panel, settings, windowing = self.panel, self.settings, self._windowing()
-        if not windowing.calendar and self._chooses_cycles:
+        if not windowing.calendar and self.chooses_cycles:
             settings = replace(settings, calendar_inputs=[])
         if settings.batch_size is None:
             settings = replace(settings, batch_size=self._usual_batch_size())
@@ -165,32 +165,32 @@ class SeriesDataModule(LightningDataModule):
         return choose_batch_size(self._training_loader(1).num_windows, patches)
 
     def copy(self, hold_out_validation: bool = True) -> SeriesDataModule:
-        """Return a data module of the same panel, for another Trainer.
+        """Return a data module of the same panel for another Trainer.
 
         Args:
-            hold_out_validation: Keep the validation rows out of training; otherwise they are trained on too.
+            hold_out_validation: False trains on the validation rows too.
         """
         self.setup()
         copied = copy(self)
         copied.trainer = None
-        copied._hparams = copy(self.hparams)  # Lightning has no public way to give a copy hyperparameters of its own
+        copied._hparams = copy(self.hparams)  # Lightning has no public way to copy hyperparameters
         copied._holds_out_validation = hold_out_validation
         return copied
 
     @property
     def num_val_windows(self) -> int:
-        """The number of validation windows, times that of channels."""
-        panel = self.panel  # which settles the split
+        """The number of validation windows times that of channels."""
+        panel = self.panel  # settles the split
         return len(self.split.origins(panel.lengths, "val")[0]) * len(panel.channels)
 
     @property
     def has_covariates(self) -> bool:
-        """Whether windows carry covariates or features of the calendar."""
+        """Whether windows have covariates or calendar features."""
         return self.panel.has_covariates
 
     @property
     def covariate_sizes(self) -> dict[str, list[int]]:
-        """By `known`, `past` and `static`, how many codes each column has; 0 for numbers."""
+        """By `known`, `past` and `static`, the number of codes of each column; 0 for numbers."""
         self.setup()
         return covariate_sizes(self.settings.covariate_statistics or {})
 
@@ -198,11 +198,6 @@ class SeriesDataModule(LightningDataModule):
     def calendar_size(self) -> int:
         """`F`, the number of calendar features: a sine and a cosine of every cycle."""
         return 2 * len(self.panel.calendar_cycles)
-
-    @property
-    def chooses_cycles(self) -> bool:
-        """Whether the cycles of the calendar were left to the data."""
-        return self._chooses_cycles
 
     def _windowing(self) -> Windowing:
         module = None if self.trainer is None else self.trainer.lightning_module
@@ -214,11 +209,10 @@ class SeriesDataModule(LightningDataModule):
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
     def check_trainable(self) -> None:
-        """Refuse data on which nothing can be trained or validated.
+        """Refuse data that cannot be trained on or validated.
 
         Raises:
-            UserError: No series is long enough, and the message names the longest and the length that it needs; or
-                nothing was observed in the validation windows.
+            UserError: No series is long enough, or nothing was observed in the validation windows.
         """
         if self.settings.freq is None:
             check_regular_gaps(self.panel)
@@ -226,7 +220,7 @@ class SeriesDataModule(LightningDataModule):
         check_observed(self.panel, self.split, self.val_dataloader())
 
     def summary(self) -> DataSummary:
-        """Describe the training data, for people."""
+        """Return a summary of the training data."""
         return summarize(self.panel, self.split, self.season_length, self._training_loader(1).num_windows)
 
     def _training_loader(self, batch_size: int) -> TrainingLoader:
@@ -235,7 +229,7 @@ class SeriesDataModule(LightningDataModule):
         return TrainingLoader(self.panel, ends, *sizes, seed=self.settings.seed, **self._ranks())
 
     def train_dataloader(self) -> TrainingLoader:
-        """Return shuffled batches of all training windows; warn of series without one, or without change.
+        """Return shuffled batches of all training windows; warn about short or constant series.
 
         Raises:
             UserError: No series is long enough.
@@ -271,7 +265,7 @@ class SeriesDataModule(LightningDataModule):
         return OriginLoader(self.panel, series, origins, *sizes, **options)
 
     def transfer_batch_to_device(self, batch: Windows, device: torch.device, dataloader_idx: int) -> Windows:
-        """Move what the network reads; series and origins stay on the CPU, where they are used without waiting."""
+        """Move what the network reads; series and origins stay on the CPU, to index the panel without waiting."""
         moved = super().transfer_batch_to_device(batch, device, dataloader_idx)
         return moved._replace(series=batch.series, origin=batch.origin)
 
@@ -287,7 +281,7 @@ class SeriesDataModule(LightningDataModule):
         """Return the end of every series.
 
         Raises:
-            UserError: Covariates that are known ahead are missing in the horizon, or the known future does not fit.
+            UserError: Known covariates are missing in the horizon, or `known_future` does not fit.
         """
         panel = self.panel
         _ = self.known_values  # so that mistakes in it show first
@@ -303,29 +297,27 @@ class SeriesDataModule(LightningDataModule):
         return read_known_future(self.known_future, self.panel, options, self.horizon)
 
     def series_seen(self, part: str) -> int:
-        """Return how many series have rows in a part (`val`, `test`) that training or validation used."""
+        """Return how many series have rows of a part (`val`, `test`) that training or validation used."""
         split = self.split if part == "val" else self.test_split
         first = split.train_ends(self.panel.lengths).clamp(min=0)
         return int(self._record.has_seen(self.panel, first).sum())
 
     def newer_dataloader(self, part: str) -> OriginLoader:
-        """Return origins `H` apart in rows after the training, in the order of time, at most 50 of a series.
+        """Return origins `H` apart in rows after the training, ordered by time, at most 50 of a series.
 
         Args:
             part: `test` for those before the first test origin, `predict` for all.
         """
         panel, horizon = self.panel, self.horizon
         ends = self.test_split.train_ends(panel.lengths) if part == "test" else panel.lengths
-        least = torch.minimum(ends // 2, torch.tensor(self._windowing().context_length)).clamp(
-            min=1
-        )  # with a context to speak of
+        least = (ends // 2).clamp(1, self._windowing().context_length)
         first = self._record.first_new(panel, ends, least)
         return self._loader(*self._in_time(*origins_between(first, ends, horizon, _MAX_NEW_ORIGINS)), horizon)
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Return which rows the training used, so that a later test can tell."""
+        """Return the rows that were trained on, for later tests."""
         return self._record._asdict()
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Restore which rows the training used."""
+        """Restore the rows that were trained on."""
         self._record = TrainingRecord(**state)

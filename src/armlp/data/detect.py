@@ -1,4 +1,4 @@
-"""Detect a season in a panel, or the absence of noise."""
+"""Detection of a season, and of series without noise."""
 
 from __future__ import annotations
 
@@ -16,14 +16,9 @@ _NEARLY = 0.8
 
 
 def find_season(panel: Panel, ends: Tensor) -> int:
-    """Return the lag at which the changes of the series repeat most, over all series together.
+    """Return the lag with the highest autocorrelation of changes over all series and channels; 1 without a season.
 
-    Args:
-        panel: The data; the channels of vector series count as series.
-        ends: `[S]` int64 row at which the training part of each series ends; later rows are not used.
-
-    Returns:
-        Steps in a season; 1 where there is none.
+    Rows from `ends [S]` on are not used. Of nearly equal peaks, the shortest lag wins.
     """
     chosen = torch.linspace(0, len(panel) - 1, min(len(panel), _MAX_SERIES)).round().long().unique().tolist()
     parts = [panel.series(index)[: int(ends[index])][-_MAX_ROWS:] for index in chosen if int(ends[index]) >= 8]
@@ -48,7 +43,7 @@ def find_season(panel: Panel, ends: Tensor) -> int:
 
 
 def _autocorrelations(changes: Tensor, longest: int) -> Tensor:
-    """Return autocorrelations `[rows, longest + 1]` of `changes [rows, n]`, without rows that never change."""
+    """Return autocorrelations `[rows, longest + 1]` of `changes [rows, n]`, without constant rows."""
     changes = changes / changes.abs().amax(1, keepdim=True).clamp(min=torch.finfo(changes.dtype).tiny)
     centred = changes - changes.mean(1, keepdim=True)
     power = torch.fft.rfft(centred, n=2 * centred.shape[1]).abs().square()
@@ -69,11 +64,9 @@ _MIN_STEPS_APART = 50
 
 
 def is_deterministic(panel: Panel, ends: Tensor) -> bool:
-    """Return whether a linear map of eight steps predicts all but 2% of each step of a panel of one series.
+    """Return whether a linear map of eight steps predicts all but 2% of each step of a single series.
 
-    Args:
-        panel: The data; several series are never deterministic.
-        ends: `[S]` int64 row at which the training part of each series ends; later rows are not used.
+    Several series never count as deterministic. Rows from `ends [S]` on are not used.
     """
     if len(panel) != 1 or panel.symbols or not panel.fully_observed:
         return False
@@ -97,14 +90,11 @@ def is_deterministic(panel: Panel, ends: Tensor) -> bool:
 def is_full_state(panel: Panel, ends: Tensor) -> bool:
     """Return whether the channels of a series that `is_deterministic` determine its next step.
 
-    Then neighbours stay close for a step. Otherwise some are neighbours in the observed channels only, and grow apart.
+    If they do, neighbours stay close for a step. Otherwise some are neighbours in the observed channels only (false
+    nearest neighbours), and grow apart. Rows from `ends [1]` on are not used.
 
     Matthew B. Kennel et al. (1992), Determining embedding dimension for phase-space reconstruction using a geometrical
     construction, https://doi.org/10.1103/PhysRevA.45.3403
-
-    Args:
-        panel: The data.
-        ends: `[1]` int64 row at which the training part ends; nothing after it is looked at.
     """
     values = _training_values(panel, ends)
     values = (values - values.mean(0)) / values.std(0)
@@ -118,5 +108,5 @@ def is_full_state(panel: Panel, ends: Tensor) -> bool:
 
 
 def _training_values(panel: Panel, ends: Tensor) -> Tensor:
-    """Return the last rows of the training part, `[N, V]`."""
+    """Return the last `[N, V]` rows of the training part."""
     return panel.values[: int(ends[0])][-_MAX_STATES:].double()

@@ -1,4 +1,4 @@
-"""Infer the step of time of a table from its times."""
+"""Inference of the time step of a table."""
 
 from __future__ import annotations
 
@@ -20,28 +20,21 @@ _DATE_FORMATS = {6: "%Y%m", 8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M"}
 
 
 def infer_calendar(
-    times: np.ndarray,
-    offsets: np.ndarray,
-    ids: np.ndarray,
-    timezone: str | None = None,
-    name: str = "the table",
+    times: np.ndarray, offsets: np.ndarray, ids: np.ndarray, timezone: str | None = None, name: str = "the table"
 ) -> Calendar:
     """Return the calendar of the times of a table, which may have gaps.
 
     The step of integers is their greatest common divisor. The step of datetimes is the most common one, or a smaller
-    one that is nearly as common, and all others must be multiples of it. Where all times of a series are at one time of
-    day, months, quarters, years, half months, the n-th weekday of months, weeks and business days are recognised.
+    one that is nearly as common; all others must be multiples of it. Months, quarters, years, half months, the n-th
+    weekday of months, weeks and business days are recognised where a series has one time of day.
 
-    Few rows fit many calendars. The simplest one is taken: the first of months rather than their first business day,
+    Of the calendars that fit few rows, the simplest is taken: the first of months rather than their first business day,
     days for one week of business days, quarters for the ends of quarters even if months were meant, and days rather
     than 24 hours where clocks were not changed.
 
     Args:
-        times: `[N]` integers or datetime64[ns] of UTC, strictly ascending within each series.
-        offsets: `[S + 1]` where the rows of each series begin.
-        ids: `[S]` names of the series.
-        timezone: Name of the time zone, or None.
-        name: The table, for messages.
+        times: `[N]` integers or datetime64[ns] in UTC, strictly ascending within each series.
+        offsets: `[S + 1]` row where each series begins.
 
     Raises:
         UserError: No step fits all times, or they are dates written as integers.
@@ -95,17 +88,11 @@ def infer_calendar(
 
 @dataclass(frozen=True)
 class _Unit:
-    """A unit in which times can be counted, such as days or months.
+    """A unit of time, such as days or months."""
 
-    Attributes:
-        counts: `[N]` int64 time of each row in units.
-        before: Rows that are followed by one of the same series.
-        alias: Returns the pandas alias of a number of units.
-    """
-
-    counts: np.ndarray
-    before: np.ndarray
-    alias: Callable[[int], str]
+    counts: np.ndarray  # `[N]` int64 time of each row in units
+    before: np.ndarray  # rows that are followed by one of the same series
+    alias: Callable[[int], str]  # returns the pandas alias of a number of units
 
     @property
     def steps(self) -> np.ndarray:
@@ -120,7 +107,7 @@ class _Unit:
 
     @cached_property
     def usual(self) -> int:
-        """The smallest of the steps that are at least half as common as the most common one."""
+        """The smallest step that is at least half as common as the most common one."""
         steps, found = self.different_steps
         return int(steps[2 * found >= found.max()][0])
 
@@ -131,7 +118,7 @@ class _Unit:
 
     @property
     def length(self) -> float:
-        """How many common steps lie between the first and the last row of every series, in all."""
+        """The number of common steps between the first and last rows of all series together."""
         steps, found = self.different_steps
         return float(steps @ found.astype(float)) / self.common if self.common else np.inf
 
@@ -142,7 +129,7 @@ class _Unit:
 
 
 def _infer_datetimes(times: np.ndarray, before: np.ndarray, timezone: str | None) -> Calendar | _Unit:
-    """Return the calendar of datetimes, or the likeliest unit if they have no common step in any."""
+    """Return the calendar of datetimes, or the likeliest unit if no unit has a common step."""
     clock = calendar_clock(times, timezone)
     nanoseconds = clock.astype(np.int64)
     units: Iterable[_Unit] = [_Unit(times.astype(np.int64), before, _duration_alias)]
@@ -160,7 +147,7 @@ def _infer_datetimes(times: np.ndarray, before: np.ndarray, timezone: str | None
 
 
 def _units_of_days(days: np.ndarray, index: np.ndarray, before: np.ndarray) -> Iterator[_Unit]:
-    """Yield the units that distinct days since 1970 lie on, likelier ones first; `index [N]` is the day of each row."""
+    """Yield the units that fit distinct days since 1970, likelier ones first; `index [N]` is the day of each row."""
 
     def unit(counts: np.ndarray, alias: Callable[[int], str] | str) -> _Unit:
         return _Unit(counts[index], before, partial(_multiple, alias=alias) if isinstance(alias, str) else alias)
@@ -174,7 +161,7 @@ def _units_of_days(days: np.ndarray, index: np.ndarray, before: np.ndarray) -> I
         return
     week, weekday = np.divmod(days + 3, 7)  # 1970 began on a Thursday
     business, daily = unit(5 * week + weekday, "B"), unit(days, lambda step: _daily_alias(step, weekday))
-    # Whole weeks are weeks of either; other steps skip weekends only if they are of business days.
+    # Whole weeks fit both units; other steps skip weekends only in business days.
     skips_weekends = (weekday < 5).all() and (business.steps != daily.steps).any()
     whole_weeks = daily.common is not None and daily.common % 7 == 0
     if skips_weekends and not whole_weeks and business.length <= daily.length:
@@ -199,20 +186,20 @@ def _multiple(step: int, alias: str) -> str:
 
 
 def _duration_alias(step: int) -> str:
-    """Return the alias for a number of nanoseconds, in hours at most, because not every day has 24."""
+    """Return the alias of a number of nanoseconds, in hours at most, because not every day has 24."""
     hours, rest = divmod(step, DAY // 24)
     return str(to_offset(pd.Timedelta(step, unit="ns")).freqstr) if rest else _multiple(hours, "h")
 
 
 def _daily_alias(step: int, weekday: np.ndarray) -> str:
-    """Return the alias for a number of days, as weeks where all times are on one weekday."""
+    """Return the alias of a number of days, as weeks where all times are on one weekday."""
     if step % 7 == 0 and (weekday == weekday[0]).all():
         return _multiple(step // 7, f"W-{_WEEKDAYS[weekday[0]]}")
     return _multiple(step, "D")
 
 
 def _monthly_alias(code: str, step: int, months: np.ndarray) -> str:
-    """Return the alias for a number of months, as quarters or years where all series share their phase."""
+    """Return the alias of a number of months, as quarters or years where all series share their phase."""
     month = int(months[0]) % 12
     if step % 12 == 0 and (months % 12 == month).all():
         unit, letter, anchor = 12, "Y", _MONTHS[month]
@@ -238,7 +225,7 @@ _MONTHLY_DATES: dict[str, Callable[[np.ndarray, np.ndarray], bool]] = {
 
 
 def _check_dates_as_integers(times: np.ndarray, steps: np.ndarray, name: str) -> None:
-    """Refuse dates like 20200131, between which steps mean nothing; numbers that step evenly may be counts."""
+    """Refuse dates like 20200131, whose differences mean nothing; evenly spaced numbers may be counts."""
     digits = len(str(times.min()))
     if digits not in _DATE_FORMATS or digits != len(str(times.max())) or (digits != 8 and (steps == steps[0]).all()):
         return

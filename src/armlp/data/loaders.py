@@ -1,4 +1,4 @@
-"""Loaders: the windows of a panel in batches, shuffled for training, in order for forecasts."""
+"""Batches of windows: shuffled for training, in order for forecasts."""
 
 from __future__ import annotations
 
@@ -13,29 +13,26 @@ from armlp.data.panel import Panel
 from armlp.data.shuffle import shuffled
 from armlp.data.windows import Windows, gather
 
-# About so many values are gathered at a time, in as many batches as that is: more would fall out of the cache.
+# About this many values are gathered at a time, for several batches; more would not fit the cache.
 _CHUNK = 1 << 20
-# Where series differ much in length, a search in them all is faster than to go on from the first that it can be.
+# Beyond this many steps from the guess below, a binary search is faster.
 _MAX_BEYOND = 3
 
 
 class TrainingLoader:
-    """Shuffled batches of all training windows, epoch after epoch, gathered on the device where the panel lies.
+    """Shuffled batches of all training windows, epoch after epoch, gathered on the device of the panel.
 
-    A window's origin lies where a full context fits, or in the later half of a series that is too short for that, and
-    its context is padded. Where a series is shorter than two spans, targets reach past its end, masked. The order
-    follows from `(seed, epoch)`, so the number of batches drawn is the whole state: a resumed loader goes on with the
-    very next batch.
+    Origins begin after a full context, or in the middle of a series that is too short for one, whose contexts are
+    padded. In a series shorter than two spans, targets reach past its end, masked. The order follows from
+    `(seed, epoch)`, so that the number of batches drawn is the whole state and a resumed loader goes on mid-epoch.
 
     Args:
-        panel: The flat store.
-        ends: `[S]` int64 row at which each series' training part ends.
+        ends: `[S]` int64 row at which the training part of each series ends.
         context_length: `L`.
-        span: `T`, values after the context that training scores.
-        batch_size: Most windows in a batch; batches of an epoch differ by one window at most.
-        seed: Of the order.
-        rank: Which of `world_size` processes this is; each takes its stride of the same order.
-        world_size: How many processes share an epoch.
+        span: `T`, training targets after the context.
+        batch_size: Most windows in a batch; the batches of an epoch differ by at most one window.
+        rank: Index of this process, which takes its stride of the common order.
+        world_size: Number of processes.
     """
 
     def __init__(
@@ -49,20 +46,15 @@ class TrainingLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self.panel = panel
-        self.context_length = context_length
-        self.span = span
-        self.batch_size = batch_size
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
+        self.panel, self.ends = panel, ends
+        self.context_length, self.span, self.batch_size = context_length, span, batch_size
+        self.seed, self.rank, self.world_size = seed, rank, world_size
         self.batches_drawn = 0
-        self.ends = ends
         last = torch.maximum(ends - span, ends // 2)
         self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
         counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
         self.window_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        # By the leading digits of a window's number, the first series that it can be of: most are of that or the next.
+        # The leading bits of a window's index give the first series it can belong to, mostly that one or the next.
         self._digits = max(0, (self.num_windows // (2 * len(counts))).bit_length() - 1)
         leading = torch.arange((self.num_windows >> self._digits) + 2, device=counts.device)
         self._guide = self._search(leading << self._digits).clamp(max=len(counts) - 1)
@@ -74,11 +66,11 @@ class TrainingLoader:
         return int(self.window_offsets[-1])
 
     def __len__(self) -> int:
-        """Batches in an epoch of this process."""
+        """Return the number of batches of this process in an epoch."""
         return -(-(self.num_windows // self.world_size) // self.batch_size)
 
     def window(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """The series and the origin of windows by their number, each `[B]` int64."""
+        """Return the `[B]` series and `[B]` origins of windows, int64, by their index in the unshuffled order."""
         if self._most_beyond > _MAX_BEYOND:
             series = self._search(index)
         else:
@@ -88,36 +80,30 @@ class TrainingLoader:
         return series, self.first_origins[series] + index - self.window_offsets[series]
 
     def _search(self, index: Tensor) -> Tensor:
-        """The series of windows by their number."""
+        """Return the series of windows by binary search."""
         return torch.searchsorted(self.window_offsets, index, right=True) - 1
 
     def sample(self, count: int, span: int) -> Windows:
-        """At most `count` windows from anywhere in training, the same in every process.
-
-        Args:
-            count: Most windows.
-            span: `T`, values after the context.
-        """
+        """Return at most `count` random training windows, the same in every process."""
         series, origin = self.drawn(count)
         return gather(self.panel, series, origin, self.context_length, span, self.ends[series])
 
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
-        """The series and the origins of those windows, each `[B]` int64."""
+        """Return the series and origins of at most `count` random training windows."""
         order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
         return self.window(order)
 
     def __iter__(self) -> Iterator[Windows]:
         """Yield as many batches as an epoch has, from `batches_drawn` on.
 
-        They go on into the next order where they begin within one: `limit_train_batches` makes Lightning's epochs
-        shorter than those of the data, and all batches are drawn in turn.
+        They may go on into the next order: `limit_train_batches` ends Lightning's epochs early, but skips no batch.
         """
         end = self.batches_drawn + len(self)
         while self.batches_drawn < end:
             yield from self._of_one_order(end)
 
     def _of_one_order(self, end: int) -> Iterator[Windows]:
-        """Yield the batches from `batches_drawn` to the end of their order, or up to the batch number `end`."""
+        """Yield the batches from `batches_drawn` to the end of their order, or to the batch `end`."""
         windows = self.num_windows // self.world_size
         epoch, drawn = divmod(self.batches_drawn, len(self))
         batches, until = len(self), min(len(self), end - epoch * len(self))
@@ -127,36 +113,34 @@ class TrainingLoader:
         for batch in range(drawn, until, at_once):
             numbers = range(batch, min(batch + at_once, until) + 1)
             edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
-            place = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
-            series, origin = self.window(order[place])
+            index = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
+            series, origin = self.window(order[index])
             found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
             for part in found.split([last - first for first, last in pairwise(edges)]):
                 self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
                 yield part
 
     def state_dict(self) -> dict[str, Any]:
-        """The whole state: one integer."""
+        """Return the whole state, one integer."""
         return {"batches_drawn": self.batches_drawn}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on after the batches that the saved loader had drawn."""
+        """Go on after the batches that the saved loader had drawn."""
         self.batches_drawn = state["batches_drawn"]
 
 
 class OriginLoader:
-    """Windows at given origins, in order: what validation, test and predict roll out from.
+    """Windows at given origins, in order, for validation, test and forecasts.
 
     Args:
-        panel: The flat store.
         series: `[W]` int64.
         origins: `[W]` int64.
         context_length: `L`.
-        span: `T`, values after the origin to compare with; 0 where there are none.
-        batch_size: Windows in a batch.
-        rank: Which of `world_size` processes this is.
-        world_size: How many processes share the origins.
-        covariate_span: How many steps after the origin covariates reach; `T` where left out.
-        gap: How many of the first values after the origin are left out, as if they had not been observed.
+        span: `T`, targets after the origin; 0 for none.
+        rank: Index of this process, which takes its stride of the origins.
+        world_size: Number of processes.
+        covariate_span: Steps after the origin that covariates cover; `T` where None.
+        gap: Targets after the origin that are marked as missing.
     """
 
     def __init__(
@@ -173,24 +157,21 @@ class OriginLoader:
         gap: int = 0,
     ) -> None:
         self.panel = panel
-        self.gap = gap
-        self.series = series[rank::world_size]
-        self.origins = origins[rank::world_size]
-        self.context_length = context_length
-        self.span = span
-        self.batch_size = batch_size
-        self.covariate_span = covariate_span
+        self.series, self.origins = series[rank::world_size], origins[rank::world_size]
+        self.context_length, self.span, self.batch_size = context_length, span, batch_size
+        self.covariate_span, self.gap = covariate_span, gap
         self.num_batches = -(-len(series[::world_size]) // batch_size)
 
     def __len__(self) -> int:
-        """The number of batches, the same on all processes: one with fewer origins ends with an empty batch."""
+        """Return the number of batches, the same in all processes: with fewer origins, the last one is empty."""
         return self.num_batches
 
     def __iter__(self) -> Iterator[Windows]:
-        """From the first origin to the last."""
         for batch in range(len(self)):
             part = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
-            place = self.series[part], self.origins[part]
-            windows = gather(self.panel, *place, self.context_length, self.span, covariate_span=self.covariate_span)
+            series, origin = self.series[part], self.origins[part]
+            windows = gather(
+                self.panel, series, origin, self.context_length, self.span, covariate_span=self.covariate_span
+            )
             windows.target_observed[:, : self.gap] = False
             yield windows

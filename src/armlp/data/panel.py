@@ -1,4 +1,4 @@
-"""All series of a data set, end to end, in one flat store."""
+"""The panel: all series of a data set, end to end, in one flat store."""
 
 from __future__ import annotations
 
@@ -19,58 +19,50 @@ if TYPE_CHECKING:
 
 
 _NO_COLUMNS = torch.empty(0, 0)
-# How many ids are turned into text at a time: Python strings may take more memory than their series.
+# Ids converted to text at a time: Python strings may take more memory than their series.
 _MAX_NAMES = 1 << 16
 
 
 class CovariateMap(Protocol):
-    """Turns covariates as they were read into what the network takes; `CovariateScaling` is one."""
+    """Scales raw covariates for the network, such as `CovariateScaling`."""
 
     def __call__(self, raw: Covariates, /) -> Covariates:
-        """Return the covariates of windows as the network takes them."""
+        """Return scaled covariates."""
 
     def on(self, device: torch.device, /) -> CovariateMap:
-        """Return the same for covariates on a device."""
+        """Return the map on a device."""
 
 
 @dataclass(frozen=True)
 class TableStyle:
-    """The types of the table that a panel came from, in which forecasts are returned.
+    """The library and the column types of the source table, in which forecasts are returned."""
 
-    Attributes:
-        backend: Library of the table: `pandas`, `polars`, `polars-lazy` or `pyarrow` (as files are read).
-        id_dtype: The narwhals dtype of the id column, or None where ids are column names.
-        time_dtype: The narwhals dtype of the time column, or None where there is none.
-    """
-
-    backend: str = "pyarrow"
-    id_dtype: Any = None
-    time_dtype: Any = None
+    backend: str = "pyarrow"  # `pandas`, `polars`, `polars-lazy` or `pyarrow` (as files are read)
+    id_dtype: Any = None  # narwhals dtype; None where ids are column names
+    time_dtype: Any = None  # narwhals dtype, or the arrow type of periods
 
 
 @dataclass(frozen=True, eq=False)
 class Panel:
     """All series of a data set, flat: series `s` has the rows `offsets[s] : offsets[s + 1]`.
 
-    A row is one step of the calendar, so gaps in the table are rows too. A missing value is stored as the last observed
-    one before it and marked in `observed`; every series starts with a row in which every channel has been observed at
-    least once, so there always is one.
-
-    With known covariates, a series may go on after its history: future rows hold known covariates only.
+    A row is one step of the calendar, so that gaps in the table are rows too. A missing value is stored as the last
+    observed one before it and marked in `observed`; by the first row of a series, every channel has been observed.
+    Future rows after the history of a series hold known covariates only.
 
     A float32 has 7 digits, too few for a series near 1e9 that varies by 1. Such a series is stored less a level, which
-    `in_data_units` adds again. Windows, the network and its likelihood take the stored values as data units: they would
-    lose the variation otherwise, and a shift changes neither a spread nor a density nor an error.
+    `in_data_units` adds. Windows and the network take stored values for data units: a shift changes no spread, no
+    density and no error.
 
     Everything is in main memory, except for the rows that `on_device` moves.
 
     Attributes:
-        values: `[N, V]` float32, data units; of a series with a level, less the level.
+        values: `[N, V]` float32, data units less the level.
         observed: `[N, V]` bool, False where a value was missing.
         offsets: `[S + 1]` int64.
-        ids: `[S]` ids in the type in which they came, ascending.
-        starts: `[S]` int64 time of each series' first row, as `calendar` counts time.
-        calendar: The step of time.
+        ids: `[S]` ids in the type of the table, ascending.
+        starts: `[S]` int64 time of the first row of each series, as `calendar` counts time.
+        calendar: The time step.
         channels: `V` names of the target columns.
         style: The types of the source table.
         name: The data set, for messages.
@@ -78,12 +70,12 @@ class Panel:
         known: `[N, C]` float32 covariates known ahead, numbers or codes of categories; nan where missing.
         past: `[N, C]` float32 covariates known up to the origin.
         static: `[S, M]` float32 covariates of the series.
-        covariate_columns: What the columns of `known`, `past` and `static` are.
-        covariate_scaling: Applied to the covariates of windows; None leaves them as they were read.
-        calendar_cycles: The cycles of the calendar of which windows have features.
-        symbols: The symbols that values are codes of, in the type in which they came; None where values are numbers.
-        levels: `[S, V]` float64, added to `values` for data units, 0 for most series; None where no series needs one.
-        residency: How much of a memory-mapped store may be resident; None where the store is in memory.
+        covariate_columns: The columns of `known`, `past` and `static`.
+        covariate_scaling: Applied to the covariates of windows; None leaves them raw.
+        calendar_cycles: The cycles of the calendar that windows have features of.
+        symbols: The symbols by code, in the type of the table; None where values are numbers.
+        levels: `[S, V]` float64, 0 for most series; None where no series needs one.
+        residency: Limits the resident memory of a memory-mapped store; None where the store is in memory.
     """
 
     values: Tensor
@@ -115,7 +107,6 @@ class Panel:
                 object.__setattr__(self, name, self.values.new_empty(rows, 0))
 
     def __len__(self) -> int:
-        """The number of series, `S`."""
         return len(self.offsets) - 1
 
     @cached_property
@@ -130,7 +121,7 @@ class Panel:
 
     @cached_property
     def keys(self) -> Tensor:
-        """`[S]` int64 hash of each id, the same in every table, process and version of Python."""
+        """`[S]` int64 hash of each id, the same in every table and process."""
         from pandas.util import hash_array
 
         keys = np.empty(len(self), dtype=np.uint64)
@@ -141,7 +132,7 @@ class Panel:
 
     @cached_property
     def missing(self) -> int:
-        """How many values of the history are missing."""
+        """The number of missing values in the history."""
         observed = sum(int(self.observed[rows].count_nonzero()) for rows in self.blocks())
         return int(self.lengths.sum()) * self.observed.shape[1] - observed
 
@@ -152,13 +143,13 @@ class Panel:
 
     @cached_property
     def constant(self) -> np.ndarray:
-        """`[S, V]` bool, which channels of a series have the same value wherever they were observed."""
+        """`[S, V]` bool, whether all observed values of a channel are equal."""
         offsets = self.offsets.numpy()
         low = np.full((len(self), self.values.shape[1]), np.inf, dtype=np.float32)
         high = -low
         for rows in self.blocks():
             values, observed = self.values[rows].numpy(), self.observed[rows].numpy()
-            # The series that have rows in the block, and where in it each begins.
+            # The series that have rows in the block, and where each begins in it.
             inside = slice(offsets.searchsorted(rows.start, "right") - 1, offsets.searchsorted(rows.stop))
             begins = (offsets[inside] - rows.start).clip(min=0)
             lowest = np.minimum.reduceat(np.where(observed, values, np.float32(np.inf)), begins)
@@ -168,14 +159,13 @@ class Panel:
 
     @property
     def has_covariates(self) -> bool:
-        """Whether windows carry covariates or features of the calendar."""
+        """Whether windows have covariates or calendar features."""
         return bool(self.calendar_cycles) or any(self.covariate_columns.values())
 
     def blocks(self, max_values: int = 1 << 17) -> Iterator[slice]:
         """Yield slices of rows, so that a pass over the store takes bounded memory.
 
-        Every row is in one slice, in order; a slice may begin and end within a series. A memory-mapped store stays
-        within its budget.
+        Every row is in one slice, in order; a slice may begin and end within a series.
 
         Args:
             max_values: Most values in a slice, which has at least one row.
@@ -187,14 +177,7 @@ class Panel:
                 self.residency.settle()
 
     def locate(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return the series of the rows of a slice, and where in it they are.
-
-        Args:
-            rows: Slice of the store, such as one of `blocks`.
-
-        Returns:
-            `[n]` index of the series of each row, and `[n]` row counted from the start of that series, both int64.
-        """
+        """Return the `[n]` series of the rows of a slice, and their `[n]` row within it, both int64."""
         first = int(torch.searchsorted(self.offsets, rows.start, right=True)) - 1
         last = int(torch.searchsorted(self.offsets, rows.stop))
         lengths = self.offsets[first : last + 1].clamp(rows.start, rows.stop).diff()
@@ -202,23 +185,15 @@ class Panel:
         return series, torch.arange(rows.start, rows.stop, device=series.device) - self.offsets[series]
 
     def times(self, series: Tensor, rows: Tensor) -> Tensor:
-        """Return the int64 times of rows of series, against which they are broadcast; rows may lie past the end."""
+        """Return the int64 times of rows of series, which are broadcast; rows may lie past the end."""
         return torch.from_numpy(self.calendar.shift(self.starts[series.cpu().numpy()], rows.cpu().numpy()))
 
     def spell_time(self, series: int, row: int) -> str:
-        """Return the time of a row of a series, counted from its start, as text for messages."""
+        """Return the time of a row of a series as text for messages."""
         return self.calendar.spell(self.calendar.shift(self.starts[series], int(row)))
 
     def rows_before(self, ends: Tensor, rows: slice | None = None) -> Tensor:
-        """Return whether rows lie before the row `ends` of their series.
-
-        Args:
-            ends: `[S]` int64 rows, counted from the start of each series.
-            rows: A slice such as one of `blocks`; None is all rows.
-
-        Returns:
-            `[n]` bool.
-        """
+        """Return `[n]` bool, whether the rows of a slice (None: all) lie before the row `ends [S]` of their series."""
         series, row = self.locate(rows or slice(0, len(self.values)))
         return row < ends[series]
 
@@ -228,9 +203,6 @@ class Panel:
         Args:
             store: `[N, ...]`, such as `values`, or a view of it whose rows are rows of the panel.
             row: `[B]` or `[B, T]` int64.
-
-        Returns:
-            `[B, ...]` or `[B, T, ...]`.
         """
         if self.residency is not None:
             return torch.cat([store[part] for part in self.residency.parts(row)])
@@ -238,7 +210,7 @@ class Panel:
         return store.index_select(0, row) if row.dim() == 1 else store[row]  # index_select is several times as fast
 
     def to_store_device(self, part: Tensor) -> Tensor:
-        """Return a tensor on the device of the store, without waiting for its transfer."""
+        """Return a tensor on the device of the store, without waiting for the transfer."""
         return part.to(self.values.device, non_blocking=True)
 
     def on_device(self, device: torch.device) -> Panel:
@@ -252,26 +224,26 @@ class Panel:
         return replace(self, **{name: part.to(device) for name, part in stores.items()}, covariate_scaling=scaling)
 
     def series(self, index: int) -> Tensor:
-        """Return the `[n, V]` values of the history of one series, data units; a view where the panel has no levels."""
+        """Return the `[n, V]` history of one series, data units; a view where the panel has no levels."""
         first = self.offsets[index]
         values = self.values[first : first + self.lengths[index]]
         return self.in_data_units(torch.tensor([index]), values[None])[0]
 
     def observed_of(self, index: int) -> Tensor:
-        """Return which values of the history of one series were observed, `[n, V]` bool."""
+        """Return `[n, V]` bool, which values of the history of one series were observed."""
         first = self.offsets[index]
         return self.observed[first : first + self.lengths[index]]
 
     def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
-        """Return values on the scale of the store in data units.
+        """Return stored values in data units.
 
         Args:
             series: `[B]` int64.
             values: `[B, ..., V]`.
 
         Returns:
-            `[B, ..., V]` the same values where no series has a level, otherwise in float64 in main memory, because
-            not every accelerator has float64.
+            `[B, ..., V]`, unchanged where the panel has no levels, otherwise float64 in main memory, because not every
+            accelerator has float64.
         """
         if self.levels is None:
             return values

@@ -1,4 +1,4 @@
-"""The options of the data, and how the data settle what was left out."""
+"""The options of the data, and the choice of those that were left out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from armlp.options import Options, option
 
 @dataclass(frozen=True)
 class DataSettings(Options):
-    """The options of `SeriesDataModule`, apart from the tables. None is chosen from the data."""
+    """The options of `SeriesDataModule`, apart from the tables; `None` is replaced by a choice from the data."""
 
     id_column: str = "unique_id"
     """Column that names the series of a long table."""
@@ -88,7 +88,7 @@ class DataSettings(Options):
     """The step of time of the training data; set by training, so leave it out."""
 
     def reader(self, usual: CatalogOptions) -> dict[str, Any]:
-        """Return the options that read the table; those of a catalog data set come first."""
+        """Return the options of `read_panel`; those of a catalog data set take precedence."""
         found = {name: getattr(self, name) for name in _READER} | dict(usual.reader)
         return found | {"symbols": self.symbols or found["symbols"], "usual_freq": self.trained_freq}
 
@@ -100,12 +100,7 @@ _READER = (
 
 
 def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataSettings:
-    """Return settings in which everything but the batch size is chosen.
-
-    Args:
-        settings: The settings as given.
-        panel: The data. Of what is held out of training, nothing is used.
-        usual: What the catalog says of the data set.
+    """Return settings in which everything but the batch size is chosen, without using held-out rows.
 
     Raises:
         UserError: There is only one symbol, or the calendar or the covariates cannot be used.
@@ -119,7 +114,7 @@ def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataS
     if panel.symbols is not None:
         if len(panel.symbols) < 2:
             raise UserError(f"`symbols`: {panel.name} holds only '{panel.symbols[0]}'; a model needs two symbols.")
-        symbols: Any = list(panel.symbols)  # of one type, which a tuple of objects does not say
+        symbols: Any = list(panel.symbols)  # of one type, which mypy cannot know
         settings = replace(settings, symbols=symbols)
     if settings.covariate_statistics is None:
         check_not_empty(panel)
@@ -133,7 +128,7 @@ def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataS
 
 
 def split_of(settings: DataSettings, later_windows: int = 0) -> Split:
-    """Return how settled settings split every series by time."""
+    """Return the split of settled settings."""
     assert settings.horizon is not None
     assert settings.val_windows is not None
     return Split(
@@ -147,7 +142,7 @@ def split_of(settings: DataSettings, later_windows: int = 0) -> Split:
 
 
 def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
-    """Return a panel whose windows carry the covariates and the calendar of settled settings."""
+    """Return the panel with the covariate scaling and the calendar features of settled settings."""
     assert settings.covariate_statistics is not None
     assert isinstance(settings.calendar_inputs, list)
     scaling = CovariateScaling.of(panel, settings.covariate_statistics)
@@ -155,13 +150,13 @@ def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
 
 
 def choose_batch_size(windows: int, patches: int) -> int:
-    """Return how many windows a batch has.
+    """Return the number of windows in a batch.
 
-    Large batches run at the rate of matrix multiplication; small data need the noise of small ones.
+    Large batches run at the speed of matrix multiplication, but small data need the noise of small ones.
 
     Args:
         windows: Training windows in an epoch.
-        patches: Patches in the chain of a window; each counts, up to a few.
+        patches: Patches in the unroll of a window.
     """
     return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
 
@@ -169,14 +164,14 @@ def choose_batch_size(windows: int, patches: int) -> int:
 def _season(panel: Panel, split: Split) -> int:
     """Return the season of the frequency, or of the training part where the times are bare integers."""
     if panel.symbols is not None:
-        return 1  # the season of a calendar is one of numbers
+        return 1  # symbols do not follow the season of the calendar
     if panel.calendar.is_integer:
         return find_season(panel, split.train_ends(panel.lengths))
     return panel.calendar.season_length
 
 
 def _cycles(asked: bool | Sequence[str] | str | None, panel: Panel, split: Split) -> list[str]:
-    """Return the cycles of the calendar that windows carry: those asked for, or those that repeat in training."""
+    """Return the calendar cycles of windows: the requested ones, or those that repeat in training."""
     if asked is None:
         return list(repeated_cycles(panel.calendar, split.typical_length(panel.lengths)))
     if isinstance(asked, bool):

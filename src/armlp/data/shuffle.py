@@ -1,32 +1,24 @@
-"""A random order of numbers, any part of which can be computed without the rest."""
+"""Random permutations that can be computed index by index."""
 
 from __future__ import annotations
 
 from math import isqrt
-from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-# Up to this count the whole order is drawn, which is faster and takes 8 bytes a number.
+# Up to this count the whole order is drawn, which is faster but takes 8 bytes a number.
 _MAX_DRAWN = 1 << 22
 _ROUNDS = 6
 _HALF = np.uint64(32)
 _MIXING = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 
 
-class Order(Protocol):
-    """An order of numbers that can be indexed; a tensor is one too."""
+def shuffled(count: int, seed: int, max_drawn: int | None = None) -> Tensor | FeistelOrder:
+    """Return the numbers below `count` in an order that the seed determines.
 
-    def __getitem__(self, index: Tensor, /) -> Tensor:
-        """Return the numbers at some indices."""
-
-
-def shuffled(count: int, seed: int, max_drawn: int | None = None) -> Order:
-    """Return the numbers below `count` in random order, the same for the same seed.
-
-    An order of at most `max_drawn` numbers is drawn at once; a longer one is computed where it is indexed.
+    Up to `max_drawn` numbers are drawn at once; a longer order is computed where it is indexed.
     """
     if count <= (_MAX_DRAWN if max_drawn is None else max_drawn):
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
@@ -34,18 +26,17 @@ def shuffled(count: int, seed: int, max_drawn: int | None = None) -> Order:
 
 
 class FeistelOrder:
-    """A pseudorandom permutation that is computed index by index, and so takes no memory.
+    """A pseudorandom permutation of the numbers below `count` that takes no memory.
 
-    An index is a cell `(left, right)` of a grid that is nearly square and has at least `count` cells. A round adds a
-    hash of one half to the other, which can be inverted, so that every round permutes the cells. A cell that is not
-    below `count` is permuted again until it is (cycle walking).
+    An index is a cell `(left, right)` of a nearly square grid with at least `count` cells. Each round adds a hash of
+    one half to the other, which permutes the cells. A cell from `count` on is permuted again (cycle walking).
 
     John Black, Phillip Rogaway (2002), Ciphers with Arbitrary Finite Domains,
     https://doi.org/10.1007/3-540-45760-7_9
 
     Args:
-        count: How many numbers, at least 1 and below 2 to the 62.
-        seed: Another seed gives another order.
+        count: At least 1 and below 2 to the 62.
+        seed: Selects the permutation.
     """
 
     def __init__(self, count: int, seed: int) -> None:
@@ -62,7 +53,7 @@ class FeistelOrder:
         return torch.from_numpy(number.view(np.int64))
 
     def _permuted(self, cell: np.ndarray) -> np.ndarray:
-        """Return cells after all rounds, which permute the cells of the grid."""
+        """Return cells after all rounds."""
         width, height = self._sides
         left, right = cell % width, cell // width
         for key in self._keys:

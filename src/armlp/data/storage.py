@@ -1,4 +1,4 @@
-"""Memory and files in which the values of a panel are stored, and how much of them may be resident."""
+"""Arrays of a panel in memory or in files, and a limit on their resident memory."""
 
 from __future__ import annotations
 
@@ -18,22 +18,17 @@ from armlp.arguments import check_argument
 from armlp.errors import UserError
 from armlp.files import replacing
 
-# The suffix of folders of stores, which are hidden, so that they are not taken for data.
+# Suffix of the folders of stores, whose names begin with a dot, so that they are not read as data.
 SUFFIX = ".armlp"
 _DESCRIPTION = "store.json"
-# Raised whenever the files of a store change their meaning.
+# To be raised when the meaning of the files changes.
 _FORMAT = 1
-# Shape and type of arrays by name.
+# Shape and type of each array.
 Shapes = dict[str, tuple[tuple[int, ...], type]]
 
 
 class Store:
-    """Arrays by name.
-
-    Args:
-        arrays: The arrays.
-        folder: The folder of their files; None where they are in memory.
-    """
+    """Arrays by name; `folder` is that of their files, or None in memory."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray], folder: Path | None = None) -> None:
         self.arrays, self.folder = dict(arrays), folder
@@ -43,17 +38,17 @@ class Store:
 
     @property
     def maps(self) -> list[mmap.mmap]:
-        """The files that are memory-mapped."""
+        """The memory maps."""
         bases: list[Any] = [array.base for array in self.arrays.values()]
         return [base for base in bases if isinstance(base, mmap.mmap)]
 
     def release(self) -> None:
-        """Drop the resident pages of files; they are read again where they are needed."""
+        """Drop the resident pages of memory maps; they are read again on demand."""
         _drop_pages(self.maps)
 
 
 def num_bytes(shapes: Shapes) -> int:
-    """Return the bytes that arrays take."""
+    """Return the total size of arrays in bytes."""
     return sum(int(np.prod(shape)) * np.dtype(kind).itemsize for shape, kind in shapes.values())
 
 
@@ -63,12 +58,9 @@ def in_memory(shapes: Shapes) -> Store:
 
 
 def build(folder: Path, shapes: Shapes, fill: Callable[[Store], Mapping[str, Any]]) -> None:
-    """Write a store in files, whole or not at all; an old one in its place is replaced.
+    """Write a store to files, whole or not at all; replace an old one.
 
-    Args:
-        folder: The folder of the store.
-        shapes: Shape and type of each array.
-        fill: Fills the store, and returns its description as plain Python.
+    `fill` writes its arrays and returns a description for JSON.
 
     Raises:
         UserError: The files cannot be written.
@@ -97,26 +89,21 @@ def description(folder: Path) -> dict[str, Any] | None:
 
 
 def load(folder: Path, mapped: bool) -> Store:
-    """Return the store in a folder, its arrays memory-mapped or read into memory."""
+    """Return the store in a folder, memory-mapped or read into memory."""
     arrays = {
         path.stem: np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False) for path in folder.glob("*.npy")
     }
     return Store(arrays, folder if mapped else None)
 
 
-# To read one byte may make this much around it resident: a large page of the cache is mapped as a whole.
+# Reading one byte may make this much resident, because large pages are mapped as a whole.
 _MAX_AROUND = 2 << 20
 
 
 class Residency:
-    """Keeps the resident pages of memory maps within a budget.
+    """Keeps the resident pages of memory maps within a budget in bytes, more than 4 MiB.
 
-    Pages stay resident until they are dropped. They may then still be in the cache of the operating system, so that
-    reading them again is cheap.
-
-    Args:
-        maps: The files, opened for reading (`access=mmap.ACCESS_READ` or `ACCESS_COPY`).
-        budget: Bytes that may be resident; more than 4 MiB.
+    Dropped pages may still be in the cache of the operating system, which makes it cheap to read them again.
     """
 
     def __init__(self, maps: Sequence[mmap.mmap], budget: int) -> None:
@@ -125,13 +112,13 @@ class Residency:
         self._others = _resident()
 
     def parts(self, rows: Tensor) -> Iterator[Tensor]:
-        """Yield rows `[B, ...]` in parts that can be read within the budget; rows of one item are near each other."""
+        """Yield rows `[B, ...]` in parts that fit the budget, if the rows of each item are near each other."""
         for part in rows.split(max(1, self.budget // (2 * _MAX_AROUND))):
             yield part
             self.settle()
 
     def settle(self) -> None:
-        """Drop all pages when half of the budget is resident, or when the system does not tell."""
+        """Drop all pages when half of the budget is resident, or when that is unknown."""
         resident = _resident()
         if resident is None or self._others is None or resident[1] - self._others[1] >= self.budget // 2:
             self.release()
@@ -149,7 +136,7 @@ def _drop_pages(maps: Sequence[mmap.mmap]) -> None:
 
 
 def _resident() -> tuple[int, int] | None:
-    """Return the resident bytes of this process, and those of files among them; None where there is no /proc."""
+    """Return the resident bytes of this process, and the file-backed ones among them; None without /proc."""
     try:
         pages = Path("/proc/self/statm").read_text().split()
     except OSError:
@@ -158,18 +145,14 @@ def _resident() -> tuple[int, int] | None:
 
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
-# A panel in memory takes up to this many times its bytes while it is trained on.
+# Training takes up to this many times the bytes of a panel in memory,
 _COPIES = 3
-# Bytes that training takes besides the panel.
+# and this many bytes besides.
 _TRAINING = 256 << 20
 
 
 def parse_bytes(text: str | int, option: str = "memory_budget") -> int:
-    """Return a number of bytes, such as `2GB`, `500 MiB` or 4000000000.
-
-    Raises:
-        UserError: The text is not a number of bytes.
-    """
+    """Return a number of bytes from text such as `2GB` or `500 MiB`; raise a `UserError` for other text."""
     text = check_argument(option, text, str | int)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
     if match is None or match[2] not in _UNITS or not float(match[1]):
@@ -178,10 +161,10 @@ def parse_bytes(text: str | int, option: str = "memory_budget") -> int:
 
 
 def room_for_panel(budget: str | int | None) -> int:
-    """Return the bytes that a panel in memory may take so that the process stays within its budget.
+    """Return how many bytes a panel in memory may take so that the process stays within its budget.
 
     Args:
-        budget: Memory of the process; None is half of the machine's.
+        budget: Memory of the process; None means half of the machine's.
 
     Raises:
         UserError: The budget is too small for any training.
@@ -200,7 +183,7 @@ def room_for_panel(budget: str | int | None) -> int:
 
 
 def _peak() -> int:
-    """Return the most bytes of memory that this process has taken; 0 where the system does not tell."""
+    """Return the peak memory of this process in bytes; 0 where it is unknown."""
     if sys.platform == "win32":
         return 0
     import resource
@@ -210,7 +193,7 @@ def _peak() -> int:
 
 
 def _machine() -> int:
-    """Return the bytes of memory of the machine; 8 GiB where the system does not tell."""
+    """Return the memory of the machine in bytes; 8 GiB where it is unknown."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):

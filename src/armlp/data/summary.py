@@ -1,4 +1,4 @@
-"""The summary: what a data set is, in a few numbers, for the table at the start of a training."""
+"""The summary of a data set at the start of a training."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _MAX_NAMES = 6
 
 
 class Between(NamedTuple):
-    """A time that may differ by series: the earliest and the latest one, as text."""
+    """The earliest and the latest of a time that may differ by series, as text."""
 
     earliest: str
     latest: str
@@ -28,74 +28,45 @@ class Between(NamedTuple):
         return self.earliest == self.latest
 
     def __str__(self) -> str:
-        """Both, or the one that there is."""
         return self.earliest if self.is_one else f"between {self.earliest} and {self.latest}"
 
 
 class Part(NamedTuple):
-    """One part of the split.
+    """One part of the split."""
 
-    Attributes:
-        windows: How many windows (of training, in an epoch) or origins it has.
-        begins: The first row of each series in it.
-        ends: The last one.
-    """
-
-    windows: int
-    begins: Between
-    ends: Between
+    windows: int  # number of origins, or of training windows in an epoch
+    begins: Between  # first row of each series in it
+    ends: Between  # last row
 
     def __str__(self) -> str:
-        """From when to when."""
         one = self.begins.is_one and self.ends.is_one
         return f"{self.begins} to {self.ends}" if one else f"begins {self.begins}, ends {self.ends}"
 
 
 class DataSummary(NamedTuple):
-    """What a data set is.
-
-    Attributes:
-        name: Of the data.
-        series: `S`.
-        channels: Names of the target columns.
-        lengths: Rows of a series' history: the fewest, their median, and the most.
-        calendar: The step of time.
-        season_length: Steps in a season; 1 means none.
-        missing: Share of the values that are missing.
-        constant: How many channels of a series, over all series, never change; None where values are symbols.
-        symbols: The alphabet, or None.
-        horizon: `H`.
-        needed: How many rows a series needs to be trained on.
-        held_out: How many of them are held out of training.
-        too_short: How many series have fewer.
-        covariates: Names of the columns by role.
-        calendar_inputs: Whether features of the calendar are covariates too.
-        train: The training part.
-        val: The validation part, or None where no series reaches into it.
-        test: The test part, or None.
-    """
+    """A summary of a data set."""
 
     name: str
     series: int
     channels: Sequence[str]
-    lengths: tuple[int, float, int]
+    lengths: tuple[int, float, int]  # rows of a series: fewest, median, most
     calendar: Calendar
-    season_length: int
-    missing: float
-    constant: int | None
+    season_length: int  # 1 for none
+    missing: float  # share of the values
+    constant: int | None  # channels of series that never change; None for symbols
     symbols: Sequence[object] | None
     horizon: int
-    needed: int
-    held_out: int
-    too_short: int
-    covariates: dict[str, list[str]]
-    calendar_inputs: bool
+    needed: int  # rows that training needs of a series
+    held_out: int  # those of them that are held out
+    too_short: int  # series with fewer rows
+    covariates: dict[str, list[str]]  # names by role
+    calendar_inputs: bool  # whether there are calendar features
     train: Part | None
     val: Part | None
     test: Part | None
 
     def rows(self) -> dict[str, str]:
-        """The table for people: what each row is of, and what it says."""
+        """Return the summary as a table of labels and texts."""
         fewest, median, most = self.lengths
         channels = len(self.channels)
         freq = f"integers, {self.calendar.freq} apart" if self.calendar.is_integer else str(self.calendar.freq)
@@ -128,14 +99,7 @@ class DataSummary(NamedTuple):
 
 
 def summarize(panel: Panel, split: Split, season_length: int, training_windows: int) -> DataSummary:
-    """Sums a data set up.
-
-    Args:
-        panel: The data.
-        split: What is held out.
-        season_length: Steps in a season.
-        training_windows: How many windows training has in an epoch.
-    """
+    """Return the summary of a data set; `training_windows` are those of an epoch."""
     lengths = panel.lengths
     ends = split.train_ends(lengths)
     usable = (ends >= 2).nonzero()[:, 0]
@@ -163,14 +127,14 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
 
 
 def _held_out(panel: Panel, split: Split, part: str, ends: Tensor) -> Part | None:
-    """A part that begins in every series with its first origin, and ends before the rows `ends [S]`."""
+    """Return a part that begins in every series with its first origin, and ends before the rows `ends [S]`."""
     series, origins = split.origins(panel.lengths, part)
     first = series.diff(prepend=series.new_full((1,), -1)) != 0
     return _part(panel, len(series), series[first], origins[first], ends[series[first]])
 
 
 def _part(panel: Panel, windows: int, series: Tensor, begins: Tensor, ends: Tensor) -> Part | None:
-    """A part of `series [n]` that goes from the rows `begins [n]` to before the rows `ends [n]`."""
+    """Return the part of `series [n]` from the rows `begins [n]` to before the rows `ends [n]`."""
     if not len(series):
         return None
     starts = panel.starts[series.numpy()]

@@ -1,4 +1,4 @@
-"""Features of the time of day, the day of the week, and the day and month of the year."""
+"""Calendar features: the time of day, the day of the week, and so on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pandas as pd
 
 from armlp.data.calendar import DAY, SECOND, Calendar, wall_clock
 
-# The cycles that a step of each unit may have features of, each a sine and a cosine.
+# The cycles of each unit of a step.
 _CYCLES = {
     "nanosecond": ("day", "week"),
     "day": ("week", "month", "year"),
@@ -18,7 +18,7 @@ _CYCLES = {
     "week": ("year",),
     "month": ("months",),
 }
-# What messages call the position in each cycle.
+# For messages.
 CYCLE_NAMES = {
     "day": "the time of day",
     "week": "the day of the week",
@@ -41,7 +41,7 @@ def feature_cycles(calendar: Calendar) -> tuple[str, ...]:
 
 
 def repeated_cycles(calendar: Calendar, rows: int) -> tuple[str, ...]:
-    """Return the cycles that some rows span at least twice; over one cycle a season looks like a trend."""
+    """Return the cycles that `rows` rows span at least twice; over one cycle a season looks like a trend."""
     unit, multiple = calendar.unit
     return tuple(
         cycle
@@ -51,23 +51,16 @@ def repeated_cycles(calendar: Calendar, rows: int) -> tuple[str, ...]:
 
 
 def spell_cycles(cycles: Sequence[str]) -> str:
-    """Return cycles in words for messages."""
+    """Return cycles as text for messages."""
     *others, last = (CYCLE_NAMES[cycle] for cycle in cycles)
     return f"{', '.join(others)} and {last}" if others else last
 
 
 def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) -> np.ndarray:
-    """Return a sine and a cosine of the position in every cycle, as local wall clocks show it.
+    """Return `[..., F]` float32: a sine and a cosine of the position of times in every cycle, on the local wall clock.
 
-    A month is one turn whatever its number of days, and so is a year.
-
-    Args:
-        calendar: The calendar.
-        cycles: Some of `feature_cycles(calendar)`.
-        times: `[...]` int64, as the calendar counts time.
-
-    Returns:
-        `[..., F]` float32, each feature contiguous, which is several times as fast as interleaving them.
+    A month is one turn whatever its number of days, and so is a year. Each feature is contiguous, which is several
+    times as fast as interleaving them.
     """
     if calendar.timezone and not calendar.on_wall_clock and times.size:
         times = times + _utc_offsets(calendar.timezone, times)
@@ -83,14 +76,14 @@ def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) 
 
 
 def _circle(turns: np.ndarray) -> np.ndarray:
-    """Return `[2, ...]` the sine and the cosine after some turns."""
+    """Return `[2, ...]` sine and cosine of turns."""
     angle = np.float32(2 * np.pi) * turns.astype(np.float32)
     return np.stack([np.sin(angle), np.cos(angle)])
 
 
 @lru_cache
 def _circle_of_days(cycle: str) -> np.ndarray:
-    """Return `[2, days]` for all days in the range of int64 nanoseconds; a table is faster than calendar arithmetic."""
+    """Return `[2, days]` of all days in the range of int64 nanoseconds; a table is faster than calendar arithmetic."""
     days = pd.DatetimeIndex(np.arange(_FIRST_DAY, _LAST_DAY + 1).astype("datetime64[D]").astype("datetime64[s]"))
     turns = {
         "week": lambda: days.day_of_week / 7,
@@ -102,7 +95,7 @@ def _circle_of_days(cycle: str) -> np.ndarray:
 
 
 def _utc_offsets(timezone: str, times: np.ndarray) -> np.ndarray:
-    """Return how far clocks in a zone are ahead of UTC at some times, in nanoseconds, from a table too."""
+    """Return how far a zone is ahead of UTC at some times, in nanoseconds."""
     decade = 3653 * DAY
     first, last = int(times.min() // decade), int(times.max() // decade)
     return _offset_table(timezone, first, last)[(times - first * decade) // _QUARTER]

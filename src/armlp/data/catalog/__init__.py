@@ -1,4 +1,4 @@
-"""Data sets that have a name; `python -m armlp.data.catalog` lists them."""
+"""Data sets by name; `python -m armlp.data.catalog` lists them."""
 
 from __future__ import annotations
 
@@ -19,46 +19,27 @@ DEFAULT = "taylor"
 
 @dataclass(frozen=True)
 class Options:
-    """How to use a data set of the catalog; nothing is set for other sources.
+    """The usual way to use a data set of the catalog; empty for other sources."""
 
-    Attributes:
-        reader: Keyword arguments for `read_panel`.
-        horizon: The usual `H`.
-        season_length: Steps in a season.
-        val_windows: How many validation windows it takes to judge a model.
-    """
-
-    reader: Mapping[str, Any] = field(default_factory=dict)
+    reader: Mapping[str, Any] = field(default_factory=dict)  # arguments of `read_panel`
     horizon: int | None = None
     season_length: int | None = None
-    val_windows: int | None = None
+    val_windows: int | None = None  # enough to judge a model
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A data set of the catalog.
-
-    Attributes:
-        name: Its name as `source`.
-        description: What it holds.
-        series: How many series it has.
-        frequency: Its step of time in words.
-        citation: The paper to cite.
-        licence: The licence of the data.
-        options: How to read it, its horizon and its season.
-        load: Returns the table, or its path.
-        load_test: Returns the official test part in the same form, whose times go on; None if there is none.
-    """
+    """A data set of the catalog."""
 
     name: str
     description: str
     series: int
-    frequency: str
-    citation: str
-    licence: str
+    frequency: str  # in words
+    citation: str  # the paper to cite
+    licence: str  # of the data
     options: Options
-    load: Callable[[], Any]
-    load_test: Callable[[], Any] | None = None
+    load: Callable[[], Any]  # returns the table, or its path
+    load_test: Callable[[], Any] | None = None  # returns the official test part, whose times continue
 
 
 _M1 = "Makridakis et al. (1982), The accuracy of extrapolation (time series) methods"
@@ -99,7 +80,7 @@ _ENTRIES = {entry.name: entry for entry in (
           Options(horizon=48, season_length=336, val_windows=7), packaged.taylor),
     Entry("air-passengers", "airline passengers, 1949 to 1960", 1, "monthly", _BOX, _PACKAGE,
           Options(horizon=12, season_length=12), packaged.air_passengers),
-    # Series, horizon, season.
+    # Number of series, horizon, season.
     _competition("M1", "yearly", _M1, 181, 6, 1),
     _competition("M1", "quarterly", _M1, 203, 8, 4),
     _competition("M1", "monthly", _M1, 617, 18, 12),
@@ -140,7 +121,7 @@ def get(name: str) -> Entry:
     """Return the entry of a name.
 
     Raises:
-        UserError: There is none; the message lists all, the closest first.
+        UserError: There is none; the message lists all names, the closest first.
     """
     if name in _ENTRIES:
         return _ENTRIES[name]
@@ -153,13 +134,10 @@ def get(name: str) -> Entry:
 
 
 def resolve(source: Any) -> tuple[Any, Options]:
-    """Return the table or path to read for a source, and how to use it.
+    """Return the table or path of a source, and how to use it.
 
-    A name of the catalog becomes its data set. Paths and tables are returned as they are; a word without suffix or
-    slash that is neither a file nor an entry is taken for a misspelled name.
-
-    Raises:
-        UserError: The source is empty, or a name that is not in the catalog.
+    A name becomes its data set; paths and tables stay as they are. A word without suffix or slash that is neither a
+    file nor an entry counts as a misspelled name and raises a `UserError`.
     """
     if not isinstance(source, (str, os.PathLike)):
         return source, Options()
@@ -174,7 +152,7 @@ def resolve(source: Any) -> tuple[Any, Options]:
 
 
 def table() -> str:
-    """Return the catalog as text, a line for each data set."""
+    """Return the catalog as text, one line per data set."""
     rows = [("name", "series", "frequency", "horizon", "what it holds", "source")]
     for one in _ENTRIES.values():
         source = one.citation if one.licence == _OWN else f"{one.citation}; {one.licence}"

@@ -1,4 +1,4 @@
-"""List the data sets that have a name."""
+"""Print the list of data sets."""
 
 from armlp.data.catalog import table
 

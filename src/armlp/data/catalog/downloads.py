@@ -1,4 +1,4 @@
-"""Data sets that are downloaded once into a folder, which can also be filled by hand."""
+"""Download data sets once into a folder, which can also be filled by hand."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from armlp.errors import UserError
 _ETT = "https://raw.githubusercontent.com/zhouhaoyi/ETDataset/main/ETT-small"
 _M4 = "https://raw.githubusercontent.com/Mcompetitions/M4-methods/master/Dataset"
 
-# SHA-256 of each file. Those of the monthly, quarterly and yearly M4 files come from one public source, the others
-# from at least two that agree.
+# SHA-256 of each file, on which at least two public sources agree; for monthly, quarterly and yearly M4, one source.
 _SHA256 = {
     "ETTh1.csv": "f18de3ad269cef59bb07b5438d79bb3042d3be49bdeecf01c1cd6d29695ee066",
     "ETTh2.csv": "a3dc2c597b9218c7ce1cd55eb77b283fd459a1d09d753063f944967dd6b9218b",
@@ -72,22 +71,15 @@ def _by_hand(period: str, part: str) -> Path | None:
 def _m4_wide(period: str, part: str) -> pd.DataFrame:
     """Return one row per series, named in the index, padded with missing values."""
     path = _fetch(f"{_M4}/{part.capitalize()}/{period}-{part}.csv")
-    table: pd.DataFrame = pd.read_csv(path, index_col=0)
-    return table
+    return pd.read_csv(path, index_col=0)
 
 
 def _m4_long(wide: pd.DataFrame, start: pd.Series[int] | int) -> pd.DataFrame:
     values = wide.to_numpy(dtype=np.float64)
     rows, columns = np.nonzero(~np.isnan(values))
     starts = np.broadcast_to(np.asarray(start), len(wide))
-    table: pd.DataFrame = pd.DataFrame(
-        {
-            "unique_id": wide.index.to_numpy()[rows],
-            "ds": columns + 1 + starts[rows],
-            "y": values[rows, columns],
-        }
-    )
-    return table
+    ids = wide.index.to_numpy()[rows]
+    return pd.DataFrame({"unique_id": ids, "ds": columns + 1 + starts[rows], "y": values[rows, columns]})
 
 
 def _fetch(url: str) -> Path:
@@ -98,7 +90,7 @@ def _fetch(url: str) -> Path:
     try:
         return Path(pooch.retrieve(url, known_hash=_SHA256[name], fname=name, path=folder()))
     except (OSError, ValueError) as error:
-        # requests' errors are OSErrors; pooch's own, of a wrong checksum, are ValueErrors.
+        # requests raises OSErrors, and pooch a ValueError for a wrong checksum.
         reason = " ".join(str(error).split())[:160]
         raise UserError(
             f"{url} could not be downloaded into {folder()} ({reason}): put {name} there by hand, or set "

@@ -1,4 +1,4 @@
-"""Series whose distribution is known, the same at every call."""
+"""Synthetic series of known distribution, the same at every call."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sine() -> pd.DataFrame:
 
 
 def mackey_glass(length: int = 5000) -> pd.DataFrame:
-    """Return the chaotic equation of Mackey and Glass with a delay of 17, sampled at every unit of time: `ds, y`."""
+    """Return the chaotic Mackey-Glass equation with a delay of 17, sampled at every unit of time: `ds, y`."""
     substeps, delay, transient = 10, 170, 1000
     state = np.full(delay + 1 + (transient + length) * substeps, 1.2)
 
@@ -28,7 +28,7 @@ def mackey_glass(length: int = 5000) -> pd.DataFrame:
 
     step = 1 / substeps
     for now in range(delay, len(state) - 1):
-        # The delayed value after half a step is interpolated between two that are known.
+        # The delayed value after half a step is interpolated.
         value, first, last = state[now], state[now - delay], state[now - delay + 1]
         middle = (first + last) / 2
         slope1 = slope(value, first)
@@ -41,7 +41,7 @@ def mackey_glass(length: int = 5000) -> pd.DataFrame:
 
 
 def lorenz() -> pd.DataFrame:
-    """Return the chaotic system of Lorenz (sigma 10, rho 28, beta 8/3) every 0.02 units of time: `ds, x, y, z`."""
+    """Return the chaotic Lorenz system (sigma 10, rho 28, beta 8/3) every 0.02 units of time: `ds, x, y, z`."""
 
     def slope(state: np.ndarray) -> np.ndarray:
         x, y, z = state
@@ -53,7 +53,7 @@ def lorenz() -> pd.DataFrame:
 
 
 def markov() -> pd.DataFrame:
-    """Return a chain over six letters in which the next one depends on the last two: `ds, y`."""
+    """Return a Markov chain of order two over six letters: `ds, y`."""
     rng = np.random.default_rng(1)
     letters, length = np.array(list("abcdef")), 20_000
     limits = _transitions().cumsum(-1)
@@ -66,23 +66,23 @@ def markov() -> pd.DataFrame:
 def markov_entropy() -> float:
     """Return the entropy rate of `markov` in nats, the lower bound of every mean negative log-likelihood.
 
-    It is the mean, over the stationary distribution of pairs of letters, of the entropy of the next letter.
+    It is the mean entropy of the next letter over the stationary distribution of pairs of letters.
     """
     transitions = _transitions()
     pairs = np.einsum("abc,bd->abdc", transitions, np.eye(6)).reshape(36, 36)  # from (a, b) to (b, c)
-    # The stationary distribution is unchanged by the chain, and sums to one.
+    # The chain leaves the stationary distribution unchanged, and it sums to one.
     system = np.vstack([pairs.T - np.eye(36), np.ones(36)])
     stationary = np.linalg.lstsq(system, np.append(np.zeros(36), 1.0), rcond=None)[0]
     return float(-(stationary[:, None] * (transitions * np.log(transitions)).reshape(36, 6)).sum())
 
 
 def _transitions() -> np.ndarray:
-    """Return the `[6, 6, 6]` probabilities of the next letter after each two."""
+    """Return the `[6, 6, 6]` probabilities of the next letter after each pair."""
     return np.random.default_rng(0).dirichlet(np.full(6, 0.5), size=(6, 6))
 
 
 def _runge_kutta(slope: Callable[[np.ndarray], np.ndarray], state: np.ndarray, step: float, length: int) -> np.ndarray:
-    """Return `[length, V]` states of an ordinary differential equation, by fixed steps of fourth order."""
+    """Return `[length, V]` states of an ordinary differential equation, by the classic fourth-order method."""
     states = np.empty((length, len(state)))
     for row in states:
         slope1 = slope(state)

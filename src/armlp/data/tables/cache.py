@@ -25,28 +25,25 @@ from armlp.data.tables.rows import TableRows
 from armlp.errors import UserError
 
 _SERIES = "series.arrow"
-# A mapped panel may have this many bytes resident, however little memory there is.
+# A mapped panel may have this many resident bytes in any case.
 _MIN_RESIDENT = 32 << 20
 
 
 class PanelCache:
-    """The saved panel of a source that is read with certain options.
+    """The saved panel of the files `paths` that are read with certain options.
 
-    Args:
-        paths: Of the source, and of the table of the future if there is one.
-        options: What the panel depends on besides the files.
-        room: Bytes that a panel in memory may take; a larger one stays in its files.
+    A panel of more than `room` bytes stays in its files, mapped into memory.
     """
 
     def __init__(self, paths: Sequence[str], options: Sequence[Any], room: int) -> None:
         self.folder = _folder(paths, options)
         self.room = room
         files = (file for path in paths for file in find_files(path))
-        # Names, sizes and times of change, which differ if a file does.
+        # Names, sizes and modification times, to notice changes.
         self._files = [[str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
 
     def load(self) -> tuple[Panel, list[str]] | None:
-        """Return the panel and its warnings; None if it has not been saved, or if its files have changed since."""
+        """Return the panel and its warnings; None if it was not saved or its source has changed."""
         from pyarrow import feather
 
         found = storage.description(self.folder)
@@ -85,21 +82,9 @@ class PanelCache:
         return make_panel(layout, store, levels if levels.shape[1] else None, static, fields, residency), found["notes"]
 
     def build(
-        self,
-        table: TableRows,
-        layout: Layout,
-        static: np.ndarray,
-        shapes: Shapes,
-        notes: list[str],
+        self, table: TableRows, layout: Layout, static: np.ndarray, shapes: Shapes, notes: list[str]
     ) -> tuple[Panel, list[str]]:
         """Save a panel, and return it as `load` does.
-
-        Args:
-            table: The table.
-            layout: Where its rows belong.
-            static: `[S, M]` static covariates.
-            shapes: The arrays of the panel.
-            notes: Warnings.
 
         Raises:
             UserError: The files cannot be written, or the source has changed while it was read.
@@ -130,7 +115,7 @@ class PanelCache:
 
 
 def _folder(paths: Sequence[str], options: Sequence[Any]) -> Path:
-    """Return where the panel is saved: beside its source, or in the user's cache where that is not writable."""
+    """Return the folder of the panel: beside its source, or in the user's cache where that is not writable."""
     path = Path(paths[0]).expanduser().absolute()
     folder = path.parent
     while any(character in str(folder) for character in "*?["):
@@ -148,7 +133,7 @@ def _folder(paths: Sequence[str], options: Sequence[Any]) -> Path:
 def _save_series(
     folder: Path, layout: Layout, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
 ) -> None:
-    """Save what a panel has of each series, with ids and times of the arrow types of the source."""
+    """Save the arrays with one item per series, with ids and times in the arrow types of the source."""
     from pyarrow import feather
 
     ids = pa.array(layout.ids)

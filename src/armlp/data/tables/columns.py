@@ -1,4 +1,4 @@
-"""One column of a table as numpy, and labels as integers."""
+"""Columns of a table as numpy arrays, and labels as integers."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from armlp.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
 _INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
-# With separators between thousands, a decimal point or comma, and a unit.
+# With thousands separators, a decimal point or comma, and a unit.
 _NUMBER = re.compile(
     r"(?i)[-+]?[$€£¥]? ?(?=[.,]?\d)(\d{1,3}([.,' _\u00a0\u202f]\d{3})+|\d*)([.,]\d+)?(e[-+]?\d+)? ?[%$€£¥]?"
 )
 
 
 class Labels:
-    """Distinct values of columns that are read part by part, numbered in the order in which they occur."""
+    """Distinct values of columns that are read part by part, numbered by first occurrence."""
 
     def __init__(self, labels: Iterable[Any] = ()) -> None:
         self._codes = {label: code for code, label in enumerate(labels)}
@@ -34,18 +34,18 @@ class Labels:
         return len(self._codes)
 
     def encode(self, column: pa.Array) -> np.ndarray:
-        """Return the `[rows]` int64 code of each row's label, -1 where the column is null; new labels are added."""
+        """Return the `[rows]` int64 code of each row's label, -1 for null; add new labels."""
         encoded = column.dictionary_encode()
         codes = [self._codes.setdefault(label, len(self._codes)) for label in encoded.dictionary.to_pylist()]
         return np.array([*codes, -1])[encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
 
     @property
     def found(self) -> list[Any]:
-        """The labels, by their codes."""
+        """The labels by code."""
         return list(self._codes)
 
     def ranks(self) -> np.ndarray:
-        """Return the `[labels]` int64 rank of each code among the labels in ascending order."""
+        """Return the `[labels]` int64 rank of each code among the sorted labels."""
         found = self.found
         order = sorted(range(len(found)), key=found.__getitem__)
         ranks = np.empty(len(found), dtype=np.int64)
@@ -54,26 +54,19 @@ class Labels:
 
 
 def as_integers(labels: Sequence[str]) -> list[int] | None:
-    """Return text as integers if all of it is spelled as integers are (`7`, not `007`), otherwise None."""
+    """Return text as integers if all of it is canonical (`7`, not `007`), otherwise None."""
     if not all(_INTEGER.fullmatch(label) for label in labels):
         return None
     return [int(label) for label in labels]
 
 
 def looks_like_number(label: str) -> bool:
-    """Return whether people may read text as a number, such as `1,000`, `2,5` or `5 %`."""
+    """Return whether text may be meant as a number, such as `1,000`, `2,5` or `5 %`."""
     return _NUMBER.fullmatch(label.strip()) is not None
 
 
 class Column:
-    """One column of a part of a table, to be read as numpy.
-
-    Args:
-        part: The rows.
-        name: The column.
-        option: The option that names the column.
-        row: Describes a row in messages, given its index in the part.
-    """
+    """One column of a part of a table; `row` describes a row in messages, from its index in the part."""
 
     def __init__(self, part: Part, name: str, option: str, row: Callable[[int], str] | None = None) -> None:
         self.name, self.table, self.option = name, part.name, option
@@ -89,25 +82,21 @@ class Column:
         self.arrow: pa.Array = arrow
 
     def error(self, found: str, needed: str) -> UserError:
-        """Return the error that says what the column does and what its option needs."""
+        """Return the error of what the column holds and what its option needs."""
         return UserError(f"{self.table}: column '{self.name}' {found}, but `{self.option}` needs {needed}.")
 
     def ids(self) -> pa.Array:
-        """Return ids, none of them missing."""
+        """Return ids; raise a `UserError` if one is missing."""
         self._check_complete("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
             raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
         return self.arrow
 
     def times(self, spelled: SpelledTimes | None = None) -> tuple[np.ndarray, str | None]:
-        """Return times, none of them missing.
+        """Return times and the name of their zone or None, as `read_times` does; text needs `spelled`.
 
-        Args:
-            spelled: How to read the column where it is text.
-
-        Returns:
-            times: `[rows]` int64, or datetime64[ns] of UTC (of the wall clock where there is no zone).
-            timezone: Name of the zone, or None.
+        Raises:
+            UserError: A time is missing or cannot be read.
         """
         self._check_complete("times")
         try:
@@ -121,7 +110,7 @@ class Column:
             raise self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed) from error
 
     def values(self) -> np.ndarray:
-        """Return numbers: `[rows]` float64 in the range of float32, NaN where missing."""
+        """Return `[rows]` float64 in the range of float32, nan where missing."""
         if not self.is_numeric:
             raise self._not_numeric()
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
@@ -134,11 +123,11 @@ class Column:
         return numbers
 
     def labels(self) -> pa.Array:
-        """Return text, or values of any other type, as labels; null where missing or empty."""
+        """Return values of any type as labels; null where missing or empty."""
         return pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
 
     def symbols(self) -> pa.Array:
-        """Return symbols as labels: text, integers or booleans; null where missing or empty."""
+        """Return symbols (text, integers or booleans) as labels; null where missing or empty."""
         kind = self.arrow.type
         needed = "text, integers, booleans or categories with `symbols`"
         if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
@@ -164,8 +153,7 @@ class Column:
     @property
     def is_numeric(self) -> bool:
         """Whether the column holds numbers, booleans, or nothing at all."""
-        from pyarrow import types
-
+        types = pa.types
         tests = (types.is_integer, types.is_floating, types.is_decimal, types.is_boolean, types.is_null)
         return any(test(self.arrow.type) for test in tests)
 

@@ -1,4 +1,4 @@
-"""Read CSV files of any dialect, a part at a time."""
+"""CSV files of any dialect, read in parts."""
 
 from __future__ import annotations
 
@@ -15,32 +15,24 @@ import pyarrow as pa
 from armlp.data.tables.source import Part, split_rows
 from armlp.errors import UserError
 
-# A larger file is streamed, by the types of its first block; a smaller one is read whole, by those of all rows.
+# A larger file is streamed with the types of its first block; a smaller one is read whole.
 _STREAMED = 256 << 20
-# How many lines tell the dialect.
+# Lines that the dialect is detected from.
 _DIALECT_LINES = 1000
 
 
 class Dialect(NamedTuple):
-    """How a CSV file is written.
-
-    Attributes:
-        columns: Names of the columns.
-        delimiter: What separates them.
-        decimal_point: A point or a comma.
-        has_rows: Whether there is more than a header.
-        with_offsets: Columns that hold times with an offset from UTC.
-    """
+    """The dialect of a CSV file."""
 
     columns: tuple[str, ...]
     delimiter: str
-    decimal_point: str
-    has_rows: bool
-    with_offsets: frozenset[str]
+    decimal_point: str  # a point or a comma
+    has_rows: bool  # besides the header
+    with_offsets: frozenset[str]  # columns of times with an offset from UTC
 
 
 def read_dialect(path: Path) -> Dialect:
-    """Return the header of a CSV file, its delimiter, and how fractions and times are written in the first lines."""
+    """Return the header and the dialect of a CSV file from its first lines."""
     opener: Any = gzip.open if path.name.lower().endswith(".gz") else open
     with opener(path, "rt", encoding="utf-8-sig", newline="") as lines:
         first = list(islice(dropwhile(lambda line: not line.strip("\r\n"), lines), _DIALECT_LINES))
@@ -71,7 +63,7 @@ def _delimiter(lines: Sequence[str]) -> str:
 
 
 def read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
-    """Read a CSV file; ids as text, because `001` is not 1, and so times with offsets, which arrow takes for UTC."""
+    """Read a CSV file; ids and times with offsets as text, because `001` is not 1 and arrow drops offsets."""
     from pyarrow import csv as arrow_csv
 
     dialect = read_dialect(path)
@@ -85,7 +77,7 @@ def read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_row
         try:
             table = arrow_csv.read_csv(path, parse_options=parse, convert_options=convert)
         except pa.ArrowInvalid:
-            # Types are inferred from the first block; later ones may hold fractions, text, longer rows or lines.
+            # Types are inferred from the first block, but later rows may hold fractions, text or line breaks.
             block = min(max(4 * path.stat().st_size, 1 << 20), 2**31 - 1)
             parse.newlines_in_values = True
             read = arrow_csv.ReadOptions(block_size=block)
@@ -94,7 +86,7 @@ def read_csv(path: Path, columns: list[str], options: Mapping[str, str], max_row
         return
     read = arrow_csv.ReadOptions(block_size=16 << 20)
     with arrow_csv.open_csv(path, read_options=read, parse_options=parse, convert_options=convert) as stream:
-        # A column may begin with integers and go on with fractions.
+        # Integers may be followed by fractions.
         types |= {
             field.name: pa.float64()
             for field in stream.schema

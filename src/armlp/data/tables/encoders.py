@@ -16,9 +16,9 @@ from armlp.errors import UserError
 
 
 class CovariateEncoder:
-    """Reads a covariate part by part: numbers as they are, categories as codes in the order in which they occur.
+    """Reads a covariate part by part: numbers unchanged, categories as codes by first occurrence.
 
-    An empty cell of a category that varies in time is a category of its own, as in a column that names holidays.
+    An empty cell, as in a column of holidays, is a category of its own unless the covariate is static.
     """
 
     def __init__(self, name: str, role: str) -> None:
@@ -30,7 +30,7 @@ class CovariateEncoder:
         self._empty_code = np.nan if role == "static" else -1
 
     def read(self, column: Column) -> np.ndarray:
-        """Return `[rows]` numbers, or codes of categories with -1 for the empty one; nan where missing."""
+        """Return `[rows]` numbers, nan where missing, or codes of categories, -1 for the empty one."""
         if column.is_empty:
             self._some_empty = True
             return np.full(len(column.arrow), self._empty_code if self._is_category else np.nan)
@@ -50,7 +50,7 @@ class CovariateEncoder:
 
     @property
     def column(self) -> CovariateColumn:
-        """The name of the column, and its categories in ascending order."""
+        """The name of the column, and its sorted categories."""
         if not self._is_category:
             return CovariateColumn(self.name, None)
         empty = ("",) if self._has_empty_category else ()
@@ -63,7 +63,7 @@ class CovariateEncoder:
         return bool(labels) and all(map(looks_like_number, labels)) and as_integers(labels) is None
 
     def rank(self, codes: np.ndarray) -> np.ndarray:
-        """Return what `read` gave with the codes of categories in ascending order, once all parts have been read."""
+        """Convert what `read` returned to codes of sorted categories, once all parts have been read."""
         return self._ranks[_as_index(codes)] if self._is_category else codes
 
     @cached_property
@@ -74,11 +74,7 @@ class CovariateEncoder:
 
 
 class SymbolEncoder:
-    """Reads columns of symbols part by part.
-
-    Args:
-        alphabet: All symbols; None takes those that occur.
-    """
+    """Reads columns of symbols part by part; `alphabet` None takes the symbols that occur."""
 
     def __init__(self, alphabet: Sequence[Any] | None) -> None:
         self._alphabet = alphabet
@@ -86,7 +82,7 @@ class SymbolEncoder:
         self._kind: type | None = None
 
     def read(self, column: Column) -> np.ndarray:
-        """Return the `[rows]` float64 code of each symbol in the order in which they occur, nan where missing.
+        """Return the `[rows]` float64 code of each symbol by first occurrence, nan where missing.
 
         Raises:
             UserError: Columns differ in type, or hold a symbol that is not in the alphabet.
@@ -110,24 +106,24 @@ class SymbolEncoder:
 
     @property
     def alphabet(self) -> tuple[Any, ...]:
-        """The symbols: those of the user in the type of the columns, or those that occur in ascending order."""
+        """The symbols of the user in the type of the columns, or the sorted ones that occur."""
         if self._alphabet is None:
             return tuple(sorted(self._labels.found))
         return tuple(_as_type(symbol, self._kind or object) for symbol in self._alphabet)
 
     def rank(self, codes: np.ndarray) -> np.ndarray:
-        """Return what `read` gave as indices into the alphabet, once all parts have been read."""
+        """Convert what `read` returned to indices into the alphabet, once all parts have been read."""
         index = {symbol: code for code, symbol in enumerate(self.alphabet)}
         return np.array([*(index[symbol] for symbol in self._labels.found), np.nan])[_as_index(codes)]
 
 
 def _as_index(codes: np.ndarray) -> np.ndarray:
-    """Return codes as an index into an array whose last item stands for missing ones."""
+    """Return codes as int64 indices, -1 for nan."""
     return np.where(np.isnan(codes), -1, codes).astype(np.int64)
 
 
 def _as_type(symbol: Any, kind: type) -> Any:
-    """Return a symbol, which the command line may give as text, in the type of a column where that is possible."""
+    """Return a symbol in the type of a column if possible; the command line may give it as text."""
     if kind is bool:
         return {"true": True, "false": False}.get(str(symbol).lower(), symbol)
     try:
@@ -137,15 +133,7 @@ def _as_type(symbol: Any, kind: type) -> Any:
 
 
 def spell_symbols(panel: Panel, codes: np.ndarray) -> np.ndarray:
-    """Return the symbols that codes stand for.
-
-    Args:
-        panel: A panel of symbols.
-        codes: `[...]` indices into `panel.symbols`, nan where missing.
-
-    Returns:
-        `[...]` objects in the type in which they came, None where missing.
-    """
+    """Return the symbols of codes `[...]` as objects, None for nan."""
     assert panel.symbols is not None
     alphabet = np.array([*panel.symbols, None], dtype=object)
     return np.asarray(alphabet[_as_index(codes)])

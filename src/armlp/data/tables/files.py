@@ -1,4 +1,4 @@
-"""Open CSV and Parquet files, one or many, and read them a part at a time."""
+"""CSV and Parquet files, one or many, read in parts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _BROKEN = (OSError, ValueError, EOFError, zlib.error, csv.Error, NotImplementedE
 
 
 class _File(NamedTuple):
-    """A file, its columns, and those that the names of its folders hold (`region=north`)."""
+    """A file, its columns, and those in the names of its folders (`region=north`)."""
 
     path: Path
     columns: tuple[str, ...]
@@ -38,11 +38,7 @@ class _File(NamedTuple):
 
 
 def open_files(source: str) -> Source:
-    """Open a CSV or Parquet file, a folder of Parquet files, or a glob of either.
-
-    Raises:
-        UserError: There is no such file, or it is not a table.
-    """
+    """Open a CSV or Parquet file, a folder of Parquet files, or a glob; raise a `UserError` if there is no table."""
     register_periods()
     paths = find_files(source)
     partitions = _partitions(source, paths)
@@ -71,11 +67,7 @@ def open_files(source: str) -> Source:
 
 
 def find_files(source: str) -> list[Path]:
-    """Return the files of a path, a folder or a glob, in order.
-
-    Raises:
-        UserError: There are none.
-    """
+    """Return the sorted files of a path, a folder or a glob; raise a `UserError` if there are none."""
     if not source:
         raise UserError("The path of the source is empty: give that of a CSV or Parquet file.")
     path, kind, fix = Path(source).expanduser(), "CSV or Parquet files that match", "give a path with at least one"
@@ -107,7 +99,7 @@ def _ends_with(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 def _files_below(folder: Path) -> list[Path]:
-    """Return the files in a folder and in those below it, in order; raise an OSError if one cannot be read."""
+    """Return the sorted files in a folder and its subfolders; raise an `OSError` if one cannot be read."""
 
     def fail(error: OSError) -> None:
         raise error
@@ -121,7 +113,7 @@ def _files_below(folder: Path) -> list[Path]:
 
 
 def _suggest_path(path: Path) -> str:
-    """Return what to give instead of a path that does not exist."""
+    """Return advice about a path that does not exist."""
     if "://" in str(path) or re.match(r"\w+:/", str(path)):
         return "give a path on this machine, with a copy of what is at that address."
     if path.is_symlink():
@@ -135,9 +127,9 @@ def _suggest_path(path: Path) -> str:
 
 
 def _partitions(source: str, paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the columns that the names of hive partitions hold, for each file.
+    """Return the columns in the names of hive partitions, for each file.
 
-    By hand, because pyarrow's partitioning reads no CSV, and takes ids such as `010` for integers.
+    pyarrow's partitioning reads no CSV, and takes ids such as `010` for integers.
     """
     base = Path(source).expanduser()
     if base.is_file():
@@ -203,7 +195,7 @@ def _read_parquet(
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
-        if not columns:  # all of them are in the names of folders
+        if not columns:  # all columns are in the names of folders
             columns = file.schema_arrow.names[:1]
         first = 0
         for batch in file.iter_batches(batch_size=max_rows, columns=columns):

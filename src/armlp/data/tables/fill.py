@@ -1,4 +1,4 @@
-"""The second pass over a table: every value into its row of the panel."""
+"""The second pass over a table, which writes every value to its row of the panel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from armlp.data.tables.rows import Rows, TableRows
 from armlp.data.tables.scan import Groups
 from armlp.errors import UserError
 
-# What `observed` holds while the panel is filled; 0 is a row that the table lacks.
+# Values of `observed` while the panel is filled; 0 is a row that the table lacks.
 _OBSERVED, _MISSING, _CARRIED = 1, 2, 3
 # A series is stored less a level where float32 would lose more than this share of its range.
 _MAX_LOSS = 1e-4
@@ -24,31 +24,23 @@ _BLOCK = 1 << 18
 
 
 class PanelFiller:
-    """Writes the rows of a table into a store.
-
-    Args:
-        layout: Where they belong.
-        store: Zeros, of the `panel_shapes` of the table.
-    """
+    """Writes the rows of a table to a store of zeros with the `panel_shapes` of the table."""
 
     def __init__(self, layout: Layout, store: Store) -> None:
         self.layout, self.store = layout, store
         shape = len(layout.ids), store["values"].shape[1]
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
         self._loss = np.zeros(shape)
-        # The last value of each channel before the first row, in which all channels have been observed; and its time.
+        # The last value of each channel before the first row, and its time.
         self._carried = np.zeros(shape)
         self._carried_times = np.full(shape, np.iinfo(np.int64).min)
 
     def fill(self, table: TableRows) -> np.ndarray | None:
-        """Write all rows, fill gaps forward and mark what was observed.
-
-        Returns:
-            `[S, V]` float64 levels to add to the values for data units; None where no series needs one.
+        """Write all rows, fill gaps forward and mark observed values; return the `[S, V]` float64 levels or None.
 
         Raises:
             OffCalendar: A row does not lie on the calendar.
-            UserError: There are rows of the same series and time, or values that float32 rounds to nothing.
+            UserError: A series has a time twice, or values that float32 rounds to 0.
         """
         for role in ("known", "past"):
             if role in self.store.arrays:
@@ -76,7 +68,7 @@ class PanelFiller:
         self._fill_forward(levels)
 
     def _write(self, rows: Rows, levels: np.ndarray | None) -> np.ndarray:
-        """Write some rows; return the rows of the panel that were written before."""
+        """Write some rows; return the rows of the panel that had been written before."""
         layout = self.layout
         series = layout.series[rows.codes]
         times = layout.calendar.count(rows.times)
@@ -110,7 +102,7 @@ class PanelFiller:
         return np.asarray(row[repeated])
 
     def _carry(self, rows: Rows, series: np.ndarray, early: np.ndarray) -> None:
-        """Remember values of vector series before their first row."""
+        """Keep the last value of each channel before the first row of vector series."""
         if rows.values.shape[1] == 1 or not early.any():
             return
         order = np.flatnonzero(early)[np.argsort(rows.times[early], kind="stable")]
@@ -122,7 +114,7 @@ class PanelFiller:
             self._carried_times[index], self._carried[index] = times[later], rows.values[observed, channel][later]
 
     def _measure(self, series: np.ndarray, values: np.ndarray) -> None:
-        """Measure the range of every series, and what float32 loses of it."""
+        """Update the range of every series, and the largest rounding error of float32."""
         if not len(series):
             return
         groups = Groups(series)
@@ -133,7 +125,7 @@ class PanelFiller:
             groups.reduce(np.fmax, self._loss[:, channel], loss[:, channel])
 
     def _check_tiny(self, table: TableRows) -> None:
-        """Refuse series whose values float32 rounds to nothing."""
+        """Raise a `UserError` about series whose values float32 rounds to 0."""
         size = np.maximum(np.abs(self._low), np.abs(self._high))
         tiny = np.argwhere((size > 0) & (size < np.finfo(np.float32).tiny))
         if len(tiny):
@@ -145,7 +137,7 @@ class PanelFiller:
             )
 
     def _levels(self) -> np.ndarray | None:
-        """Return the `[S, V]` levels that float32 needs: about the first value of a series, or 0; None for all 0."""
+        """Return the `[S, V]` levels: about the first value where float32 needs it, or 0; None if all are 0."""
         with np.errstate(invalid="ignore"):
             needed = self._loss > _MAX_LOSS * (self._high - self._low)
         if not needed.any():
@@ -158,7 +150,7 @@ class PanelFiller:
             self.store.release()
 
     def _fill_forward(self, levels: np.ndarray | None) -> None:
-        """Fill missing values with the last one before them, block by block, and mark what was observed."""
+        """Fill missing values with the last one before them, block by block, and mark observed values."""
         values, observed, first = self.store["values"], self.store["observed"], self.layout.offsets[:-1]
         if values.shape[1] > 1:
             series, channel = np.nonzero(observed[first] != _OBSERVED)
@@ -167,7 +159,7 @@ class PanelFiller:
             values[first[series], channel] = carried
             observed[first[series], channel] = _CARRIED
         for begin in range(0, len(values), _BLOCK):
-            # With the row before the block, which a gap at its start is filled from.
+            # From the row before the block, to fill a gap at its start.
             block = slice(max(begin - 1, 0), begin + _BLOCK)
             filled = (observed[block] == _OBSERVED) | (observed[block] == _CARRIED)
             if begin:
@@ -183,7 +175,7 @@ class PanelFiller:
 
 
 def panel_shapes(table: TableRows, layout: Layout) -> Shapes:
-    """Return the shape and type of each array of a panel; those without a column are left out."""
+    """Return the shape and type of each array of a panel that has columns."""
     rows, covariates = int(layout.offsets[-1]), table.roles.covariates
     arrays: Shapes = {
         "values": ((rows, len(table.channels)), np.float32),
@@ -202,7 +194,7 @@ def make_panel(
     fields: Mapping[str, Any],
     residency: Residency | None = None,
 ) -> Panel:
-    """Return the panel of a store that has been filled; `fields` are `TableRows.panel_fields`."""
+    """Return the panel of a filled store; `fields` are `TableRows.panel_fields`."""
     covariates: dict[str, Any] = {
         role: torch.from_numpy(store[role]) for role in ("known", "past") if role in store.arrays
     }

@@ -1,4 +1,4 @@
-"""Target values after the end of series that are known, for forecasts that take them as given."""
+"""Known target values after the end of series, which forecasts keep."""
 
 from __future__ import annotations
 
@@ -22,28 +22,14 @@ from armlp.errors import UserError, first_names
 
 @dataclass(frozen=True)
 class KnownFuture:
-    """Known values after the end of series, in a sparse form.
+    """Known values after the end of series, in a sparse form."""
 
-    Attributes:
-        series: `[R]` int64 index into the panel, ascending.
-        step: `[R]` int64 steps after the first row beyond the series.
-        values: `[R, V]` float32 on the scale of the panel's store; nan where unknown.
-    """
-
-    series: Tensor
-    step: Tensor
-    values: Tensor
+    series: Tensor  # `[R]` int64 index into the panel, ascending
+    step: Tensor  # `[R]` int64, 0 for the first row after the series
+    values: Tensor  # `[R, V]` float32 as stored in the panel; nan where unknown
 
     def of(self, series: Tensor, horizon: int) -> Tensor:
-        """Return the known values of some series.
-
-        Args:
-            series: `[B]` int64 index into the panel, each once.
-            horizon: `H`.
-
-        Returns:
-            `[B, H, V]` float32 on the scale of the panel's store; nan where unknown.
-        """
+        """Return `[B, H, V]` float32 of distinct `series [B]`, as stored in the panel; nan where unknown."""
         known = torch.full((len(series), horizon, self.values.shape[1]), torch.nan)
         order = series.argsort()
         index = torch.searchsorted(series[order], self.series).clamp(max=max(0, len(series) - 1))
@@ -55,11 +41,7 @@ class KnownFuture:
 def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], horizon: int) -> KnownFuture:
     """Read a table of ids, times and targets after the end of the series of a panel.
 
-    Args:
-        source: As `read_panel` takes it. Only rows, channels and series with known values are needed.
-        panel: The series.
-        options: `id_column`, `time_column` and `layout` of `read_panel`.
-        horizon: `H`; later values are left out.
+    Only rows, channels and series with known values are needed; values after `horizon` steps are left out.
 
     Raises:
         UserError: The table cannot be read, has a time that is not after the end of its series, or has no value within
@@ -114,7 +96,7 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
 
 
 def _index_in(panel: Panel, ids: np.ndarray) -> np.ndarray:
-    """Return the `[ids]` int64 index of each id in the panel, -1 where it lacks it."""
+    """Return the `[ids]` int64 index of each id in the panel, -1 if missing."""
     return np.asarray(pd.Index([str(name) for name in panel.ids]).get_indexer([str(name) for name in ids]))
 
 

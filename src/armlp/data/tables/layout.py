@@ -1,4 +1,4 @@
-"""The calendar of a table, and the row of the panel to which each of its rows belongs."""
+"""The calendar of a table, and the row of the panel for each of its rows."""
 
 from __future__ import annotations
 
@@ -13,42 +13,28 @@ from armlp.data.tables.rows import TableRows
 from armlp.data.tables.scan import TableScan
 from armlp.errors import UserError, first_names
 
-# A panel may be this many times longer than its table, and this much more, before it is taken for a mistake.
+# A panel that is this many times longer than its table, and this many rows more, is refused.
 _MAX_GAPS = 20
 _ROWS_ALWAYS_ALLOWED = 10_000_000
-# The user is warned of a panel that is this many times longer, and this much more.
+# A panel that is this many times longer, and this many rows more, gets a warning.
 _MANY_GAPS = 2.5
 _FEW_GAPS = 100
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the rows of every series belong.
+    """The rows of every series in the panel."""
 
-    Attributes:
-        ids: `[S]` ids, ascending.
-        series: `[codes]` int64 index into `ids` of each code of `Rows.codes`; -1 where the series is left out.
-        calendar: The step of time.
-        starts: `[S]` int64 time of the first row, as the calendar counts it.
-        offsets: `[S + 1]` int64 row of the panel where each series begins.
-        future: `[S]` int64 number of rows after the history.
-    """
-
-    ids: np.ndarray
-    series: np.ndarray
+    ids: np.ndarray  # `[S]` ascending
+    series: np.ndarray  # `[codes]` int64 index into `ids` of each code of `Rows.codes`; -1 if left out
     calendar: Calendar
-    starts: np.ndarray
-    offsets: np.ndarray
-    future: np.ndarray
+    starts: np.ndarray  # `[S]` int64 time of the first row, as the calendar counts it
+    offsets: np.ndarray  # `[S + 1]` int64 row of the panel where each series begins
+    future: np.ndarray  # `[S]` int64 number of rows after the history
 
 
 class OffCalendar(Exception):
-    """A row does not lie on the calendar.
-
-    Args:
-        code: Code of its series.
-        time: Its time, int64 as the table has it.
-    """
+    """A row does not lie on the calendar: the code of its series, and its int64 time in the table."""
 
     def __init__(self, code: int, time: int) -> None:
         super().__init__(code, time)
@@ -56,16 +42,11 @@ class OffCalendar(Exception):
 
 
 class LayoutPlanner:
-    """Finds the calendar of a table and where its rows belong.
+    """Finds the calendar of a table and the layout of its panel, with warnings in `notes`.
 
     Args:
-        table: The table.
-        scan: Its first pass.
-        freq: The step of time; None infers it.
-        usual_freq: The step where every series has one row, so that none can be inferred.
-
-    Attributes:
-        notes: Warnings about the layout.
+        freq: The time step; None infers it.
+        usual_freq: The time step where every series has one row, so that it cannot be inferred.
     """
 
     def __init__(
@@ -81,7 +62,7 @@ class LayoutPlanner:
         self.calendar = self._infer() if freq is None else self._check_kind(Calendar(freq, table.timezone))
 
     def layout(self) -> Layout:
-        """Return where the rows of every series belong, and collect `notes`.
+        """Return the layout, and collect `notes`.
 
         Raises:
             UserError: There is no value, series have different steps, or the times leave too many gaps.
@@ -121,11 +102,7 @@ class LayoutPlanner:
         return np.asarray(steps + 1)
 
     def static(self, layout: Layout) -> np.ndarray:
-        """Return the `[S, M]` static covariates, nan where missing.
-
-        Raises:
-            UserError: A static covariate changes within a series.
-        """
+        """Return the `[S, M]` static covariates, nan where missing; refuse one that changes within a series."""
         columns = self.table.covariate_columns["static"]
         lowest, highest = (self.table.ranked_static(part) for part in (self.scan.static_min, self.scan.static_max))
         changing = np.argwhere((lowest != highest) & ~np.isnan(lowest))
@@ -147,11 +124,7 @@ class LayoutPlanner:
         return static
 
     def reconsider(self, row: OffCalendar) -> None:
-        """Find another calendar, on which a row that the sample lacked lies too.
-
-        Raises:
-            UserError: There is none.
-        """
+        """Infer the calendar again with a series that has a row off it; raise a `UserError` if it stays."""
         sample = self.scan.sample
         if self._infers and row.code not in sample:
             for rows in self.table:

@@ -1,4 +1,4 @@
-"""Find series that have a longer step of time than their table."""
+"""Detection of series with a longer time step than their table."""
 
 from __future__ import annotations
 
@@ -10,31 +10,25 @@ from armlp.data.calendar import Calendar
 from armlp.data.frequency import infer_calendar
 from armlp.errors import UserError
 
-# A series with a larger share of its rows has no longer step; business days among days are 5 of 7.
+# A series with a larger share of its rows is not checked; business days among days are 5 of 7.
 DENSE = 0.6
-# The largest probability that random gaps look like a longer step in any series of a table.
+# Significance level of a test against random gaps, over all series.
 _CHANCE = 1e-4
-# How many series are checked, those of most rows first.
+# Number of series that are checked, those with most rows first.
 MAX_SERIES = 50
 
 
 def check_mixed_steps(
     times: np.ndarray, begins: np.ndarray, ids: np.ndarray, calendar: Calendar, name: str = "the table"
 ) -> None:
-    """Refuse a table that has series of a longer step, such as weekly ones among daily ones.
+    """Raise a `UserError` if some series have a longer step than their table, such as weeks among days.
 
-    Most values of such a series would be missing. Values that are missing at random leave some neighbours, as business
-    days and hours do; values of a longer step never have any.
+    Values that are missing at random leave some neighbours, as business days and hours do; values of a longer step
+    never have any.
 
     Args:
-        times: `[N]` integers or datetime64[ns] of UTC, strictly ascending within each series.
-        begins: `[S + 1]` where each series' rows begin.
-        ids: `[S]` names of the series.
-        calendar: The step that explains all times.
-        name: The table, for messages.
-
-    Raises:
-        UserError: There is such a series; the message names it, its step and that of the table.
+        times: `[N]` integers or datetime64[ns] in UTC, strictly ascending within each series.
+        begins: `[S + 1]` row where each series begins.
     """
     rows = np.diff(begins)
     counted = calendar.count(times)
@@ -66,6 +60,6 @@ def check_mixed_steps(
 
 
 def _probability_of_multiple(share: float, ratio: float) -> float:
-    """Return the probability that the next row lies a multiple of `ratio` steps ahead, if rows are there at random."""
+    """Return the probability that the next row is a multiple of `ratio` steps ahead, if rows are there at random."""
     missing = 1 - share
     return share * missing ** (ratio - 1) / (1 - missing**ratio)

@@ -1,4 +1,4 @@
-"""Open a table: of any library in memory, or in files."""
+"""Opening of tables in memory, of any library, or in files."""
 
 from __future__ import annotations
 
@@ -25,15 +25,7 @@ _TABLE = "the table"
 
 
 def open_source(source: Any, name: str = _TABLE) -> Source:
-    """Open a table without reading its rows.
-
-    Args:
-        source: As `read_panel` takes it.
-        name: What messages call a table in memory.
-
-    Raises:
-        UserError: There is no such file, or the source is not a table.
-    """
+    """Open a table without reading its rows; messages call a table in memory `name`."""
     opened = open_files(os.fspath(source)) if isinstance(source, (str, os.PathLike)) else _open_memory(source, name)
     if not opened.columns:
         raise UserError(f"{opened.name} has no columns: give a table of times and values.")
@@ -46,7 +38,7 @@ def open_source(source: Any, name: str = _TABLE) -> Source:
 def _open_memory(table: Any, name: str) -> Source:
     import narwhals as nw
 
-    datasets = sys.modules.get("pyarrow.dataset")  # slow to import; whoever has a dataset has imported it
+    datasets = sys.modules.get("pyarrow.dataset")  # slow to import, and loaded already if there is a dataset
     if datasets is not None and isinstance(table, datasets.Dataset):
         return _open_dataset(table)
     if isinstance(table, pd.DataFrame):
@@ -76,7 +68,7 @@ def _open_memory(table: Any, name: str) -> Source:
 
 
 def _with_plain_columns(table: Any) -> Any:
-    """Return a pandas table with index levels as columns, and text as the names of all columns."""
+    """Return a pandas table with index levels as columns, and text as column names."""
     if isinstance(table.columns, pd.MultiIndex):
         raise UserError(
             f"The table has column names of {table.columns.nlevels} levels: give one name to each column, "
@@ -115,7 +107,7 @@ def _eager_column(series: nw.Series[Any], name: str, option: str) -> pa.ChunkedA
 
 
 def _describe_mixture(values: Any) -> str:
-    """Describe the first two values of different types, or the first value for which arrow has no type."""
+    """Return the first two values of different types, or the first value for which arrow has no type, as text."""
     if str(values.dtype) != "object":
         return str(values.dtype)
     described: dict[type, str] = {}
@@ -168,7 +160,7 @@ def _open_dataset(dataset: Any) -> Source:
 
 
 def _compute(name: str, compute: Callable[[], _Result]) -> _Result:
-    """Call a library that computes a table; files may be gone or broken, and the user's expressions may fail."""
+    """Call a library to compute a table; files may be missing or broken, and the user's expressions may fail."""
     try:
         return compute()
     except Exception as error:

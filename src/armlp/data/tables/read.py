@@ -1,4 +1,4 @@
-"""Read a table of any kind into a panel."""
+"""Reading of any table into a panel."""
 
 from __future__ import annotations
 
@@ -43,31 +43,14 @@ def read_panel(
 ) -> Panel:
     """Read a table of series into a panel, a part at a time.
 
+    The arguments are those of `SeriesDataModule` and the options of `DataSettings`, and two more:
+
     Args:
-        source: Path of a CSV or Parquet file, a folder of Parquet files (hive partitions too), a glob of either, or a
-            pandas, polars (lazy too) or pyarrow table or dataset. Rows may come in any order.
-        id_column: The column that names the series of a row, in the long layout.
-        time_column: The column of times.
-        target_columns: The columns to forecast; several make vector series. None is `y` in the long layout
-            and every numeric column in the others.
-        layout: `long` (a row per series and time), `wide` (a column per series), `vector` (all columns are
-            one vector series), or `auto`: long if there is an id column, otherwise wide, or vector if
-            several targets are named.
-        freq: Step of time, a pandas alias or an integer; None infers it.
-        usual_freq: The step where every series has one row, from which none can be inferred; None refuses that.
-        known_covariates: Columns that are known ahead, numbers or categories. With them, rows after the last value of
-            a series are its future rows, which hold covariates only. An empty category is a category of its own, as in
-            a column that names holidays.
-        past_covariates: Columns that are known up to the origin.
-        static_covariates: Columns that have one value per series.
-        symbols: Whether the target holds symbols instead of numbers, or all symbols.
-        future: Another table, of ids, times and known covariates after the last value of every series.
-        memory_budget: Most memory for the process, such as `2GB`; None is half of the machine's. A panel of files that
-            is too large for it is written into files beside them, once, and mapped into memory from there.
+        usual_freq: The time step where every series has one row, so that it cannot be inferred.
         limits: How much is read and kept at a time.
 
     Raises:
-        UserError: The table cannot be read; the message says why, and what to change.
+        UserError: The table cannot be read.
     """
     if layout not in _LAYOUTS:
         raise UserError(f"`layout` {layout!r} is unknown: give one of {', '.join(_LAYOUTS)}.")
@@ -78,7 +61,9 @@ def read_panel(
     roles = ColumnRoles(str(id_column), str(time_column), _names(target_columns), covariates, symbols)
     limits = limits or Limits()
     room = room_for_panel(memory_budget) if limits.panel is None else limits.panel
-    cache = _cache([source] if future is None else [source, future], (roles, layout, freq), room)
+    tables, cache = [source] if future is None else [source, future], None
+    if all(isinstance(table, (str, os.PathLike)) for table in tables):
+        cache = PanelCache([os.fspath(table) for table in tables], (roles, layout, freq), room)
     read = None if cache is None else cache.load()
     if read is None:
         # 1. Open the table, and that of the future, without reading their rows.
@@ -87,7 +72,7 @@ def read_panel(
         # 2. Find the role of every column.
         layout = find_layout(opened, roles) if layout == "auto" else layout
         table = TableRows(opened, resolve_roles(opened, roles, layout), layout, opened_future, limits)
-        # 3. Scan all rows for what there is of every series.
+        # 3. Scan all rows for statistics of every series.
         scan = TableScan(table)
         # 4. Find the calendar, and with it the row of the panel to which each row belongs.
         planner = LayoutPlanner(table, scan, freq, usual_freq)
@@ -105,13 +90,6 @@ def read_panel(
 
 def _names(columns: Sequence[str] | str | None) -> tuple[str, ...]:
     return (columns,) if isinstance(columns, str) else tuple(map(str, columns or ()))
-
-
-def _cache(tables: Sequence[Any], options: tuple[Any, ...], room: int) -> PanelCache | None:
-    """Return the cache of a panel whose tables are all files."""
-    if not all(isinstance(table, (str, os.PathLike)) for table in tables):
-        return None
-    return PanelCache([os.fspath(table) for table in tables], options, room)
 
 
 def _fill(table: TableRows, planner: LayoutPlanner, cache: PanelCache | None, room: int) -> tuple[Panel, list[str]]:

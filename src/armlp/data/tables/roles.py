@@ -1,4 +1,4 @@
-"""Which column of a table is what, and whether the table has it."""
+"""The roles of the columns of a table."""
 
 from __future__ import annotations
 
@@ -14,27 +14,19 @@ from armlp.data.tables.columns import Column
 from armlp.data.tables.source import Source
 from armlp.errors import UserError, first_names
 
-# What pandas calls the index of a table that it writes among the columns of a file.
+# Names that pandas gives an index which it writes as a column.
 _INDEX = ("", "Unnamed: 0", "__index_level_0__")
 
 
 @dataclass(frozen=True)
 class ColumnRoles:
-    """Which column of a table is what.
-
-    Attributes:
-        id_column: The column that names the series.
-        time_column: The column of times.
-        targets: Columns to forecast; empty where `resolve_roles` is to find them.
-        covariates: Columns by role: `known`, `past` or `static`.
-        symbols: Whether targets hold symbols instead of numbers, or all symbols.
-    """
+    """The roles of the columns of a table."""
 
     id_column: str
     time_column: str
-    targets: tuple[str, ...]
-    covariates: Mapping[str, tuple[str, ...]]
-    symbols: bool | Sequence[Any] = False
+    targets: tuple[str, ...]  # empty where `resolve_roles` has to find them
+    covariates: Mapping[str, tuple[str, ...]]  # by `known`, `past` and `static`
+    symbols: bool | Sequence[Any] = False  # whether targets hold symbols instead of numbers, or all symbols
 
     @property
     def covariate_names(self) -> tuple[str, ...]:
@@ -51,12 +43,7 @@ def find_layout(table: Source, roles: ColumnRoles) -> str:
 
 
 def resolve_roles(table: Source, roles: ColumnRoles, layout: str) -> ColumnRoles:
-    """Return the roles with the targets filled in, once the table is known to have every column.
-
-    Args:
-        table: The table.
-        roles: What the user named.
-        layout: `long`, `wide` or `vector`.
+    """Return the roles with the targets filled in.
 
     Raises:
         UserError: The table lacks a column, or a column cannot have its role.
@@ -96,7 +83,7 @@ def resolve_roles(table: Source, roles: ColumnRoles, layout: str) -> ColumnRoles
 
 
 def _find_targets(table: Source, roles: ColumnRoles) -> tuple[str, ...]:
-    """Return the columns that can be targets; warn of others that are left out."""
+    """Return the columns that can be targets; warn about the others."""
     others = (roles.time_column, roles.id_column, *roles.covariate_names)
     left = [column for column in table.columns if column not in others]
     index = [column for column in left if column in _INDEX]
@@ -122,7 +109,7 @@ def _find_targets(table: Source, roles: ColumnRoles) -> tuple[str, ...]:
 
 
 def require_columns(table: Source, columns: Sequence[str], option: str) -> None:
-    """Raise a UserError that suggests another spelling if the table lacks one of the columns that an option names."""
+    """Raise a `UserError` that suggests another spelling if the table lacks one of the columns of an option."""
     if len(set(columns)) < len(columns):
         raise UserError(f"`{option}` names a column twice ({', '.join(columns)}): name each once.")
     for column in columns:
@@ -139,7 +126,7 @@ def require_columns(table: Source, columns: Sequence[str], option: str) -> None:
 
 
 def _check_one_role_each(table: Source, columns: Mapping[str, Sequence[str]]) -> None:
-    """Check the columns that each option names: the table must have them, and each must have one role only."""
+    """Raise a `UserError` if the table lacks a column, or two options name the same one."""
     used: dict[str, str] = {}
     for option, names in columns.items():
         require_columns(table, names, option)
@@ -153,7 +140,7 @@ def _check_one_role_each(table: Source, columns: Mapping[str, Sequence[str]]) ->
 
 
 def _check_no_bounds(targets: Sequence[str]) -> None:
-    """Refuse a target whose name is that of a bound of another one: a forecast would have two such columns."""
+    """Refuse a target with the name of a bound of another one: a forecast would have two such columns."""
     for target in targets:
         channel = re.sub(r"-(lo|hi)-[\d.]+$", "", target)
         if channel != target and channel in targets:
@@ -164,7 +151,7 @@ def _check_no_bounds(targets: Sequence[str]) -> None:
 
 
 def require_times(table: Source, column: str) -> None:
-    """Raise a UserError if the table lacks its column of times; it names the column that looks like them."""
+    """Raise a `UserError` that suggests a column that looks like times if the table lacks its time column."""
     if column in table.columns:
         return
     try:

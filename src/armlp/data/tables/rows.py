@@ -1,4 +1,4 @@
-"""The rows of a table of any layout, part by part, as numpy arrays."""
+"""The rows of a table of any layout, in parts, as numpy arrays."""
 
 from __future__ import annotations
 
@@ -27,42 +27,23 @@ from armlp.errors import UserError
 
 @dataclass
 class Rows:
-    """Some rows as numpy arrays, one row per series and time, in any order.
+    """Rows as numpy arrays, one per series and time, in any order."""
 
-    Attributes:
-        codes: `[rows]` int64 code of the series.
-        times: `[rows]` integers or datetime64[ns] of UTC.
-        values: `[rows, V]` float64, nan where missing; codes where targets are symbols.
-        covariates: `[rows, C]` float32 by role: numbers, or codes of categories; nan where missing.
-    """
-
-    codes: np.ndarray
-    times: np.ndarray
-    values: np.ndarray
-    covariates: dict[str, np.ndarray]
+    codes: np.ndarray  # `[rows]` int64 code of the series
+    times: np.ndarray  # `[rows]` integers or datetime64[ns] in UTC
+    values: np.ndarray  # `[rows, V]` float64 numbers or codes of symbols, nan where missing
+    covariates: dict[str, np.ndarray]  # by role, `[rows, C]` float32 numbers or codes, nan where missing
 
 
 class TableRows:
-    """The rows of a table in parts of bounded size, which can be iterated over several times.
+    """The rows of a table in parts of bounded size, for several passes.
 
-    The first pass gives series, symbols and categories codes in the order in which they occur. What is known only after
-    it are the properties below, and `ranked`.
-
-    Args:
-        table: The table.
-        roles: Its columns, resolved.
-        layout: `long`, `wide` or `vector`.
-        future: Another table, of ids, times and known covariates after the last value of every series.
-        limits: How much is held in memory.
+    The first pass codes series, symbols and categories by first occurrence. The properties below, and `ranked`, are
+    known only after it.
     """
 
     def __init__(
-        self,
-        table: Source,
-        roles: ColumnRoles,
-        layout: str,
-        future: Source | None = None,
-        limits: Limits | None = None,
+        self, table: Source, roles: ColumnRoles, layout: str, future: Source | None = None, limits: Limits | None = None
     ) -> None:
         self.table, self.roles, self.layout, self.future = table, roles, layout, future
         self.limits = limits or Limits()
@@ -86,7 +67,7 @@ class TableRows:
         self._spelled = self._spelled_times()
 
     def __iter__(self) -> Iterator[Rows]:
-        """Yield all rows, from memory in later passes where they are few."""
+        """Yield all rows, in later passes from memory if they are few."""
         if self._complete and self._kept is not None:
             yield from self._kept
             return
@@ -110,8 +91,7 @@ class TableRows:
             unit_scale=True,
             delay=2,
             mininterval=0.5 if sys.stderr.isatty() else 10,  # a log file gets a line every ten seconds
-            disable=os.environ.get("LOCAL_RANK", "0")
-            != "0",  # of a training on several devices, the first one shows it
+            disable=os.environ.get("LOCAL_RANK", "0") != "0",  # only the first of several processes shows it
             dynamic_ncols=True,
             leave=False,
         )
@@ -121,13 +101,13 @@ class TableRows:
                 bar.update(len(rows.codes))
 
     def ranked(self, rows: Rows) -> Rows:
-        """Return rows with the codes of symbols and categories in ascending order."""
+        """Return rows with codes of sorted symbols and categories."""
         covariates = {role: self._ranked(role, values) for role, values in rows.covariates.items()}
         values = rows.values if self._symbols is None else self._symbols.rank(rows.values)
         return replace(rows, values=values, covariates=covariates)
 
     def ranked_static(self, static: np.ndarray) -> np.ndarray:
-        """Return `[codes, M]` static covariates with the codes of categories in ascending order."""
+        """Return `[codes, M]` static covariates with codes of sorted categories."""
         return self._ranked("static", static)
 
     def _ranked(self, role: str, values: np.ndarray) -> np.ndarray:
@@ -137,12 +117,12 @@ class TableRows:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """The `V` names of the channels."""
+        """The names of the `V` channels."""
         return ("y",) if self.layout == "wide" else self.roles.targets
 
     @property
     def panel_fields(self) -> dict[str, Any]:
-        """The fields that a panel takes over from its table."""
+        """The fields of the panel that come from its table."""
         types = (None if kind is None else table_type(kind) for kind in self.types.values())
         return {
             "name": self.table.name,
@@ -159,7 +139,7 @@ class TableRows:
 
     @property
     def numbers_as_categories(self) -> list[str]:
-        """The names of covariates that are categories, but may be meant as numbers."""
+        """The names of categories that may be meant as numbers."""
         return [encoder.name for encoders in self._encoders.values() for encoder in encoders if encoder.may_be_numbers]
 
     @property
@@ -175,7 +155,7 @@ class TableRows:
 
     @property
     def num_series(self) -> int:
-        """How many series there are."""
+        """The number of series."""
         return len(self._ids)
 
     def id_of(self, code: int) -> Any:
@@ -183,7 +163,7 @@ class TableRows:
         return self._ids.found[code]
 
     def ids(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return `[S]` ids in the type in which they came, ascending, and the `[S]` rank of each code among them."""
+        """Return the `[S]` ids, ascending, in the type of the table, and the `[S]` rank of each code among them."""
         if self.layout != "long":
             return np.array(self._ids.found, dtype=object), np.arange(len(self._ids))
         found = self._ids.found
@@ -205,7 +185,7 @@ class TableRows:
         return {name: self._options[name] for name in (*ids, roles.time_column, *roles.covariates["known"])}
 
     def _spelled_times(self) -> SpelledTimes | None:
-        """Return how to read times that are text, which all texts of the column tell together."""
+        """Return the reader of times that are text; the format follows from all texts of the column."""
         column, limits = {self.roles.time_column: "time_column"}, self.limits
         sources = [source for source in (self.table, self.future) if source is not None]
         if not any(Column(source.head(column), *next(iter(column.items()))).is_text for source in sources):
@@ -231,13 +211,10 @@ class TableRows:
                     yield self._rows(part, of_future=True)
 
     def _rows(self, part: Part, of_future: bool = False) -> Rows:
-        """Return one part as numpy arrays; columns that the table of the future lacks are missing."""
+        """Return one part as numpy arrays, with missing values for columns that the table of the future lacks."""
         count, found = len(part.table), set(part.table.column_names)
-        codes: np.ndarray | None = None
-        describe_row: Callable[[int], str] | None = None
-        if self.layout == "long":
-            codes = self._codes(part, of_future)
-            describe_row = partial(self._describe_row, part, codes)
+        codes = self._codes(part, of_future) if self.layout == "long" else None
+        describe_row = None if codes is None else partial(self._describe_row, part, codes)
         times, timezone = self._column(part, self.roles.time_column, describe_row).times(self._spelled)
         self._check_kind_of_times(part.name, times, timezone)
 
@@ -295,7 +272,7 @@ class TableRows:
         return f"row {part.first + row + 1}, series '{self.id_of(codes[row])}'"
 
     def _check_kind_of_times(self, name: str, times: np.ndarray, timezone: str | None) -> None:
-        """Refuse times of another kind or zone than those before."""
+        """Raise a `UserError` about times of another kind or zone than those before."""
         kind = describe_times(times.dtype.kind == "M", timezone)
         if self._time_kind is None:
             self._time_kind, self.timezone = kind, timezone
@@ -307,10 +284,10 @@ class TableRows:
 
 
 def describe_times(are_dates: bool, timezone: str | None) -> str:
-    """Return what kind of times a column holds."""
+    """Return the kind of times as text for messages."""
     return "integers" if not are_dates else f"times in {timezone}" if timezone else "times without a zone"
 
 
 def _value_type(kind: Any) -> Any:
-    """Return an arrow type, or that of the values of a dictionary."""
+    """Return an arrow type, or the value type of a dictionary."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind

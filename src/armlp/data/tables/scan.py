@@ -1,4 +1,4 @@
-"""The first pass over a table: what there is of every series."""
+"""The first pass over a table: statistics of every series."""
 
 from __future__ import annotations
 
@@ -9,24 +9,19 @@ import numpy as np
 from armlp.data.tables.rows import Rows, TableRows
 
 _NEVER, _BEFORE = np.iinfo(np.int64).max, np.iinfo(np.int64).min
-# The statistics of each series, and what they are before its first row.
+# The statistics of each series, and their initial values.
 _STATISTICS = {"first": _NEVER, "last": _BEFORE, "last_value": _BEFORE, "known_until": _BEFORE,
                "static_min": np.nan, "static_max": np.nan}  # fmt: skip
 
 
 class TableScan:
-    """Statistics of every series, in memory of the size of `S`.
-
-    Series are numbered as in `Rows.codes`; times are int64, as the table has them.
-
-    Args:
-        table: The table, which is read once.
+    """Statistics of every series, numbered as in `Rows.codes`; times are int64, as in the table.
 
     Attributes:
         first: `[S, V]` time of the first observed value.
         last: `[S]` time of the last row.
         last_value: `[S]` time of the last observed value.
-        known_until: `[S, C]` time of the last value of every known covariate.
+        known_until: `[S, C]` time of the last value of each known covariate.
         static_min: `[S, M]` smallest value of static covariates; nan where there is none.
         static_max: `[S, M]` largest one.
         sample: Some of the rows.
@@ -89,7 +84,7 @@ class TableScan:
 
     @property
     def ends(self) -> np.ndarray:
-        """`[S]` time of the last row: of the history, or as far as all covariates are known."""
+        """`[S]` time of the last row: of the history, or of all known covariates if later."""
         filled = (self.known_until > _BEFORE).any(axis=0)  # a column that names holidays may name none
         if not filled.any():
             return self.history_ends
@@ -97,29 +92,21 @@ class TableScan:
 
 
 class Groups:
-    """Rows grouped by series, for reductions: fast where the rows of a series follow each other.
-
-    Args:
-        codes: `[rows]` int64.
-    """
+    """Rows grouped by their series `codes [rows]`; fast where the rows of a series follow each other."""
 
     def __init__(self, codes: np.ndarray) -> None:
         self._begins = np.concatenate([[0], np.flatnonzero(np.diff(codes)) + 1])
         self._codes = codes[self._begins]
 
     def reduce(self, ufunc: np.ufunc, into: np.ndarray, values: np.ndarray) -> None:
-        """Reduce the `[rows]` values of each series into its item of `into [S]` with a ufunc such as `np.minimum`."""
+        """Reduce the `[rows]` values of each series into its item of `into [S]`."""
         if len(self._begins) < len(values):
             values = ufunc.reduceat(values, self._begins)
         ufunc.at(into, self._codes, values)
 
 
 class Sample:
-    """All rows of some series: of every series of a small table, of an even choice of those of a large one.
-
-    Args:
-        max_rows: How many rows are kept.
-    """
+    """All rows of some series, evenly chosen so that there are at most `max_rows`."""
 
     def __init__(self, max_rows: int) -> None:
         self._max_rows = max_rows
@@ -142,7 +129,7 @@ class Sample:
             self._thin_out()
 
     def _thin_out(self) -> None:
-        """Keep half of the series; of a single one its first rows."""
+        """Keep half of the series, or the first rows of a single one."""
         codes, times = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         self._full = bool((codes == codes[0]).all())
         self._share //= 2
@@ -150,7 +137,6 @@ class Sample:
         self._parts, self._rows = [(codes[kept], times[kept])], int(kept.sum())
 
     def __contains__(self, code: int) -> bool:
-        """Return whether the rows of a series are kept."""
         return any(code in codes for codes, _ in self._parts)
 
     def include(self, codes: np.ndarray, times: np.ndarray) -> None:
@@ -158,7 +144,7 @@ class Sample:
         self._parts.append((codes, times))
 
     def sorted(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return `[rows]` series and times, sorted by both, and `[kept series + 1]` where each series begins."""
+        """Return the `[rows]` series and times, sorted by both, and `[kept series + 1]` where each series begins."""
         codes, times = (np.concatenate(part) for part in zip(*self._parts, strict=True))
         if not ((np.diff(codes) > 0) | ((np.diff(codes) == 0) & (np.diff(times) >= 0))).all():
             order = np.lexsort((times, codes))
@@ -168,5 +154,5 @@ class Sample:
 
 
 def _hash(codes: np.ndarray | Sequence[int]) -> np.ndarray:
-    """Return `[rows]` int64 below 2^32, evenly spread; 0 for the first series, which is always kept."""
+    """Return `[rows]` int64 below 2^32, evenly spread; 0 for code 0, so that the first series is always kept."""
     return (np.asarray(codes, dtype=np.uint64) * np.uint64(2654435761) % np.uint64(2**32)).astype(np.int64)

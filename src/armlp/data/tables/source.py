@@ -1,4 +1,4 @@
-"""A table that has been opened but not read, and parts of its rows."""
+"""Opened tables that have not been read, and parts of their rows."""
 
 from __future__ import annotations
 
@@ -13,61 +13,35 @@ from armlp.errors import UserError
 
 @dataclass(frozen=True)
 class Limits:
-    """How much of a table is held in memory at a time.
+    """How much of a table is held in memory at a time."""
 
-    Attributes:
-        batch: Rows (of a wide table: values) that are read at a time.
-        kept: A table of no more rows is kept after the first pass; a longer one is read again in the second pass.
-        sample: Rows of which the step of time is inferred.
-        panel: Bytes that a panel in memory may take; None follows `memory_budget`.
-    """
-
-    batch: int = 1 << 18
-    kept: int = 1 << 21
-    sample: int = 1 << 20
-    panel: int | None = None
+    batch: int = 1 << 18  # rows (of a wide table: values) that are read at a time
+    kept: int = 1 << 21  # a table of at most this many rows is not read again in the second pass
+    sample: int = 1 << 20  # rows from which the time step is inferred
+    panel: int | None = None  # bytes of a panel in memory; None follows `memory_budget`
 
 
 class Part(NamedTuple):
-    """Some rows of a table.
+    """Some rows of a table."""
 
-    Attributes:
-        name: The file or table that the rows are of, for messages.
-        first: Index of the first row in that file or table.
-        table: The columns.
-    """
-
-    name: str
-    first: int
+    name: str  # file or table, for messages
+    first: int  # index of the first row in that file or table
     table: pa.Table
 
 
 @dataclass(frozen=True)
 class Source:
-    """A table that has been opened but not read.
+    """A table that has been opened but not read."""
 
-    Attributes:
-        name: The path as given, or "the table", for messages.
-        columns: Names of its columns.
-        backend: Library in which forecasts are returned: `pandas`, `polars`, `polars-lazy` or `pyarrow`.
-        read: Takes the columns to read, each with the option that names it, and how many rows a part may have.
-        num_rows: Number of rows, where it is known.
-        is_text: Whether the source is text (CSV), so that an id `7` may be meant as a number or as a name.
-    """
-
-    name: str
+    name: str  # the path, or "the table", for messages
     columns: tuple[str, ...]
-    backend: str
-    read: Callable[[Mapping[str, str], int], Iterator[Part]]
+    backend: str  # as in `TableStyle`
+    read: Callable[[Mapping[str, str], int], Iterator[Part]]  # takes columns with their options, and a row limit
     num_rows: int | None = None
-    is_text: bool = False
+    is_text: bool = False  # of CSV, so that an id `7` may be meant as a number or as a name
 
     def head(self, columns: Mapping[str, str]) -> Part:
-        """Return the first rows of some columns, given with the options that name them.
-
-        Raises:
-            UserError: The table has no rows.
-        """
+        """Return the first rows of some columns, named with their options; raise a `UserError` without rows."""
         for part in self.read(columns, Limits.batch):
             if len(part.table):
                 return part

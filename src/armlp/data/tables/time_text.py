@@ -1,4 +1,4 @@
-"""Read times from text: all texts of a column in one format, the first that fits them all."""
+"""Times as text, all texts of a column in one format."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from armlp.data.tables.times import TimesError, is_period, is_text, nanoseconds,
 
 _LIKE_THIS = "times spelled like 2000-12-31 23:00"
 
-# Periods, which stand for their first instant: how they are written, and the months of each part of the year, or the
-# format of the groups.
+# Periods, which stand for their first instant: a pattern, and the months in a part or the format of the groups.
 _PERIODS: tuple[tuple[str, int | str], ...] = (
     (r"(?P<year>\d{4})[- ]?Q(?P<part>[1-4])", 3),
     (r"Q(?P<part>[1-4])[-/ ]?(?P<year>\d{4})", 3),
@@ -40,11 +39,7 @@ _OFFSET = r" ?(?P<offset>Z|UTC|GMT|[+-]\d{2}(?::?\d{2})?)$"
 
 
 class SpelledTimes:
-    """The times that the texts of a column stand for, all read in one format.
-
-    Args:
-        spelled: The distinct texts, in the order in which they occur.
-    """
+    """Reads the times of a column of text in one format, which all distinct texts decide."""
 
     def __init__(self, spelled: Sequence[str]) -> None:
         self._index = {text: index for index, text in enumerate(spelled)}
@@ -71,19 +66,12 @@ class SpelledTimes:
 
 
 def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
-    """Read texts as times, all in one format.
+    """Read distinct non-empty texts as times in one format: datetime64[ns] and zone, as `read_times` does.
 
     ISO 8601 is tried first, then periods, which stand for their first instant (`2020Q1`, `2020-W05`, `2020H2`,
     `2020M01`, `Jan 2020`), then what pandas guesses from the first text, month before day or day before month.
-    Times with one offset from UTC keep it. Times with several offsets, as summer time makes them, are read as UTC,
-    unless local clocks show the same time of day in all of them: then they are days, and are read without a zone.
-
-    Args:
-        spelled: All distinct texts of a column, none empty.
-
-    Returns:
-        times: datetime64[ns] of UTC (of the wall clock where there is no zone).
-        timezone: Name of the zone, or None.
+    Times with one offset from UTC keep it. Times with several offsets, as daylight saving makes them, are in UTC,
+    unless all show the same time of day: then they are days without a zone.
 
     Raises:
         TimesError: No format fits all texts, or two do and differ.
@@ -110,7 +98,7 @@ def parse_times(spelled: np.ndarray) -> tuple[np.ndarray, str | None]:
 
 
 def look_like_times(array: pa.Array) -> bool:
-    """Return whether a column may hold times; integers are not taken for times."""
+    """Return whether a column may hold times; integers do not count."""
     kind = array.type
     if not is_text(kind):
         return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind) or is_period(kind))
@@ -170,7 +158,7 @@ def _unambiguous_formats(first: str) -> Iterator[Callable[[np.ndarray], pd.Datet
 
 
 def _read_periods(spelled: np.ndarray, pattern: str, part: int | str) -> pd.DatetimeIndex:
-    """Return the first instants of periods; NaT where the pattern does not fit."""
+    """Return the first instants of periods, NaT where the pattern does not fit."""
     found = pd.Series(spelled, dtype=object).str.extract(f"^{pattern}$", flags=re.IGNORECASE)
     if isinstance(part, int):
         number = pd.to_numeric(found["part"])
@@ -185,7 +173,7 @@ def _read_periods(spelled: np.ndarray, pattern: str, part: int | str) -> pd.Date
 
 
 def _minutes(offset: str) -> int:
-    """Return the minutes that clocks are ahead of UTC, from `Z`, `+01`, `+0100` or `+01:00`."""
+    """Return an offset from UTC (`Z`, `+01`, `+0100` or `+01:00`) in minutes."""
     if offset[0] not in "+-":
         return 0
     digits = offset[1:].replace(":", "").ljust(4, "0")

@@ -1,4 +1,4 @@
-"""Read times from columns of any type, and write them in the type in which they came."""
+"""Times from columns of any type, and back in the same type."""
 
 from __future__ import annotations
 
@@ -10,18 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-# Summer time and changes of law move the offset of one place by no more.
+# Daylight saving and changes of law move the offset of a zone by no more.
 _MAX_CHANGED, _QUARTER = pd.Timedelta(hours=2), pd.Timedelta(minutes=15)
 
 
 class TimesError(ValueError):
-    """A column does not hold times; the caller, who knows the column, turns this into a message.
-
-    Args:
-        found: What the column holds, or what is wrong with `text`.
-        needed: What it should hold.
-        text: The text that cannot be read, if one is at fault.
-    """
+    """A column does not hold times: what was `found`, what is `needed`, and the `text` at fault, if any."""
 
     def __init__(self, found: str, needed: str, text: str | None = None) -> None:
         super().__init__(found)
@@ -29,13 +23,10 @@ class TimesError(ValueError):
 
 
 def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
-    """Read times from integers, datetimes, dates or pandas periods, none missing; for text see `time_text`.
-
-    Args:
-        array: `[rows]`.
+    """Read `[rows]` integers, datetimes, dates or pandas periods; for text see `time_text`.
 
     Returns:
-        times: `[rows]` int64, or datetime64[ns] of UTC (of the wall clock without a zone); the start of periods.
+        times: `[rows]` int64, or datetime64[ns] in UTC (wall clock without a zone); the start of periods.
         timezone: Name of the zone, or None.
 
     Raises:
@@ -70,10 +61,7 @@ def read_times(array: pa.Array) -> tuple[np.ndarray, str | None]:
 
 
 def times_of_objects(values: np.ndarray) -> pa.Array:
-    """Return an arrow array of Python objects; arrow alone would take the type of the first one for all.
-
-    Args:
-        values: `[rows]` objects: datetimes of one zone or several, dates, periods, or a mixture; None where missing.
+    """Return `[rows]` Python datetimes, dates or periods as an arrow array, even of several zones.
 
     Raises:
         TimesError: Some have a time zone and others have none, or periods are of different lengths.
@@ -117,12 +105,7 @@ def register_periods() -> None:
 
 
 def spell_periods(instants: np.ndarray, kind: Any) -> pa.Array:
-    """Return the pandas periods that hold some times.
-
-    Args:
-        instants: `[rows]` datetime64[ns] without a zone.
-        kind: The arrow type of the periods.
-    """
+    """Return the pandas periods of arrow type `kind` that hold datetime64[ns] without a zone."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         ordinals = pd.DatetimeIndex(instants).to_period(kind.freq).asi8
@@ -130,7 +113,7 @@ def spell_periods(instants: np.ndarray, kind: Any) -> pa.Array:
 
 
 def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarray, str | None]:
-    """Return times and their zone, given instants and what local clocks showed then, both spelled as UTC."""
+    """Return times and their zone from instants and their local wall clock, both given as UTC."""
     offsets = (wall - instants).unique().dropna()
     if len(offsets) == 1:
         minutes = int(offsets[0].total_seconds() // 60)
@@ -144,7 +127,7 @@ def zoned(instants: pd.DatetimeIndex, wall: pd.DatetimeIndex) -> tuple[np.ndarra
 
 
 def nanoseconds(times: pd.DatetimeIndex) -> np.ndarray:
-    """Return times as datetime64[ns] of UTC."""
+    """Return times as datetime64[ns] in UTC."""
     naive = times if times.tz is None else times.tz_convert("UTC").tz_localize(None)
     try:
         return np.asarray(naive.as_unit("ns").to_numpy())

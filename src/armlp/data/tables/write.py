@@ -1,4 +1,4 @@
-"""Write forecasts of a panel as a table like the one that it came from."""
+"""Forecasts as a table like the one that the panel came from."""
 
 from __future__ import annotations
 
@@ -13,23 +13,14 @@ from armlp.data.tables.times import is_period, spell_periods
 
 
 def write_table_like(
-    panel: Panel,
-    series: np.ndarray,
-    times: Mapping[str, np.ndarray],
-    columns: Mapping[str, np.ndarray],
+    panel: Panel, series: np.ndarray, times: Mapping[str, np.ndarray], columns: Mapping[str, np.ndarray]
 ) -> Any:
-    """Return a table like the one that a panel came from.
+    """Return a pandas, polars or pyarrow table like the one that a panel came from, sorted by series and time.
 
     Args:
-        panel: The panel.
         series: `[R]` index of the series of each row.
-        times: `[R]` row within the series, counted from its start, by name of the time column; it may lie past the
-            end. `cutoff` sorts before `ds`.
-        columns: `[R]` values of the other columns.
-
-    Returns:
-        A pandas, polars (lazy if it came so) or pyarrow table of `unique_id`, times and columns, sorted by series and
-        time.
+        times: By column name, `[R]` row within the series, which may lie past the end; `cutoff` sorts before `ds`.
+        columns: By name, `[R]` values of the other columns.
     """
     keys = sorted(times, key=lambda name: name != "cutoff")
     order = np.lexsort((*(times[name] for name in reversed(keys)), series))
@@ -53,7 +44,7 @@ def write_table_like(
 
 
 def _ids_as_read(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
-    """Return ids in the type in which they came."""
+    """Return ids in the type of the table."""
     import narwhals as nw
 
     if isinstance(style.id_dtype, nw.Categorical):
@@ -62,7 +53,7 @@ def _ids_as_read(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
 
 
 def _times_as_read(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:
-    """Return times in the type in which they came; text comes back as datetimes."""
+    """Return times in the type of the table; datetimes for text."""
     import narwhals as nw
 
     dtype = style.time_dtype
@@ -72,7 +63,7 @@ def _times_as_read(instants: np.ndarray, timezone: str | None, style: TableStyle
         try:
             return pa.array(instants).cast(pa.type_for_alias(str(dtype).lower()) if dtype else pa.int64())
         except pa.ArrowInvalid:
-            return pa.array(instants)  # the future is beyond the type that held the past
+            return pa.array(instants)  # the times of the forecast exceed the type of the table
     times = pa.array(instants.view(np.int64)).cast(pa.timestamp("ns", timezone))
     if isinstance(dtype, nw.Date):
         return times.cast(pa.date32())
