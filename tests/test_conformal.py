@@ -12,7 +12,6 @@ import torch
 
 from armlp import Forecaster, UserError
 from armlp.evaluation.conformal import recalibrate
-from armlp.training.checkpoint import FORMAT, read_checkpoint
 from armlp.training.transforms import OnlineRecalibration
 
 MakeTable = Callable[..., pd.DataFrame]
@@ -79,17 +78,6 @@ def test_every_kind_of_panel_can_be_recalibrated(make_table: MakeTable, tmp_path
     assert (paths[..., 1] < 0).all()
 
 
-def test_a_checkpoint_of_the_format_before_is_read_and_not_recalibrated(both: dict[str, Forecaster], tmp_path: Path):
-    both["off"].save(tmp_path / "model.ckpt")
-    old = torch.load(tmp_path / "model.ckpt", weights_only=True) | {"armlp_format": FORMAT - 1}
-    del old["hyper_parameters"]["conformal"]
-    torch.save(old, tmp_path / "old.ckpt")
-    assert "conformal" not in read_checkpoint(tmp_path / "old.ckpt")
-    loaded = Forecaster.load(tmp_path / "old.ckpt", enable_progress_bar=False)
-    table = both["off"]._table
-    pd.testing.assert_frame_equal(loaded.predict(table), both["off"].predict())
-
-
 def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_table: MakeTable, tmp_path: Path):
     options = SMALL | {"default_root_dir": str(tmp_path)}
     with pytest.warns(UserWarning, match="`conformal`: the table has 3 validation windows, too few"):
@@ -100,9 +88,9 @@ def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_t
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"conformal": "split", "head": "point"}, "--model.conformal: split stretches .* the head 'point' do not"),
-        ({"conformal": "split", "head": "poisson"}, "--model.conformal: split stretches .* the head 'poisson' do not"),
-        ({"conformal": "online"}, "--model.conformal: 'online' is not known; use one of off, split, adaptive"),
+        ({"conformal": "split", "head": "point"}, "`conformal`: split stretches .* the head 'point' do not"),
+        ({"conformal": "split", "head": "poisson"}, "`conformal`: split stretches .* the head 'poisson' do not"),
+        ({"conformal": "online"}, "`conformal`: 'online' is not known; use one of off, split, adaptive"),
     ],
 )
 def test_what_cannot_be_recalibrated_is_refused(options: dict[str, Any], sentence: str, make_table: MakeTable):

@@ -69,24 +69,6 @@ def test_a_run_of_a_chosen_head_goes_on_with_the_same_options(program: Any, make
     program("fit", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--model.head=auto", "--trainer.max_steps=6")
 
 
-def test_a_network_of_skips_alone_of_format_1_still_loads(program: Any, make_table: MakeTable):
-    make_table(series=2).to_parquet("table.parquet")
-    best = program.fit("table.parquet", "--data.horizon=6", "--model.hidden_sizes=[]", "--model.residual_blocks=0")
-    best = best / "checkpoints" / "best.ckpt"
-    program("predict", "--ckpt_path", best, "--forecast.output=new.csv")
-    checkpoint = torch.load(best, weights_only=True)
-    outputs = 6 * 11  # a bias of every knot of every value, without an axis of members
-    assert checkpoint["state_dict"]["network.bias"].shape == (outputs,)
-    checkpoint["armlp_format"] = 1
-    for name in ("symbols", "non_negative", "covariate_sizes", "members", "unroll_growth"):
-        del checkpoint["hyper_parameters"][name]
-    for name in ("symbols", "calendar_inputs", "covariate_statistics"):
-        del checkpoint["datamodule_hyper_parameters"][name]
-    torch.save(checkpoint, best)
-    program("predict", "--ckpt_path", best, "--forecast.output=old.csv")
-    assert Path("old.csv").read_text() == Path("new.csv").read_text()
-
-
 def test_a_count_that_turns_up_as_a_fraction_after_training_names_another_head(program: Any):
     values = np.random.default_rng(0).poisson(2, 80).astype(float)
     values[-1] = 0.5

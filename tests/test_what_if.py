@@ -193,7 +193,7 @@ def test_both_doors_know_the_same(trained: Any, program: Any):
 MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
     "in the past": (
         lambda known: known.assign(ds=known["ds"] - pd.Timedelta("4h")),
-        r"the table of --data.known_future: series 's00' has 2024-01-04 20:00:00, but the table goes on to "
+        r"the table of `known_future`: series 's00' has 2024-01-04 20:00:00, but the table goes on to "
         r"2024-01-04 23:00:00 \(12 such rows in all\)",
     ),
     "beside the calendar": (
@@ -202,11 +202,11 @@ MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
     ),
     "beyond": (
         lambda known: known.assign(ds=known["ds"] + pd.Timedelta("9h")),
-        r"no value of a series within the 4 steps \(--data.horizon\)",
+        r"no value of a series within the 4 steps \(`horizon`\)",
     ),
     "twice": (lambda known: pd.concat([known, known]), "2024-01-05 00:00:00 stands there more than once"),
     "with integer times": (lambda known: known.assign(ds=range(12)), "has integers, but the table has times without"),
-    "without targets": (lambda known: known.drop(columns="y"), "the table of --data.known_future has no column 'y'"),
+    "without targets": (lambda known: known.drop(columns="y"), "the table of `known_future` has no column 'y'"),
     "empty": (lambda known: known[:0], "has columns but no rows"),
     "all empty": (lambda known: known.assign(y=np.nan), "no value of a series within the 4 steps"),
 }  # fmt: skip

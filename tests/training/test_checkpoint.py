@@ -74,11 +74,12 @@ def test_the_run_of_a_checkpoint_is_the_folder_above_checkpoints(path: str, fold
     assert run_folder(path) == Path(folder).resolve()
 
 
-def test_a_checkpoint_of_a_later_format_says_what_to_do(trained: Any, tmp_path: Path):
-    later = torch.load(trained.best, weights_only=True) | {"armlp_format": FORMAT + 1}
-    torch.save(later, tmp_path / "later.ckpt")
-    with pytest.raises(UserError, match="upgrade armlp"):
-        read_checkpoint(tmp_path / "later.ckpt")
+@pytest.mark.parametrize(("other", "fix"), [(1, "upgrade armlp"), (-1, "fit anew, or use the version of armlp that")])
+def test_a_checkpoint_of_another_format_says_what_to_do(trained: Any, tmp_path: Path, other: int, fix: str):
+    checkpoint = torch.load(trained.best, weights_only=True) | {"armlp_format": FORMAT + other}
+    torch.save(checkpoint, tmp_path / "other.ckpt")
+    with pytest.raises(UserError, match=f"has format {FORMAT + other}, and this armlp reads {FORMAT}; {fix}"):
+        read_checkpoint(tmp_path / "other.ckpt")
 
 
 @pytest.mark.parametrize("text", ["hello", "unique_id,ds,y\na,1,1\n", "y\n", "1\n", ""])

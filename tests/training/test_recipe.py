@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 from armlp.model.mlp import AutoregressiveMLP
+from armlp.model.settings import network_options
 from armlp.training.recipe import SHORT, Choice, _training_values
 from armlp.training.recipe import recipe as recipe_of
-from armlp.training.settings import NETWORK_OPTIONS
 
 LENGTHS = st.lists(st.integers(1, 3000), min_size=1, max_size=5)
 
@@ -88,7 +88,7 @@ def test_choices_are_plain_values_that_make_a_network(
     assert values.pop("calendar_inputs") == []
     for value in values.values():
         assert type(value) in plain or (type(value) is list and all(type(item) in plain for item in value))
-    options = {name: value for name, value in values.items() if name in NETWORK_OPTIONS}
+    options = {name: value for name, value in values.items() if name in network_options()}
     network = AutoregressiveMLP(**options)
     patch = network(torch.randn(2, options["context_length"]).cumsum(1)).mean
     assert patch.shape == (2, options["patch_length"])
