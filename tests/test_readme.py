@@ -155,4 +155,6 @@ def test_the_tree_names_every_file():
         else:
             named.add(parent / name)
     source = ROOT / "src" / "armlp"
-    assert named == {path.relative_to(source) for kind in ("*.py", "*.yaml", "py.typed") for path in source.rglob(kind)}
+    assert named == {
+        path.relative_to(source) for kind in ("*.py", "*.pyi", "*.yaml", "py.typed") for path in source.rglob(kind)
+    }

@@ -1,4 +1,4 @@
-"""Arguments: what a caller gave, checked against the types that a function declares."""
+"""Check arguments against the types that a function declares."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from armlp.errors import UserError
 
-# What a type is called in a sentence, alone and as the items of a list.
+# Names of types in messages, singular and plural.
 _NAMES: dict[Any, tuple[str, str]] = {
     int: ("whole number", "whole numbers"),
     float: ("number", "numbers"),
@@ -20,15 +20,11 @@ _NAMES: dict[Any, tuple[str, str]] = {
     str: ("string", "strings"),
     os.PathLike: ("path", "paths"),
 }
-_LONGEST = 60  # of a value in a sentence
+_LONGEST = 60  # characters of a value in a message
 
 
 def to_builtin(value: Any) -> Any:
-    """Return an argument as plain Python, the only kind that a checkpoint gives back without running code.
-
-    Args:
-        value: Perhaps an enum, a number or an array of numpy, pandas or torch, or a sequence of them.
-    """
+    """Return a value of Python, numpy, pandas or torch as plain Python, which checkpoints can hold without code."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, Enum):
@@ -40,18 +36,10 @@ def to_builtin(value: Any) -> Any:
 
 
 def check_argument(option: str, value: Any, hint: Any) -> Any:
-    """Return an argument as plain Python, if it is of a type.
+    """Return a value as plain Python if it has the type `hint`, or raise a UserError that names the argument `option`.
 
-    Numbers are never rounded or read from strings: 2.5 and "7" are no whole numbers, and True is no number. A whole
-    number is a number too. Numbers that are not finite are none.
-
-    Args:
-        option: The name of the argument.
-        value: What was given.
-        hint: The type, or a union of types.
-
-    Raises:
-        UserError: It is of another type; the message names the argument, what was found and what is needed.
+    Nothing is rounded or read from strings: 2.5 and "7" are not whole numbers, and True is not a number. A whole number
+    is also a number; nan and infinity are not.
     """
     found = to_builtin(value)
     if _fits(found, hint):
@@ -63,15 +51,7 @@ def check_argument(option: str, value: Any, hint: Any) -> Any:
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of some arguments that a function declares, as plain Python.
-
-    Args:
-        function: Whose annotations say of which types they are.
-        arguments: By name; others are left out.
-
-    Raises:
-        UserError: One is of another type.
-    """
+    """Return the arguments that a function declares as plain Python, checked against its annotations; ignore others."""
     hints = _hints(function)
     return {name: check_argument(name, value, hints[name]) for name, value in arguments.items() if name in hints}
 

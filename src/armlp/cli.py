@@ -27,7 +27,7 @@ from armlp.parser import (
     TABLES,
     CommandParser,
     checkpoint_defaults,
-    class_paths,
+    import_classes,
     merge_checkpoint,
     option_value,
     resolve_checkpoint,
@@ -72,11 +72,14 @@ class ArmlpCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         args = resolve_presets(resolve_checkpoint(args))
-        self.class_paths = class_paths("head", args)
+        heads = import_classes(args)
         commands = self.subcommands()
         asked = next((argument for argument in args[:1] if argument in commands), None)
         self.ckpt_path = option_value("--ckpt_path", args)
         self.checkpoint = None if asked is None or self.ckpt_path is None else read_checkpoint(self.ckpt_path)
+        if self.checkpoint is not None:
+            heads.append(self.checkpoint["hyper_parameters"]["head"])
+        self.heads = heads
         self.parsers: dict[str, CommandParser] = {}
         self._listener = ConsoleListener(spell=partial(with_flags, command=asked))
         parsers = {name: {"command": name, "is_asked": asked in (name, None)} for name in commands}
@@ -113,7 +116,7 @@ class ArmlpCLI(LightningCLI):
         if not parser.is_asked or parser.command is None:
             return
         self.parsers[parser.command] = parser
-        for name, one in head_options(*self.class_paths).items():
+        for name, one in head_options(*self.heads).items():
             of = f"Option of the head {', '.join(one.heads)}: "
             parser.add_argument(f"--model.{name}", type=one.hint, default=one.default, help=of + one.doc)
         parser.link_arguments("seed_everything", "data.seed")

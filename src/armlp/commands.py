@@ -21,7 +21,7 @@ from armlp.training.settle import settle
 
 
 class ScoringTrainer(Trainer):
-    """Lightning's Trainer, which can also score rows."""
+    """A Lightning Trainer that can also score rows."""
 
     def score(
         self,
@@ -32,21 +32,16 @@ class ScoringTrainer(Trainer):
         seed: int = 0,
         progress: bool = True,
     ) -> Any:
-        """Score every row by what was expected one step before it: an unlikely one is an anomaly.
+        """Score every row by its probability given the rows before it; unlikely rows are anomalies.
 
         Args:
-            model: Trained.
-            datamodule: Of the rows.
-            ckpt_path: The weights; those of the model where left out.
-            output: Table to write, `.parquet` or `.csv`; `scores.parquet` in the run folder where left out.
-            seed: Of the draws within the PIT of counts and symbols.
-            progress: Show a bar if it takes long.
+            ckpt_path: Checkpoint to load weights from; default: the weights that the model has.
+            output: Table to write, `.parquet` or `.csv`; default: `scores.parquet` in the run folder.
+            seed: Seed of the draws in the PIT of counts and symbols.
+            progress: Show a progress bar if it takes long.
 
         Returns:
             The table of `armlp.evaluation.one_step.score_table`.
-
-        Raises:
-            UserError: The data are not those of the model, or it has no density, or the table cannot be written.
         """
         seed = check_argument("seed", seed, int)
         check_bounds("seed", seed, 0, LARGEST_SEED)
@@ -55,7 +50,7 @@ class ScoringTrainer(Trainer):
             if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():
                 raise UserError(f"--output: {output} is the data itself; give the table a name of its own.")
             prepare_output(output, (".parquet", ".csv"))
-        settle(model.settings, datamodule)  # which refuses data of another kind
+        settle(model.settings, datamodule)  # refuses data of another kind
         warn_of_other_frequency(datamodule)
         if ckpt_path is not None:
             model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
@@ -67,7 +62,7 @@ class ScoringTrainer(Trainer):
 
 
 class ExportingTrainer(ScoringTrainer):
-    """Lightning's Trainer, which can also score rows and export rollouts."""
+    """A Lightning Trainer that can also score rows and export rollouts."""
 
     def export(
         self,
@@ -79,19 +74,14 @@ class ExportingTrainer(ScoringTrainer):
         num_paths: int = 200,
         levels: Sequence[float] = (80, 95),
     ) -> None:
-        """Write one ONNX file that holds the whole rollout, to forecast without torch and without armlp.
+        """Write the whole rollout as one ONNX file, to forecast without torch and without armlp.
 
         Args:
-            model: Trained.
-            datamodule: Of the training; its table is not read.
-            ckpt_path: The weights; those of the model where left out.
-            output: File to write, `.onnx`; `model.onnx` in the run folder where left out.
-            horizon: How far forecasts are recommended to reach; that of the training where left out. Any is possible.
-            num_paths: How many sampled futures are recommended. Any number is possible.
+            ckpt_path: Checkpoint to load weights from; default: the weights that the model has.
+            output: File to write, `.onnx`; default: `model.onnx` in the run folder.
+            horizon: Recommended horizon, stored with the model; default: that of the training. Any other works too.
+            num_paths: Recommended number of sampled futures. Any other works too.
             levels: Central coverages of the intervals, in percent.
-
-        Raises:
-            UserError: What writes ONNX is not installed, the file cannot be written, or ONNX cannot hold the model.
         """
         from armlp.export import write_onnx
 

@@ -1,4 +1,4 @@
-"""Output files: checked before the work, written whole or not at all."""
+"""Write output files: check them before the work, write them whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,28 +18,19 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str], purpose: str = "", fix: str = "give a path that can be") -> Iterator[Path]:
-    """Write a file or a folder whole or not at all.
+    """Write a file or a folder whole or not at all: yield a path beside it, and rename that to `path` after the block.
 
         with replacing("table.csv") as unfinished:
             unfinished.write_text(...)
 
-    Args:
-        path: The file or the folder; an old one is replaced, and stays as it is where writing fails.
-        purpose: What it holds, for the error message.
-        fix: What the user can do about an error, for its message.
-
-    Yields:
-        The path to write to, in the same folder. What is written there gets its name `path` at the end of the block.
-
-    Raises:
-        UserError: The file or the folder cannot be written.
+    If writing fails, an old file or folder stays, and a UserError names `path`, its `purpose` and the `fix`.
     """
     path = Path(path)
-    # In the same folder, because a file can only be renamed in one step within its file system.
+    # In the same folder, because renaming is atomic only within one file system.
     unfinished, old = (path.with_name(f".{uuid.uuid4().hex}.{path.name}") for _ in range(2))
     try:
         yield unfinished
-        if unfinished.is_dir() and path.is_dir():  # a folder takes no other's name while that is in use
+        if unfinished.is_dir() and path.is_dir():  # a folder cannot replace a folder
             path.rename(old)
         unfinished.replace(path)
     except OSError as error:
@@ -53,15 +44,7 @@ def replacing(path: str | os.PathLike[str], purpose: str = "", fix: str = "give 
 
 
 def write_table(table: Any, path: str | os.PathLike[str]) -> None:
-    """Write a table to a .csv or .parquet file, whole or not at all.
-
-    Args:
-        table: A pandas, polars (lazy too) or pyarrow table.
-        path: The file; its folder is made if it is missing, and an old file is replaced.
-
-    Raises:
-        UserError: The suffix is another one, or the file cannot be written.
-    """
+    """Write a pandas, polars (also lazy) or pyarrow table to a .csv or .parquet file, whole or not at all."""
     import narwhals as nw
     import pyarrow.parquet as pq
     from pyarrow import csv as arrow_csv
@@ -80,7 +63,7 @@ def write_table(table: Any, path: str | os.PathLike[str]) -> None:
 
 
 def _in_whole_seconds(table: pa.Table) -> pa.Table:
-    """Return the table with its times in the coarsest unit that loses nothing, so that CSV has no needless zeros."""
+    """Return the table with its times in the coarsest unit that is exact, so that CSV has no needless zeros."""
     import pyarrow as pa
 
     for index, field in enumerate(table.schema):
@@ -89,18 +72,14 @@ def _in_whole_seconds(table: pa.Table) -> pa.Table:
                 try:
                     column = table.column(index).cast(pa.timestamp(unit, field.type.tz))
                 except pa.ArrowInvalid:
-                    continue  # The cast would lose a fraction.
+                    continue  # the cast would lose a fraction
                 table = table.set_column(index, field.name, column)
                 break
     return table
 
 
 def prepare_output(path: str | os.PathLike[str], suffixes: Sequence[str]) -> None:
-    """Make the folder of a file to be written later, and check that it can be written before the work is done.
-
-    Raises:
-        UserError: The suffix is not one of `suffixes`, the path is a folder, or its folder cannot be written to.
-    """
+    """Create the folder of an output file, and raise a UserError if the file could not be written later."""
     path = Path(path)
     if path.suffix not in suffixes:
         raise UserError(f"{path} cannot be written: its name must end in {' or '.join(suffixes)}.")

@@ -1,4 +1,4 @@
-"""The Python face: fit, predict, sample, backtest, save and load, over the same objects as the command line."""
+"""The Python interface: fit, predict, sample, backtest, save and load."""
 
 from __future__ import annotations
 
@@ -53,31 +53,30 @@ if TYPE_CHECKING:
 
 
 class Forecaster:
-    """Fits an autoregressive MLP to a table of series and forecasts from it.
+    """Fit an autoregressive MLP to a table of series and forecast from it.
 
         forecaster = Forecaster(horizon=48).fit(table)
         forecast = forecaster.predict(levels=(80, 95))
 
     Args:
-        horizon: `H`; from the frequency of the table where left out.
-        seed: Of the weights, the batches and everything else that is drawn in training.
-        preset: Options by a name (`fast`, `default`, `best`, `textbook`, `symbols`), or a YAML file of them; those
-            that are given beside it win.
+        horizon: `H`; default: from the frequency of the table.
+        seed: Seed of everything that is random in training, such as weights and batches.
+        preset: A set of options by name (`fast`, `default`, `best`, `textbook`, `symbols`) or a YAML file of them;
+            options that are also given directly override it.
         **options: Any option of `SeriesDataModule` (`freq`, `season_length`, `val_windows`, ...), `ForecastModule`
             (`context_length`, `head`, `learning_rate`, ...) or Lightning's `Trainer` (`max_steps`, `accelerator`,
-            `default_root_dir`, ...) by its name. What is left out is chosen from the data.
+            `default_root_dir`, ...) by its name. Options that are left out are chosen from the data.
 
-    Several threads may call `predict`, `sample`, `score` and `backtest` of one Forecaster at the same time. `fit` uses
-    random generators that all threads share, so fits in several threads take turns. No call changes the state of the
-    global generators of numpy, random and torch.
+    Several threads may call `predict`, `sample`, `score` and `backtest` of one Forecaster at the same time; fits in
+    several threads take turns, because they use global random generators. No call changes the state of the global
+    generators of numpy, random and torch.
 
-    A Forecaster can be pickled. As in a file of `save`, a table in memory is not in the pickle: `fit` and the options
-    stay as they are, and `predict` needs a table, unless `fit` was given a path or a name. A copy keeps the table.
+    A Forecaster can be pickled. Neither pickles nor files of `save` hold a table in memory: `predict` then needs a
+    table, unless `fit` was given a path or a name. Copies keep the table.
 
     Attributes:
-        scores: Of the model and of the baselines, by forecaster and metric: those of the best validation after `fit`
-            (before it was trained anew on the validation rows, where `refit` says so), those of all origins after
-            `backtest`.
+        scores: Scores of the model and the baselines, by forecaster and metric. After `fit`, those of the best
+            validation (before a `refit` on the validation rows); after `backtest`, those of all origins.
 
     Raises:
         UserError: An option is unknown or out of its range; the message names it.
@@ -93,7 +92,7 @@ class Forecaster:
     ) -> None:
         quiet()
         usual = read_preset(check_argument("preset", preset, str | os.PathLike[str] | None))
-        usual["data"].pop("source", None)  # the table is what is fitted
+        usual["data"].pop("source", None)  # `fit` takes the table
         own = {"seed": seed} | ({} if horizon is None else {"horizon": horizon})
         data, model, trainer = split_options(options, Forecaster, SeriesDataModule, ForecastModule, Trainer)
         given = usual["data"] | own | data
@@ -103,55 +102,51 @@ class Forecaster:
         self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer)
         self._trainer = TRAINER | self._trainer_options
         self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
-        with torch.device("meta"):  # which takes no memory, and draws no weights
+        with torch.device("meta"):  # checks the options without memory or random numbers
             ForecastModule(**self._model)
         self._seed = int(checked["seed"])
         self._module: ForecastModule | None = None
-        self._table: Any = None  # of `fit`
+        self._table: Any = None  # the table of `fit`
         self._checkpoint: dict[str, Any] | None = None
         self.scores: dict[str, dict[str, float]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return what `save` keeps, the options and the scores."""
+        """Return everything but the table and the network, which `__setstate__` builds from the checkpoint."""
         _check_picklable(self._trainer)
         return vars(self) | {"_table": None, "_module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore it, and build the network anew from the checkpoint."""
         quiet()
         vars(self).update(state)
         if self._checkpoint is not None:
             self._module = _module_of(self._checkpoint)
 
     def __copy__(self) -> Forecaster:
-        """Return a copy that shares everything, the table of `fit` too; a fit of one does not change the other."""
+        """Return a copy that shares everything, also the table; fitting one does not change the other."""
         copied = type(self).__new__(type(self))
         vars(copied).update(vars(self))
         return copied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Forecaster:
-        """Return a copy that shares what never changes: the table of `fit` and what it has trained."""
+        """Return a deep copy that shares what never changes: the table, the network and the checkpoint."""
         memo |= {id(shared): shared for shared in (self._table, self._module, self._checkpoint)}
         copied = copy(self)
         vars(copied).update(deepcopy(vars(self), memo))
         return copied
 
     def fit(self, table: IntoFrame | str | os.PathLike[str]) -> Forecaster:
-        """Trains on a table, and keeps the best checkpoint of its validation.
+        """Train on a table, and keep the checkpoint of the best validation.
 
         Args:
             table: pandas, polars or pyarrow, the path of a CSV or Parquet file, or the name of a catalog data set.
 
         Returns:
-            Itself.
+            The forecaster itself.
 
         Raises:
-            UserError: The table cannot be used; the message names what is wrong and the fix.
+            UserError: The table cannot be used; the message says why and how to fix it.
         """
-        return self._fit(SeriesDataModule(table, **self._given))
-
-    def _fit(self, data: SeriesDataModule) -> Forecaster:
-        options = dict(self._trainer)
+        data, options = SeriesDataModule(table, **self._given), dict(self._trainer)
         if options.get("logger") in (None, True):
             options["logger"] = RunLogger(options.get("default_root_dir"))
         own = listed(options.get("callbacks"))
@@ -180,30 +175,30 @@ class Forecaster:
         precision: str = "32-true",
         memory: str | int = "1GB",
     ) -> Any:
-        """Forecasts beyond the end of every series.
+        """Forecast beyond the end of every series.
 
         Args:
-            table: Series to forecast, seen in training or not, no refit; the table of `fit` where left out.
-            horizon: `H`, any length; that of the training where left out.
+            table: Series to forecast, which need not be those of the training; default: the table of `fit`.
+            horizon: `H`, any length; default: that of the training.
             levels: Central coverages of the intervals, in percent.
-            num_paths: `P`, sampled futures per series that quantiles are taken from.
-            seed: Of the paths.
-            temperature: Of symbols and bins: below 1 the likely ones become likelier, above 1 less so.
-            top_k: Of symbols and bins: only the so many likeliest are drawn.
-            future: A table of ids, times and known covariates in the horizon, where `table` has none.
-            known_future: What if: a table of ids, times and targets in the horizon, as many or few as are known. Every
-                path has these values, and what comes later is drawn given them; what comes earlier does not change. No
-                other argument ever takes a target after the end of a series as known.
-            precision: Of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they are
-                large, and coarser.
-            memory: What paths may take while they are made; series are forecast so many at a time.
+            num_paths: `P`, sampled futures per series, whose quantiles are the forecast.
+            seed: Seed of the paths; a series has the same paths with the same seed.
+            temperature: For symbols and bins: below 1 likely values become likelier, above 1 less likely.
+            top_k: For symbols and bins: draw from the `top_k` likeliest values only.
+            future: A table of ids, times and known covariates in the horizon, if `table` does not hold them.
+            known_future: What if: a table of ids, times and some targets in the horizon. All paths take these values,
+                and later values are drawn given them; earlier values do not change. No other argument supplies targets
+                after the end of a series.
+            precision: Precision of matrix products in the network: `32-true`, or `bf16-mixed`, which is faster for
+                large networks, and coarser.
+            memory: Memory for paths, which limits how many series are forecast at a time.
 
         Returns:
-            The same kind of table as came in, with the columns `unique_id, ds, armlp` (the median) and per level
-            `armlp-lo-80, armlp-hi-80`, data units, sorted by `unique_id, ds`.
+            A table of the same kind as the input, with the columns `unique_id, ds, armlp` (the median) and
+            `armlp-lo-80, armlp-hi-80` for each level, data units, sorted by `unique_id, ds`.
 
         Raises:
-            UserError: There is nothing fitted, or the table cannot be used.
+            UserError: Nothing has been fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
@@ -223,26 +218,16 @@ class Forecaster:
         precision: str = "32-true",
         memory: str | int = "1GB",
     ) -> np.ndarray:
-        """Sampled futures of every series, in the order of their ids.
+        """Return sampled futures of every series, in the order of their ids.
 
-        Args:
-            table: As in `predict`.
-            horizon: `H`, any length.
-            num_paths: `P`.
-            seed: Of the paths; the same seed and series give the same paths.
-            temperature: As in `predict`.
-            top_k: As in `predict`.
-            future: As in `predict`.
-            known_future: As in `predict`.
-            precision: As in `predict`.
-            memory: As in `predict`; what is returned comes on top.
+        The arguments are those of `predict`. The result itself takes memory on top of `memory`.
 
         Returns:
-            `[S, P, H]`, or `[S, P, H, V]` for vector series, float32, data units; of symbols, the symbols.
-            It is float64 where a series near 1e9 varies by 1, say, which float32 would lose.
+            `[S, P, H]`, or `[S, P, H, V]` for vector series, data units; symbols for series of symbols. It is float32,
+            or float64 if float32 would lose digits, as for a series near 1e9 that varies by 1.
 
         Raises:
-            UserError: There is nothing fitted, or the table cannot be used.
+            UserError: Nothing has been fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
@@ -252,25 +237,25 @@ class Forecaster:
         return spell_symbols(data.panel, paths) if data.panel.symbols else paths
 
     def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
-        """Scores every row by what was expected one step before it, given the truth until then: finds anomalies.
+        """Score every row by its probability given the rows before it, to find anomalies.
 
-        Expected is what the network itself says: `conformal` recalibrates forecasts by lead, and scores of rows not.
-
-        Rows that are needed as context are not scored: the first `L` of a series, or the first half of one that is
-        shorter than `2 L`. Nor are those without a value.
+        The distribution is that of the network: `conformal` does not recalibrate it. Rows without a value are not
+        scored, nor are rows that serve as context only: the first `L` of a series, or the first half of one shorter
+        than `2 L`.
 
         Args:
-            table: As in `predict`. Rows that the model was trained on are likelier than new ones would be.
-            seed: Of the draws within the PIT where a value has a probability of its own, as counts have.
+            table: As in `predict`. Rows of the training are likelier than new rows would be.
+            seed: Seed of the draws in the PIT of values that have a probability, such as counts.
 
         Returns:
-            The same kind of table as came in, with the columns `unique_id, ds, y`; `log_likelihood`, data units; `pit`,
-            the probability integral transform, which is even between 0 and 1 where the model is right; and
-            `tail_probability`, that of a value at least as far out on either side: rows below `a` are false alarms with
-            probability `a` (of counts and symbols at most `a`). Vectors have the last four of each channel, as `pit-x`.
+            A table of the same kind as the input, with the columns `unique_id, ds, y`; `log_likelihood`, data units;
+            `pit`, the probability integral transform, which is uniform on [0, 1] if the model is right; and
+            `tail_probability`, that of a value at least as far out on either side: a threshold of `a` gives false
+            alarms with probability `a` (at most `a` for counts and symbols). For vectors, the last four appear once per
+            channel, as `pit-x`.
 
         Raises:
-            UserError: There is nothing fitted, the table cannot be used, or the head has no distribution (`point`).
+            UserError: Nothing has been fitted, the table cannot be used, or the head has no distribution (`point`).
         """
         data = self._data_of(table)
         progress = self._trainer.get("enable_progress_bar", True)
@@ -292,32 +277,25 @@ class Forecaster:
         precision: str = "32-true",
         memory: str | int = "1GB",
     ) -> Any:
-        """Forecasts the end of every series from several origins, each as if nothing after it were known.
+        """Forecast the end of every series from several origins, using only the values before each origin.
 
-        Without `refit` the model is the one that there is, and it says so if it was trained on the times that it is
-        tested on: hold them out in `fit` with `test_windows`, `test_step` and `test_gap`.
+        Without `refit` the fitted model makes all forecasts, with a warning if it was trained on the tested times: hold
+        them out in `fit` by `test_windows`, `test_step` and `test_gap`. Arguments not listed here are those of
+        `predict`.
 
         Args:
-            table: Series to test on, seen in training or not; the table of `fit` where left out.
-            windows: Origins of every series. Those that a series is too short for are left out.
-            step: How many steps they are apart; `H` where left out. Windows may overlap.
-            gap: How many steps after an origin are not known yet and do not count; `H` steps after them do.
-            horizon: `H`, any length; that of the training where left out.
-            levels: As in `predict`.
-            num_paths: As in `predict`.
-            seed: As in `predict`.
-            refit: Train anew at every so many origins (`True` for each), with the options of the training, on what lies
-                before the origin only; what they leave open is chosen anew from these rows. The forecaster itself stays
-                as it is.
-            precision: As in `predict`.
-            memory: As in `predict`.
+            windows: Number of origins per series; those for which a series is too short are left out.
+            step: Steps between origins; default: `H`. Windows may overlap.
+            gap: Steps after an origin that are neither known nor scored; the `H` steps after them are scored.
+            refit: Train anew at every `refit`-th origin (`True`: at each) on the rows before it, with the options of
+                the training; options that were left out are chosen anew. The forecaster itself does not change.
 
         Returns:
             A table as that of `predict`, with the columns `cutoff`, the time of the origin, and `y`, sorted by
-            `unique_id, cutoff, ds`. `armlp.summarize_backtest` sums it up.
+            `unique_id, cutoff, ds`. `armlp.summarize_backtest` summarizes it.
 
         Raises:
-            UserError: There is nothing fitted, or the table cannot be used.
+            UserError: Nothing has been fitted, or the table cannot be used.
         """
         windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
         step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
@@ -333,7 +311,7 @@ class Forecaster:
             _, shown = self._listener()
             if shown:
                 print_summaries(writer.table)
-            elif sentence := leakage_warning(data):  # otherwise the report has printed it
+            elif sentence := leakage_warning(data):  # print_summaries has printed it otherwise
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
         requested = Requested.from_checkpoint(self._fitted())
@@ -356,10 +334,10 @@ class Forecaster:
         return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
+        """Write one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
 
         Raises:
-            UserError: There is nothing fitted, or the file cannot be written.
+            UserError: Nothing has been fitted, or the file cannot be written.
         """
         prepare_output(check_argument("path", path, _PATH), (".ckpt",))
         write_checkpoint(self._fitted(), path)
@@ -371,19 +349,19 @@ class Forecaster:
         num_paths: int = 200,
         levels: Sequence[float] = (80, 95),
     ) -> None:
-        """Writes one ONNX file that holds the whole rollout, to forecast without torch and without armlp.
+        """Write the whole rollout as one ONNX file, to forecast without torch and without armlp.
 
-        Series, paths and steps may be any number when the file is used.
+        The file takes any number of series, paths and steps.
 
         Args:
             path: The file, `.onnx`.
-            horizon: `H` that its metadata recommend; that of the training where left out.
-            num_paths: `P` that they recommend.
+            horizon: Recommended `H`, stored in the metadata; default: that of the training.
+            num_paths: Recommended `P`, stored in the metadata.
             levels: Central coverages of the intervals, in percent.
 
         Raises:
-            UserError: There is nothing fitted, the file cannot be written, what writes ONNX is not installed, or ONNX
-                cannot hold the model.
+            UserError: Nothing has been fitted, the file cannot be written, a package for ONNX is missing, or ONNX
+                cannot represent the model.
         """
         from armlp.export import write_onnx
 
@@ -393,14 +371,14 @@ class Forecaster:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **options: Any) -> Forecaster:
-        """Reads what `save` or `armlp fit` wrote. No code of the file is run.
+        """Read a file of `save` or `armlp fit`, without running code from it.
 
         Args:
             path: A `.ckpt` file.
-            **options: Of Lightning's `Trainer`, such as `accelerator`.
+            **options: Options of Lightning's `Trainer`, such as `accelerator`.
 
         Raises:
-            UserError: The file is missing, cut short, or of another program.
+            UserError: The file is missing, cut short, or not written by armlp.
         """
         check_argument("path", path, _PATH)
         forecaster = cls(**pop_options(Trainer, wrong := dict(options)))
@@ -412,7 +390,7 @@ class Forecaster:
         return forecaster
 
     def _restore(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint = move_data_to_device(checkpoint, "cpu")  # so that it can be pickled for any machine
+        checkpoint = move_data_to_device(checkpoint, "cpu")  # so that a pickle loads on any machine
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
         self._module, self._checkpoint = _module_of(checkpoint), checkpoint
 
@@ -424,24 +402,21 @@ class Forecaster:
     def _data_of(
         self, table: Any, horizon: int | None = None, future: Any = None, known_future: Any = None, **others: Any
     ) -> SeriesDataModule:
-        self._fitted()
-        if table is None and self._table is None and "source" not in self._data:
+        checkpoint = self._fitted()
+        table = self._table if table is None else table
+        if table is None and "source" not in self._data:
             raise UserError(
                 "The checkpoint holds no table: call predict(table) with the series to forecast; neither save nor "
                 "pickle keeps a table in memory."
             )
-        options = self._data | ({} if table is None else {"source": table})
-        options |= {} if horizon is None else {"horizon": horizon}
-        if table is None and self._table is not None:
-            options["source"] = self._table
-        here = {"future": future, "known_future": known_future, "memory_budget": self._given.get("memory_budget")}
-        options |= {name: value for name, value in here.items() if value is not None} | others
-        data = SeriesDataModule(**options)
-        data.load_state_dict(self._fitted().get(SeriesDataModule.__qualname__, data.state_dict()))
+        here = {"source": table, "horizon": horizon, "future": future, "known_future": known_future}
+        here["memory_budget"] = self._given.get("memory_budget")
+        data = SeriesDataModule(**self._data | {name: one for name, one in here.items() if one is not None} | others)
+        data.load_state_dict(checkpoint.get(SeriesDataModule.__qualname__, data.state_dict()))
         return data
 
     def _module_for_one_call(self) -> ForecastModule:
-        """Return a module for one call, which shares the weights with those of other threads and nothing else."""
+        """Return a module for one call, which shares only its weights with the calls of other threads."""
         assert self._module is not None
         weights = {
             id(weight): nn.Parameter(weight.detach(), weight.requires_grad) for weight in self._module.parameters()
@@ -451,27 +426,27 @@ class Forecaster:
     def _run(
         self, command: str, data: SeriesDataModule, writer: ForecastWriter, **options: Any
     ) -> tuple[ForecastModule, Any]:
-        """Run a command of the Trainer; the module that it used, and what it returned."""
+        """Run a command of the Trainer; return the module that it used and the command's result."""
         module, trainer = self._module_for_one_call(), self._tool(writer)
-        # Lightning may seed the global generators anew in each of several processes.
+        # With several processes, Lightning may seed the global generators.
         with restored_generators() if trainer.world_size > 1 else nullcontext():
             returned = getattr(trainer, command)(module, datamodule=data, **options)
         return module, returned
 
     def _tool(self, writer: ForecastWriter) -> Trainer:
-        """A trainer that leaves no run."""
+        """Return a Trainer that writes no run."""
         options = {"logger": False, "callbacks": [writer, *self._listener()[1]], **self._devices()}
         with trainer_mistakes():
             trainer = Trainer(**options)
         return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
 
     def _devices(self) -> dict[str, Any]:
-        """The options of the Trainer that say on what it runs."""
+        """Return the options of the Trainer that select devices and precision."""
         kept = ("accelerator", "devices", "strategy", "precision", "enable_progress_bar")
         return {name: self._trainer[name] for name in kept if name in self._trainer}
 
     def _listener(self) -> tuple[FitListener, list[Callback]]:
-        """Return who listens to a fit, and the callbacks that print; nobody and none where nothing is to be shown."""
+        """Return the listener of a fit and the callbacks that print; both do nothing without a progress bar."""
         if not self._trainer.get("enable_progress_bar", True):
             return FitListener(), []
         listener = ConsoleListener()
@@ -483,7 +458,7 @@ _ONE_DEVICE: dict[str, Any] = {"devices": 1, "strategy": "auto"}
 
 
 def _gives_back(trainer: Trainer) -> bool:
-    """Return whether results come back to this process; of strategies that spawn or fork processes they do not."""
+    """Return whether results come back to this process; strategies that spawn or fork processes lose them."""
     try:
         trainer.predict_loop.return_predictions = True
     except MisconfigurationException:
@@ -492,7 +467,7 @@ def _gives_back(trainer: Trainer) -> bool:
 
 
 def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
-    with restored_generators(include_cuda=False):  # the first weights are drawn, and replaced
+    with restored_generators(include_cuda=False):  # initial weights are drawn, then replaced
         module = ForecastModule(**checkpoint["hyper_parameters"])
     module.load_state_dict(checkpoint["state_dict"])
     module.on_load_checkpoint(checkpoint)
@@ -500,12 +475,12 @@ def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
 
 
 def _check_picklable(options: dict[str, Any]) -> None:
-    """Raise a UserError for options of the Trainer that cannot be pickled, such as a callback with a lambda."""
+    """Raise a UserError if an option of the Trainer cannot be pickled, such as a callback with a lambda."""
     for name, value in options.items():
         for one in value if isinstance(value, (list, tuple)) else [value]:
             try:
                 pickle.dumps(one)
-            except Exception as error:  # an object raises what it likes
+            except Exception as error:  # pickling can raise anything
                 raise UserError(
                     f"{name}: {type(one).__name__} cannot be pickled ({one_line(error)}), so the Forecaster cannot be; "
                     "leave the option out, or use save(path), which keeps no options of the Trainer."

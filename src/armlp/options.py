@@ -17,24 +17,20 @@ def option(
     maximum: float | None = None,
     choices: Sequence[str] | Mapping[str, Any] = (),
 ) -> Any:
-    """Return a field of an `Options` class. Its meaning is the string below it.
+    """Return a field of an `Options` class. The string below the field documents it.
 
     Args:
         default: None means that the value is chosen from the data.
-        minimum: The smallest value.
-        maximum: The largest value.
-        choices: The values that there are, or a registry of them.
+        minimum: The smallest valid value.
+        maximum: The largest valid value.
+        choices: The valid values, or a registry of them.
     """
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "choices": choices})
 
 
 @dataclass(frozen=True)
 class Options:
-    """Options that are checked when they are made: types, ranges and choices.
-
-    Raises:
-        UserError: A value cannot be used; the message names the option.
-    """
+    """Options that check their types, ranges and choices when they are made, and raise a UserError."""
 
     def __post_init__(self) -> None:
         for name, value in check_options(type(self), vars(self)).items():
@@ -51,11 +47,7 @@ class Options:
 
 
 def check_options(declared: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as plain Python, if they are of the types, ranges and choices that a class declares.
-
-    Raises:
-        UserError: A value cannot be used; the message names the option.
-    """
+    """Return values as plain Python if they have the types, ranges and choices that a class declares."""
     found = dict(values)
     hints = get_type_hints(declared)
     for one in fields(declared):

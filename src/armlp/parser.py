@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
+import yaml
 from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
@@ -13,8 +15,11 @@ from lightning.pytorch.cli import LightningArgumentParser
 from armlp.commands import ExportingTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
+from armlp.evaluation.metrics.base import METRICS
+from armlp.model.families import HEADS
+from armlp.model.scaling import SCALERS
 from armlp.model.settings import network_options
-from armlp.presets import preset_path, read_preset
+from armlp.presets import preset_path
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.runs import find_checkpoint
 from armlp.routing import option_names
@@ -95,13 +100,21 @@ def resolve_presets(args: Sequence[str]) -> list[str]:
     return resolved
 
 
-def class_paths(option: str, args: Sequence[str]) -> list[str]:
-    """Return the class path that a command line, or a file after `--config`, gives for an option of the model."""
+def import_classes(args: Sequence[str]) -> list[str]:
+    """Import the classes that a command line or its `--config` gives by class path; return those of heads."""
     config = option_value("--config", args) or option_value("-c", args)
-    found = option_value(f"--model.{option}", args)
-    if found is None and config is not None:
-        found = read_preset(config)["model"].get(option)
-    return [found] if found is not None and "." in found else []
+    model: dict[str, Any] = {}
+    if config is not None and Path(config).is_file():
+        content = yaml.safe_load(Path(config).read_text())
+        model = (content or {}).get("model", {}) if isinstance(content, dict) else {}
+    found = {}
+    for registry in (HEADS, SCALERS, METRICS):
+        value = option_value(f"--model.{registry.option}", args) or model.get(registry.option) or []
+        names = yaml.safe_load(value) if isinstance(value, str) else value
+        found[registry.option] = [name for name in ([names] if isinstance(names, str) else names) if "." in str(name)]
+        for name in found[registry.option]:
+            registry.find(name)
+    return found["head"]
 
 
 def checkpoint_defaults(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

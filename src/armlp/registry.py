@@ -1,4 +1,4 @@
-"""A registry: the classes of one family by name, built in or registered by a user."""
+"""Registries: the classes of one family by name, built in or registered by a user."""
 
 from __future__ import annotations
 
@@ -22,12 +22,11 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         @HEADS.register("normal")
         class NormalHead(Head): ...
 
-    A class outside the package is found by the name that it is registered by, or by its class path
-    (`package.module.Class`).
+    A class outside the package is found by its registered name or by its class path (`package.module.Class`).
 
     Args:
-        option: The option that chooses among them, for messages.
-        base: The class that all of them extend.
+        option: The option that selects a class, for messages.
+        base: The base class of all of them.
     """
 
     def __init__(self, option: str, base: type[Any]) -> None:
@@ -45,7 +44,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return len(self._classes)
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
-        """Return a decorator that makes a class known by a name."""
+        """Return a decorator that registers a class by a name."""
 
         def add(kind: type[T]) -> type[T]:
             self._classes[name] = kind
@@ -54,11 +53,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return add
 
     def find(self, name: str) -> type[T]:
-        """Return the class of a name or of a class path.
-
-        Raises:
-            UserError: There is no such class, or it does not extend the base class.
-        """
+        """Return the class with a name or a class path, or raise a UserError if it does not extend the base class."""
         if name in self._classes:
             return self._classes[name]
         module, _, attribute = name.rpartition(".")
@@ -75,20 +70,17 @@ class Registry(Mapping[str, type[T]], Generic[T]):
         return cast("type[T]", found)
 
     def name_of(self, kind: type[T]) -> str:
-        """Return the name by which a class is registered, or its class path."""
+        """Return the name of a registered class, or else its class path."""
         names = (name for name, known in self._classes.items() if known is kind)
         return next(names, f"{kind.__module__}.{kind.__qualname__}")
 
     def check_imported(self, name: str) -> None:
-        """Refuse a class path whose module is not imported yet, so that reading a file never runs code.
-
-        Raises:
-            UserError: Naming the module to import.
-        """
+        """Refuse a class path whose module is not imported yet, so that reading a file never runs code."""
         module = name.rpartition(".")[0]
         if name not in self._classes and module and module not in sys.modules:
             raise UserError(
-                f"`{self.option}`: the model uses {name}, and reading a file imports no code; `import {module}` first."
+                f"`{self.option}`: the model uses {name}, and reading a file imports no code: import {module} first, "
+                f"or give the command line `{self.option}` {name}."
             )
 
 
@@ -99,6 +91,6 @@ def import_all(package: str, path: Iterable[str]) -> None:
 
 
 def options_of(kind: type) -> dict[str, inspect.Parameter]:
-    """Return the arguments of a class that have a default, which are its options."""
+    """Return the options of a class: its arguments with a default."""
     parameters: Mapping[str, Any] = inspect.signature(kind).parameters
     return {name: value for name, value in parameters.items() if value.default is not inspect.Parameter.empty}

@@ -14,7 +14,7 @@ from armlp.model.settings import NetworkSettings
 
 
 def option_names(function: Callable[..., Any]) -> list[str]:
-    """Return the names of the options of a class or a function, those of the settings of a class too."""
+    """Return the names of the options of a class or function, also those that the settings of the class declare."""
     options = inspect.signature(function).parameters.values()
     named = [option.name for option in options if option.kind is not option.VAR_KEYWORD]
     settings = getattr(function, "settings_class", None)
@@ -30,15 +30,9 @@ def pop_options(kind: type, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def split_options(options: Mapping[str, Any], receiver: type, *kinds: type) -> list[dict[str, Any]]:
-    """Return the options of each class.
+    """Return the options of each of `kinds`; if an option belongs to none, suggest the most similar name.
 
-    Args:
-        options: All of them.
-        receiver: The class that was called with them, for messages.
-        kinds: The classes.
-
-    Raises:
-        UserError: An option belongs to none; the message names it, and what it may be misspelled for.
+    `receiver` is the class that was called with all of them, for the message.
     """
     left = dict(options)
     parts = [pop_options(kind, left) for kind in kinds]

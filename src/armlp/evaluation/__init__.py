@@ -1,1 +1,1 @@
-"""Scores, diagnostics and charts of forecasts, beside those of baselines; no Trainer."""
+"""Scores, diagnostics and charts of forecasts."""

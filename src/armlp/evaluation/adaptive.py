@@ -1,10 +1,4 @@
-"""Adaptive recalibration of a stream of forecasts: the factors follow the truth as it becomes known.
-
-Isaac Gibbs, Emmanuel Candes (2021), Adaptive Conformal Inference Under Distribution Shift,
-https://arxiv.org/abs/2106.00170
-Anastasios Angelopoulos, Emmanuel Candes, Ryan Tibshirani (2023), Conformal PID Control for Time Series Prediction,
-https://arxiv.org/abs/2307.16895 (its quantile tracking, here of the logarithms of scores)
-"""
+"""Online recalibration of a stream of forecasts."""
 
 from __future__ import annotations
 
@@ -19,38 +13,35 @@ from armlp.evaluation.conformal import LEVELS, conformal_scores, recalibrate
 
 @dataclass
 class _Open:
-    """Forecasts of one cutoff whose truth is not all known yet."""
+    """Scores of the forecasts from one cutoff whose truth is not fully known yet."""
 
     due: Tensor  # [B, H] times of the truth
     excess: Tensor  # [B, H, K] 1 for a miss, less the expected share of misses; 0 where nothing was observed
 
 
 class AdaptiveFactors:
-    """The factors of `recalibrate`, updated along a stream of forecasts and their truth.
+    """Update the factors of `recalibrate` along a stream of forecasts.
 
-    A factor rises when a truth was outside its interval, and falls a little when it was inside, so that in the long run
-    every level covers as often as it should, whatever the stream does: after `N` forecasts of each series, the coverage
-    at a lead is off by at most the range of the logarithm of the scores plus the rate, divided by `N` times the rate.
-    The rate is divided by the number of forecasts made before the truth of one is known; otherwise they would all
-    correct the same mistake.
+    A factor rises when a truth falls outside its interval and falls a little when it lies inside, so that each level
+    has its nominal coverage in the long run, whatever the stream. After `N` forecasts of each series, the coverage at a
+    lead is off by at most (range of the log scores + rate) / (N * rate). The rate is divided by the number of forecasts
+    that are open at once, which would otherwise all correct the same mistake.
+
+    Isaac Gibbs, Emmanuel Candes (2021), Adaptive Conformal Inference Under Distribution Shift,
+    https://arxiv.org/abs/2106.00170; Anastasios Angelopoulos, Emmanuel Candes, Ryan Tibshirani (2023), Conformal PID
+    Control for Time Series Prediction, https://arxiv.org/abs/2307.16895 (quantile tracking, here of log scores)
 
     Args:
-        factors: `[H', K]` to start from, those of the validation; None starts at 1.
+        factors: `[H', K]` initial factors, such as those of the validation; None starts at 1.
         horizon: `H`.
-        step: Rows between one origin and the next.
-        series: Forecasts at an origin, which together move the factors by as much as one would alone.
-        rate: How much the logarithm of a factor rises if every series of an origin misses.
-        max_factor: Distances are stretched at most by this factor, and shrunk at most by its inverse.
+        step: Rows between two origins.
+        series: Number of forecasts per origin, which share the rate.
+        rate: Rise of the logarithm of a factor if every series of an origin misses.
+        max_factor: Upper bound of the factors; its inverse is the lower bound.
     """
 
     def __init__(
-        self,
-        factors: Tensor | None,
-        horizon: int,
-        step: int,
-        series: int,
-        rate: float = 0.1,
-        max_factor: float = 64.0,
+        self, factors: Tensor | None, horizon: int, step: int, series: int, rate: float = 0.1, max_factor: float = 64.0
     ) -> None:
         if factors is None:
             factors = torch.ones(1, len(LEVELS))
@@ -64,11 +55,11 @@ class AdaptiveFactors:
 
     @property
     def factors(self) -> Tensor:
-        """Return the factors after the last update, `[H, K]`."""
+        """Return the current factors, `[H, K]`."""
         return self._logarithms.exp().float()
 
     def learn(self, now: int) -> None:
-        """Update the factors with the truth that is known by a time."""
+        """Update the factors with every truth whose time is at most `now`."""
         for part in self._open:
             known = part.due <= now
             self._logarithms += self._rate * torch.where(known[..., None], part.excess, 0.0).sum(0)
@@ -77,17 +68,14 @@ class AdaptiveFactors:
         self._logarithms.clamp_(-self._limit, self._limit)
 
     def recalibrate(self, paths: Tensor, truth: Tensor, observed: Tensor, cutoff: Tensor, due: Tensor) -> Tensor:
-        """Recalibrate forecasts, each with the factors at its cutoff.
+        """Return paths `[B, P, H, V]`, each recalibrated with the factors at its cutoff.
 
         Args:
-            paths: `[B, P, H, V]`, in the order of their cutoffs, over all calls.
-            truth: `[B, H, V]`, in the same units; used when it is due.
+            paths: `[B, P, H, V]`, with ascending cutoffs over all calls.
+            truth: `[B, H, V]`, in the units of the paths; used from the time when it is due.
             observed: `[B, H, V]` bool.
             cutoff: `[B]` int64 time of the last row before each forecast.
             due: `[B, H]` int64 times of the truth.
-
-        Returns:
-            `[B, P, H, V]`.
         """
         scores = conformal_scores(paths, truth, observed).cpu().double()
         scores = scores.view(len(paths), -1, *scores.shape[1:])  # [B, V, H, K]

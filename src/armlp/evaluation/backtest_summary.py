@@ -21,14 +21,14 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
     """Summarize a backtest table by lead or by series; every observed value has the same weight.
 
     Args:
-        table: What `Forecaster.backtest` returned or `armlp test` wrote: pandas, polars (lazy too) or pyarrow.
-        by: `series`, the worst sMAPE first, which does not depend on the units of a series; or `lead`, counted from
-            the first row of a window.
+        table: The result of `Forecaster.backtest` or `armlp test`: pandas, polars (lazy too) or pyarrow.
+        by: `series`, sorted by sMAPE with the worst first; or `lead`, counted from the first row of a window.
 
     Returns:
-        The same kind of table: `lead` or `unique_id`; `channel`, of vector series; `count`, the number of observed
-        values; `mae`, `rmse` (data units), `smape` (percent, as the M4 competition defines it), and per level
-        `coverage-80`, the share inside; of symbols `error_rate` instead. The error of a diverged forecast is infinite.
+        A table of the same kind with the columns `lead` or `unique_id`; `channel`, for vector series; `count`, the
+        number of observed values; `mae`, `rmse` (data units), `smape` (percent, as in the M4 competition), and
+        `coverage-80` (share inside) for each level; for symbols only `error_rate`. A diverged forecast has an infinite
+        error.
 
     Raises:
         UserError: The table is not a backtest table, or `by` is not known.
@@ -72,7 +72,7 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
 
 
 def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
-    """Return the scores of every row, 0 where the truth was not observed."""
+    """Return the scores of each row, 0 where the truth was not observed."""
     truth, forecast = rows[f"y{suffix}"], rows[f"{SYMBOL}{suffix}"]
     observed = truth.notna()
     scores: dict[str, Any] = {"count": observed}
@@ -94,7 +94,7 @@ def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
 
 
 def _like(eager: Any, found: pd.DataFrame, lazy: bool) -> Any:
-    """Convert to the library of the table that was given."""
+    """Convert `found` to the library of `eager`."""
     if eager.implementation.is_pandas():
         return found
     if eager.implementation.is_polars():

@@ -1,8 +1,4 @@
-"""Conformal recalibration: sampled paths are stretched or shrunk around their median until intervals cover.
-
-Yaniv Romano, Evan Patterson, Emmanuel Candes (2019), Conformalized Quantile Regression,
-https://arxiv.org/abs/1905.03222
-"""
+"""Conformal recalibration of sampled paths."""
 
 from __future__ import annotations
 
@@ -11,26 +7,21 @@ from torch import Tensor
 
 from armlp.evaluation.quantiles import between_ranks
 
-# Central coverages at which factors are estimated; between them they are interpolated.
+# Central coverages at which factors are estimated; factors of other coverages are interpolated.
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
-# Fewer windows give no factors.
-MIN_WINDOWS = 30
-# Neighbouring leads are pooled until there are this many scores.
-_MIN_POOLED = 2000
-# Distances are stretched at most by this factor, and shrunk at most by its inverse.
-_MAX_FACTOR = 4.0
+MIN_WINDOWS = 30  # fewer windows give no factors
+_MIN_POOLED = 2000  # neighbouring leads are pooled until there are this many scores
+_MAX_FACTOR = 4.0  # the largest factor; its inverse is the smallest
 
 
 def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
-    """Return the distance of the truth from the median, in units of that of each interval's end on its side.
+    """Return the distance of the truth from the median, relative to the end of each interval on the same side.
 
-    Args:
-        paths: `[B, P, H, V]`.
-        target: `[B, H, V]`, in the same units.
-        observed: `[B, H, V]` bool.
+    From paths `[B, P, H, V]`, target and observed `[B, H, V]`, scores are `[B * V, H, K]` for `K` levels; nan where the
+    truth was not observed or a path diverged.
 
-    Returns:
-        `[B * V, H, K]`, one score for each of `K` levels; nan where the truth was not observed or a path diverged.
+    Yaniv Romano, Evan Patterson, Emmanuel Candes (2019), Conformalized Quantile Regression,
+    https://arxiv.org/abs/1905.03222
     """
     levels = torch.tensor(LEVELS, dtype=paths.dtype, device=paths.device)
     ranked = paths.sort(1).values
@@ -44,26 +35,19 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
 
 
 def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
-    """Return quantiles `[B, H, V, K]` of sorted paths, of which the first of `P` is that at `1 / (P + 1)`."""
+    """Return quantiles `[B, H, V, K]` of sorted paths, where path `i` of 1 to `P` is the quantile at `i / (P + 1)`."""
     last = ranked.shape[1] - 1
     position = (probabilities * (last + 2) - 1).clamp(0, last)
     return between_ranks(ranked, position).movedim(1, -1)
 
 
 def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
-    """Return by what the distance from the median has to be multiplied, so that every interval covers.
+    """Return the factors `[H, K]` of the distances from the median with which every interval covers.
 
-    It is the level's quantile of the scores of a lead and of its neighbours, with the correction for their finite
-    number. The correction counts windows, not leads, because the errors of one window's leads are dependent. Those of
+    A factor is the quantile, at its level, of the scores `[N, H, K]` of a lead and its neighbours, corrected for their
+    finite number. The correction counts windows, not leads, because the errors of one window are dependent. Those of
     different series at one origin are too, so the logarithm of a factor is shrunk to `n / (n + 1)` of itself for `n`
-    origins, as if one more origin had nothing to correct.
-
-    Args:
-        scores: `[N, H, K]` of `N` windows.
-        origins: Number of origins of each series.
-
-    Returns:
-        `[H, K]`, at least 1/4 and at most 4; None where there are fewer than 30 windows.
+    origins. Factors are between 1/4 and 4; None if there are fewer than 30 windows.
     """
     known = ~scores.isnan().any(-1)
     windows = int(known.any(1).sum())
@@ -86,17 +70,10 @@ def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
 
 
 def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
-    """Stretch or shrink paths around their median by lead; the median and the order of the paths stay.
+    """Stretch or shrink paths `[B, P, H, V]` around their median by lead; the median and the order of the paths stay.
 
-    Because paths stay paths, sums and other functions of them are recalibrated too. The level of a value is that of its
-    rank among the paths; a single path stays as it is.
-
-    Args:
-        paths: `[B, P, H, V]`.
-        factors: `[H', K]` from `conformal_factors`; later leads use the factors of the last.
-
-    Returns:
-        `[B, P, H, V]`.
+    Sums and other functions of paths are recalibrated too. The level of a value is that of its rank among the paths; a
+    single path does not change. Leads beyond the factors `[H', K]` use the last ones.
     """
     count, horizon = paths.shape[1:3]
     lead = torch.arange(horizon, device=paths.device).clamp(max=len(factors) - 1)
@@ -105,10 +82,9 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     factor = _interpolated(factors.to(paths.device, torch.float64)[lead], level)  # [H, P]
     factor = factor.T.to(paths.dtype)[..., None]
     ranked, order = paths.sort(1)
-    half = ranked.new_full((1,), 0.5)
-    median = _at(ranked, half)[..., 0].unsqueeze(1)
+    median = _at(ranked, ranked.new_full((1,), 0.5))[..., 0].unsqueeze(1)
     moved = factor * (ranked - median)
-    # Factors may fall faster from level to level than distances rise; no value may overtake another.
+    # Keep the order of the paths where factors fall faster from level to level than distances rise.
     above = moved.clamp(min=0).cummax(1).values
     below = moved.clamp(max=0).flip(1).cummin(1).values.flip(1)
     return torch.empty_like(paths).scatter_(1, order, median + above + below)

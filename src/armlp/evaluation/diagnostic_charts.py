@@ -16,21 +16,15 @@ from armlp.evaluation.fan_charts import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-
 # A baseline with more than this many times the lowest error is not drawn: it would flatten the other curves.
 MAX_TIMES = 4
-# Of the curves of the baselines; four colours and five dashes give twenty different ones.
+# Four colours and five dashes give twenty different curves.
 _COLORS = (ORANGE, GREEN, GREY, PURPLE)
 _DASHES = ((0, (4, 1.5)), ":", "-.", (0, (6, 1, 1, 1)), (0, (1, 3)))
 
 
 def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
-    """Draw the error at each lead, of the model and of the baselines, except those that are far worse.
-
-    Args:
-        curves: `[H]` by forecaster, the model first.
-        label: Name of the error.
-    """
+    """Draw the error at each lead `[H]` of every forecaster, the model first; far worse baselines are left out."""
     figure = blank_figure(*THUMBNAIL)
     axis = figure.subplots()
     means = {name: float(curve.nanmean()) for name, curve in curves.items()}
@@ -51,12 +45,10 @@ def lead_chart(curves: Mapping[str, Tensor], label: str) -> Figure:
 
 
 def pit_chart(mass: Tensor) -> Figure:
-    """Draw the histogram of the probability integral transform, which is flat where forecasts are calibrated.
+    """Draw the histogram of the probability integral transform from the number of values in each bin, `[bins]`.
 
-    The band holds 95 of 100 bins by chance if values are independent. Those of one window are not, so chance does more.
-
-    Args:
-        mass: `[bins]` number of values in each bin.
+    It is flat where forecasts are calibrated. If values were independent, 95 of 100 bins would lie inside the band;
+    those of one window are dependent, so more lie outside.
     """
     bins = len(mass)
     histogram = mass / mass.mean()
@@ -77,11 +69,7 @@ def pit_chart(mass: Tensor) -> Figure:
 
 
 def reliability_chart(coverage: Mapping[float, float]) -> Figure:
-    """Draw how much of the truth central intervals hold.
-
-    Args:
-        coverage: The share that the interval of each level holds, by level in percent, ascending; 80 is one of them.
-    """
+    """Draw the share of the truth inside each interval, by level in percent, ascending, with 80 among the levels."""
     nominal = np.array([0.0, *coverage, 100.0]) / 100
     shares = np.array([0.0, *coverage.values(), 1.0])  # an interval of level 0 holds nothing, one of 100 all
     figure = blank_figure(*THUMBNAIL)
@@ -99,7 +87,7 @@ def reliability_chart(coverage: Mapping[float, float]) -> Figure:
 
 
 def _shape(histogram: Tensor) -> str:
-    """Return what the histogram means, in a few words."""
+    """Describe the histogram in a few words."""
     tenth = max(1, len(histogram) // 10)
     tails = float(histogram[:tenth].mean() + histogram[-tenth:].mean()) / 2
     lean = float(histogram[: len(histogram) // 2].mean())

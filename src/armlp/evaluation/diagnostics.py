@@ -1,4 +1,4 @@
-"""Diagnostics of forecasts beside their scores: calibration, diverged paths, exemplary forecasts and residuals."""
+"""Calibration, diverged paths, exemplary forecasts and residuals."""
 
 from __future__ import annotations
 
@@ -19,22 +19,14 @@ from armlp.model.mlp import AutoregressiveMLP
 
 # A path further from its context than this many times the range of the context has diverged.
 _MAX_RANGES = 10
-# Residuals are measured on so many series at most, on so many rows each, a batch of rows at a time.
-_MAX_SERIES, _MAX_ROWS, _BATCH = 16, 512, 1024
-# Levels of the intervals whose coverage is measured, in percent.
-_LEVELS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)
+_MAX_SERIES, _MAX_ROWS, _BATCH = 16, 512, 1024  # for residuals: series, rows per series, rows at a time
+_LEVELS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # of the intervals whose coverage is measured, in percent
 
 
 def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
-    """Return which paths are not finite, or further from the context than ten times its range.
+    """Return which paths are not finite, or further from the context than ten times its range, `[B, P]` bool.
 
-    Args:
-        paths: `[B, P, H, V]`, data units.
-        windows: Windows with the contexts. A constant context has no range; its paths only need to be finite.
-        panel: The series.
-
-    Returns:
-        `[B, P]` bool.
+    Paths are `[B, P, H, V]`, data units. A constant context has no range, so its paths only need to be finite.
     """
     ends = [
         panel.in_data_units(windows.series, torch.where(windows.observed, windows.context, far)).to(paths)
@@ -45,37 +37,25 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
     limit = torch.finfo(paths.dtype).max
     bounded = reach.isfinite() & (reach > 0)
     low, high = torch.where(bounded, low - reach, -limit), torch.where(bounded, high + reach, limit)
-    inside = (paths.amin(2) >= low) & (paths.amax(2) <= high)  # nan is not
+    inside = (paths.amin(2) >= low) & (paths.amax(2) <= high)  # False for nan
     return ~inside.all(2)
 
 
 class Exemplar(NamedTuple):
-    """A forecast that is worth looking at.
+    """The best, the median or the worst forecast."""
 
-    Attributes:
-        rank: `best`, `median` or `worst`.
-        of: Number of forecasts that it is ranked among.
-        error: Its mean absolute error, in units of the seasonal naive's inside the series where there are any.
-        series: Index of its series.
-        origin: Row of its first value.
-    """
-
-    rank: str
-    of: int
-    error: float
-    series: int
-    origin: int
+    rank: str  # `best`, `median` or `worst`
+    of: int  # number of ranked forecasts
+    error: float  # mean absolute error, relative to that of the seasonal naive if it is known
+    series: int  # index of the series
+    origin: int  # row of the first value
 
 
 class Diagnostics:
-    """Calibration, divergence and the extreme forecasts of one pass over origins.
+    """Calibration, divergence and exemplary forecasts of one pass over the origins.
 
-    Sums are synchronised across processes; exemplary forecasts are those of this process.
-
-    Args:
-        panel: The series.
-        unit: `[S, V]` error of the seasonal naive inside each series, data units; nan where there is none.
-        horizon: `H`.
+    Sums are synchronized across processes, on the `device` of the model; exemplary forecasts are those of this process.
+    The `unit [S, V]` is the error of the seasonal naive inside each series, data units; nan where it is not defined.
     """
 
     def __init__(self, panel: Panel, unit: Tensor, horizon: int) -> None:
@@ -87,9 +67,9 @@ class Diagnostics:
         self._windows: list[Tensor] = []  # [B, 4] series, origin, scaled error, error
 
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
-        """Add the forecasts of a batch; arguments as in `Scoreboard.update`."""
+        """Add the forecasts of a batch; see `Scoreboard.update`."""
         if self.panel.symbols:
-            return  # they have no scale
+            return  # no scale
         # The empty last batch of a process with fewer windows is an update too: all processes must exchange sums.
         share = diverged(paths, windows, self.panel).double().sum() / max(1, len(paths) * paths.shape[1])
         self.diverged.update(share.cpu(), weight=len(paths))
@@ -110,7 +90,7 @@ class Diagnostics:
         self._windows.append(torch.stack([series, origin, scaled, plain], 1))
 
     def exemplars(self) -> list[Exemplar]:
-        """Return the best, the median and the worst forecast, or fewer where there are fewer."""
+        """Return the best, the median and the worst forecast, or fewer if there are fewer than three."""
         if not self._windows:
             return []
         windows = torch.cat(self._windows)
@@ -126,11 +106,7 @@ class Diagnostics:
         ]
 
     def calibration(self, device: torch.device | str = "cpu") -> Tensor | None:
-        """Return the mass in each bin of the probability integral transform, `[bins]`; None where there is none.
-
-        Args:
-            device: Where processes can exchange their sums: that of the model.
-        """
+        """Return the mass in each bin of the probability integral transform, `[bins]`; None without sampled paths."""
         if not self.pit.update_called:
             return None
         pit = self.pit.to(device)
@@ -140,11 +116,7 @@ class Diagnostics:
         return mass if mass.sum() > 0 else None
 
     def coverage(self, device: torch.device | str = "cpu") -> Mapping[float, float]:
-        """Return the share of the truth in the interval of each level, by level in percent; nothing for single paths.
-
-        Args:
-            device: Where processes can exchange their sums: that of the model.
-        """
+        """Return the share of the truth inside each interval, by level in percent; empty for single paths."""
         shares = {}
         for level, metric in self._coverage.items():
             if metric.update_called:
@@ -153,13 +125,13 @@ class Diagnostics:
         return {level: share for level, share in shares.items() if not math.isnan(share)}
 
     def share_diverged(self, device: torch.device | str = "cpu") -> float:
-        """Return the share of the paths that diverged; nan before the first batch."""
+        """Return the share of diverged paths; nan before the first batch."""
         share = self.diverged.to(device).compute().item() if self.diverged.update_called else math.nan
         self.diverged.to("cpu")
         return share
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Remove all batches."""
         for metric in (self.pit, *self._coverage.values()):
             metric.reset()
         self.diverged.reset()
@@ -167,32 +139,20 @@ class Diagnostics:
 
 
 class Autocorrelation(NamedTuple):
-    """The autocorrelation of residuals.
+    """The autocorrelation of residuals."""
 
-    Attributes:
-        lags: `[K]` the correlation at lags of 1 to K steps.
-        bound: White noise stays below it at 95 of 100 lags.
-    """
-
-    lags: Tensor
-    bound: float
+    lags: Tensor  # [K] correlation at lags of 1 to K steps
+    bound: float  # white noise stays below it at 95 of 100 lags
 
 
 @torch.no_grad()
 def residual_autocorrelation(
     network: AutoregressiveMLP, panel: Panel, series: Tensor, origins: Tensor, horizon: int
 ) -> Autocorrelation | None:
-    """Return the autocorrelation of the errors one step ahead, which is 0 where the model uses all of the past.
+    """Return the autocorrelation of one-step errors, which is 0 where the model uses all of the past.
 
-    Args:
-        network: The model.
-        panel: The series.
-        series: `[W]` int64 series of held-out windows; of many series, 16 are used.
-        origins: `[W]` int64 origins of the windows; the rows from the first to the end of the last window are used.
-        horizon: `H`.
-
-    Returns:
-        The mean over series, each scaled to the same mean square; None where the rows are too few.
+    It is the mean over at most 16 series, each scaled to the same mean square, on the rows from the first to the end of
+    the last of the held-out windows, `series` and `origins` `[W]` int64; None if there are too few.
     """
     ids = series.unique()
     ids = ids[torch.linspace(0, len(ids) - 1, min(_MAX_SERIES, len(ids))).long()]

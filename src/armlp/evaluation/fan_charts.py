@@ -1,4 +1,4 @@
-"""Fan charts: history, truth, median, intervals and baseline of a forecast, readable at thumbnail size."""
+"""Fan charts: history, truth, median, intervals and baseline of a forecast."""
 
 from __future__ import annotations
 
@@ -20,46 +20,26 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 INK, BLUE, ORANGE, GREY, GREEN, PURPLE = "#222222", "#0072B2", "#D55E00", "#999999", "#009E73", "#CC79A7"
-
-# Inches at which letters are legible where TensorBoard shows three pictures side by side.
-THUMBNAIL = 4.2, 3.1
+THUMBNAIL = 4.2, 3.1  # inches; legible where TensorBoard shows three pictures side by side
 
 
 class Fan(NamedTuple):
-    """The contents of one chart, data units.
-
-    Attributes:
-        title: The series' name.
-        history: `[n]` values before the origin.
-        history_times: `[n]` their times.
-        paths: `[P, H]` the forecast.
-        times: `[H]` its times.
-        truth: `[H]` the observed values, if they are known.
-        baseline: `[H]` the seasonal naive.
-        label: Name of the values.
-    """
+    """The contents of one chart, data units."""
 
     title: str
-    history: Tensor
-    history_times: np.ndarray
-    paths: Tensor
-    times: np.ndarray
-    truth: Tensor | None = None
-    baseline: Tensor | None = None
-    label: str = ""
+    history: Tensor  # [n] values before the origin
+    history_times: np.ndarray  # [n]
+    paths: Tensor  # [P, H]
+    times: np.ndarray  # [H]
+    truth: Tensor | None = None  # [H]
+    baseline: Tensor | None = None  # [H] the seasonal naive
+    label: str = ""  # name of the values
 
 
 def fan_charts(fans: Sequence[Fan], levels: Sequence[float] = (80, 95), small: bool = False) -> Figure:
-    """Draw one chart per series, at most two side by side.
-
-    Args:
-        fans: The charts.
-        levels: Coverages of the shaded intervals, in percent.
-        small: Whether the figure is a thumbnail.
-    """
+    """Draw one chart per series, two side by side, with intervals of `levels` in percent; `small` makes a thumbnail."""
     columns = min(2, len(fans))
     rows = -(-len(fans) // columns)
     figure = blank_figure(*(THUMBNAIL if small else (9, 4) if columns == 1 else (12, 3.2 * rows)))
@@ -88,7 +68,7 @@ def blank_figure(width: float, height: float) -> Figure:
 
 
 def style_axis(axis: Axes, title: str) -> None:
-    """Set the title of a chart, and the style that all charts share."""
+    """Set the title of a chart and the style that all charts share."""
     axis.set_title(title, loc="left", fontsize=10, parse_math=False)
     axis.spines[["top", "right"]].set_visible(False)
     axis.tick_params(labelsize=8)
@@ -108,20 +88,14 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
         for shade, level in enumerate(levels):
             low, high = (paths.nanquantile(end, 0) for end in interval(level))
             axis.fill_between(
-                fan.times,
-                low,
-                high,
-                color=BLUE,
-                alpha=0.16 + 0.14 * shade,
-                linewidth=0,
-                label=f"{level:g}% interval",
+                fan.times, low, high, color=BLUE, alpha=0.16 + 0.14 * shade, linewidth=0, label=f"{level:g}% interval"
             )
     axis.plot(fan.times, paths.nanquantile(0.5, 0), color=BLUE, linewidth=1.8, label="armlp")
     style_axis(axis, fan.title)
     axis.set_ylabel(fan.label, fontsize=9, parse_math=False)
     axis.margins(x=0.01)
     if np.issubdtype(fan.times.dtype, np.datetime64):
-        # Labels with times of day are long, so there are fewer.
+        # Labels with times of day are long, so show fewer.
         locator = AutoDateLocator(minticks=3, maxticks=dict.fromkeys((HOURLY, MINUTELY, SECONDLY), 8))
         axis.xaxis.set_major_locator(locator)
         axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -129,7 +103,7 @@ def _draw(axis: Axes, fan: Fan, levels: Sequence[float]) -> None:
 
 @contextmanager
 def quiet_fonts() -> Iterator[None]:
-    """Silence warnings that users cannot act on: of letters that the font lacks, and of close labels of times."""
+    """Silence warnings about missing letters and close time labels, which users cannot act on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         warnings.filterwarnings("ignore", "AutoDateLocator was unable to pick")
@@ -137,11 +111,7 @@ def quiet_fonts() -> Iterator[None]:
 
 
 def save_chart(figure: Figure, path: str) -> None:
-    """Write a figure to a picture file.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a figure to a picture file; raise a UserError if that fails."""
     try:
         with quiet_fonts():
             figure.savefig(path)
@@ -150,15 +120,9 @@ def save_chart(figure: Figure, path: str) -> None:
 
 
 def series_fan(panel: Panel, series: int, origin: int, paths: Tensor, season_length: int, history: int) -> Fan:
-    """Return the chart of one forecast; of a vector series, that of its first channel.
+    """Return the chart of a forecast `[P, H, V]`, data units; for a vector series, of its first channel.
 
-    Args:
-        panel: The series.
-        series: Index of the series.
-        origin: Row of the first forecast value.
-        paths: `[P, H, V]`, data units.
-        season_length: Steps in a season of the baseline.
-        history: Maximum number of rows to show before the origin.
+    `origin` is the row of the first forecast value, `history` the maximum number of rows to show before it.
     """
     values = panel.series(series)[:, 0]
     sampled = paths[..., 0].cpu()

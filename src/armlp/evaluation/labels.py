@@ -1,4 +1,4 @@
-"""How scores are named, ordered and formatted wherever they are shown."""
+"""Names, order and format of scores in tables."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from armlp.evaluation.metrics.base import METRICS
 
 
 class Label(NamedTuple):
-    """How a score is shown; the attributes mean the same as those of `LeadMetric`."""
+    """How a score is shown; the fields are those of `LeadMetric`."""
 
     heading: str
     order: float = 105
@@ -20,7 +20,7 @@ class Label(NamedTuple):
     higher_is_better: bool | None = False
 
 
-# Scores that the scoreboard derives from others, or from the likelihood.
+# Scores that are not in METRICS.
 _DERIVED = {
     "nll": Label("NLL", 110, 100),
     "perplexity": Label("perplexity", 120, 90),
@@ -31,11 +31,9 @@ _DERIVED = {
 
 
 def label(name: str) -> Label:
-    """Return how a score is shown.
+    """Return how a score, or a column of a backtest summary, is shown.
 
-    Args:
-        name: Name of a score, or of a column of a backtest summary; an interval of a level that no metric is
-            registered for, such as `coverage-50`, is written as those of other levels are.
+    An interval whose level is not registered, such as `coverage-50`, looks like those of other levels.
     """
     known = name.replace("-", "_")
     if known in _DERIVED:
@@ -49,19 +47,19 @@ def label(name: str) -> Label:
 
 
 def format_score(name: str, value: float) -> str:
-    """Return a score as tables show it; nothing where it is nan."""
+    """Format a score for a table; nan gives an empty text."""
     return "" if math.isnan(value) else format(value, label(name).format)
 
 
 def shown(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return which of the scores by forecaster tables show, the most important first: those that have a value."""
+    """Return the names of the scores to show, the most important first; scores that are nan everywhere are left out."""
     names = {name for row in scores.values() for name, value in row.items() if not math.isnan(value)}
     ranked = [(priority, name) for name in names if (priority := label(name).priority) is not None]
     return [name for _, name in sorted(ranked)]
 
 
 def best_score(name: str, values: Iterable[float]) -> float | None:
-    """Return the best of several values that are not nan; None where no value is better than another."""
+    """Return the best value that is not nan; None if no value is better than another."""
     known = [value for value in values if not math.isnan(value)]
     higher = label(name).higher_is_better
     if higher is None or len(set(known)) < 2:

@@ -1,4 +1,4 @@
-"""One-step scores: the likelihood of every row of a panel, given the truth before it."""
+"""One-step scores: the likelihood of each row of a panel under the forecast from the rows before it."""
 
 from __future__ import annotations
 
@@ -20,50 +20,33 @@ from armlp.model.families.base import Predictive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise
 
-# Values gathered at a time: more would not fit the cache.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 20  # values to gather at a time; more would not fit the cache
 
 
 class OneStepScores(NamedTuple):
-    """Scores of R rows, each under the network's forecast from the rows before it; nan where a value is missing.
+    """Scores of `R` rows under the one-step forecast of each; nan where a value is missing."""
 
-    Attributes:
-        series: `[R]` int64 index into the panel.
-        row: `[R]` int64 row of the series.
-        y: `[R, V]` the truth, data units.
-        log_likelihood: `[R, V]` float64, data units. Of channels that vary together, each one's is conditional on
-            those before it, so that they add up to that of the row.
-        pit: `[R, V]` float64, the probability integral transform, drawn uniformly between the probabilities of less
-            than the truth and of at most the truth where they differ; uniform on (0, 1) if the network is right.
-        tail_probability: `[R, V]` float64, the probability of a value at least as far out, on either side.
-    """
-
-    series: Tensor
-    row: Tensor
-    y: Tensor
+    series: Tensor  # [R] int64 index into the panel
+    row: Tensor  # [R] int64 row of the series
+    y: Tensor  # [R, V] truth, data units
+    # [R, V] float64, data units; where channels vary together, that of each is conditional on those before it
     log_likelihood: Tensor
+    # [R, V] float64, uniform on (0, 1) under the true distribution; drawn at random within the steps of a discrete one
     pit: Tensor
-    tail_probability: Tensor
+    tail_probability: Tensor  # [R, V] float64 probability of a value at least as far out, on either side
 
 
 @torch.no_grad()
 def one_step_scores(
     network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False, chunk: int = _CHUNK
 ) -> Iterator[OneStepScores]:
-    """Score every observed row of a panel, in parts of bounded size, in order.
+    """Score every observed row of a panel in order, in parts of bounded size; the network may be on any device.
 
-    The first context of a series is not scored: `L` rows, or the first half of a series of less than `2 L`, whose
-    contexts are padded as in training. A network that emits patches is called for every row, and its first step counts.
-    The tail probability of a number is twice the smaller one of the probabilities of at most and of at least the truth,
-    and 1 at most; if the network is right it is below `a` with probability `a`, for counts at most `a`. That of a
-    symbol, which has no sides, is the probability of all symbols that are no likelier.
-
-    Args:
-        network: A network with a density, on any device.
-        panel: The rows.
-        seed: Seed of the draws within the PIT.
-        progress: Show a bar if it takes long.
-        chunk: Values gathered at a time.
+    The first `L` rows of a series are context and have no scores; in a series of less than `2 L` rows, its first half.
+    A network that emits patches is called for every row, and only its first step counts. The tail probability of a
+    number is twice the smaller of P(at most the truth) and P(at least the truth), and 1 at most; under the true
+    distribution it is below `a` with probability `a`, for counts at most `a`. That of a symbol is the probability of
+    all symbols that are no likelier. `seed` is that of the random PIT of counts and symbols.
     """
     network.eval()
     length, patch = network.context_length, network.patch_length
@@ -82,11 +65,10 @@ def one_step_scores(
 
 
 def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progress: bool = False) -> Any:
-    """Return the scores as a table of the kind that the panel came from; arguments as in `one_step_scores`.
+    """Return the scores as a table of the kind that the panel came from; see `one_step_scores`.
 
-    Returns:
-        The columns `unique_id, ds, y, log_likelihood, pit, tail_probability`; of vectors the last four for each
-        channel, as `pit-x`. It has the rows that were scored and no others, sorted by `unique_id, ds`.
+    The columns are `unique_id, ds, y, log_likelihood, pit, tail_probability`; for vectors the last four for each
+    channel, as `pit-x`. It holds scored rows only, sorted by `unique_id, ds`.
 
     Raises:
         UserError: The model has no density, or no row can be scored.
@@ -141,12 +123,8 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
 def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
     """Return the negative log-likelihood of the targets, each patch given the truth before it.
 
-    Args:
-        model: The network, with a head that has a density.
-        windows: Contexts of `L` and targets of `H` values, with covariates to the end of the last patch.
-
-    Returns:
-        Its sum over observed values, data units, and their number; both scalar.
+    It is the sum over observed values, data units, and their number, both scalar. Windows have contexts of `L` and
+    targets of `H` values, with covariates to the end of the last patch.
     """
     length, patch = model.context_length, model.patch_length
     total = count = torch.zeros((), dtype=torch.float64)

@@ -1,4 +1,4 @@
-"""The scores of a model beside those of the baselines, by metric and by lead."""
+"""Scores of a model and of the baselines."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ MODEL, BASELINE = "armlp", "seasonal naive"
 K = TypeVar("K", LeadMetric, Baseline)
 _OWA_REFERENCE = "Naive2"
 _SKILL_ON = ("mase", "mae", "error_rate")
-# The best checkpoint is chosen by the first of these that is finite. Symbols have no errors to measure.
+# The first of these that is finite selects the best checkpoint.
 _MONITORED = ("perplexity", "scaled_crps", "crps", "error_rate")
 
 
 class Scoreboard:
     """Scores of the model and of the baselines over the same origins.
 
-    The baselines do not change from one pass over the origins to the next, so they forecast once. Every pass has to
-    bring the same windows in the same order; it may end earlier.
+    Baselines forecast in the first pass only, so every pass must bring the same windows in the same order; it may end
+    earlier.
 
     Args:
         panel: The series.
-        ends: `[S]` int64 row at which each series' rows before the first origin end; the units of scaled errors are
-            measured, and the baselines fitted, inside them.
+        ends: `[S]` int64 row at which the rows before the first origin end; only these rows serve to fit baselines and
+            to measure the units of scaled errors.
         horizon: `H`.
         season_length: Steps in a season of the baselines.
-        metrics: Names or class paths of metrics to compute besides the default ones.
-        baselines: Names or class paths of baselines to score besides the default ones.
+        metrics: Names or class paths of further metrics.
+        baselines: Names or class paths of further baselines.
 
     Raises:
-        UserError: A metric or baseline is not known, or not one for the values of the panel.
+        UserError: A metric or baseline is not known, or does not suit the values of the panel.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Scoreboard:
         self.season_length = season_length
         self.unit, self.root_unit = naive_errors(panel, ends, season_length)
         self._baseline_kinds = select(BASELINES, baselines, bool(panel.symbols))
-        self._baselines: dict[str, Baseline] = {}  # fitted when the first windows show how long a context is
+        self._baselines: dict[str, Baseline] = {}  # fitted in the first update, which shows the context length
         kinds = select(METRICS, metrics, bool(panel.symbols))
         point = {name: kind for name, kind in kinds.items() if kind.needs in ("point", "symbols")}
         self.boards = {MODEL: self._board(kinds), **{name: self._board(point) for name in self._baseline_kinds}}
@@ -79,18 +79,12 @@ class Scoreboard:
         return MetricCollection(metrics, compute_groups=False)
 
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
-        """Add the forecasts of a batch.
-
-        Args:
-            paths: `[B, P, H, V]`, data units.
-            windows: The windows, whose targets are the truth.
-            whole: Whether the paths are counts.
-        """
+        """Add the forecasts of a batch: paths `[B, P, H, V]`, data units; `whole` if they are counts."""
         # The panel and the sums are on the CPU, whatever device the model runs on.
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
         target = self.panel.in_data_units(series, target)
         forecasts = {MODEL: paths}
-        if not len(series):  # the last batch of a process that has fewer than the others
+        if not len(series):  # the last batch of a process with fewer windows
             forecasts = dict.fromkeys(self.boards, paths)
         elif self._passed >= self._compared:
             if not self._baselines:
@@ -107,13 +101,13 @@ class Scoreboard:
         for name, values in forecasts.items():
             forecast = Paths(values, even=True, whole=whole and name == MODEL)
             for metric in cast("Mapping[str, LeadMetric]", self.boards[name]).values():
-                # A single path has no score of whole paths, but an update it must have.
+                # A single path has no score of whole paths, but torchmetrics warns of metrics that were never updated.
                 truth = target[:0] if metric.needs == "paths" and values.shape[1] == 1 else target
                 metric.update(forecast, truth, observed, units[metric.unit])
 
     def update_likelihood(self, total: Tensor, count: Tensor) -> None:
         """Add the model's negative log-likelihood: the sum over `count` values, data units."""
-        mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # the metric would leave out nan
+        mean = (total / count.clamp(min=1)).nan_to_num(nan=math.inf)  # MeanMetric would skip nan
         self.likelihood.update(value=mean.cpu(), weight=count.cpu())
 
     def join(self, other: Scoreboard) -> None:
@@ -126,13 +120,10 @@ class Scoreboard:
             self.likelihood.update(value=likelihood.mean_value / likelihood.weight, weight=likelihood.weight)
 
     def summary(self, device: torch.device | str = "cpu") -> dict[str, dict[str, float]]:
-        """Return every metric of the model and of the baselines, with their skill and their OWA.
+        """Return every metric by forecaster, with skill and OWA; `device` is where processes can exchange sums.
 
-        Skill is measured on MASE, to which all series contribute alike; on MAE where no series has a unit; and of
-        symbols on the error rate. The baselines have no intervals, so no coverage.
-
-        Args:
-            device: Where processes can exchange their sums: that of the model.
+        Skill is measured on MASE, in which all series have the same weight; on MAE where no series has a unit; for
+        symbols on the error rate.
         """
         rows = {}
         for name, board in self.boards.items():
@@ -153,7 +144,7 @@ class Scoreboard:
         return rows
 
     def by_lead(self, metric: str, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-        """Return a metric at each lead, `[H]`, by forecaster that has it; `device` as in `summary`."""
+        """Return a metric at each lead, `[H]`, by forecaster; `device` as in `summary`."""
         curves = {}
         for name, board in self.boards.items():
             if metric in board:
@@ -164,28 +155,25 @@ class Scoreboard:
         return curves
 
     def curves(self, device: torch.device | str = "cpu") -> dict[str, dict[str, Tensor]]:
-        """Return `by_lead` of every metric whose curve is shown."""
+        """Return `by_lead` of every metric with `curve = True`."""
         metrics = cast("Mapping[str, LeadMetric]", self.boards[MODEL])
         return {name: self.by_lead(name, device) for name, metric in metrics.items() if metric.curve}
 
     def reset(self) -> None:
-        """Forget the forecasts of the model; the next pass brings the same windows."""
+        """Remove the forecasts of the model; the next pass brings the same windows."""
         self._passed = 0
         for board in (self.boards[MODEL], self.likelihood):
             board.reset()
 
 
 def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[str, type[K]]:
-    """Return the metrics or baselines of a scoreboard by name, in the order in which they are shown.
+    """Return the metrics or baselines of a scoreboard by name, in display order.
 
-    Args:
-        registry: `METRICS` or `BASELINES`.
-        extra: Names or class paths besides the default ones. A class that is not registered yet is registered by its
-            class name.
-        symbols: Whether the values are symbols.
+    `extra` holds names or class paths besides the default ones; a class that is not registered is registered by its
+    name.
 
     Raises:
-        UserError: A name is not known, or not one for the values.
+        UserError: A name is not known, or does not suit the values.
     """
     asked = [registry.find(name) for name in extra]
     for name, kind in zip(extra, asked, strict=True):
@@ -204,22 +192,9 @@ def _ratio(score: float, reference: float) -> float:
 
 
 class Evaluation:
-    """The evaluation of a validation or a test.
+    """Scores and diagnostics of a validation, or of a test if `part` is `test`, with `metrics` and `baselines` by name.
 
-    Args:
-        data: The data.
-        part: `test`, or another one for validation.
-        horizon: How far the forecasts reach.
-        metrics: Names or class paths of metrics to compute besides the default ones.
-        baselines: Names or class paths of baselines to score besides the default ones.
-
-    Attributes:
-        scoreboard: The scores of the model and of the baselines.
-        diagnostics: Calibration, diverged paths and exemplary forecasts.
-        scores: Scores of the last pass, by forecaster and metric.
-        curves: Scores of the last pass by lead, `[H]`, by metric and forecaster.
-        calibration: `[bins]` masses of the probability integral transform in the last pass; None where there is none.
-        coverage: Share of the truth in the interval of each level in the last pass, by level in percent.
+    Attributes `scores` to `coverage` are those of the last pass.
     """
 
     def __init__(
@@ -234,26 +209,20 @@ class Evaluation:
         ends = split.train_ends(data.panel.lengths)
         self.scoreboard = Scoreboard(data.panel, ends, horizon, data.season_length, metrics, baselines)
         self.diagnostics = Diagnostics(data.panel, self.scoreboard.unit, horizon)
-        self.scores: dict[str, dict[str, float]] = {}
-        self.curves: dict[str, dict[str, Tensor]] = {}
-        self.calibration: Tensor | None = None
-        self.coverage: Mapping[float, float] = {}
+        self.scores: dict[str, dict[str, float]] = {}  # by forecaster and metric
+        self.curves: dict[str, dict[str, Tensor]] = {}  # [H] by metric and forecaster
+        self.calibration: Tensor | None = None  # [bins] masses of the probability integral transform
+        self.coverage: Mapping[float, float] = {}  # share of the truth in each interval, by level in percent
 
     def update(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> None:
-        """Add the forecasts of a batch.
-
-        Args:
-            network: The network that made them.
-            paths: `[B, P, H, V]`, data units.
-            windows: The windows, whose targets are the truth.
-        """
+        """Add the forecasts of a batch: paths `[B, P, H, V]` of the network, data units."""
         self.scoreboard.update(paths, windows, network.head.discrete)
         self.diagnostics.update(paths, windows, network.head.discrete)
         if network.head.has_density:
             self.scoreboard.update_likelihood(*one_step_nll(network, windows))
 
     def sum_up(self, device: torch.device) -> None:
-        """Compute scores, curves and calibration over all processes, which exchange their sums on a device."""
+        """Compute scores, curves and calibration; processes exchange sums on `device`."""
         self.scores = self.scoreboard.summary(device)
         self.scores[MODEL]["diverged"] = self.diagnostics.share_diverged(device)
         self.curves = self.scoreboard.curves(device)
@@ -262,11 +231,7 @@ class Evaluation:
 
     @property
     def monitored(self) -> float:
-        """The score by which the best checkpoint is chosen; lower is better.
-
-        Raises:
-            UserError: It is not finite.
-        """
+        """The score that selects the best checkpoint, lower is better; raise a UserError if none is finite."""
         scores = self.scores[MODEL]
         measured = [scores[name] for name in _MONITORED if math.isfinite(scores.get(name, math.nan))]
         if not measured:
@@ -274,6 +239,6 @@ class Evaluation:
         return measured[0]
 
     def reset(self) -> None:
-        """Forget the forecasts; the next pass brings the same windows."""
+        """Remove the forecasts; the next pass brings the same windows."""
         self.scoreboard.reset()
         self.diagnostics.reset()

@@ -1,11 +1,11 @@
-"""Export: the whole rollout as one ONNX file, which forecasts without torch and without armlp."""
+"""Export of the whole rollout as one ONNX file, which forecasts without torch and armlp."""
 
 from __future__ import annotations
 
 import os
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -15,9 +15,7 @@ from armlp.errors import UserError, check_bounds
 from armlp.evaluation.quantiles import check_levels
 from armlp.export.metadata import file_metadata
 from armlp.files import prepare_output, replacing
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
+from armlp.training.module import ForecastModule
 
 
 def write_onnx(
@@ -30,21 +28,19 @@ def write_onnx(
 ) -> None:
     """Write the whole rollout of a trained model as one ONNX file.
 
-    Its inputs are the context, the mask of observed values, uniform noise, and the model's covariates; its outputs are
-    paths and quantiles, all in data units. The shape of the noise sets the numbers of series, paths and steps. The same
-    noise gives the same paths as `rollout`. Metadata in the file describe it.
+    It maps the context, its mask, uniform noise and covariates to paths and quantiles in data units. The shape of the
+    noise sets the numbers of series, paths and steps. The same noise gives the same paths as `rollout`.
 
     Args:
         module: A trained module; its network is moved to the CPU and to float32.
-        data: Hyperparameters of its training data.
-        path: The file, `.onnx`.
-        horizon: `H` that the metadata recommend; that of the training where left out.
-        num_paths: `P` that the metadata recommend.
+        data: Hyperparameters of the data module that it was trained on.
+        path: A `.onnx` file.
+        horizon: `H` recommended in the metadata; that of the training if None.
+        num_paths: `P` recommended in the metadata.
         levels: Central coverages of the intervals, in percent.
 
     Raises:
-        UserError: `onnx` or `onnxscript` is not installed, the file cannot be written, or ONNX cannot express the
-            model.
+        UserError: `onnx` or `onnxscript` is missing, the file cannot be written, or ONNX cannot express the model.
     """
     try:
         import onnx
@@ -86,7 +82,7 @@ def write_onnx(
 
 
 def _column_scaling(columns: Sequence[Mapping[str, Any]]) -> ColumnScaling:
-    """Return the scaling of columns whose categories are numbers, their indices in the metadata."""
+    """Return a scaling that takes the index of a category in the metadata instead of its name."""
     codes = {
         index: torch.tensor([*range(1, len(column["categories"]) + 1), 0])
         for index, column in enumerate(columns)

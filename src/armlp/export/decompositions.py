@@ -1,4 +1,4 @@
-"""Functions that ONNX lacks, computed by functions that it has."""
+"""Functions that ONNX lacks, written with functions that it has."""
 
 from __future__ import annotations
 
@@ -9,62 +9,33 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Doublings of a running maximum, for up to 2^20 values.
-_DOUBLINGS = 20
+_DOUBLINGS = 20  # of the reach of a running maximum: enough for 2^20 values
 # Michael J. Wichura (1988), Algorithm AS 241: The percentage points of the normal distribution,
-# https://doi.org/10.2307/2347330: numerators and denominators for the middle and for the tails.
+# https://doi.org/10.2307/2347330: coefficients of numerator and denominator from the highest power down.
 _MIDDLE = (
-    (
-        2.5090809287301226727e3,
-        3.3430575583588128105e4,
-        6.7265770927008700853e4,
-        4.5921953931549871457e4,
-        1.3731693765509461125e4,
-        1.9715909503065514427e3,
-        1.3314166789178437745e2,
-        3.3871328727963666080e0,
-    ),
-    (
-        5.2264952788528545610e3,
-        2.8729085735721942674e4,
-        3.9307895800092710610e4,
-        2.1213794301586595867e4,
-        5.3941960214247511077e3,
-        6.8718700749205790830e2,
-        4.2313330701600911252e1,
-        1.0,
-    ),
+    (2.5090809287301226727e3, 5.2264952788528545610e3),
+    (3.3430575583588128105e4, 2.8729085735721942674e4),
+    (6.7265770927008700853e4, 3.9307895800092710610e4),
+    (4.5921953931549871457e4, 2.1213794301586595867e4),
+    (1.3731693765509461125e4, 5.3941960214247511077e3),
+    (1.9715909503065514427e3, 6.8718700749205790830e2),
+    (1.3314166789178437745e2, 4.2313330701600911252e1),
+    (3.3871328727963666080e0, 1.0),
 )
 _TAIL = (
-    (
-        7.74545014278341407640e-4,
-        2.27238449892691845833e-2,
-        2.41780725177450611770e-1,
-        1.27045825245236838258e0,
-        3.64784832476320460504e0,
-        5.76949722146069140550e0,
-        4.63033784615654529590e0,
-        1.42343711074968357734e0,
-    ),
-    (
-        1.05075007164441684324e-9,
-        5.47593808499534494600e-4,
-        1.51986665636164571966e-2,
-        1.48103976427480074590e-1,
-        6.89767334985100004550e-1,
-        1.67638483018380384940e0,
-        2.05319162663775882187e0,
-        1.0,
-    ),
+    (7.74545014278341407640e-4, 1.05075007164441684324e-9),
+    (2.27238449892691845833e-2, 5.47593808499534494600e-4),
+    (2.41780725177450611770e-1, 1.51986665636164571966e-2),
+    (1.27045825245236838258e0, 1.48103976427480074590e-1),
+    (3.64784832476320460504e0, 6.89767334985100004550e-1),
+    (5.76949722146069140550e0, 1.67638483018380384940e0),
+    (4.63033784615654529590e0, 2.05319162663775882187e0),
+    (1.42343711074968357734e0, 1.0),
 )
 
 
 def ndtri(level: Tensor) -> Tensor:
-    """Return quantiles of the standard normal distribution, for levels from 1e-11 to 1 - 1e-11.
-
-    Args:
-        level: `[...]` in (0, 1).
-    """
+    """Return quantiles of the standard normal distribution for levels from 1e-11 to 1 - 1e-11."""
     centred = level - 0.5
     middle = centred * _ratio(_MIDDLE, 0.180625 - centred * centred)
     lighter = torch.minimum(level, 1 - level)
@@ -73,7 +44,7 @@ def ndtri(level: Tensor) -> Tensor:
 
 
 def erfinv(value: Tensor) -> Tensor:
-    """Return the inverse of the error function, computed in the tail that loses no digits."""
+    """Return the inverse of the error function from the lower tail, whose probability keeps all digits."""
     return value.sign() * ndtri((1 - value.abs()) / 2) * -(0.5**0.5)
 
 
@@ -95,7 +66,7 @@ def log1p(value: Tensor) -> Tensor:
 
 
 def expm1(value: Tensor) -> Tensor:
-    """Return `exp(x) - 1`, by the corresponding quotient."""
+    """Return `exp(x) - 1` by a quotient like that of `log1p`."""
     power = value.exp()
     change = power - 1
     near = value.abs() < 0.5
@@ -109,7 +80,7 @@ def count_below(edges: Tensor, value: Tensor) -> Tensor:
 
 
 def running_maximum(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the largest value so far along `dim`, and zeros for its indices, which are not used."""
+    """Return the running maximum along `dim`, and zeros in place of its indices, which nothing uses."""
     index = torch.arange(values.shape[dim])
     reach = 1
     for _ in range(_DOUBLINGS):
@@ -119,25 +90,17 @@ def running_maximum(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
 
 
 def running_minimum(values: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """Return the smallest value so far along `dim`, and zeros for its indices, which are not used."""
+    """Return the running minimum along `dim`, and zeros in place of its indices, which nothing uses."""
     values, index = running_maximum(-values, dim)
     return -values, index
 
 
-def _ratio(coefficients: Sequence[Sequence[float]], value: Tensor) -> Tensor:
-    """Return the quotient of two polynomials, whose coefficients begin with the highest power."""
-    numerator, denominator = (torch.full_like(value, first) for first, *_ in coefficients)
-    for above, below in zip(*(rest for _, *rest in coefficients), strict=True):
+def _ratio(coefficients: Sequence[tuple[float, float]], value: Tensor) -> Tensor:
+    """Return the quotient of two polynomials."""
+    numerator, denominator = (torch.full_like(value, first) for first in coefficients[0])
+    for above, below in coefficients[1:]:
         numerator, denominator = numerator * value + above, denominator * value + below
     return numerator / denominator
-
-
-def _bucketize(value: Tensor, edges: Tensor, **options: Any) -> Tensor:
-    return count_below(edges, value[..., None])[..., 0]
-
-
-def _searchsorted(edges: Tensor, value: Tensor, **options: Any) -> Tensor:
-    return count_below(edges, value)
 
 
 def _repeat_interleave(values: Tensor, repeats: Any, dim: int | None = None, **options: Any) -> Tensor:
@@ -154,8 +117,8 @@ DECOMPOSITIONS: Mapping[Any, Callable[..., Any]] = {
     _ATEN.log1p.default: log1p,
     _ATEN.expm1.default: expm1,
     _ATEN.special_expm1.default: expm1,
-    _ATEN.bucketize.Tensor: _bucketize,
-    _ATEN.searchsorted.Tensor: _searchsorted,
+    _ATEN.bucketize.Tensor: lambda value, edges, **options: count_below(edges, value[..., None])[..., 0],
+    _ATEN.searchsorted.Tensor: lambda edges, value, **options: count_below(edges, value),
     _ATEN.cummax.default: running_maximum,
     _ATEN.cummin.default: running_minimum,
     _ATEN.repeat_interleave.self_int: _repeat_interleave,

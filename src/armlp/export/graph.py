@@ -1,4 +1,4 @@
-"""One ONNX graph of the parts of a rollout: a step is the body of a `Scan`, which runs for any number of steps."""
+"""The ONNX graph of a rollout, whose step is the body of a `Scan` node that runs any number of times."""
 
 from __future__ import annotations
 
@@ -22,20 +22,12 @@ OPSET = 20
 
 
 def rollout_model(before_loop: BeforeLoop, after_loop: AfterLoop) -> Any:
-    """Return the whole rollout as an `onnx.ModelProto`.
-
-    Args:
-        before_loop: The part before the loop over the steps.
-        after_loop: The part after it.
-
-    Raises:
-        UserError: ONNX cannot express a part.
-    """
+    """Return the whole rollout as an `onnx.ModelProto`; raise `UserError` if ONNX cannot express a part."""
     step, inputs = LoopStep(before_loop), before_loop.examples()
     carried, fixed, stepped = before_loop.carried, before_loop.fixed, before_loop.stepped
     with _tracing():
         first_values = before_loop(*(example.values for example in inputs.values()))
-        # The first axis of stepped values are the steps, and of all other values the rows.
+        # The first axis of `stepped` values is the step, that of all others the row.
         step_inputs = {
             f"first_{name}" if name in fixed else name: Example(part[0] if name in stepped else part, {0: "rows"})
             for name, part in zip(step.names, first_values, strict=True)
@@ -74,16 +66,16 @@ def rollout_model(before_loop: BeforeLoop, after_loop: AfterLoop) -> Any:
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Trace without gradients, without messages of torch.onnx, and without checks of values, which have none yet."""
+    """Switch off gradients, messages of torch.onnx, and checks of values, which traced tensors do not have."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
-    # Private, because torch sets this default but does not return it.
+    # A private name: torch can set this default, but has no public way to read it.
     validates = Distribution._validate_args
     logger.setLevel(logging.ERROR)
     Distribution.set_default_validate_args(False)
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # about deprecated functions that torch.onnx calls
+            warnings.simplefilter("ignore")  # torch.onnx calls deprecated functions
             yield
     finally:
         logger.setLevel(level)
@@ -91,18 +83,14 @@ def _tracing() -> Iterator[None]:
 
 
 def _trace(part: BeforeLoop | LoopStep | AfterLoop, examples: Mapping[str, Example], outputs: Sequence[str]) -> Any:
-    """Return the graph of a part with its inputs and outputs named, and a prefix before all other names.
-
-    Raises:
-        UserError: ONNX cannot express the part.
-    """
+    """Return the graph of a part, its inputs and outputs renamed and all other names prefixed."""
     shapes: Any = tuple({axis: Dim.DYNAMIC for axis in example.free_axes} for example in examples.values())
     shapes = shapes if isinstance(part, AfterLoop) else (shapes,)
     values = tuple(example.values for example in examples.values())
     try:
         program = torch.export.export(part, values, dynamic_shapes=shapes, strict=False)
-        # With example inputs come checks of their sizes, which cannot always be traced again. Only the setter is
-        # undocumented; there is no argument for it.
+        # Example inputs add checks of their sizes, which cannot always be traced again. No documented argument
+        # leaves them out.
         program.example_inputs = None
         program = program.run_decompositions(dict(DECOMPOSITIONS))
         exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
@@ -141,7 +129,7 @@ def _rename(graph: Any, names: Mapping[str, str], prefix: str) -> None:
 
 
 def _split_nodes(body: Any, varying: Collection[str]) -> tuple[list[Any], list[Any]]:
-    """Return the nodes of a loop's body that depend on `varying` values, and those that are the same at each step."""
+    """Return the nodes of a loop body that depend on `varying` values, and the other nodes."""
     dependent, nodes, shared = set(varying), [], []
     for node in body.node:
         if dependent.isdisjoint(_used_values(node)):

@@ -1,17 +1,14 @@
-"""The metadata of an exported file, so that it can be used without the program that wrote it."""
+"""The metadata of an exported file, which describe how to use it without armlp."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from armlp.data.time_features import CYCLE_NAMES
+from armlp.training.module import ForecastModule
 from armlp.version import __version__
-
-if TYPE_CHECKING:
-    from armlp.training.module import ForecastModule
-
 
 _MEANINGS = {
     "context": "the last values of each series, data units; a missing one is the last one before it",
@@ -35,17 +32,7 @@ def file_metadata(
     num_paths: int,
     levels: Sequence[float] | None,
 ) -> dict[str, str]:
-    """Return the metadata of a file: texts as they are, and everything else as JSON.
-
-    Args:
-        module: The exported module.
-        data: Hyperparameters of its training data.
-        graph: The ONNX graph.
-        statistics: Statistics of its covariates, by role.
-        horizon: Recommended `H`.
-        num_paths: Recommended `P`.
-        levels: Levels of the quantiles; None where there are none.
-    """
+    """Return the metadata of a file: texts as they are, everything else as JSON; `levels` is None without quantiles."""
     network = module.network
     kind = "symbols" if network.symbols else "counts" if network.head.discrete else "numbers"
     cycles = data.get("calendar_inputs")

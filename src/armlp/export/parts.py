@@ -1,7 +1,4 @@
-"""The parts of a rollout that become graphs: before the loop over its steps, one step, and after the loop.
-
-They call the network's own code, so that an exported file cannot differ from `rollout`.
-"""
+"""The parts of a rollout that become graphs. They call the network's code, so that a file agrees with `rollout`."""
 
 from __future__ import annotations
 
@@ -18,7 +15,7 @@ from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaling
 
-# Of each input, the axes of any size and their names.
+# The axes of each input that may have any size, with their names.
 _FREE_AXES = {
     "context": {0: "batch"},
     "observed": {0: "batch"},
@@ -31,29 +28,23 @@ _FREE_AXES = {
 
 
 class Example(NamedTuple):
-    """An input that a part is traced with.
-
-    Attributes:
-        values: Of any size along the free axes.
-        free_axes: The name of each axis that may have another size.
-    """
+    """An input to trace a part with, and the names of its axes that may have another size."""
 
     values: Tensor
     free_axes: Mapping[int, str]
 
 
 class BeforeLoop(nn.Module):
-    """Turns the inputs of a forecast into those of its first step, a row for each member, series and path.
+    """The part before the loop: the inputs of the first step, with a row for each member, series and path.
 
     Args:
-        network: The network.
-        scalings: Scaling of the columns of covariates, by role; the columns of a missing role are not scaled.
+        scalings: Scaling of the covariates by role; a missing role is not scaled.
 
     Attributes:
         inputs: Names of the inputs of a forecast.
         carried: Names of the values that a step passes to the next.
         fixed: Names of the values that all steps share.
-        stepped: Names of the values whose first axis are the steps; each step gets its slice.
+        stepped: Names of the values of which each step gets one slice along the first axis.
     """
 
     def __init__(self, network: AutoregressiveMLP, scalings: Mapping[str, ColumnScaling]) -> None:
@@ -71,7 +62,7 @@ class BeforeLoop(nn.Module):
         self.stepped = ["noise", *(f"{role}_next" for role in ("known", "calendar") if role in roles)]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """Return the values of `carried`, `fixed` and `stepped`."""
+        """Return the values of `carried`, `fixed` and `stepped`, in this order."""
         given = dict(zip(self.inputs, inputs, strict=True))
         context, observed, noise = (given[name] for name in ("context", "observed", "noise"))
         if self.network.channels == 1:  # the file has no channel axis then
@@ -79,10 +70,10 @@ class BeforeLoop(nn.Module):
         members, patch, length = self.network.members, self.network.patch_length, self.network.context_length
         paths = (noise.shape[1] + members - 1) // members
         steps = (noise.shape[2] + patch - 1) // patch
-        # Repeat the last path and step, so that all members have as many paths, and patches are whole.
+        # Repeat the last path and step until all members have equally many paths and all patches are whole.
         noise = noise[:, _indices_up_to(paths * members, noise.shape[1])]
         noise = noise[:, :, _indices_up_to(steps * patch, noise.shape[2])]
-        # Rows go by member, series, path; a path's member is its number modulo the number of members.
+        # Rows are ordered by member, series, path; path `p` belongs to member `p % members`.
         noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
 
         def rows(part: Tensor) -> Tensor:
@@ -98,7 +89,7 @@ class BeforeLoop(nn.Module):
         if "known" in given:
             known = given["known"][:, _indices_up_to(length + steps * patch, given["known"].shape[1])]
             known = rows(self._scaled("known", known))
-            later = torch.cat([known[:, length + patch :], known[:, -patch:]], 1)  # the last step passes none on
+            later = torch.cat([known[:, length + patch :], known[:, -patch:]], 1)  # no step follows the last
             found |= {"known": known[:, : length + patch], "known_next": by_step(later)}
         if "past" in given:
             found["past"] = rows(self._scaled("past", given["past"]))
@@ -112,7 +103,7 @@ class BeforeLoop(nn.Module):
     def examples(self) -> dict[str, Example]:
         """Return inputs to trace with, by name."""
         network, length = self.network, self.network.context_length
-        # Sizes that differ from each other and from 1, so that none is taken for another or for a constant.
+        # Sizes above 1 that all differ, so that tracing takes none for another or for a constant.
         batch, paths, steps = 3, 5, 2 * network.patch_length + 5
         channels = (network.channels,) if network.channels > 1 else ()
         num_columns = {role: len(sizes) for role, sizes in network.inputs.sizes.items()}
@@ -135,11 +126,7 @@ class BeforeLoop(nn.Module):
 
 
 class LoopStep(nn.Module):
-    """One call of the network, and the values that it passes to the next.
-
-    Args:
-        before_loop: The part before the loop.
-    """
+    """One step of the loop: a call of the network, and the inputs of the next step."""
 
     def __init__(self, before_loop: BeforeLoop) -> None:
         super().__init__()
@@ -151,7 +138,7 @@ class LoopStep(nn.Module):
         self.names = [*before_loop.carried, *before_loop.fixed, *before_loop.stepped]
 
     def forward(self, *inputs: Tensor) -> list[Tensor]:
-        """Return the values of `carried` one patch later, and the drawn patch `[rows, U, V]`, data units."""
+        """Return the values of `carried` for the next step, and the drawn patch `[rows, U, V]`, data units."""
         given = dict(zip(self.names, inputs, strict=True))
         network, window = self.network, given["window"]
         patch = network.patch_length
@@ -178,15 +165,11 @@ class LoopStep(nn.Module):
 
 
 class AfterLoop(nn.Module):
-    """Turns drawn patches into paths and their quantiles.
+    """The part after the loop: paths and their quantiles.
 
     Args:
-        network: The network.
-        factors: Factors of the recalibration, `[H', K]`; None where there is none.
+        factors: Factors of the recalibration, `[H', K]`; None without recalibration.
         levels: Central coverages of the intervals, in percent; None for no quantiles.
-
-    Attributes:
-        outputs: Names of the outputs.
     """
 
     def __init__(self, network: AutoregressiveMLP, factors: Tensor | None, levels: Sequence[float] | None) -> None:
@@ -199,11 +182,11 @@ class AfterLoop(nn.Module):
     def forward(self, drawn: Tensor, noise: Tensor) -> list[Tensor]:
         """Return paths `[B, P, H, V]` and, with levels, quantiles `[B, 1 + 2 levels, H, V]`, data units.
 
-        Of a single channel they have no axis `V`.
+        A single channel has no axis `V`.
 
         Args:
             drawn: `[steps, rows, U, V]`, data units.
-            noise: `[B, P, H, ...]`, only for its shape.
+            noise: `[B, P, H, ...]`, used for its shape alone.
         """
         series, count, horizon = noise.shape[:3]
         members = self.network.members
@@ -220,10 +203,10 @@ class AfterLoop(nn.Module):
 
 
 def _indices_up_to(count: Any, available: Any) -> Tensor:
-    """Return `count` indices from 0 on, in which the last available one repeats."""
+    """Return the indices 0, 1, ..., `count - 1`, none above `available - 1`."""
     return torch.arange(count).clamp(max=available - 1)
 
 
 def _shifted(window: Tensor, later: Tensor) -> Tensor:
-    """Return a window with later values at its end, and as many fewer at its beginning."""
+    """Append later values to a window and drop as many from its beginning."""
     return torch.cat([window, later], 1)[:, later.shape[1] :]

@@ -1,10 +1,4 @@
-"""Ensembles: E members of one shape as one batched network, which is far faster than E networks.
-
-The rows of a batch go by member: of `E * B` rows the first `B` belong to the first member.
-
-Balaji Lakshminarayanan et al. (2017), Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
-https://arxiv.org/abs/1612.01474
-"""
+"""Ensembles: E networks of one shape as one batched network, whose first `B` of `E * B` rows are the first member's."""
 
 from __future__ import annotations
 
@@ -27,7 +21,7 @@ def layer_norm(members: int, width: int) -> nn.Module:
 
 
 def member_of(layer: nn.Module, member: int) -> tuple[Tensor, Tensor]:
-    """Return the weight and the bias of one member in a layer of `linear` or `layer_norm`."""
+    """Return the weight and bias of one member in a layer from `linear` or `layer_norm`."""
     weight, bias = (parameter.detach() for parameter in layer.parameters())
     if isinstance(layer, StackedLinear):
         return weight[member], bias[member]
@@ -70,14 +64,12 @@ class StackedLayerNorm(nn.Module):
 
 
 class Pool(Predictive):
-    """The distribution of an ensemble: the mixture of its members' distributions with equal weights.
+    """The distribution of an ensemble: the equal mixture of the distributions `[E * B, ...]` of its `count` members.
 
-    It is the distribution of single values. Every path belongs to one member, so paths also show how values depend on
-    each other.
+    It describes single values. Each path comes from one member, so only paths show how values depend on each other.
 
-    Args:
-        members: The distributions of `[E * B, ...]` values; rows go by member.
-        count: `E`.
+    Balaji Lakshminarayanan et al. (2017), Simple and Scalable Predictive Uncertainty Estimation using Deep Ensembles,
+    https://arxiv.org/abs/1612.01474
     """
 
     def __init__(self, members: Predictive, count: int) -> None:
@@ -90,14 +82,13 @@ class Pool(Predictive):
         return values.unflatten(0, (self.count, -1))
 
     def _repeat_members(self, values: Tensor) -> Tensor:
-        """Return `[B, ...]` for every member, `[E * B, ...]`."""
+        """Repeat `[B, ...]` for every member, `[E * B, ...]`."""
         return torch.cat([values.expand(self.batch_shape)] * self.count)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density `[B, ...]` at `value`, data units."""
-        return self._split_members(self.members.log_prob(self._repeat_members(value))).logsumexp(0) - math.log(
-            self.count
-        )
+        log_probs = self._split_members(self.members.log_prob(self._repeat_members(value)))
+        return log_probs.logsumexp(0) - math.log(self.count)
 
     def cdf(self, value: Tensor) -> Tensor:
         """Return the probability `[B, ...]` of at most `value`, data units."""
@@ -116,6 +107,5 @@ class Pool(Predictive):
     @property
     def variance(self) -> Tensor:
         """`[B, ...]`: the mean variance of the members plus the variance of their means."""
-        return self._split_members(self.members.variance).mean(0) + self._split_members(self.members.mean).var(
-            0, correction=0
-        )
+        means = self._split_members(self.members.mean)
+        return self._split_members(self.members.variance).mean(0) + means.var(0, correction=0)

@@ -1,4 +1,4 @@
-"""The inputs of the network: the values of a window, their mask and level, and covariates."""
+"""The inputs of the network: values, mask and level of a window, and covariates."""
 
 from __future__ import annotations
 
@@ -11,14 +11,11 @@ from torch import Tensor, nn
 from armlp.data.covariates import Covariates, columns
 from armlp.model.scaling import Scaling
 
-ROLES = Covariates._fields
-
 
 class Inputs(nn.Module):
-    """Concatenates the inputs of one network call; categories and symbols go through embeddings.
+    """Concatenate the inputs of one network call; each member embeds categories and symbols with its own tables.
 
-    The arguments are those of `AutoregressiveMLP`; `mask` and `level` are its `mask_input` and `level_input`. Every
-    member has its own embeddings.
+    The arguments are those of `AutoregressiveMLP`; `mask` and `level` are its `mask_input` and `level_input`.
     """
 
     def __init__(
@@ -36,7 +33,7 @@ class Inputs(nn.Module):
         self.context_length, self.patch_length = context_length, patch_length
         self.channels, self.symbols, self.members = channels, symbols, members
         self.mask, self.level = mask, level
-        self.sizes = {role: list(covariate_sizes.get(role, [])) for role in ROLES}
+        self.sizes = {role: list(covariate_sizes.get(role, [])) for role in Covariates._fields}
         self.symbol_embedding = self._embedding(symbols) if symbols else None
         self.embeddings = nn.ModuleDict(
             {
@@ -49,13 +46,13 @@ class Inputs(nn.Module):
         steps = {"known": context_length + patch_length, "past": context_length, "calendar": 1, "static": 1}
         columns = {role: sum(embedding_width(size) for size in sizes) for role, sizes in self.sizes.items()}
         self.width = context_length * (self.value_width + channels * mask) + channels * level
-        self.width += sum(steps[role] * columns[role] for role in ROLES)
+        self.width += sum(steps[role] * columns[role] for role in self.sizes)
 
     def _embedding(self, size: int) -> nn.Embedding:
         return nn.Embedding(self.members * size, embedding_width(size))
 
     def _embedding_of_categories(self, size: int) -> nn.Embedding:
-        """Return an embedding whose code 0, of unknown categories, starts at 0: training may never reach it."""
+        """Return an embedding whose code 0, for unknown categories, starts at 0: training may not contain it."""
         embedding = self._embedding(size)
         nn.init.zeros_(embedding.weight[::size])
         return embedding
@@ -68,14 +65,13 @@ class Inputs(nn.Module):
     def forward(
         self, network_window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, step: int
     ) -> Tensor:
-        """Return all inputs, `[B, width]`.
+        """Return all inputs `[B, width]` of the patch that begins `step` steps after the origin.
 
         Args:
             network_window: `[B, L, V]`, network units, or codes of symbols.
-            observed: `[B, L, V]` bool.
+            observed: `[B, L, V]`, of the same window.
             scaling: Scaling of the context at the origin.
             covariates: Covariates of the window at the origin and of all patches after it.
-            step: Steps from the origin to the patch.
         """
         inputs = [self.values(network_window).flatten(1)]
         if self.mask:
@@ -90,14 +86,11 @@ class Inputs(nn.Module):
     def ahead(
         self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
     ) -> Tensor:
-        """Return the inputs at each of `steps [K]` without the values after the origin, `[B, K, width]`.
+        """Return the inputs `[B, K, width]` at each of the ascending `steps [K]`, without values after the origin.
 
         Args:
             windows: `[B, K, L, ...]` from `windows`, 0 after the origin.
-            observed: `[B, L, V]` bool.
-            scaling: Scaling of the context at the origin.
-            covariates: Covariates of the window at the origin and of all patches after it.
-            steps: Steps from the origin to the patches, ascending.
+            observed: `[B, L, V]`, of the window at the origin.
         """
         inputs = [windows.flatten(2)]
         if self.mask:
@@ -112,7 +105,7 @@ class Inputs(nn.Module):
         return torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0]
 
     def windows(self, values: Tensor, steps: Sequence[int], after: float = 0) -> Tensor:
-        """Return the windows `[B, K, L, ...]` from `steps [K]` on, of `values [B, L, ...]` followed by `after`."""
+        """Return the windows `[B, K, L, ...]` that begin at `steps [K]` of `values [B, L, ...]` padded with `after`."""
         filled = values.new_full((len(values), steps[-1], *values.shape[2:]), after)
         windows = torch.cat([values, filled], 1).unfold(1, self.context_length, 1)
         index = torch.tensor(steps).to(values.device, non_blocking=True)
@@ -120,40 +113,39 @@ class Inputs(nn.Module):
 
     @property
     def value_width(self) -> int:
-        """Number of inputs that the values of one step become."""
+        """Number of inputs per time step of the values."""
         return self.channels * embedding_width(self.symbols)
 
     def symbol_table(self, member: int) -> Tensor | None:
-        """Return the vectors of the symbols, `[A, width]`; None if values are numbers."""
+        """Return a member's embeddings of the symbols, `[A, width]`; None if values are numbers."""
         if self.symbol_embedding is None:
             return None
         return self.symbol_embedding.weight.detach().unflatten(0, (self.members, -1))[member]
 
     def values(self, values: Tensor) -> Tensor:
-        """Return numbers `[B, L, V]` as they are, codes of symbols as vectors `[B, L, V, width]`."""
+        """Return numbers `[B, L, V]` unchanged, codes of symbols as vectors `[B, L, V, width]`."""
         if self.symbol_embedding is None:
             return values
         return self._embedded(self.symbol_embedding, values, self.symbols)
 
     def _covariates(self, covariates: Covariates, step: int) -> list[Tensor]:
-        """Return the covariates that a patch sees, numbers before codes in every role, `[B, ...]` each."""
+        """Return the covariates of a patch, `[B, ...]` each, in every role numbers before codes."""
         length, patch = self.context_length, self.patch_length
         past = covariates.past[:, step:length]
-        seen = {
+        by_role = {
             "known": covariates.known[:, step : step + length + patch],
-            # After the origin they are not known.
-            "past": F.pad(past, (0, 0, 0, length - past.shape[1])),
+            "past": F.pad(past, (0, 0, 0, length - past.shape[1])),  # 0 after the origin
             "calendar": covariates.calendar[:, step : step + 1],
             "static": covariates.static[:, None],
         }
         inputs = []
         for role, sizes in self.sizes.items():
             numbers = [column for column, size in enumerate(sizes) if not size]
-            inputs.append(columns(seen[role], numbers).flatten(1))
+            inputs.append(columns(by_role[role], numbers).flatten(1))
             for column, size in enumerate(sizes):
                 if size:
                     embedding = self.embeddings[f"{role}_{column}"]
-                    inputs.append(self._embedded(embedding, seen[role][..., column : column + 1], size).flatten(1))
+                    inputs.append(self._embedded(embedding, by_role[role][..., column : column + 1], size).flatten(1))
         return inputs
 
     def _embedded(self, embedding: nn.Module, codes: Tensor, size: int) -> Tensor:
@@ -166,5 +158,5 @@ class Inputs(nn.Module):
 
 
 def embedding_width(size: int) -> int:
-    """Return the length of the vectors of `size` codes; 1 for a column of numbers."""
+    """Return the width of an embedding of `size` codes; 1 for a column of numbers."""
     return min(16, round(1.6 * size**0.56)) if size else 1

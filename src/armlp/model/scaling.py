@@ -16,47 +16,32 @@ _ROUNDING = 1e-5
 _CONSTANT = 1e-2
 # The smallest scale: much smaller ones have no reciprocal in float32.
 _MIN_SCALE = 1e-32
-# The largest distance from the shift in scales: float32 holds its square.
+# The largest value in network units: float32 holds its square.
 REACH = 1e9
 # Standard deviations between the quartiles of a normal distribution.
 _QUARTILES = 1.349
 
 
 class Scaling(NamedTuple):
-    """One affine map per window and channel: `data = shift + scale * network`.
+    """One affine map per window and channel, in data units: `data = shift + scale * network`."""
 
-    Attributes:
-        shift: `[B, 1, V]` data units; or `[B, M, V]`, one for each step of a season, from the window's first step on.
-        scale: `[B, 1, V]` data units, above 0.
-        magnitude: `[B, 1, V]` mean absolute value of the observed context, data units, above 0.
-    """
-
-    shift: Tensor
-    scale: Tensor
-    magnitude: Tensor
+    shift: Tensor  # `[B, 1, V]`, or `[B, M, V]` for each step of a season from the window's first step on
+    scale: Tensor  # `[B, 1, V]`, above 0
+    magnitude: Tensor  # `[B, 1, V]`, above 0: mean absolute value of the observed context
 
     def shift_at(self, step: int, count: int) -> Tensor:
-        """Return the shift of `count` values from `step` on, counted from the first value of the context.
-
-        Returns:
-            `[B, 1 or count, V]`, data units.
-        """
+        """Return the shift `[B, 1 or count, V]` of `count` values from `step` on; a context begins at step 0."""
         season = self.shift.shape[1]
         if season == 1:
             return self.shift
         return self.shift[:, torch.arange(step, step + count, device=self.shift.device) % season]
 
     def to_network(self, values: Tensor, step: int = 0) -> Tensor:
-        """Return values in network units, at most 1e9 of them.
-
-        Args:
-            values: `[B, T, V]`, data units.
-            step: Step of the first value, counted from the first value of the context.
-        """
+        """Map values `[B, T, V]` from `step` on to network units, limited to 1e9; a context begins at step 0."""
         return ((values - self.shift_at(step, values.shape[1])) / self.scale).clamp(-REACH, REACH)
 
     def within_reach(self, values: Tensor, step: int = 0) -> Tensor:
-        """Return the values in data units, limited to 1e9 network units; arguments as above."""
+        """Limit values `[B, T, V]` in data units to 1e9 network units."""
         shift, reach = self.shift_at(step, values.shape[1]), REACH * self.scale
         return values.clamp(shift - reach, shift + reach)
 
@@ -70,17 +55,13 @@ class Scaling(NamedTuple):
 
 
 class Observed:
-    """The observed values of a context and their statistics, `[B, 1, V]` each.
+    """The observed values of `context [B, L, V]` and their statistics, `[B, 1, V]` each, data units.
 
-    A context that is constant, all zero or not observed at all gets a scale that keeps everything finite.
-
-    Args:
-        context: `[B, L, V]`, data units.
-        observed: `[B, L, V]` bool; in a context without any observation the values that it was filled with count.
+    All values count as observed where none is. A constant context gets a scale that keeps everything finite.
     """
 
     def __init__(self, context: Tensor, observed: Tensor) -> None:
-        weight = observed.to(context.dtype)  # a float mask multiplies several times faster than torch.where selects
+        weight = observed.to(context.dtype)  # multiplying is several times faster than torch.where
         self.weight = weight + (weight.sum(1, keepdim=True) == 0)
         self.values = torch.where(self.weight > 0, context, 0.0)
         self.count = self.weight.sum(1, keepdim=True)
@@ -92,33 +73,30 @@ class Observed:
         return self.values.sum(1, keepdim=True) / self.count
 
     def deviation(self, around: Tensor) -> Tensor:
-        """Return the root mean square distance from `around [B, 1 or L, V]`, in multiples of the magnitude.
-
-        In these units the squares of very large and very small values stay in float32.
-        """
-        errors = self.weight * ((self.values - around) / self.magnitude)
+        """Return the root mean square distance from `around [B, 1 or L, V]`, in multiples of the magnitude."""
+        errors = self.weight * ((self.values - around) / self.magnitude)  # float32 holds the squares in these units
         return (errors.square().sum(1, keepdim=True) / self.count).sqrt()
 
     def scaling(self, shift: Tensor, deviation: Tensor) -> Scaling:
-        """Return the scaling of a shift and of a scale in multiples of the magnitude."""
+        """Return the scaling with a shift in data units and a scale in multiples of the magnitude."""
         scale = self.magnitude * torch.where(deviation > _ROUNDING, deviation, _CONSTANT)
         return Scaling(shift, scale.clamp(min=_MIN_SCALE), self.magnitude)
 
 
 class Scaler(ABC):
-    """What measures the scaling of a window. The first line of a docstring describes the scaler to users.
+    """Base class of scalers, which measure the scaling of a window.
 
-    Forecasts are equivariant in scale with every scaler but `none` and `global`, and in level with all of these but
-    `mean_abs`.
+    Forecasts are equivariant in scale with all scalers except `none` and `global`, and in level with all except
+    these and `mean_abs`.
 
     Args:
         season_length: `M`, steps in a season.
 
     Attributes:
-        identity: Whether values stay as they are.
+        identity: Whether values stay unchanged.
         by_window: Whether the scaling depends on the window.
-        needs_season: Whether the scaler is of use with a season only.
-        statistics: Names of the statistics of the training data that it takes; the network holds them as buffers.
+        needs_season: Whether the scaler is useful only for data with a season.
+        statistics: Names of the training statistics that `measure` takes; the network holds them as buffers.
     """
 
     identity: ClassVar[bool] = False
@@ -136,7 +114,7 @@ class Scaler(ABC):
         Args:
             context: `[B, L, V]`, data units.
             observed: `[B, L, V]` bool.
-            statistics: The buffers that `statistics` names.
+            statistics: Those of the training data, as `fit` returned them.
         """
 
     def num_shifts(self, context_length: int) -> int:
@@ -148,7 +126,7 @@ class Scaler(ABC):
         return {}
 
     def fit(self, values: Tensor, observed: Tensor) -> dict[str, Tensor]:
-        """Return the statistics of training data, in the shapes of `initial_statistics` or broadcasting to them.
+        """Return the statistics of training data; they broadcast to `initial_statistics`.
 
         Args:
             values: `[N, V]`, data units.
@@ -162,7 +140,7 @@ SCALERS: Registry[Scaler] = Registry("scaler", Scaler)
 
 @SCALERS.register("none")
 class NoScaler(Scaler):
-    """Leave values as they are."""
+    """Leave values unchanged."""
 
     identity = True
     by_window = False
@@ -189,9 +167,9 @@ class StandardScaler(Scaler):
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
         """Return the mean and the standard deviation."""
-        seen = Observed(context, observed)
-        mean = seen.mean()
-        return seen.scaling(mean, seen.deviation(mean))
+        window = Observed(context, observed)
+        mean = window.mean()
+        return window.scaling(mean, window.deviation(mean))
 
 
 @SCALERS.register("last")
@@ -200,25 +178,25 @@ class LastScaler(Scaler):
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
         """Return the last observed value and the standard deviation."""
-        seen = Observed(context, observed)
+        window = Observed(context, observed)
         step = torch.arange(context.shape[1], device=context.device)[:, None]
-        last = torch.where(seen.weight > 0, step, -1).argmax(1, keepdim=True)
-        return seen.scaling(context.gather(1, last), seen.deviation(seen.mean()))
+        last = torch.where(window.weight > 0, step, -1).argmax(1, keepdim=True)
+        return window.scaling(context.gather(1, last), window.deviation(window.mean()))
 
 
 @SCALERS.register("robust")
 class RobustScaler(Scaler):
-    """Subtract the median and divide by the distance of the quartiles, as a normal distribution's deviation."""
+    """Subtract the median and divide by the interquartile range, scaled to be a normal distribution's deviation."""
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return the median and the distance of the quartiles; the standard deviation where that is 0."""
-        seen = Observed(context, observed)
+        """Return the median and the interquartile range; the standard deviation where the range is 0."""
+        window = Observed(context, observed)
         quarters = torch.linspace(0.25, 0.75, 3, dtype=context.dtype, device=context.device)
-        values = torch.where(seen.weight > 0, context, torch.nan)
+        values = torch.where(window.weight > 0, context, torch.nan)
         low, median, high = values.nanquantile(quarters, dim=1, keepdim=True)
-        distance = (high - low) / seen.magnitude / _QUARTILES
-        # Half of the values or more may be equal.
-        return seen.scaling(median, torch.where(distance > _ROUNDING, distance, seen.deviation(seen.mean())))
+        distance = (high - low) / window.magnitude / _QUARTILES
+        # The range is 0 where half of the values are equal.
+        return window.scaling(median, torch.where(distance > _ROUNDING, distance, window.deviation(window.mean())))
 
 
 @SCALERS.register("seasonal")
@@ -239,27 +217,27 @@ class SeasonalScaler(StandardScaler):
         season = self.num_shifts(context.shape[1])
         if season == 1:
             return super().measure(context, observed)
-        seen = Observed(context, observed)
+        window = Observed(context, observed)
         phase = torch.arange(context.shape[1], device=context.device) % season
         empty = context.new_zeros(len(context), season, context.shape[2])
-        total, count = empty.index_add(1, phase, seen.values), empty.index_add(1, phase, seen.weight)
-        mean = seen.mean()  # of a step of the season that was never observed
+        total, count = empty.index_add(1, phase, window.values), empty.index_add(1, phase, window.weight)
+        mean = window.mean()  # the shift of a step of the season that was never observed
         shift = torch.where(count > 0, total / count.clamp(min=1), mean)
-        rest = seen.deviation(shift[:, phase])
-        # A season may repeat itself exactly.
-        return seen.scaling(shift, torch.where(rest > _ROUNDING, rest, seen.deviation(mean)))
+        rest = window.deviation(shift[:, phase])
+        # The rest is 0 where the season repeats exactly.
+        return window.scaling(shift, torch.where(rest > _ROUNDING, rest, window.deviation(mean)))
 
 
 @SCALERS.register("global")
 class GlobalScaler(Scaler):
-    """Subtract the mean and divide by the standard deviation of each channel in training, not of the window."""
+    """Subtract the mean and divide by the standard deviation of each channel in the training data."""
 
     by_window = False
     statistics = ("level", "spread")
 
     def initial_statistics(self, channels: int) -> dict[str, Tensor]:
         """Return a level of 0 and a spread of 1."""
-        shape = (1, 1, channels) if channels > 1 else (1, 1)  # as checkpoints have them
+        shape = (1, 1, channels) if channels > 1 else (1, 1)  # the shapes in checkpoints
         return {"level": torch.zeros(shape), "spread": torch.ones(shape)}
 
     def fit(self, values: Tensor, observed: Tensor) -> dict[str, Tensor]:
@@ -271,7 +249,7 @@ class GlobalScaler(Scaler):
         return {"level": level, "spread": torch.where(spread > 1e-6 * level.abs(), spread, 1.0)}
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return the statistics of training, the same for all windows."""
+        """Return the training statistics, the same for all windows."""
         magnitude = Observed(context, observed).magnitude
         level, spread = (statistics[name].to(magnitude).expand_as(magnitude) for name in self.statistics)
         return Scaling(level, spread, magnitude)

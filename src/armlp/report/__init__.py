@@ -1,1 +1,1 @@
-"""Reports of a training, a test or a forecast: printed, on TensorBoard, and as tables and pictures."""
+"""Reports of a training, a test or a forecast: printed, on TensorBoard, as tables and as pictures."""

@@ -1,4 +1,4 @@
-"""The model compared with the baselines, in words."""
+"""Sentences that compare a model with the baselines."""
 
 from __future__ import annotations
 
@@ -9,11 +9,7 @@ from armlp.evaluation.scoreboard import BASELINE, MODEL
 
 
 def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Say in sentences whether the model is worth using.
-
-    Args:
-        scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
-    """
+    """Return sentences that say whether the model is worth using, from the metrics by forecaster."""
     skill = scores[MODEL]["skill"]
     if math.isnan(skill):
         return ["The seasonal naive makes no error here, so there is no skill to measure."]

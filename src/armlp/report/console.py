@@ -1,4 +1,4 @@
-"""The printed report of a command."""
+"""Printed reports."""
 
 from __future__ import annotations
 
@@ -33,13 +33,11 @@ _MAX_ROWS = 6  # of a test by lead or by series
 
 
 class ConsoleListener(FitListener, Callback):
-    """Prints the data and what was chosen when training starts, and how good the model is when that is known.
-
-    It is both a callback of the Trainer and the listener of a fit.
+    """Print the data and the chosen options when training starts, and the scores when they are known.
 
     Args:
-        progress: Whether the trainings within a fit show a progress bar.
-        spell: How a sentence that names options is spelled, such as `armlp.parser.with_flags`.
+        progress: Whether to show progress bars.
+        spell: Function that rewrites the options named in a sentence, such as `armlp.parser.with_flags`.
     """
 
     def __init__(self, progress: bool = True, spell: Callable[[str], str] = str) -> None:
@@ -49,19 +47,19 @@ class ConsoleListener(FitListener, Callback):
         self._choices: Mapping[str, Choice] = {}
 
     def progress_bar(self, description: str, steps: int | None) -> list[Callback]:
-        """Return a bar where bars are shown."""
+        """Return a progress bar, if `progress`."""
         return [StepBar(description, steps)] if self.progress else []
 
     def trials_ended(self, trials: Sequence[Trial]) -> None:
-        """Keep the trials until the data have been printed."""
+        """Keep the trials to print them after the data."""
         self._trials = trials
 
     def settled(self, choices: Mapping[str, Choice]) -> None:
-        """Keep the choices until the data have been printed."""
+        """Keep the choices to print them after the data."""
         self._choices = choices
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print what the data are, what was tried, and what was chosen and why."""
+        """Print the data, the trials, and the chosen options with their reasons."""
         assert isinstance(pl_module, ForecastModule)
         self._has_trained = True
         if not trainer.is_global_zero:
@@ -73,7 +71,7 @@ class ConsoleListener(FitListener, Callback):
             print_choices(self._choices)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the scores of the best checkpoint, and where it is."""
+        """Print the scores and the path of the best checkpoint."""
         assert isinstance(pl_module, ForecastModule)
         if not trainer.is_global_zero or not self._has_trained:
             return
@@ -94,14 +92,14 @@ class ConsoleListener(FitListener, Callback):
         print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the scores of `validate`; the progress bar shows those of a training."""
+        """Print the scores of `validate`; a fit prints those of its best checkpoint at the end."""
         assert isinstance(pl_module, ForecastModule)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
             warning = leakage_warning(pl_module.datamodule, "val") if pl_module.refit_steps else None
             print_scores(pl_module.scores, "Validation", warning, spell=self.spell)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the scores of the test, and whether the model was trained on the same times."""
+        """Print the scores of the test, and a warning if the model was trained on the same times."""
         assert isinstance(pl_module, ForecastModule)
         if not trainer.is_global_zero:
             return
@@ -115,14 +113,14 @@ class ConsoleListener(FitListener, Callback):
     def backtest_ended(
         self, scores: Mapping[str, Mapping[str, float]], num_origins: int, horizon: int, refit: int, table: Any
     ) -> None:
-        """Print the scores of a backtest that trained anew, and its table by lead and by series."""
+        """Print the scores of a backtest with refits, and its table by lead and by series."""
         every = "every origin" if refit == 1 else f"every {refit} origins"
         print_scores(scores, f"Test, {num_origins} x {horizon} steps, trained anew for {every}", spell=self.spell)
         print_summaries(table)
 
 
 def leakage_warning(data: SeriesDataModule, part: str = "test") -> str | None:
-    """Return a sentence that says that the model was trained on the times of a part, `test` or `val`; None if not."""
+    """Return a warning if the model was trained on the times of `part`, `test` or `val`; None if not."""
     count = data.series_seen(part)
     if not count:
         return None
@@ -160,7 +158,7 @@ def _format_cell(name: str, value: Any) -> str:
 
 
 def print_summary(summary: DataSummary) -> None:
-    """Print what a data set is."""
+    """Print the summary of a data set."""
     table = Table(title=escape(f"The data: {summary.name}"), title_justify="left", show_header=False)
     for row in summary.rows().items():
         table.add_row(*map(Text, row))  # plain text, because names of a user may look like markup
@@ -168,7 +166,7 @@ def print_summary(summary: DataSummary) -> None:
 
 
 def print_trials(trials: Sequence[Trial]) -> None:
-    """Print the candidates with their scores on validation; the one that is trained is bold."""
+    """Print the candidates with their scores on validation, the best in bold."""
     metrics = [name for name in ("skill", "scaled_crps", "error_rate") if any(name in trial.scores for trial in trials)]
     table = Table("tried", "with", title="Tried on validation", title_justify="left")
     for heading in (*(label(name).heading for name in metrics), "seconds"):
@@ -183,7 +181,7 @@ def print_trials(trials: Sequence[Trial]) -> None:
 
 
 def print_choices(choices: Mapping[str, Choice]) -> None:
-    """Print options, their values, and the reasons."""
+    """Print the chosen options, their values and the reasons."""
     table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
     for row in explained(choices):
         table.add_row(*map(Text, row))
@@ -193,13 +191,9 @@ def print_choices(choices: Mapping[str, Choice]) -> None:
 def print_scores(
     scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None, spell: Callable[[str], str] = str
 ) -> None:
-    """Print the model's scores beside the baselines', the best marked, and say in words which is better.
+    """Print a table of metrics by forecaster, the best marked, and sentences that compare the model with the baselines.
 
-    Args:
-        scores: Metrics by forecaster, as `Scoreboard.summary` returns them.
-        title: Title of the table.
-        caption: A sentence below it.
-        spell: How sentences that name options are spelled.
+    `caption` is a sentence below the table, and `spell` is as in `ConsoleListener`.
     """
     console = Console()
     metrics = shown(scores)
@@ -214,7 +208,7 @@ def print_scores(
 
 
 def _score_table(scores: Mapping[str, Mapping[str, float]], metrics: Sequence[str], title: str) -> Table:
-    """Return a table with a row for each forecaster; the best of each column has an asterisk."""
+    """Return a table with a row for each forecaster and an asterisk at the best of each column."""
     table = Table("", title=escape(title), title_justify="left", box=SIMPLE_HEAD, padding=0)
     columns = []
     for name in sorted(metrics, key=lambda name: label(name).order):

@@ -1,4 +1,4 @@
-"""The forecast writer, which makes tables and pictures of sampled paths."""
+"""Tables and pictures of sampled paths."""
 
 from __future__ import annotations
 
@@ -31,40 +31,32 @@ _SUFFIXES = {"output": (".parquet", ".csv"), "paths": (".parquet", ".csv"), "plo
 
 
 class BatchForecasts(NamedTuple):
-    """The forecasts of a batch, on the CPU.
+    """The forecasts of a batch, on the CPU."""
 
-    Attributes:
-        series: `[B]` index of the series.
-        origin: `[B]` row of the first value after the origin.
-        columns: `[B, H]` columns of the table, after the gap.
-        paths: `[B, P, gap + H, V]`, data units; None where they are not needed.
-    """
-
-    series: Tensor
-    origin: Tensor
-    columns: dict[str, Tensor]
-    paths: Tensor | None
+    series: Tensor  # [B] index of the series
+    origin: Tensor  # [B] row of the first value after the origin
+    columns: dict[str, Tensor]  # [B, H] columns of the table, after the gap
+    paths: Tensor | None  # [B, P, gap + H, V], data units; None where they are not needed
 
 
 class ForecastWriter(Callback):
-    """Collects the paths of `predict` and `test`, and makes one table of them.
+    """Collect the paths of `predict` and `test` in one table.
 
     Args:
         output: Table to write, `.parquet` or `.csv`.
         levels: Central coverages of the intervals, in percent.
         num_paths: `P`, sampled futures per series.
         seed: Seed of the paths; the same seed and series give the same paths.
-        temperature: For symbols and bins: below 1 the likely ones become likelier, above 1 less so.
-        top_k: For symbols and bins: how many of the likeliest may be drawn.
-        precision: Precision of the products inside the network: `32-true`, or `bf16-mixed`, which is faster where they
-            are large, and coarser.
-        memory: Memory that paths may take, such as `1GB`; it limits how many series are forecast at a time.
+        temperature: For symbols and bins: below 1 makes likely ones likelier, above 1 less so.
+        top_k: For symbols and bins: number of the likeliest that may be drawn.
+        precision: Precision of matrix products: `32-true`, or `bf16-mixed`, coarser but faster for large networks.
+        memory: Memory for paths, such as `1GB`; it limits how many series are forecast at a time.
         paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.
         plot: Also draw fan charts of the first series here, `.png`.
 
     Attributes:
         table: The table of the last run; None before it.
-        gathers: Whether a run adds to the table of the runs before it.
+        gathers: Whether a run adds to the table of earlier runs.
     """
 
     def __init__(
@@ -98,11 +90,7 @@ class ForecastWriter(Callback):
         self._batches: list[BatchForecasts] = []
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse an output that could not be written, before the work is done.
-
-        Raises:
-            UserError: Naming the option.
-        """
+        """Check that the outputs can be written, before the work starts; a UserError names the option."""
         if stage not in ("predict", "test"):
             return
         assert isinstance(pl_module, ForecastModule)
@@ -132,7 +120,7 @@ class ForecastWriter(Callback):
     def on_test_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
     ) -> None:
-        """Keep the forecasts of a batch, and the truth beside them."""
+        """Keep the forecasts of a batch and the truth."""
         assert isinstance(pl_module, ForecastModule)
         truth = pl_module.datamodule.panel.in_data_units(batch.series, batch.target)
         truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
@@ -163,7 +151,7 @@ class ForecastWriter(Callback):
         self._write(trainer, pl_module, with_cutoff=False)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the backtest table, which has the columns `cutoff` and `y` too."""
+        """Make the backtest table, which adds `cutoff` and `y`."""
         self._write(trainer, pl_module, with_cutoff=True)
 
     def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
@@ -192,7 +180,7 @@ class ForecastWriter(Callback):
 
 
 def _fans(data: SeriesDataModule, batch: BatchForecasts) -> list[Fan]:
-    """Return what to draw of the first series of a batch."""
+    """Return charts of the first series of a batch."""
     assert batch.paths is not None
     first = zip(*(part[:_MAX_CHARTS] for part in (batch.series, batch.origin, batch.paths)), strict=True)
     length = 3 * data.horizon
@@ -200,19 +188,19 @@ def _fans(data: SeriesDataModule, batch: BatchForecasts) -> list[Fan]:
 
 
 def _suffixes(panel: Panel) -> list[str]:
-    """Return what the columns of each channel end with."""
+    """Return the suffix of the columns of each channel."""
     return [""] if len(panel.channels) == 1 else [f"-{name}" for name in panel.channels]
 
 
 def _with_symbols(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
-    """Return a column with symbols in place of their codes."""
+    """Replace the codes in a column by their symbols."""
     return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
 
 
 def _row_index(
     batches: Sequence[BatchForecasts], gap: int, with_cutoff: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Return the series and the times of every row of the table, `[B * H]`, as `write_table_like` takes them."""
+    """Return the series and the times of every table row, `[B * H]` each."""
     horizon = next(iter(batches[0].columns.values())).shape[1]
     series = torch.cat([batch.series for batch in batches]).repeat_interleave(horizon)
     origin = torch.cat([batch.origin for batch in batches])
@@ -223,7 +211,7 @@ def _row_index(
 
 
 def _path_table(panel: Panel, batches: Sequence[BatchForecasts], gap: int, with_cutoff: bool) -> Any:
-    """Return every path as rows `unique_id, ds(, cutoff), path, y`; a column per channel for vector series."""
+    """Return every path as rows `unique_id, ds(, cutoff), path, y`, with a column per channel."""
     paths = torch.cat([batch.paths for batch in batches if batch.paths is not None])
     paths = paths[:, :, gap:].transpose(1, 2)  # [B, H, P, V]
     num_paths = paths.shape[2]

@@ -1,4 +1,4 @@
-"""The charts of a run on TensorBoard: lead curves, figures, and the layout of the custom scalars."""
+"""Charts of a run on TensorBoard."""
 
 from __future__ import annotations
 
@@ -28,36 +28,28 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from torch.utils.tensorboard import SummaryWriter
 
-
-_MIN_HISTORY = 12  # rows, in a chart of a short forecast
-# The error that is drawn by lead: the first of these that was measured.
+_MIN_HISTORY = 12  # rows before the origin in a chart
+# The first of these that was measured is drawn by lead.
 _ERRORS = {"mae": "MAE", "error_rate": "Share of wrong symbols"}
 
 
 class ChartData(NamedTuple):
-    """What the figures of a validation or a test show.
-
-    Attributes:
-        exemplars: The forecasts to draw.
-        curves: By metric and forecaster, `[H]` by lead.
-        calibration: `[bins]` masses of the probability integral transform.
-        coverage: The share of the truth in the interval of each level, by level in percent.
-    """
+    """The data of the figures of a validation or a test."""
 
     exemplars: Sequence[Exemplar] = ()
-    curves: Mapping[str, Mapping[str, Tensor]] = {}
-    calibration: Tensor | None = None
-    coverage: Mapping[float, float] = {}
+    curves: Mapping[str, Mapping[str, Tensor]] = {}  # [H] by metric and forecaster
+    calibration: Tensor | None = None  # [bins] masses of the probability integral transform
+    coverage: Mapping[float, float] = {}  # share of the truth in each interval, by level in percent
 
     @classmethod
     def from_evaluation(cls, evaluation: Evaluation) -> ChartData:
-        """Return what the last pass over the origins has found."""
+        """Take the results of the last pass over the origins."""
         exemplars = evaluation.diagnostics.exemplars()
         return cls(exemplars, evaluation.curves, evaluation.calibration, evaluation.coverage)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ChartData:
-        """Restore it from plain values and tensors; what a checkpoint lacks is left out."""
+        """Restore it from plain values and tensors; missing entries are left empty."""
         exemplars = [Exemplar(*exemplar) for exemplar in state.get("exemplars", ())]
         others = {name: state[name] for name in cls._fields[1:] if name in state}
         return cls(exemplars, **others)
@@ -69,13 +61,9 @@ class ChartData(NamedTuple):
 
 
 def add_layout(writer: SummaryWriter, scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Lay out four charts of custom scalars, once a run.
+    """Add the layout of four custom scalar charts, once a run; far worse baselines are left out.
 
-    A baseline that is far worse than the others would flatten their curves, so it is left out.
-
-    Args:
-        writer: The writer of the run.
-        scores: Scores of a validation, which say what there is to draw. Tags are regular expressions.
+    `scores` of a validation decide which charts exist. Tags are regular expressions.
     """
     known = {name for name, value in scores[MODEL].items() if not math.isnan(value)}
     loss, loss_title = ("nll", "Negative log-likelihood: training, validation") if "nll" in known else ("loss", "Loss")
@@ -117,18 +105,10 @@ def add_charts(
     data: ChartData,
     residuals_of: OriginLoader | None = None,
 ) -> None:
-    """Draw the best, the median and the worst forecast, and errors, calibration and residuals where there are any.
+    """Draw exemplary forecasts, errors by lead, calibration and residuals, as far as `data` has them.
 
-    Only these few forecasts are made again; their paths do not depend on the batch.
-
-    Args:
-        writer: The writer of the run.
-        group: First part of the tags.
-        step: Optimizer step that the figures are shown at.
-        module: The module, with the weights that forecast.
-        forecast: From windows to paths `[B, P, H, V]`, data units, as those that were scored.
-        data: What to draw.
-        residuals_of: Origins whose rows are searched for autocorrelation.
+    Only the exemplary forecasts are computed again, by `forecast`, from windows to paths `[B, P, H, V]`, data units;
+    their paths do not depend on the batch. The rows of the origins of `residuals_of` are tested for autocorrelation.
     """
     figures = _forecast_charts(module, forecast, data.exemplars) if data.exemplars else {}
     if data.curves:
@@ -138,7 +118,7 @@ def add_charts(
         figures["pit"] = pit_chart(data.calibration)
     if data.coverage:
         figures["reliability"] = reliability_chart(data.coverage)
-    if residuals_of is not None and data.exemplars:  # symbols have neither
+    if residuals_of is not None and data.exemplars:  # symbols have no exemplars
         panel, horizon = module.datamodule.panel, module.evaluation.scoreboard.horizon
         origins = residuals_of.series, residuals_of.origins
         if autocorrelation := residual_autocorrelation(module.network, panel, *origins, horizon):

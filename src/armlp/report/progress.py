@@ -14,13 +14,13 @@ from armlp.training.trainer import log_interval
 
 
 class StepBar(ProgressBar):
-    """Shows one bar per stage, which counts the steps of the whole training.
+    """Show one bar per stage, which counts the steps of the whole training.
 
-    Lightning's `TQDMProgressBar` starts anew with every epoch and every validation.
+    Lightning's `TQDMProgressBar` starts a new bar at every epoch and validation.
 
     Args:
-        description: What the bar of a training is called.
-        steps: How many steps a training takes; those of the module where left out.
+        description: Label of the training bar.
+        steps: Number of training steps; that of the module by default.
     """
 
     def __init__(self, description: str = "training", steps: int | None = None) -> None:
@@ -31,7 +31,7 @@ class StepBar(ProgressBar):
         self.reads_logged_metrics = True
 
     def disable(self) -> None:
-        """Show nothing, as Lightning asks on all processes but the first."""
+        """Hide bars; Lightning calls this on all processes but the first."""
         self.enabled = False
 
     def enable(self) -> None:
@@ -39,13 +39,13 @@ class StepBar(ProgressBar):
         self.enabled = True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Open a bar at the step that a resumed run has reached."""
+        """Open a bar at the current step, which is not 0 in a resumed run."""
         assert isinstance(pl_module, ForecastModule)
         self._open(self.description, self.steps or pl_module.total_steps)
         self._advance_to(trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
-        """Advance to the current step, with loss and skill whenever they are logged."""
+        """Advance to the current step; update loss and skill when they are logged."""
         if self.bar is not None and trainer.global_step % log_interval(trainer) == 0:
             metrics = {"loss": "train/loss", "skill": "val/skill"}
             known = {name: trainer.callback_metrics.get(metric) for name, metric in metrics.items()}
@@ -63,7 +63,7 @@ class StepBar(ProgressBar):
 
     def _open(self, description: str, total: float) -> None:
         length = int(total) if total not in (-1, float("inf")) else None
-        interval = 0.5 if sys.stderr.isatty() else 10  # seconds; every line stays in a log file
+        interval = 0.5 if sys.stderr.isatty() else 10  # seconds; a log file keeps every update
         self.bar = tqdm(
             desc=description, total=length, mininterval=interval, disable=not self.enabled, dynamic_ncols=True
         )
@@ -82,5 +82,5 @@ class StepBar(ProgressBar):
             self.bar = None
 
     on_test_batch_end = on_predict_batch_end = _advance
-    # Also after an exception, so that its message stands on a line of its own.
+    # Also after an exception, so that its message starts on a new line.
     on_train_end = on_test_end = on_predict_end = on_exception = _close

@@ -1,4 +1,4 @@
-"""Run folders: where a training puts its checkpoints, its configuration and its events."""
+"""Run folders: the checkpoints, configuration and events of a training."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from armlp.errors import UserError
 
 _NEWEST = ("last", "best")
-_KEYWORDS = (*_NEWEST, "hpc", "registry")  # words that Lightning's Trainer takes for a path
+_KEYWORDS = (*_NEWEST, "hpc", "registry")  # of Lightning's Trainer, in place of a path
 
 
 def runs_folder(root: str | os.PathLike[str] | None = None) -> Path:
@@ -26,17 +26,14 @@ def run_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def resumed_run(path: str | os.PathLike[str] | None) -> Path | None:
-    """Return the run folder in which a training that resumes from a checkpoint goes on; None if it lies in none."""
-    in_run = path is not None and Path(path).resolve().parent.name == "checkpoints"
-    return run_folder(path) if path is not None and in_run else None
+    """Return the run folder of the checkpoint that a training resumes from; None if it lies in none."""
+    if path is None or Path(path).resolve().parent.name != "checkpoints":
+        return None
+    return run_folder(path)
 
 
 def make_run_folder(runs: str | os.PathLike[str]) -> Path:
-    """Make the next folder `version_N` below `runs`; no other program ever gets the same one.
-
-    Args:
-        runs: The folder of all runs, which is made if it is missing.
-    """
+    """Make the next folder `version_N` below `runs`; no other program gets the same one."""
     runs = Path(runs)
     runs.mkdir(parents=True, exist_ok=True)
     number = 1 + max((number for number, _ in _numbered_runs(runs)), default=-1)
@@ -51,20 +48,16 @@ def make_run_folder(runs: str | os.PathLike[str]) -> Path:
 
 
 def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> str:
-    """Return the checkpoint file of `--ckpt_path`: `last` and `best` are files of the newest run that has one.
-
-    Args:
-        path: A path, `last` or `best`.
-        root: The folder that holds `lightning_logs`; the current one where left out.
+    """Return the file of `--ckpt_path`: a path, or `last` or `best` of the newest run below `root` that has one.
 
     Raises:
-        UserError: There is no run with such a file, or it is one of Lightning's words that armlp has no use for.
+        UserError: No run has such a file, or `path` is a keyword of Lightning that armlp does not support.
     """
     word = path.partition(":")[0]
     if word not in _KEYWORDS:
         return path
     if os.path.exists(path):
-        return os.path.abspath(path)  # Lightning would read the word itself in its own way
+        return os.path.abspath(path)  # as a bare word, Lightning would take it for a keyword
     logs = Path(root or ".") / "lightning_logs"
     if word not in _NEWEST:
         raise UserError(
@@ -72,9 +65,8 @@ def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> st
             f"the newest run in {logs}."
         )
     name = f"{word}.ckpt"
-    found = [
-        run / "checkpoints" / name for _, run in sorted(_numbered_runs(logs)) if (run / "checkpoints" / name).exists()
-    ]
+    files = (run / "checkpoints" / name for _, run in sorted(_numbered_runs(logs)))
+    found = [file for file in files if file.exists()]
     if not found:
         raise UserError(f"--ckpt_path: no run in {logs} has a {name}; give the .ckpt file that `armlp fit` wrote.")
     return str(found[-1])
@@ -87,14 +79,14 @@ def _numbered_runs(runs: Path) -> list[tuple[int, Path]]:
 
 
 class RunLogger(TensorBoardLogger):
-    """Log to TensorBoard in a run folder that belongs to this training alone.
+    """Log to TensorBoard in a run folder that no other training uses.
 
-    Lightning's logger looks up the next free number, but makes the folder later, so that trainings that start together
-    share one.
+    Lightning's logger picks the next free number but makes the folder later, so trainings that start together share
+    one.
 
     Args:
-        root: The folder that holds `lightning_logs`; the current one where left out.
-        resumed: A checkpoint of a run; the training goes on in the folder of that run.
+        root: The folder that holds `lightning_logs`; the current one by default.
+        resumed: A checkpoint of a run whose folder is used again.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, resumed: str | None = None) -> None:
@@ -104,7 +96,7 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def version(self) -> int | str:
-        """The name of the run folder, which is made when it is first asked for."""
+        """The name of the run folder, which is made at the first access."""
         if self._run is None:
             self._run = rank_zero_only(make_run_folder)(self.root_dir)
         # On other processes it is None, and Lightning broadcasts the folder of the first.
@@ -112,11 +104,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def claim_log_folder(logger: Logger) -> None:
-    """Make the folder of a logger that has chosen the next free number.
-
-    Raises:
-        UserError: Another training has just made the same one.
-    """
+    """Make the numbered folder of a logger; raise a UserError if another training has just made it."""
     if not isinstance(logger, (CSVLogger, TensorBoardLogger)):
         return  # other loggers do not number their folders
     try:

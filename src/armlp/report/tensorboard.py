@@ -1,4 +1,4 @@
-"""The TensorBoard pages of a training and of a test."""
+"""Callbacks that log a training and a test to TensorBoard."""
 
 from __future__ import annotations
 
@@ -34,25 +34,22 @@ from armlp.training.trainer import MONITOR
 
 
 class Dashboard(Callback):
-    """Logs texts, gradient norms, windows per second and charts, and hyperparameters with the best scores.
+    """Log texts, gradient norms, windows per second, charts, and hyperparameters with the best scores.
 
-    Drawing takes as long as many steps of a small model, so forecasts are drawn only at validations that are some time
-    apart; the best validation is drawn at the end.
-
-    Attributes:
-        seconds_between_charts: The least time between two validations that are drawn.
+    Drawing takes as long as many steps of a small model, so validations are drawn at least `seconds_between_charts`
+    apart; the best one is drawn at the end.
     """
 
     seconds_between_charts = 20.0
 
     def __init__(self) -> None:
-        self._windows = 0  # since the last time that their number was logged
+        self._windows = 0  # since the last log
         self._started = self._stopped = self._drawn = 0.0  # seconds
         self._lowest = math.inf  # of the monitored metric
         self._best = ChartData()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Log what the data are, every option, what was chosen from the data, and the versions of packages."""
+        """Log the data, every option, the reasons of the chosen ones, and package versions."""
         logger = _logger(trainer)
         if logger is None:
             return
@@ -67,7 +64,7 @@ class Dashboard(Callback):
         for tag, text in texts.items():
             if text:
                 logger.experiment.add_text(tag, text)
-        # Lightning writes hparams.yaml of them after this hook, and never again.
+        # Lightning writes them to hparams.yaml once, after this hook.
         logger.hparams.update(options)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -76,7 +73,7 @@ class Dashboard(Callback):
         self._started = self._drawn = time.perf_counter()
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Log the norm of the gradient, before it is clipped."""
+        """Log the norm of the gradient before it is clipped."""
         if is_logged(trainer, trainer.global_step + 1):
             norms = [weight.grad.norm() for weight in pl_module.parameters() if weight.grad is not None]
             pl_module.log("train/gradient_norm", torch.stack(norms).norm())
@@ -84,7 +81,7 @@ class Dashboard(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, batch_idx: int
     ) -> None:
-        """Log the training windows per second since the last time that they were logged."""
+        """Log the training windows per second since the last log."""
         self._windows += len(batch.series)
         if is_logged(trainer, trainer.global_step):
             now = time.perf_counter()
@@ -92,13 +89,13 @@ class Dashboard(Callback):
             self._windows, self._started = 0, now
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock: a validation is not part of the training."""
+        """Stop the clock."""
         self._stopped = time.perf_counter()
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, batch_idx: int, *args: Any
     ) -> None:
-        """Draw forecasts if the last ones are old; the weights are still those that were validated."""
+        """Draw forecasts if the last ones are old, while the validated weights are still loaded."""
         if trainer.state.fn != "fit" or batch_idx + 1 < sum(trainer.num_val_batches):
             return
         logger = _logger(trainer)
@@ -110,7 +107,7 @@ class Dashboard(Callback):
         self._drawn = time.perf_counter()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock again, and remember what to draw of the best validation."""
+        """Start the clock again, and keep the chart data of the best validation."""
         self._started += time.perf_counter() - self._stopped
         assert isinstance(pl_module, ForecastModule)
         monitored = trainer.callback_metrics[MONITOR].item()
@@ -121,7 +118,7 @@ class Dashboard(Callback):
             self._lowest, self._best = monitored, ChartData.from_evaluation(pl_module.evaluation)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show the best validation: its charts, its errors by lead, the model card, and hyperparameters once."""
+        """Log charts, errors by lead and model card of the best validation, and the hyperparameters."""
         assert isinstance(pl_module, ForecastModule)
         logger, scores = _logger(trainer), pl_module.best_scores
         if logger is None or scores is None:
@@ -138,11 +135,11 @@ class Dashboard(Callback):
         logger.log_hyperparams(options, metrics, step=step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what is known of the best validation so far."""
+        """Return the best validation so far."""
         return {"lowest": self._lowest, **self._best.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore it."""
+        """Restore the best validation so far."""
         self._lowest, self._best = state["lowest"], ChartData.from_state(state)
 
 
@@ -153,15 +150,15 @@ def _logger(trainer: Trainer) -> TensorBoardLogger | None:
 
 
 def _sampler(module: ForecastModule) -> partial[torch.Tensor]:
-    """Return the function that makes the paths of a validation."""
+    """Return the function that samples the paths of a validation."""
     return partial(module.sample, sampling=Sampling(module.settings.val_paths))
 
 
 @contextmanager
 def _best_weights(trainer: Trainer, module: ForecastModule) -> Iterator[None]:
-    """Give the module the weights of the best checkpoint, if there is one, within a block.
+    """Load the weights of the best checkpoint, if there is one, within a block.
 
-    Weights that an earlier run has trained on the validation rows too would flatter, and are left out.
+    Weights of an earlier refit were trained on the validation rows too, so they are not loaded.
     """
     callback = best_checkpoint(trainer)
     weights = {name: value.clone() for name, value in module.state_dict().items()}
@@ -197,21 +194,18 @@ _EVENTS, _SUFFIX = "events.out.tfevents.*", ".test"
 
 
 class TestDashboard(Callback):
-    """Writes an event file beside that of the training, in place of that of an earlier test.
+    """Log a test in an event file beside that of the training, replacing that of an earlier test.
 
-    Where the checkpoint does not lie in a run folder, nothing is written.
-
-    Args:
-        checkpoint: Path of the checkpoint that is tested.
+    If the checkpoint does not lie in a run folder, nothing is written.
     """
 
-    __test__ = False  # no test, whatever pytest makes of the name
+    __test__ = False  # pytest would collect it by its name
 
     def __init__(self, checkpoint: str | os.PathLike[str]) -> None:
         self.checkpoint = checkpoint
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Show scores, lead curves and charts."""
+        """Log scores, lead curves and charts."""
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
         run = run_folder(self.checkpoint)

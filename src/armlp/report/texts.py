@@ -1,4 +1,4 @@
-"""The texts of a run on TensorBoard, as Markdown."""
+"""Markdown texts of a run on TensorBoard."""
 
 from __future__ import annotations
 
@@ -17,39 +17,39 @@ from armlp.version import __version__
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "tensorboard")
 _DATA_ROWS = ("series", "length", "frequency", "season", "training", "validation", "test")
-_MIN_ORIGINS = 10  # fewer are called few
+_MIN_ORIGINS = 10  # below it the model card warns
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table as Markdown."""
+    """Return a Markdown table."""
     lines = [heading, ["---"] * len(heading), *rows]
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def shorten(text: str, length: int) -> str:
-    """Return the beginning of a text that is longer than `length`, with an ellipsis."""
+    """Truncate a text to `length` letters, with an ellipsis."""
     return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def data_table(module: ForecastModule) -> str:
-    """Return what the data are and how they are split."""
+    """Return a table of the data and their split."""
     summary = module.datamodule.summary()
     return table(("data", summary.name), summary.rows().items())
 
 
 def choice_table(module: ForecastModule) -> str:
-    """Return what was chosen from the data and why; nothing where every option was set."""
+    """Return a table of the options chosen from the data, with reasons; empty if every option was set."""
     chosen = explained(module.reasons)
     return table(("option", "chosen", "because"), chosen) if chosen else ""
 
 
 def option_table(options: Mapping[str, Any]) -> str:
-    """Return the value of every option."""
+    """Return a table of the value of every option."""
     return table(("option", "value"), [(name, shorten(str(value), 80)) for name, value in sorted(options.items())])
 
 
 def version_table(module: ForecastModule) -> str:
-    """Return the versions of packages, and the device."""
+    """Return a table of package versions, platform and device."""
     rows = [("armlp", __version__), ("python", platform.python_version())]
     rows += [(name, version(name)) for name in _PACKAGES]
     rows += [("platform", platform.platform()), ("device", str(module.device))]
@@ -57,7 +57,7 @@ def version_table(module: ForecastModule) -> str:
 
 
 def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
-    """Return the scores of the model beside those of the baselines."""
+    """Return a table of the scores by forecaster."""
     metrics = sorted(shown(scores), key=lambda name: label(name).order)
     rows = [
         [name, *(format_score(metric, row.get(metric, math.nan)) for metric in metrics)] for name, row in scores.items()
@@ -66,14 +66,9 @@ def score_table(scores: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]], step: int) -> str:
-    """Return what the model is, what it was trained on, how good it is, and what it is not good for.
+    """Return a description of the model: data, weights, scores of the best validation, and limits.
 
     Margaret Mitchell et al. (2019), Model Cards for Model Reporting, https://arxiv.org/abs/1810.03993
-
-    Args:
-        module: The model.
-        scores: Scores of its best validation, by forecaster and metric.
-        step: How many steps it was trained.
     """
     options, summary = module.settings.flat(), module.datamodule.summary()
     weights = sum(weight.numel() for weight in module.network.parameters())
@@ -96,7 +91,7 @@ def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]
 
 
 def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return the limits of a model, in sentences."""
+    """Return the limits of a model as sentences."""
     summary, model_scores = module.datamodule.summary(), scores[MODEL]
     limits = ["The checkpoint was chosen on the same validation part, which flatters it: `armlp test` does not."]
     origins = summary.val.windows if summary.val else 0

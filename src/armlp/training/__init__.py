@@ -1,1 +1,1 @@
-"""Where Lightning trains."""
+"""Training with Lightning."""

@@ -20,14 +20,13 @@ from armlp.training.checkpoint import read_checkpoint
 from armlp.training.trainer import MONITOR, restored_generators
 from armlp.training.warm_start import warm_start
 
-# Validations in a row that are no better before a training stops.
-PATIENCE = 5
+PATIENCE = 5  # validations in a row that are no better before a training stops
 
 
 class BestCheckpoint(ModelCheckpoint):
     """Saves the weights of the best validation in `best.ckpt`, and keeps them in memory too.
 
-    What comes after the training reads them from memory, because another program may write to the same folder.
+    Later steps read them from memory, because another program may write to the same folder.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -36,13 +35,13 @@ class BestCheckpoint(ModelCheckpoint):
         self.is_temporary = False  # whether its folder is removed after the training
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Watch what the Trainer writes."""
+        """Observe the checkpoints that the Trainer writes."""
         super().setup(trainer, pl_module, stage)
         if stage == "fit":
             trainer.strategy.checkpoint_io = _WatchedIO(trainer.strategy.checkpoint_io, self)
 
     def remember(self, checkpoint: dict[str, Any], path: str | Path) -> None:
-        """Keep a checkpoint that is being written, if it is the best so far."""
+        """Keep a checkpoint that is being written if it is the best so far."""
         if os.fspath(path) == self.best_model_path:
             file = io.BytesIO()
             torch.save(checkpoint, file)
@@ -50,14 +49,14 @@ class BestCheckpoint(ModelCheckpoint):
 
     def checkpoint(self) -> dict[str, Any]:
         """Return the best checkpoint, as `read_checkpoint` does."""
-        if self._saved is None:  # a resumed training that found nothing better
+        if self._saved is None:  # a resumed training without a better validation
             return read_checkpoint(self.best_model_path)
         checkpoint: dict[str, Any] = torch.load(io.BytesIO(self._saved), map_location="cpu", weights_only=True)
         return checkpoint
 
 
 class _WatchedIO(CheckpointIO):
-    """Reads and writes checkpoints with another plugin, and shows what is written to a callback."""
+    """Wraps a checkpoint plugin and passes each written checkpoint to a callback."""
 
     def __init__(self, plugin: CheckpointIO, watcher: BestCheckpoint) -> None:
         self._plugin, self._watcher = plugin, watcher
@@ -77,13 +76,13 @@ class _WatchedIO(CheckpointIO):
 
 
 class LastCheckpoint(ModelCheckpoint):
-    """Saves `last.ckpt` at every validation and at the end, so that a killed run can go on from there."""
+    """Saves `last.ckpt` at every validation and at the end, so that a killed run can resume from it."""
 
     def __init__(self) -> None:
         super().__init__(filename="last", enable_version_counter=False, save_on_train_epoch_end=False)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves the end of the training too, where no validation fell on it."""
+        """Save the end of the training too; `ModelCheckpoint` has no public method for it."""
         if not self._should_skip_saving_checkpoint(trainer):
             self._save_topk_checkpoint(trainer, self._monitor_candidates(trainer))
 
@@ -93,9 +92,9 @@ class StopEarly(EarlyStopping):
 
     Args:
         monitor: The metric to watch.
-        patience: Validations in a row that are no better before training stops. Where left out, 5, or no end where
-            there are too few validation windows to judge by.
-        check_on_train_epoch_end: Check at the end of an epoch, instead of at a validation.
+        patience: Validations in a row that are no better before training stops; default: 5, or no limit if there are
+            too few validation windows to judge by.
+        check_on_train_epoch_end: Check at the end of an epoch instead of at a validation.
         **options: The other options of Lightning's `EarlyStopping`.
     """
 
@@ -112,21 +111,18 @@ class StopEarly(EarlyStopping):
 
 
 def best_checkpoint(trainer: Trainer) -> BestCheckpoint | None:
-    """Return the callback that keeps the best weights; None where there is none, or nothing to judge them by."""
+    """Return the callback that keeps the best weights; None if there is none, or no metric to compare them by."""
     return next((one for one in trainer.checkpoint_callbacks if isinstance(one, BestCheckpoint) and one.monitor), None)
 
 
 class ExponentialAverage(WeightAveraging):
-    """Averages over about the last `share` of the training; before there are as many steps, over all of them.
+    """Averages the weights over about the last `share` of the training, or over all steps while there are fewer.
 
-    Validation sees the average, and checkpoints hold it, beside the weights that training goes on from.
+    Validation uses the average, and checkpoints hold both it and the current weights. `total_steps` returns the length
+    of the training once it is planned.
 
     Tero Karras et al. (2024), Analyzing and Improving the Training Dynamics of Diffusion Models,
     https://arxiv.org/abs/2312.02696
-
-    Args:
-        share: The share of all steps.
-        total_steps: Returns how many steps the training takes, once that is planned.
     """
 
     def __init__(self, share: float, total_steps: Callable[[], int]) -> None:
@@ -136,26 +132,26 @@ class ExponentialAverage(WeightAveraging):
         self._trained: dict[str, Tensor] | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Copy the weights to average; after the training nothing is averaged."""
+        """Copy the weights to average; after a training there is no average."""
         self._average_model = self._trained = None
         super().setup(trainer, pl_module, stage)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Goes on with the average and the weights beside it, in training."""
+        """Restore the average and the current weights, in training only."""
         if self._average_model is not None:
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note how long the training takes."""
+        """Compute the length of the average."""
         self._steps = max(1.0, self.share * self.total_steps())
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Hands over the average, and remembers the weights that a longer training would go on from."""
+        """Use the average from now on, but keep the current weights for a longer training."""
         self._trained = {name: value.clone() for name, value in pl_module.state_dict().items()}
         super().on_train_end(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Saves both, after the end too."""
+        """Save both weights, also after the end."""
         super().on_save_checkpoint(trainer, pl_module, checkpoint)
         if self._trained is not None:
             checkpoint["current_model_state"] = self._trained
@@ -168,7 +164,7 @@ class ExponentialAverage(WeightAveraging):
 
 
 class TrainingRoutine(Callback):
-    """What every training of a `ForecastModule` does around its steps.
+    """Prepares a `ForecastModule` before its training, and seeds its steps.
 
     It restores the global random generators at the end, sets the weights that have a closed form before the first step,
     and seeds dropout and fed-back samples by the step, so that a resumed training draws the same.
@@ -178,7 +174,7 @@ class TrainingRoutine(Callback):
         self._at_the_end = ExitStack()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Plan the schedule again if another callback has found another batch size or learning rate."""
+        """Plan the schedule again if another callback has changed the batch size or the learning rate."""
         module: Any = pl_module
         before = module.planned
         if before is not None:
@@ -187,7 +183,7 @@ class TrainingRoutine(Callback):
             trainer.strategy.setup_optimizers(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remember the generators; set the weights that have a closed form, unless the training resumes."""
+        """Store the state of the generators; set the weights that have a closed form, unless the training resumes."""
         self._at_the_end.enter_context(restored_generators())
         module, loader = cast(Any, pl_module), trainer.train_dataloader
         if trainer.global_step == 0 and isinstance(loader, TrainingLoader):
@@ -200,7 +196,7 @@ class TrainingRoutine(Callback):
         seed = datamodule.settings.seed if datamodule is not None else 0
         part = batch_idx % trainer.accumulate_grad_batches
         number = hash((seed, trainer.global_step, trainer.global_rank, part)) % 2**63
-        torch.default_generator.manual_seed(number)  # torch.manual_seed takes many times as long
+        torch.default_generator.manual_seed(number)  # torch.manual_seed is much slower
         if pl_module.device.type == "cuda":
             torch.cuda.manual_seed(number)
 

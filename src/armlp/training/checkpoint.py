@@ -10,24 +10,16 @@ from typing import Any
 import torch
 
 from armlp.errors import UserError
+from armlp.evaluation.metrics.base import METRICS
 from armlp.files import replacing
+from armlp.model.mlp import check_class_paths
 
 FORMAT = 4
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
 def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a checkpoint that `armlp` wrote.
-
-    Args:
-        path: A `.ckpt` file.
-
-    Returns:
-        What Lightning saved, with `hyper_parameters` of the module and `datamodule_hyper_parameters`.
-
-    Raises:
-        UserError: The file is missing, cut short, or of another program; the message says which.
-    """
+    """Return the content of a checkpoint: what Lightning saves, and `datamodule_hyper_parameters`."""
     path = Path(path)
     if path.is_dir():
         raise UserError(f"--ckpt_path: {path} is a folder; give a .ckpt file in it that `armlp fit` wrote.")
@@ -50,18 +42,13 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if (found := checkpoint["armlp_format"]) != FORMAT:
         fix = "upgrade armlp" if found > FORMAT else "fit anew, or use the version of armlp that wrote it"
         raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
+    check_class_paths(checkpoint["hyper_parameters"])
+    for metric in checkpoint["hyper_parameters"].get("metrics") or ():
+        METRICS.check_imported(metric)
     return checkpoint
 
 
 def write_checkpoint(checkpoint: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
-    """Write a checkpoint, whole or not at all.
-
-    Args:
-        checkpoint: What `read_checkpoint` gave, and perhaps more.
-        path: The file; an old one is replaced.
-
-    Raises:
-        UserError: The file cannot be written.
-    """
+    """Write a checkpoint, whole or not at all."""
     with replacing(path) as unfinished:
         torch.save(dict(checkpoint), unfinished)

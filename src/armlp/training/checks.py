@@ -1,9 +1,9 @@
-"""Checks of options, model and data against each other."""
+"""Check options, model and data against each other."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -16,6 +16,8 @@ from armlp.data.panel import Panel
 from armlp.data.time_features import spell_cycles
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
+from armlp.evaluation.metrics.base import METRICS
+from armlp.evaluation.scoreboard import select
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
@@ -24,16 +26,11 @@ from armlp.training.settings import ModelSettings
 from armlp.training.trainer import MONITOR, all_callbacks
 from armlp.training.warm_start import MAX_INPUTS
 
-# Beyond this, and below its reciprocal, the squares of values and their gradients come near the ends of float32.
-_LARGE = 1e9
+_LARGE = 1e9  # squares of larger values (and of values below 1 / _LARGE) come near the limits of float32
 
 
 def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> None:
-    """Refuses options of the training that the network has no use for.
-
-    Raises:
-        UserError: Naming the option.
-    """
+    """Refuse training options that the network cannot use."""
     objective, head = settings.objective, settings.head
     if objective != "head" and (network.symbols or not network.head.noise):
         raise UserError(
@@ -78,16 +75,7 @@ def _check_ridge(network: AutoregressiveMLP) -> None:
 
 
 def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data: SeriesDataModule) -> None:
-    """Refuse data of another kind than those of the model.
-
-    Args:
-        settings: The settings of the model.
-        choices: What the data themselves would choose.
-        data: The data.
-
-    Raises:
-        UserError: Naming what differs.
-    """
+    """Refuse data of another kind than the model was trained on; `choices` are those of the recipe for the data."""
     panel = data.panel
     trained: Any = settings.channels
     found: Any = panel.values.shape[1]
@@ -104,10 +92,10 @@ def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data
         )
     trained, found = settings.covariate_sizes, choices["covariate_sizes"].value
     if trained.get("calendar", []) != found.get("calendar", []):
-        told = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
+        cycles = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
         raise UserError(
             f"`calendar_inputs`: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
-            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {told}; "
+            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {cycles}; "
             "leave the option out and give times of the frequency of its training, or train anew."
         )
     if trained != found:
@@ -121,7 +109,7 @@ def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data
 
 
 def warn_of_other_frequency(data: SeriesDataModule) -> None:
-    """Warn of data of another frequency than that of the training; integers may step by anything that dates do."""
+    """Warn if the frequency differs from that of the training; integers may stand for any frequency of dates."""
     trained, found = data.settings.trained_freq, data.panel.calendar
     if trained is None or found.steps_like(Calendar(trained)):
         return
@@ -134,7 +122,7 @@ def warn_of_other_frequency(data: SeriesDataModule) -> None:
 
 
 def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
-    """Warns of too few validation windows to recalibrate by."""
+    """Warn of too few validation windows for recalibration."""
     windows = data.num_val_windows
     if windows < MIN_WINDOWS:
         warnings.warn(
@@ -146,7 +134,7 @@ def warn_of_few_windows(data: SeriesDataModule, conformal: str) -> None:
 
 
 def _check_extremes(settings: ModelSettings, panel: Panel) -> None:
-    """Refuses values that nothing scales and whose squares float32 cannot hold."""
+    """Refuse unscaled values whose squares float32 cannot hold."""
     unscaled = {"scaler": SCALERS.find(str(settings.scaler)).identity, "loss_units": settings.loss_units == "data"}
     for option, instead in (("scaler", "standard"), ("loss_units", "relative")):
         if not unscaled[option] or panel.symbols:
@@ -171,48 +159,27 @@ def _alphabet(symbols: int) -> str:
 
 
 _TRAINING = ("loss", "nll", "learning_rate", "unroll", "gradient_norm", "windows_per_second")
-_ERRORS = (
-    "mae", "rmse", "smape", "mase", "rmsse", "owa", "wql", "crps", "scaled_crps", "coverage_80", "coverage_95",
-    "interval_80", "interval_95",
-)  # fmt: skip
-_BOTH = ("skill", "nll", "diverged")
-_SYMBOLS = ("error_rate", "perplexity")
+_VALIDATION = ("skill", "nll", "diverged")
+_NUMBERS, _SYMBOLS = ("owa",), ("perplexity",)
 
 
-def check_monitors(trainer: Trainer, data: SeriesDataModule) -> None:
-    """Refuse a monitored metric that nothing logs, before anything is trained.
-
-    Where there are callbacks of others than Lightning and armlp, they may log it, so nothing is refused.
-
-    Args:
-        trainer: The trainer.
-        data: The data, which say what is measured.
-
-    Raises:
-        UserError: Naming the metric, and those that there are.
-    """
+def check_monitors(trainer: Trainer, data: SeriesDataModule, metrics: Sequence[str] = ()) -> None:
+    """Refuse, before the training, a monitored metric that nothing logs; third-party callbacks may log any."""
     if any(type(one).__module__.split(".")[0] not in ("armlp", "lightning") for one in all_callbacks(trainer)):
         return
-    known = _known(data)
+    known = _known(data, metrics)
     for option, monitor in _monitored(trainer):
-        # Checkpoints may count epochs and steps; LearningRateMonitor names what it logs by the optimizer.
+        # Checkpoints may monitor epochs and steps; names of LearningRateMonitor depend on the optimizer.
         counted = option == "checkpoint" and monitor in ("epoch", "step")
         if monitor not in known and not counted and not monitor.startswith("lr-"):
             raise UserError(f"--{option}.monitor: {monitor!r} is not logged; use one of {', '.join(known)}.")
 
 
-def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Collection[str]) -> None:
-    """Refuse a monitored metric that these data or this model do not have, at the first validation.
-
-    Args:
-        trainer: The trainer, at the end of a validation.
-        data: The data, which say what is measured.
-        logged: Metrics that this validation has logged.
-
-    Raises:
-        UserError: Naming the metric.
-    """
-    known = _known(data)
+def check_monitors_defined(
+    trainer: Trainer, data: SeriesDataModule, logged: Collection[str], metrics: Sequence[str] = ()
+) -> None:
+    """Refuse, at the first validation, a monitored metric that is not defined for these data or this model."""
+    known = _known(data, metrics)
     for option, monitor in _monitored(trainer):
         if monitor in known and monitor not in logged and monitor not in trainer.callback_metrics:
             raise UserError(
@@ -221,14 +188,15 @@ def check_monitors_defined(trainer: Trainer, data: SeriesDataModule, logged: Col
             )
 
 
-def _known(data: SeriesDataModule) -> list[str]:
+def _known(data: SeriesDataModule, metrics: Sequence[str]) -> list[str]:
     """Return the metrics that a training of any model may log."""
-    measured = _SYMBOLS if data.panel.symbols else _ERRORS
-    return [MONITOR, *(f"val/{name}" for name in (*measured, *_BOTH)), *(f"train/{name}" for name in _TRAINING)]
+    symbols = bool(data.panel.symbols)
+    scores = (*select(METRICS, metrics, symbols), *(_SYMBOLS if symbols else _NUMBERS), *_VALIDATION)
+    return [MONITOR, *(f"val/{name}" for name in scores), *(f"train/{name}" for name in _TRAINING)]
 
 
 def _monitored(trainer: Trainer) -> list[tuple[str, str]]:
-    """Return the options and the metrics that callbacks need in order to go on."""
+    """Return the options and the metrics that callbacks cannot do without."""
     found: list[tuple[str, str]] = []
     for callback in all_callbacks(trainer):
         one: Any = callback

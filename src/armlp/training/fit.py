@@ -84,7 +84,7 @@ def fit(
         given = replace(given, theta_share=0.0)  # as trials and a final training: only what was asked for
     with isolate_rng():
         ForecastModule.of(settle(given, data), given)
-    check_monitors(trainer, data)
+    check_monitors(trainer, data, given.metrics or ())
     prepare_run(trainer)
 
     # Settle what was left out, by trials too.

@@ -177,7 +177,7 @@ class ForecastModule(LightningModule):
             warn_of_other_frequency(data)
         else:
             if type(self) is ForecastModule:  # a subclass may log more
-                check_monitors(self.trainer, data)
+                check_monitors(self.trainer, data, self.settings.metrics or ())
             self.plan()
             self.best_scores, self._lowest = None, math.inf
         share = self.settings.theta_share
@@ -187,7 +187,7 @@ class ForecastModule(LightningModule):
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.settings.val_paths)
         self._series_at_once = sampling.series_at_once(self.network, reach)
         if stage != "predict":
-            self.evaluation = Evaluation(data, stage, reach)
+            self.evaluation = Evaluation(data, stage, reach, self.settings.metrics or ())
 
     def plan(self) -> None:
         """Plan the optimizer steps of the training; a Trainer without a length takes those of the data."""
@@ -299,7 +299,7 @@ class ForecastModule(LightningModule):
         self._log_scores("val")
         if self.trainer.state.fn == TrainerFn.FITTING:
             logged = [MONITOR, *(f"val/{name}" for name, value in self.scores[MODEL].items() if not math.isnan(value))]
-            check_monitors_defined(self.trainer, self.datamodule, logged)
+            check_monitors_defined(self.trainer, self.datamodule, logged, self.settings.metrics or ())
         self.monitored = self.evaluation.monitored
         if self.trainer.state.fn == TrainerFn.FITTING and self.monitored < self._lowest:
             self._lowest, self.best_scores = self.monitored, self.scores

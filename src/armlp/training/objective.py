@@ -1,4 +1,4 @@
-"""What training minimises, chained over K patches of the model's own output."""
+"""The training objective over a chain of K patches."""
 
 from __future__ import annotations
 
@@ -20,32 +20,21 @@ FEEDS = ("mean", "sample", "truth")
 GRADIENTS = ("full", "last")
 LEAD_WEIGHTS = ("even", "near", "far")
 
-# Patches fed by the truth do not need each other: of a longer chain so many are drawn.
-_LINKS = 6
+_LINKS = 6  # patches drawn from a longer chain if it is fed by the truth, where patches are independent
 
 
 class Objective(NamedTuple):
-    """Means over the observed values of a batch.
+    """Means over the observed values of a batch."""
 
-    Attributes:
-        loss: Scalar, what the optimizer follows.
-        nll: Scalar negative log-likelihood per observed value, data units; None where it was not asked for, or the
-            head has no density.
-    """
-
-    loss: Tensor
-    nll: Tensor | None
+    loss: Tensor  # scalar
+    nll: Tensor | None  # scalar, per value in data units; None if not asked for, or without a density
 
 
 def loss_unit(scaling: Scaling, units: str) -> Tensor:
-    """What an error of 1 means to losses that have the units of the data, `[B, 1, V]` data units.
+    """Return the size of an error that counts as 1, `[B, 1, V]` data units, for losses in the units of the data.
 
-    The network's input has units of its own, so that the loss can lean towards the metric that matters.
-
-    Args:
-        scaling: Of the window.
-        units: `relative` to the mean absolute value of the context, as percentage errors are; `network` units,
-            as scaled errors nearly are; or the units of the `data`.
+    `relative` is the mean absolute value of the context, as in percentage errors; `network` is the scale of the window,
+    nearly as in scaled errors; `data` is 1.
     """
     if units == "relative":
         return scaling.magnitude
@@ -53,13 +42,7 @@ def loss_unit(scaling: Scaling, units: str) -> Tensor:
 
 
 def lead_weights(kind: str, count: int) -> Tensor:
-    """What each of `count` leads counts, `[count]`, 1 in the mean.
-
-    Args:
-        kind: `even`; `near`, falling with the root of the lead as the certainty of most series does; or `far`, rising
-            with it.
-        count: Leads.
-    """
+    """Return weights `[count]` of mean 1: `even`, `near` (proportional to 1 / √lead) or `far` (to √lead)."""
     lead = torch.arange(1.0, count + 1).sqrt()
     weights = {"even": torch.ones(count), "near": 1 / lead, "far": lead}[kind]
     return weights / weights.mean()
@@ -78,39 +61,29 @@ def unrolled_objective(
     precision: Callable[[], AbstractContextManager[None]] = nullcontext,
     num_paths: int = 4,
 ) -> Objective:
-    """The loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
+    """Return the loss over K chained patches, where `K = T / U`; K = 1 is teacher forcing.
 
-    Fed by its own output, a model learns to stay good when it sees what it wrote itself, with the gradient running
-    through the whole chain. Fed by the truth, it learns what lies far from the origin, whose scaling it keeps.
+    Fed by its own output, with the gradient running through the whole chain, a model learns to forecast well from its
+    own forecasts. Fed by the truth, it learns to forecast far from the origin, under the scaling of the origin. Every
+    member of an ensemble is trained on all windows, fed by its own output.
 
     Samy Bengio et al. (2015), Scheduled Sampling for Sequence Prediction with Recurrent Neural Networks,
-    https://arxiv.org/abs/1506.03099
+    https://arxiv.org/abs/1506.03099. The gradient through the `last` patch only is the pushforward trick of
+    Brandstetter et al. (2022), Message Passing Neural PDE Solvers, https://arxiv.org/abs/2202.03376.
+
+    Arguments not listed here are options of `ModelSettings`.
 
     Args:
-        model: The network. Of an ensemble every member is trained on all windows, fed by its own output.
+        model: The network.
         windows: Contexts of `L` and targets of `T = K U` values.
-        loss_units: One of `LOSS_UNITS`.
-        feed: What a patch hands to the next: its `mean`, a `sample` (as symbols do, which have no mean), or the `truth`
-            in its place: teacher forcing that goes on under the scaling of the origin, as a rollout does.
-        input_noise: Standard deviation of Gaussian noise on the context that the network sees, network units.
-        with_nll: Also measure the likelihood.
-        objective: `head`: the head's own loss, mostly the likelihood. `crps` of each value, or `energy` score of the
-            whole future, of sampled paths: they need a head whose draws have a gradient.
-        gradient: How far back it runs: through the `full` chain; only through the `last` patch, which takes its
-            input as it is (the pushforward trick of Brandstetter et al. (2022), Message Passing Neural PDE Solvers,
-            https://arxiv.org/abs/2202.03376); or through chains of so many patches, cut off from each other.
-        lead_weighting: One of `LEAD_WEIGHTS`.
-        precision: Makes the context in which the network computes, such as autocast; everything else, distributions
-            and losses among it, has the precision of the windows.
-        num_paths: How many sampled paths of a window a score is of; at least 2.
-
-    Returns:
-        Means over the observed values of the batch.
+        with_nll: Also compute the negative log-likelihood.
+        precision: Returns the context in which the network computes, such as autocast; the rest is in full precision.
+        num_paths: Sampled paths per window for a score; at least 2.
     """
     members, paths = model.members, 1 if objective == "head" else num_paths
 
     def rows(part: Tensor) -> Tensor:
-        """A row for every member and path of each window."""
+        """Repeat each window for every member and path."""
         return part if paths == members == 1 else torch.cat([part.repeat_interleave(paths, 0)] * members)
 
     at_origin = model.scale(windows.context, windows.observed)
@@ -123,7 +96,7 @@ def unrolled_objective(
     if input_noise > 0 and not model.symbols:
         window = window + input_noise * scaling.scale * torch.randn_like(window)
     truth = at_origin.within_reach(windows.target / size, model.context_length)
-    targets, told = (rows(part).split(model.patch_length, 1) for part in (truth, windows.target_observed))
+    targets, masks = (rows(part).split(model.patch_length, 1) for part in (truth, windows.target_observed))
     links = {"full": len(targets), "last": 1}.get(str(gradient)) or int(gradient)
     losses, likelihoods, draws = [], [], []
     judged = set(range(len(targets)))
@@ -131,7 +104,7 @@ def unrolled_objective(
         judged = set(torch.randperm(len(targets))[:_LINKS].tolist())
     for link, target in enumerate(targets):
         is_last = link + 1 == len(targets)
-        patch, seen = target, told[link]
+        patch, mask = target, masks[link]
         if link in judged:
             step = link * model.patch_length
             with precision():
@@ -146,13 +119,13 @@ def unrolled_objective(
                     losses[-1] = losses[-1] + rows(size.log())
             if feed != "truth" and not (is_last and objective == "head"):
                 patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
-                seen = torch.ones_like(patch, dtype=torch.bool)
+                mask = torch.ones_like(patch, dtype=torch.bool)
                 draws.append(patch)
         if not is_last:
             window = torch.cat([window, patch], 1)[:, model.patch_length :]
             if (link + 1) % links == 0:
                 window = window.detach()
-            observed = torch.cat([observed, seen], 1)[:, model.patch_length :]
+            observed = torch.cat([observed, mask], 1)[:, model.patch_length :]
 
     def by_window(parts: Sequence[Tensor]) -> Tensor:
         return torch.cat(list(parts), 1).unflatten(0, (members, len(windows.context), paths))
@@ -179,16 +152,16 @@ def unrolled_objective(
 
 
 def _size(model: AutoregressiveMLP, scaling: Scaling) -> Tensor:
-    """What windows are divided by while they are trained on, `[B, 1, V]` data units.
+    """Return the divisor of training windows, `[B, 1, V]` data units: a power of two near their magnitude.
 
-    It is a power of two near their magnitude, which changes no digit of them or of the model's forecasts, and keeps
-    the gradients of densities of very small data within float32. Without a scaler, and of counts, the unit matters: 1.
+    It changes no digit of the windows or the forecasts, and keeps the gradients of densities of very small data within
+    float32. It is 1 without a scaler and for counts, where the unit matters.
     """
     if model.scaler.identity or model.head.discrete:
         return torch.ones_like(scaling.magnitude)
     return scaling.magnitude / scaling.magnitude.frexp().mantissa
 
 
-def _mean(values: Tensor, seen: Tensor) -> Tensor:
-    """Mean over what was seen."""
-    return torch.where(seen, values, 0.0).sum() / seen.sum().clamp(min=1)
+def _mean(values: Tensor, observed: Tensor) -> Tensor:
+    """Return the mean over observed values."""
+    return torch.where(observed, values, 0.0).sum() / observed.sum().clamp(min=1)

@@ -22,17 +22,9 @@ OPTIMIZERS = ("adamw", "adam", "muon")
 def make_optimizer(
     name: str, network: AutoregressiveMLP, learning_rate: float, weight_decay: float, fused: bool = False
 ) -> Optimizer:
-    """The optimizer of a name for all parameters of a network.
+    """Return an optimizer for all parameters of a network; `learning_rate` is in the units of Adam for all three.
 
-    Args:
-        name: One of `OPTIMIZERS`.
-        network: To train.
-        learning_rate: The highest one; that of Adam suits all three.
-        weight_decay: Share of the weights that a step at a learning rate of 1 would take away.
-        fused: Step all parameters of AdamW and Adam in one pass, where their device can.
-
-    Raises:
-        UserError: Muon cannot be had.
+    `fused` updates all parameters of AdamW and Adam in one kernel, on devices that can.
     """
     if name == "muon":
         return Muon(network, learning_rate, weight_decay)
@@ -41,20 +33,13 @@ def make_optimizer(
 
 
 class Muon(Optimizer):
-    """Muon for the weight matrices of the MLP, each member's by itself, AdamW for everything else, as one optimizer.
+    """Muon for the weight matrices of the MLP (of each member separately), AdamW for all other parameters.
 
-    Where there is no noise to fit, such as in chaotic systems, it gets several times closer than AdamW.
+    Without noise, as in chaotic systems, it gets several times closer than AdamW. Learning rate and weight decay are in
+    the units of AdamW. A UserError says if the network has no matrices, or torch is too old.
 
     Keller Jordan et al. (2024), Muon: An optimizer for hidden layers in neural networks,
     https://kellerjordan.github.io/posts/muon/
-
-    Args:
-        network: To train.
-        learning_rate: In units of AdamW's.
-        weight_decay: As AdamW's.
-
-    Raises:
-        UserError: The network has no matrices, or torch is too old.
     """
 
     def __init__(self, network: AutoregressiveMLP, learning_rate: float, weight_decay: float) -> None:
@@ -74,17 +59,17 @@ class Muon(Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """What a schedule sets here, it sets in the parts."""
+        """Share the parameter groups of the parts, so that a schedule reaches them."""
         self.param_groups = [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Of all parameters."""
+        """Reset the gradients of all parameters."""
         super().zero_grad(set_to_none)
         for stack in self._stacks:
             stack.grad = None
 
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both."""
+        """Do one step of both optimizers."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
         for part in self.parts:
@@ -92,18 +77,18 @@ class Muon(Optimizer):
         return loss
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both."""
+        """Return the states of both optimizers."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores both."""
+        """Restore both optimizers."""
         for part, state in zip(self.parts, state_dict["parts"], strict=True):
             part.load_state_dict(state)
         self._share_groups()
 
 
 def _members_of(stack: Tensor) -> tuple[Tensor, ...]:
-    """The matrices `[out, in]` of a parameter `[E, out, in]`, sharing its memory and, after backward, its gradient."""
+    """Return the matrices `[out, in]` of a parameter `[E, out, in]`, which share its memory and gradient."""
     members = stack.detach().unbind()
 
     def hand_over(stack: Tensor) -> None:
@@ -119,13 +104,9 @@ SCHEDULES = ("cosine", "constant")
 
 
 def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup: float) -> float:
-    """What the learning rate is multiplied by.
+    """Return the factor on the learning rate at a step, counted from 0.
 
-    Args:
-        schedule: `constant`, or `cosine`: a linear rise, then half a wave down to 0.
-        step: From 0.
-        total_steps: Of the training.
-        warmup: Share of the steps in which the rate rises.
+    `constant` is 1; `cosine` rises linearly over the share `warmup` of the steps, then falls along half a wave to 0.
     """
     if schedule == "constant":
         return 1.0
@@ -137,18 +118,14 @@ def learning_rate_factor(schedule: str, step: int, total_steps: int, warmup: flo
 
 
 def scheduled(optimizer: Optimizer, schedule: str, total_steps: int, warmup: float) -> LambdaLR:
-    """The learning rate of an optimizer, step by step; arguments as in `learning_rate_factor`."""
-    # Not a lambda, which cannot be pickled.
+    """Return a scheduler that multiplies the learning rate by `learning_rate_factor`."""
+    # A lambda could not be pickled.
     return LambdaLR(optimizer, partial(learning_rate_factor, schedule, total_steps=total_steps, warmup=warmup))
 
 
 def chain_length(step: int, total_steps: int, unroll: int, growth: float) -> int:
-    """How many patches are chained: from 1 evenly up to `unroll` within the first part of the training.
+    """Return how many patches to chain at a step, counted from 0.
 
-    Args:
-        step: From 0.
-        total_steps: Of the training.
-        unroll: `K`, the longest chain.
-        growth: Share of the steps in which it grows.
+    The number grows evenly from 1 to `unroll` within the share `growth` of the steps.
     """
     return unroll if growth <= 0 else int(min(unroll, 1 + unroll * step / (growth * total_steps)))

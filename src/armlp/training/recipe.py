@@ -1,4 +1,4 @@
-"""The recipe: what is chosen from the data where the user chose nothing, and why."""
+"""The recipe: options that are chosen from the data where the user left them out, and the reasons."""
 
 from __future__ import annotations
 
@@ -14,50 +14,38 @@ from armlp.data.detect import is_deterministic, is_full_state
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
-# Below this many values a typical series is too short to learn a chain of forecasts from.
-SHORT = 400
-# From here on a season has parts, which a patch need not hold all of.
-_LONG_SEASON = 24
-# Counts up to here are few enough that their steps matter.
-_SMALL_COUNT = 10
-# A series contradicts a head of counts if its values vary from step to step less than this share of what Poisson counts
-# do, by more than so many standard errors; where more than a few series do, the panel has another head.
+SHORT = 400  # values; typical series shorter than this cannot train a chain of forecasts
+_LONG_SEASON = 24  # steps; a patch of half a season is enough from here on
+_SMALL_COUNT = 10  # up to here the steps between counts matter
+# A head of counts is wrong for a series whose variance is below this share of a Poisson variance by more than so many
+# standard errors, and for a panel if it is wrong for more than the last share of its series.
 _NARROW, _STANDARD_ERRORS, _MIN_NARROW = 0.5, 3.0, 0.02
-# Where more values than this share are 0, they are pauses, which no level lies between.
-_MIN_ZEROS = 0.1
+_MIN_ZEROS = 0.1  # share of zeros above which values are pauses or not, and Theta's level lies between
 
 
 class Choice(NamedTuple):
-    """One option's value and the reason for it, for the table that `fit` prints."""
+    """The value of an option and the reason for it, for the table that `fit` prints."""
 
     value: Any
     why: str
 
 
 def explained(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
-    """Options, their values and the reasons, for people; what needs no reason is left out."""
+    """Return options, values and reasons as strings; leave out options without a reason."""
     return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
 
 
 def recipe(
     data: SeriesDataModule, patch_length: int | None = None, effort: int = 1, calendar: bool = True
 ) -> dict[str, Choice]:
-    """Choose every model option that was left to the data, and the number of training steps.
+    """Choose every option of `ForecastModule` from the data, and `calendar_inputs` and `max_steps`.
 
-    Of the values held out of training only whether some are missing is looked at.
-
-    Args:
-        data: The data.
-        patch_length: `U`, where it was not left to the data.
-        effort: How many times the usual work the training may be.
-        calendar: Whether the model can use features of the calendar.
-
-    Returns:
-        Choices by option name of `ForecastModule`, `calendar_inputs` of the data, and `max_steps`.
+    Held-out values are not read, except for whether any are missing. `patch_length` is that of the user, if any;
+    `calendar` says whether the model can use calendar features.
     """
     panel, split, season_length = data.panel, data.split, data.season_length
     ends = split.train_ends(panel.lengths)
-    ends = ends[ends >= 2] if (ends >= 2).any() else ends.clamp(min=1)  # what cannot be trained on has no say
+    ends = ends[ends >= 2] if (ends >= 2).any() else ends.clamp(min=1)  # leave out series that cannot be trained on
     typical = split.typical_length(panel.lengths)
     rows = int(ends.sum())
     horizon = split.horizon
@@ -69,8 +57,8 @@ def recipe(
     if panel.past.shape[1]:
         patch = Choice(horizon, "what is known up to the origin only serves all steps from there")
     if panel.symbols:
-        told_apart = round(log(rows, max(2, len(panel.symbols))))
-        context = Choice(max(4, told_apart), f"as many as {rows:,} symbols can tell apart")
+        distinguishable = round(log(rows, max(2, len(panel.symbols))))
+        context = Choice(max(4, distinguishable), f"as many as {rows:,} symbols can tell apart")
         patch = Choice(1, "every symbol hangs on the one before")
         hidden = Choice([128, 128], "symbols work together")
         size = size._replace(input_noise=0.0)
@@ -107,12 +95,12 @@ def recipe(
 
 
 def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice]:
-    """What differs where a series is the solution of an equation: nothing is noise, so that exactness is everything."""
+    """Return other choices for series that solve an equation: without noise, exactness is all that counts."""
     if not is_deterministic(panel, ends):
         return {}
     why = "without noise: every step follows from those before"
     chosen = {
-        # The state itself needs no memory, and with it forecasts can leave where states lie; a part of it does.
+        # A full state needs no memory, and with it forecasts can leave the attractor; a partial state needs memory.
         "context_length": 32 if panel.values.shape[1] == 1 else 1 if is_full_state(panel, ends) else 2,
         "patch_length": 1,
         "unroll": 1,
@@ -123,10 +111,10 @@ def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice
         "head": "point",
         "scaler": "global",
         "loss_units": "network",
-        "optimizer": "muon" if hasattr(torch.optim, "Muon") else "adamw",  # torch 2.9 is the first that has it
+        "optimizer": "muon" if hasattr(torch.optim, "Muon") else "adamw",  # since torch 2.9
         "learning_rate": 5e-3,
         "weight_decay": 0.0,
-        # Members err alike where nothing is noise; one that trains longer gets closer.
+        # Without noise all members make the same errors; longer training helps more.
         "members": 1,
         "max_steps": 5000 * effort,
     }
@@ -136,12 +124,11 @@ def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice
 def _covariate_sizes(data: SeriesDataModule, calendar: bool) -> Choice:
     """Return the sizes of the covariates, and of the calendar features if the model can use them."""
     sizes = data.covariate_sizes | {"calendar": [0] * data.calendar_size if calendar else []}
-    sizes = {role: columns for role, columns in sizes.items() if columns}
-    return Choice(sizes, "")
+    return Choice({role: columns for role, columns in sizes.items() if columns}, "")
 
 
 def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
-    """What of the calendar the data module has chosen to tell."""
+    """Return the calendar features that the data module has chosen."""
     cycles = list(data.panel.calendar_cycles)
     if not data.chooses_cycles or not cycles:
         return Choice(cycles, "")
@@ -149,28 +136,21 @@ def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
 
 
 class _Values(NamedTuple):
-    """What the values observed in training are like; the median is of whole numbers from 0 only, nan of others."""
+    """Properties of the values observed in training."""
 
     non_negative: bool
     whole: bool
-    zeros: float  # share of those that were looked at
-    median: float
-    narrow: float  # share of the series of small counts that vary too little for a head of counts
+    zeros: float  # share
+    median: float  # of counts; nan for other values
+    narrow: float  # share of the series that vary too little for a head of counts
 
 
 def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled: int = 1 << 20) -> _Values:
-    """Looks at every value, until it has seen one below 0 and one that is no whole number.
-
-    Args:
-        panel: The data.
-        split: What is held out.
-        season_length: Of the data.
-        sampled: About how many values the median is of, drawn evenly and always the same; of all where they are fewer.
-    """
+    """Return properties of the training values; the median is that of about `sampled` values, always the same ones."""
     ends = split.train_ends(panel.lengths).clamp(min=1)
     share = sampled / max(1, panel.values.numel())
     generator = torch.Generator().manual_seed(0)
-    non_negative, whole, zeros, seen = True, True, 0, 0
+    non_negative, whole, zeros, count = True, True, 0, 0
     sample: list[Tensor] = []
     for rows in panel.blocks():
         values = panel.values[rows]
@@ -179,26 +159,22 @@ def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled
         values = values[panel.observed[rows] & panel.rows_before(ends, rows)[:, None]]
         non_negative = non_negative and bool((values >= 0).all())
         whole = whole and bool((values == values.round()).all())
-        zeros, seen = zeros + int((values == 0).sum()), seen + len(values)
+        zeros, count = zeros + int((values == 0).sum()), count + len(values)
         if not (non_negative or whole):
             break
         if non_negative and whole:
             sample.append(values if share >= 1 else values[torch.rand(len(values), generator=generator) < share])
     median = float(torch.cat(sample).median()) if non_negative and whole and sample else nan
     narrow = _share_narrow(panel, ends, season_length) if median <= _SMALL_COUNT else 0.0
-    return _Values(non_negative, whole, zeros / max(1, seen), median, narrow)
+    return _Values(non_negative, whole, zeros / max(1, count), median, narrow)
 
 
 def _share_narrow(panel: Panel, ends: Tensor, season_length: int) -> float:
-    """Return the share of the series that vary less than counts of a Poisson distribution must.
+    """Return the share of the series of counts that vary less than a Poisson distribution allows; `ends` is `[S]`.
 
-    No negative binomial distribution is narrower than that of Poisson, whose variance is its mean. Half of the mean
-    squared difference from the value one step, or one season, before is a variance that no trend or season adds to.
-
-    Args:
-        panel: Of counts.
-        ends: `[S]` int64 row at which each series' training part ends.
-        season_length: Of the data.
+    No negative binomial distribution has less variance than that of Poisson, whose variance is its mean. Half of the
+    mean squared difference from the value one step, or one season, before is a variance that trend and season do not
+    increase.
     """
     shape = len(panel), panel.values.shape[1]
     narrow, positive = (torch.zeros(shape, dtype=torch.bool) for _ in range(2))
@@ -215,8 +191,8 @@ def _share_narrow(panel: Panel, ends: Tensor, season_length: int) -> float:
             variance.index_add_(0, series, (now - before).square() / 2)
             mean.index_add_(0, series, (now + before) / 2)
             pairs.index_add_(0, series, both.double())
-        # Differences share values, so that three tell as much as two values; Wilson and Hilferty (1931), The
-        # Distribution of Chi-Square, have the quantile of the variance.
+        # Differences share values, so that three of them count as two. The quantile of the variance is that of
+        # Wilson and Hilferty (1931), The Distribution of Chi-Square.
         spread = 2 / (9 * (2 / 3 * pairs))
         least = (1 - spread - _STANDARD_ERRORS * spread.sqrt()).clamp(min=0) ** 3
         positive |= mean > 0
@@ -225,7 +201,7 @@ def _share_narrow(panel: Panel, ends: Tensor, season_length: int) -> float:
 
 
 def _head(panel: Panel, values: _Values) -> Choice:
-    """By the kind of values: symbols, small counts, or anything else."""
+    """Return the head for symbols, small counts, or other values."""
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
     counts = panel.levels is None and values.non_negative and values.whole
@@ -237,23 +213,22 @@ def _head(panel: Panel, values: _Values) -> Choice:
 
 
 def _non_negative(panel: Panel, values: _Values) -> Choice:
-    """Where nothing was ever below 0, no forecast should be."""
+    """Return whether forecasts are kept at or above 0, as all training values are."""
     if panel.symbols:
         return Choice(False, "")
-    above = values.non_negative
-    return Choice(above, "no value is below 0" if above else "values go below 0")
+    return Choice(values.non_negative, "no value is below 0" if values.non_negative else "values go below 0")
 
 
 def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choice:
-    """Of short series a network that has learned from all and a method that sees all of one err differently."""
-    told_more, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
-    if typical >= SHORT or told_more or pauses or _head(data.panel, values).value != "quantile":
+    """Return the share of Theta. On short series, its errors differ from those of a network trained on all series."""
+    has_covariates, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
+    if typical >= SHORT or has_covariates or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")
     return Choice(0.35, "short series: what Theta makes of all of their past")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:
-    """A week of a daily season, three of any other, at least the horizon; never most of a series."""
+    """Return 7 daily seasons, 1 longer one or 3 shorter ones, at least the horizon, at most half of a series."""
     seasons = 7 if 24 <= season_length <= 48 else 1 if season_length > 48 else 3
     wish = max(seasons * season_length, horizon, 10)
     most = max(1, typical // 2)
@@ -264,7 +239,7 @@ def _context(typical: int, horizon: int, season_length: int) -> Choice:
 
 
 def _patch(typical: int, horizon: int, season_length: int) -> Choice:
-    """Short series have too little to learn a chain from: all at once. Long ones go by parts of a season, or steps."""
+    """Return the horizon on short series, which cannot train a chain; part of a season, or a step, on long ones."""
     if typical < SHORT:
         return Choice(horizon, "short series: the horizon at once")
     if season_length > 1:
@@ -275,7 +250,7 @@ def _patch(typical: int, horizon: int, season_length: int) -> Choice:
 
 
 class _Size(NamedTuple):
-    """How large a network is, and how long it trains."""
+    """The size of a network and the length of its training."""
 
     width: int
     blocks: int
@@ -285,7 +260,7 @@ class _Size(NamedTuple):
 
 
 def _size(typical: int, rows: int) -> _Size:
-    """From a handful of values to millions; scripts/LOG.md has the experiments behind the steps."""
+    """Return the size for the number of values; scripts/LOG.md has the experiments behind the steps."""
     if typical < 20:
         return _Size(64, 1, 0.3, 0.1, 150)
     if rows < 20_000:

@@ -18,7 +18,7 @@ _NEEDS_RUN = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor)
 
 
 class TableWriter(Protocol):
-    """A callback of the Trainer that collects the forecasts of several tests in one table."""
+    """A callback that collects the forecasts of several tests in one table."""
 
     gathers: bool
 
@@ -37,26 +37,20 @@ def backtest_refitting(
     listener: FitListener | None = None,
     states: Sequence[dict[str, Any]] | None = None,
 ) -> dict[str, dict[str, float]]:
-    """Trains at every so many origins on what lies before them only, and tests from these.
+    """Train at every `refit`-th origin on the rows before it, test the next `refit` origins, and return the scores.
 
-    Everything that the options leave open is chosen anew each time, by trials too, from what lies before the origins.
+    Options that are left out are chosen anew each time, also by trials, from the rows before the origin. There is no
+    run folder, so callbacks that write checkpoints or need a logger are left out.
 
     Args:
         source: The table.
-        data: Options of the data module; `test_windows` says how many origins there are.
+        data: Options of the data module; `test_windows` is the number of origins.
         model: Options of the module.
-        trainer: Options of the Trainer, of training and test. It leaves no run, so callbacks that write checkpoints
-            or need a logger are left out.
+        trainer: Options of the Trainer, for training and test.
         writer: Collects the table.
-        refit: How many origins are tested by one model.
-        listener: Learns of the scores and the table at the end.
-        states: The states in which the callbacks begin each training; those that they are in where left out.
-
-    Returns:
-        The scores over all origins, by forecaster, as `Scoreboard.summary` returns them.
-
-    Raises:
-        UserError: No series is long enough, or the data cannot be used.
+        refit: Number of origins tested by one model.
+        listener: Receives the scores and the table at the end.
+        states: The states of the callbacks at the start of each training; default: the current ones.
     """
     writer.gathers = True
     callbacks = listed(trainer.get("callbacks"))

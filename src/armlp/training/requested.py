@@ -1,4 +1,4 @@
-"""The options that a training was given, so that the same training can be repeated on other rows."""
+"""The options that a user set for a training, so that it can be repeated on other rows."""
 
 from __future__ import annotations
 
@@ -22,37 +22,30 @@ from armlp.training.settings import ModelSettings
 from armlp.training.steps import validates_ten_times
 from armlp.training.trainer import all_callbacks, is_length_given
 
-# Options of the Trainer that decide on what and how it trains; it has attributes of the same names.
+# Attributes of the Trainer, named as its options, that change the training.
 _TRAINER = (
     "limit_train_batches", "limit_val_batches", "overfit_batches", "accumulate_grad_batches", "gradient_clip_val",
     "gradient_clip_algorithm", "precision",
 )  # fmt: skip
-# Callbacks that change nothing of a training; a Timer is the option `max_time`.
+# Callbacks that do not change a training; a Timer is saved as the option `max_time`.
 _HARMLESS = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor, ModelSummary, ProgressBar, Timer)
-# What is settled in training, or says where the rows come from.
+# Options that are set in training, or name the source of the rows.
 _NOT_REQUESTED = ("source", "covariate_statistics", "trained_freq")
 
 
 class Requested(NamedTuple):
-    """The options that a training was given. All others are chosen from the data.
-
-    Attributes:
-        model: Options of `ForecastModule`.
-        data: Options of `SeriesDataModule`, without the table.
-        trainer: Options of the Trainer that decide for how long, on what and how it trains.
-        callbacks: The names of callbacks that may decide it too.
-    """
+    """The options that a user set for a training. All others are chosen from the data."""
 
     model: dict[str, Any]
-    data: dict[str, Any]
-    trainer: dict[str, Any]
-    callbacks: Sequence[str] = ()
+    data: dict[str, Any]  # without the table
+    trainer: dict[str, Any]  # those that change the training
+    callbacks: Sequence[str] = ()  # names of callbacks that may change it too
 
     @classmethod
     def of(cls, given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -> Requested:
-        """Return what a training that has not begun was given."""
+        """Return the options of a training that has not begun."""
         options = {name: to_builtin(getattr(trainer, name)) for name in _TRAINER}
-        interval = getattr(trainer, "val_check_interval", None)  # Lightning has none where validation goes by the clock
+        interval = getattr(trainer, "val_check_interval", None)  # missing if validation goes by the clock
         if interval is not None and not validates_ten_times(trainer):
             options |= {"val_check_interval": interval, "check_val_every_n_epoch": trainer.check_val_every_n_epoch}
         if is_length_given(trainer):
@@ -67,7 +60,7 @@ class Requested(NamedTuple):
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Requested:
-        """Return what the training of a checkpoint was given; warn where an older version did not save it."""
+        """Return the options of a checkpoint's training; warn if an older version did not save them."""
         if "requested" in checkpoint:
             return cls(**checkpoint["requested"])
         warnings.warn(
@@ -82,7 +75,7 @@ class Requested(NamedTuple):
 
 
 def warn_of_missing_callbacks(requested: Requested, callbacks: Sequence[Callback]) -> None:
-    """Warn of callbacks that a training had and its repetition has not, because no checkpoint holds them."""
+    """Warn of callbacks of a training that its repetition lacks, because checkpoints do not hold them."""
     missing = [name for name in requested.callbacks if name not in [type(one).__name__ for one in callbacks]]
     if missing:
         warnings.warn(

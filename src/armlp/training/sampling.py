@@ -1,4 +1,4 @@
-"""Sampling: how the paths of windows are drawn, each series by itself."""
+"""Draw the paths of windows, each series independently of its batch."""
 
 from __future__ import annotations
 
@@ -15,38 +15,25 @@ from armlp.model.rollout import path_noise, rollout
 
 Part = TypeVar("Part")
 
-# In what the products inside the network are computed; None is what its weights are.
+# The precision of matrix products in the network; None is that of its weights.
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16}
-# What a value of a path takes until its quantiles are known, at most.
+# Memory per value of a path until its quantiles are computed, at most.
 _BYTES, _BYTES_OF_NOISE = 32, 12
 _MAX_SERIES = 256
 
 
 class Sampling(NamedTuple):
-    """How forecasts are drawn.
+    """How forecasts are drawn."""
 
-    Attributes:
-        num_paths: `P`.
-        seed: Of the paths.
-        temperature: Of symbols and bins.
-        top_k: Of symbols and bins.
-        precision: A key of `PRECISIONS`.
-        memory: Bytes that paths, their noise and what is made of them may take; the network and the panel come on top.
-    """
-
-    num_paths: int = 200
+    num_paths: int = 200  # P
     seed: int = 0
-    temperature: float = 1.0
+    temperature: float = 1.0  # for symbols and bins, as top_k
     top_k: int | None = None
-    precision: str = "32-true"
-    memory: int = 10**9
+    precision: str = "32-true"  # a key of PRECISIONS
+    memory: int = 10**9  # bytes for paths, their noise and results, without the network and the panel
 
     def series_at_once(self, network: AutoregressiveMLP, steps: int) -> int:
-        """How many series may be rolled out together.
-
-        Raises:
-            UserError: Not even one.
-        """
+        """Return how many series fit into the memory at a time; raise a UserError if not even one does."""
         each = self.num_paths * steps * network.channels * (_BYTES + _BYTES_OF_NOISE * network.head.noise)
         if each > self.memory:
             raise UserError(
@@ -64,9 +51,9 @@ class Sampling(NamedTuple):
         horizon: int,
         given: Tensor | None = None,
     ) -> Tensor:
-        """Sampled futures, `[B, P, H, V]`, data units; a series' paths do not depend on its batch.
+        """Return sampled futures `[B, P, H, V]`, data units; the paths of a series do not depend on its batch.
 
-        They are float32, or float64 where the panel has levels. `given` is as in `rollout`, on the scale of the store.
+        They are float32, or float64 if the panel has levels. `given` is as in `rollout`, on the scale of the store.
         """
         noise = path_noise(
             panel.keys[windows.series.cpu()],
@@ -80,7 +67,7 @@ class Sampling(NamedTuple):
         return self._rolled_out(network, panel, windows, noise, given)
 
     def centre(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
-        """The path along which every draw is a median, mean over the members, `[B, H, V]`, data units."""
+        """Return the path along which every draw is a median, averaged over the members, `[B, H, V]`, data units."""
         shape = len(windows.context), network.members, horizon, network.channels, network.head.noise
         return self._rolled_out(network, panel, windows, torch.full(shape, 0.5)).mean(1)
 
@@ -106,7 +93,7 @@ class Sampling(NamedTuple):
 
 
 def from_all_ranks(parts: list[Part], world_size: int) -> list[list[Part]]:
-    """What every process has collected of its windows, rank by rank."""
+    """Return the lists that all processes collected, by rank."""
     if world_size == 1:
         return [parts]
     gathered: list[Any] = [None] * world_size
@@ -115,7 +102,7 @@ def from_all_ranks(parts: list[Part], world_size: int) -> list[list[Part]]:
 
 
 def in_order(ranks: list[list[Tensor]]) -> Tensor:
-    """Return as one tensor what `from_all_ranks` gave: each process had its stride of the rows."""
+    """Join the result of `from_all_ranks` in the order of the rows, of which each rank had every `world_size`-th."""
     parts = [torch.cat(rank) for rank in ranks]
     whole = parts[0].new_empty(sum(map(len, parts)), *parts[0].shape[1:])
     for rank, part in enumerate(parts):

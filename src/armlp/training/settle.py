@@ -1,4 +1,4 @@
-"""Settle a model: choose from the data what its settings leave out, before anything is built."""
+"""Settle a model: choose the options that were left out from the data, before anything is built."""
 
 from __future__ import annotations
 
@@ -11,64 +11,50 @@ from armlp.training.checks import check_same_data
 from armlp.training.recipe import Choice, recipe
 from armlp.training.settings import SETTLED, ModelSettings
 
-# A user who gives one of these has a network in mind.
+# A user who sets one of these chooses the network.
 _BY_HAND = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
 
 
 class Settled(NamedTuple):
-    """Settings in which nothing is left out.
-
-    Attributes:
-        settings: The options.
-        choices: What the data would choose, of every option, and of `max_steps`.
-        reasons: The choices that were made, for the table that `fit` prints; empty where nothing was left out.
-        preferred: The choices of trials, which are among those of the data.
-    """
+    """Complete settings, and where they come from."""
 
     settings: ModelSettings
-    choices: dict[str, Choice]
-    reasons: dict[str, Choice]
-    preferred: dict[str, Choice]
+    choices: dict[str, Choice]  # from the data, for all options and `max_steps`
+    reasons: dict[str, Choice]  # the choices that were used, for the table that `fit` prints
+    preferred: dict[str, Choice]  # the choices of trials
 
     @property
     def max_steps(self) -> Choice:
-        """How many optimizer steps the data are worth."""
+        """The recommended number of optimizer steps."""
         return self.choices["max_steps"]
 
 
 def settle(settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None) -> Settled:
-    """Return settings in which what was left out is chosen from the data.
+    """Return settings in which every option that was left out is chosen from the data.
 
-    Args:
-        settings: The settings as given.
-        data: The data, which stay as they are.
-        preferred: Options that trials have found better than the choice of the recipe; `max_steps` may be one.
-
-    Raises:
-        UserError: The settings and the data do not go together.
+    `preferred` are choices of trials, perhaps also of `max_steps`, that replace those of the recipe.
     """
     preferred = dict(preferred or {})
     found = {name: one.value for name, one in preferred.items() if hasattr(settings, name)}
     settings = replace(settings.with_members(), **found)
     sizes = settings.covariate_sizes
-    # A model without a layer has no use for the calendar, and a trained network takes what it takes.
+    # A model without layers cannot use the calendar; the inputs of a trained network are fixed.
     calendar = not (settings.hidden_sizes == [] or (sizes is not None and "calendar" not in sizes))
     choices = recipe(data, settings.patch_length, settings.effort, calendar or not data.chooses_cycles) | preferred
     missing = [name for name in SETTLED if getattr(settings, name) is None]
-    if not missing:
-        check_same_data(settings, choices, data)
-        return Settled(settings, choices, {}, preferred)
-    choices |= _implied(settings, preferred, choices["head"].value)
-    reasons = {name: choices[name] for name in missing}
-    settings = replace(settings, **{name: choice.value for name, choice in reasons.items()})
-    reasons |= {name: choice for name, choice in preferred.items() if hasattr(settings, name)}
-    reasons["calendar_inputs"] = choices["calendar_inputs"]
+    reasons: dict[str, Choice] = {}
+    if missing:
+        choices |= _implied(settings, preferred, choices["head"].value)
+        reasons = {name: choices[name] for name in missing}
+        settings = replace(settings, **{name: choice.value for name, choice in reasons.items()})
+        reasons |= {name: choice for name, choice in preferred.items() if hasattr(settings, name)}
+        reasons["calendar_inputs"] = choices["calendar_inputs"]
     check_same_data(settings, choices, data)
     return Settled(settings, choices, reasons, preferred)
 
 
 def _implied(settings: ModelSettings, preferred: Mapping[str, Choice], head: str) -> dict[str, Choice]:
-    """Return the choices that follow from options that were given, and not from trials; `head` is the recipe's."""
+    """Return choices that follow from options of the user, not of trials; `head` is the recipe's."""
     choices, samples = {}, settings.objective != "head"
     stretched = settings.conformal != "off"
     if (head == "point" and (samples or stretched)) or (
@@ -80,7 +66,7 @@ def _implied(settings: ModelSettings, preferred: Mapping[str, Choice], head: str
         choices["residual_blocks"] = Choice(0, "no layer before them")
         choices["optimizer"] = Choice("adamw", "")  # muon trains layers
     if any(getattr(settings, name) is not None for name in _BY_HAND if name not in preferred):
-        choices["theta_share"] = Choice(0.0, "")  # a user who chooses the network wants to see its forecasts
+        choices["theta_share"] = Choice(0.0, "")  # show the forecasts of the chosen network
     if samples and settings.unroll is None:
         choices["unroll"] = Choice(1, "the objective samples its own patches")
     if samples or settings.unroll is not None:

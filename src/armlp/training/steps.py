@@ -1,4 +1,4 @@
-"""How many optimizer steps a training takes, and when it validates, from what the Trainer was given."""
+"""Compute how many optimizer steps a training takes and when it validates, from the options of the Trainer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from armlp.training.trainer import all_callbacks, log_interval
 
 
 def measure_by_steps(trainer: Trainer) -> None:
-    """Have a trainer that was given no number of epochs train and validate by steps.
+    """Make a Trainer without a number of epochs train and validate by steps; `settle_length` sets the numbers.
 
-    It has to know before it fits, because Lightning would set 1,000 epochs, and callbacks that monitor a metric look at
-    the end of every epoch where validation goes by epochs. `settle_length` sets the numbers.
+    This comes before `fit`, because Lightning would set 1,000 epochs, and because callbacks that monitor a metric look
+    at the end of every epoch if validation goes by epochs.
     """
     if trainer.max_epochs is None:
         trainer.fit_loop.max_epochs = -1
@@ -25,31 +25,24 @@ def measure_by_steps(trainer: Trainer) -> None:
 
 
 def validates_ten_times(trainer: Trainer) -> bool:
-    """Return whether a training by steps was not told when to validate, and so does it ten times.
+    """Return whether a Trainer without epochs leaves the times of validation open, so that it validates ten times.
 
-    The integer 1 tells it to validate after every batch.
+    The integer 1 means a validation after every batch, the default 1.0 does not.
     """
-    interval = getattr(trainer, "val_check_interval", None)  # Lightning sets none where validation goes by the clock
+    interval = getattr(trainer, "val_check_interval", None)  # missing if validation goes by the clock
     return trainer.max_epochs == -1 and isinstance(interval, float) and interval == 1.0
 
 
 def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> tuple[int, bool]:
-    """Have a trainer that was not told how long to train take so many steps, and validate ten times in all.
+    """Let a Trainer without a length take `steps` optimizer steps and validate ten times in all.
 
-    `max_time` does not count as told: it only ends the steps early.
-
-    Args:
-        trainer: The trainer, after `measure_by_steps`.
-        steps: Optimizer steps to take.
-        batches: Count the batches that the loader of this process has in an epoch.
-
-    Returns:
-        The optimizer steps that are planned, and whether the trainer was not told.
+    `max_time` is not a length: it only ends the steps early. `batches` counts the batches of an epoch in this process.
+    Return the number of planned steps, and whether it was set here.
     """
     if chosen := trainer.max_steps == -1 and trainer.max_epochs == -1:
         trainer.fit_loop.epoch_loop.max_steps = steps
     by_steps = trainer.max_epochs == -1
-    known = by_steps and set(_accumulation(trainer).values()) == {1}  # without a look at the loader
+    known = by_steps and set(_accumulation(trainer).values()) == {1}  # then the length of the loader is not needed
     count = 0 if known else batches_per_epoch(trainer, batches())
     if validates_ten_times(trainer):
         trainer.val_check_interval = validation_interval(trainer, count, trainer.max_steps)
@@ -57,26 +50,20 @@ def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> t
 
 
 def batches_per_epoch(trainer: Trainer, batches: int) -> int:
-    """Return how many of the batches of an epoch are trained on, as `limit_train_batches` says.
+    """Return how many batches of an epoch are trained on under `limit_train_batches`.
 
-    Args:
-        trainer: The trainer, which writes `overfit_batches` and `fast_dev_run` into that option too.
-        batches: Batches that the loader of this process has.
+    Lightning also sets that option for `overfit_batches` and `fast_dev_run`.
     """
     limit = trainer.limit_train_batches
     return min(batches, limit) if isinstance(limit, int) else int(batches * limit)
 
 
 def planned_steps(trainer: Trainer, batches: int) -> int:
-    """Return how many optimizer steps a training takes that neither early stopping nor `max_time` ends.
+    """Return the optimizer steps of a training that neither early stopping nor `max_time` ends.
 
     Lightning steps once every `accumulate_grad_batches` batches and at the end of an epoch, and stops at `max_steps` or
-    after `max_epochs`, whichever comes first. `Trainer.estimated_stepping_batches` would forget where a resumed loader
-    stands.
-
-    Args:
-        trainer: The trainer, with a limit of steps or epochs.
-        batches: Batches of an epoch, as `batches_per_epoch` returns them.
+    after `max_epochs`, whichever comes first. `Trainer.estimated_stepping_batches` ignores the position of a resumed
+    loader.
     """
     epochs, steps = trainer.max_epochs, trainer.max_steps
     if epochs is None or epochs < 0:
@@ -90,16 +77,11 @@ def planned_steps(trainer: Trainer, batches: int) -> int:
 
 
 def validation_interval(trainer: Trainer, batches: int, steps: int) -> int:
-    """Return after how many batches to validate, so that a training validates ten times.
+    """Return the batches between validations, so that a training of so many optimizer steps validates ten times.
 
-    Validations fall on batches after which the optimizer steps, so that a checkpoint holds all that was computed. Where
-    the last group of an epoch is incomplete, those are the ends of epochs. Epochs longer than a tenth of the training
-    have validations within groups then, and a training that resumes there lacks the first gradients of the group.
-
-    Args:
-        trainer: The trainer, which has no limit of epochs.
-        batches: Batches of an epoch, as `batches_per_epoch` returns them.
-        steps: Optimizer steps of the training.
+    Validations follow batches after which the optimizer steps, so that a checkpoint holds all that was computed. If the
+    last group of an epoch is incomplete, those are the ends of epochs. Epochs longer than a tenth of the training then
+    have validations within groups, and a training that resumes there lacks the first gradients of the group.
     """
     group = math.lcm(*_accumulation(trainer).values())
     if group == 1 or not batches:
@@ -114,27 +96,23 @@ def validation_interval(trainer: Trainer, batches: int, steps: int) -> int:
 
 
 def is_logged(trainer: Trainer, step: int) -> bool:
-    """Return whether the metrics of a training step are logged.
+    """Return whether to log the metrics of a training step, counted from 1.
 
-    To log takes long beside a step, so they are logged every `log_every_n_steps` only. They are also needed at the
-    first step and before a validation, so that callbacks can monitor them; loggers do not get those.
-
-    Args:
-        trainer: The trainer, within a batch.
-        step: The optimizer step that the batch is part of, from 1.
+    Logging is slow, so it happens every `log_every_n_steps` steps. Callbacks that monitor a metric also need it at the
+    first step and before a validation; loggers do not get those.
     """
-    interval = log_interval(trainer)  # 0 logs nothing else
+    interval = log_interval(trainer)  # 0: only the steps below
     return step == 1 or (interval > 0 and step % interval == 0) or _validates_after_this_batch(trainer)
 
 
 def _accumulation(trainer: Trainer) -> dict[int, int]:
-    """Return how many batches a step accumulates, by the first epoch from which it does."""
+    """Return the number of batches per step, by the epoch from which it holds."""
     schedulers = [one for one in all_callbacks(trainer) if isinstance(one, GradientAccumulationScheduler)]
     return schedulers[0].scheduling if schedulers else {0: trainer.accumulate_grad_batches}
 
 
 def _validates_after_this_batch(trainer: Trainer) -> bool:
-    """Return whether a validation follows; yes where that hangs on the clock."""
+    """Return whether a validation follows; True if validation goes by the clock."""
     every, interval, loop = trainer.check_val_every_n_epoch, trainer.val_check_batch, trainer.fit_loop
     if not trainer.enable_validation or (every is not None and (trainer.current_epoch + 1) % every):
         return False

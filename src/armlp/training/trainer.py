@@ -1,4 +1,4 @@
-"""How both doors set up the Trainer."""
+"""Set up Lightning's Trainer, for the command line and for Python."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ from torch.optim import Optimizer
 from armlp.errors import UserError, check_bounds
 from armlp.files import prepare_output
 
-# The CRPS of the validation rollouts, so that intervals count as well as the median.
-MONITOR = "val/monitor"
+MONITOR = "val/monitor"  # the CRPS of validation rollouts, which judges intervals too
 
 TRAINER: dict[str, Any] = {
-    "max_epochs": -1,  # steps are the measure of training
+    "max_epochs": -1,  # training goes by steps
     "gradient_clip_val": 1.0,
     "log_every_n_steps": 50,
     "num_sanity_val_steps": 0,
@@ -46,11 +45,7 @@ BEST: dict[str, Any] = {
 
 
 def prepare_run(trainer: Trainer) -> None:
-    """Refuse a precision or a number with which nothing can be trained, and a folder in which no run can be made.
-
-    Raises:
-        UserError: Naming the option, or the folder.
-    """
+    """Refuse a Trainer that cannot train: its precision, its numbers, or a run folder that is not writable."""
     check_precision(trainer)
     for name, least in _LEAST.items():
         check_bounds(name, getattr(trainer, name), least)
@@ -59,12 +54,9 @@ def prepare_run(trainer: Trainer) -> None:
 
 
 def bare_trainer(like: Trainer, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
-    """Return a Trainer on the same device that trains in the same way, and leaves neither a run nor a checkpoint.
+    """Return a Trainer that trains as another one does on its device, but writes neither runs nor checkpoints.
 
-    Args:
-        like: A Trainer of one process.
-        callbacks: Its callbacks; a progress bar switches the bar on.
-        **options: Options of the Trainer.
+    It has a progress bar if `callbacks` do. `like` must be the Trainer of a single process.
     """
     device = like.strategy.root_device
     same = {name: getattr(like, name) for name in _SAME}
@@ -77,7 +69,7 @@ def bare_trainer(like: Trainer, callbacks: Sequence[Callback] = (), **options: A
 
 @contextmanager
 def trainer_mistakes() -> Iterator[None]:
-    """Raise what Lightning's Trainer refuses as a UserError that names the Trainer."""
+    """Raise errors of Lightning's Trainer about its options as a UserError."""
     try:
         yield
     except UserError:
@@ -87,7 +79,7 @@ def trainer_mistakes() -> Iterator[None]:
 
 
 def is_length_given(trainer: Trainer) -> bool:
-    """Whether a trainer that has not begun was told how long to train, or on how much."""
+    """Return whether the options of a Trainer limit the length of a training or its batches."""
     limit = trainer.limit_train_batches
     timed = any(isinstance(callback, Timer) for callback in all_callbacks(trainer))
     limited = {trainer.max_steps, trainer.max_epochs} - {-1, None}  # a plain Trainer leaves the epochs at None
@@ -95,35 +87,35 @@ def is_length_given(trainer: Trainer) -> bool:
 
 
 def all_callbacks(trainer: Trainer) -> list[Callback]:
-    """The callbacks of a trainer."""
+    """Return the callbacks of a Trainer."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]  # Lightning sets it by a connector
     return callbacks
 
 
 def listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
-    """Return the callbacks that a Trainer may be given as one, as several or as none."""
+    """Return the `callbacks` option of a Trainer as a list."""
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
 
 
 def callback_states(callbacks: Sequence[Callback]) -> list[dict[str, Any]]:
-    """Return the states of callbacks, such as how much patience an early stopping has left."""
+    """Return the states of callbacks, such as the patience that early stopping has left."""
     return [deepcopy(callback.state_dict()) for callback in callbacks]
 
 
 def restore_states(callbacks: Sequence[Callback], states: Sequence[dict[str, Any]]) -> None:
-    """Put callbacks back into earlier states, so that another training begins as the first one did."""
+    """Restore earlier states of callbacks, so that another training begins as the first one did."""
     for callback, state in zip(callbacks, states, strict=True):
         callback.load_state_dict(deepcopy(state))
 
 
 def log_interval(trainer: Trainer) -> int:
-    """How many steps lie between two logged ones."""
+    """Return the number of steps from one logged step to the next."""
     interval: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it by a connector
     return interval
 
 
 def quiet() -> None:
-    """Keeps back what Lightning says on every start and nobody can act on; warnings of ours stay."""
+    """Silence messages of Lightning that no user can act on."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in _NOT_ACTIONABLE:
@@ -134,15 +126,13 @@ _LEAST = {"accumulate_grad_batches": 1, "gradient_clip_val": 0, "log_every_n_ste
 _SAME = ("precision", "gradient_clip_val", "gradient_clip_algorithm", "accumulate_grad_batches")
 _NOT_ACTIONABLE = (
     ".*exists and is not empty.*",  # a resumed run goes on in its own folder
-    "The dirpath has changed from",  # a run that goes on from a saved model has a folder of its own
-    ".*LeafSpec.*is deprecated.*",  # between lightning and torch
-    "Be aware that when using `ckpt_path`, callbacks",  # training's callbacks have nothing to do in a forecast
+    "The dirpath has changed from",  # a run from a saved model has its own folder
+    ".*LeafSpec.*is deprecated.*",  # raised by lightning's use of torch
+    "Be aware that when using `ckpt_path`, callbacks",  # forecasts need no callbacks of the training
     "The number of training batches .* is smaller than the logging interval",  # logging goes by steps
 )
 
 
-# Of a GPU that multiplies in bfloat16, the least that it is capable of.
-_BFLOAT16 = (8, 0)
 _FLOAT32 = "32-true"
 _KNOWN = ("bf16-mixed", "16-mixed", _FLOAT32)
 
@@ -156,7 +146,7 @@ def without_autocast(
 ) -> Callable[Concatenate[Module, Options], Result]:
     """Return a step of a module outside of Lightning's autocast, so that likelihoods and forecasts are float32.
 
-    In training, the network alone enters the autocast again.
+    In training, only the network enters autocast again.
     """
 
     @wraps(step)
@@ -168,18 +158,14 @@ def without_autocast(
 
 
 def clip_gradients(trainer: Trainer, optimizer: Optimizer, value: float | None, algorithm: str | None) -> None:
-    """Clips in any precision: Lightning refuses fused optimizers under bf16-mixed too, where nothing is in the way."""
+    """Clip gradients in any precision: Lightning refuses fused optimizers under bf16-mixed, where clipping works."""
     if value:
         kind = GradClipAlgorithmType(algorithm or "norm")
         Precision.clip_gradients(trainer.precision_plugin, optimizer, value, kind)
 
 
 def check_precision(trainer: Trainer) -> None:
-    """Refuses a precision in which likelihoods mean nothing, or that the device lacks.
-
-    Raises:
-        UserError: Naming one that serves.
-    """
+    """Refuse a precision that makes likelihoods meaningless, or that the device lacks."""
     precision: Any = trainer.precision
     device = trainer.strategy.root_device
     if precision == "64-true":
@@ -193,19 +179,15 @@ def check_precision(trainer: Trainer) -> None:
             "in which the network alone computes in 16."
         )
     if precision == "bf16-mixed" and device.type == "cuda":
-        found = torch.cuda.get_device_capability(device)
-        if found < _BFLOAT16:
+        major, minor = torch.cuda.get_device_capability(device)
+        if major < 8:
             raise UserError(
-                f"`trainer.precision`: bf16-mixed needs a GPU of compute capability {_spelled(_BFLOAT16)} or higher, "
-                f"but {torch.cuda.get_device_name(device)} has {_spelled(found)}; use 16-mixed or {_FLOAT32}."
+                f"`trainer.precision`: bf16-mixed needs a GPU of compute capability 8.0 or higher, "
+                f"but {torch.cuda.get_device_name(device)} has {major}.{minor}; use 16-mixed or {_FLOAT32}."
             )
 
 
-def _spelled(capability: tuple[int, int]) -> str:
-    return ".".join(map(str, capability))
-
-
-# What `seed_everything` writes for processes that begin later.
+# Environment variables that `seed_everything` sets for child processes.
 _VARIABLES = ("PL_GLOBAL_SEED", "PL_SEED_WORKERS")
 _TRAINING = threading.RLock()
 
@@ -214,7 +196,7 @@ _TRAINING = threading.RLock()
 def restored_generators(include_cuda: bool = True) -> Iterator[None]:
     """Restore the global generators of numpy, random and torch, also after an exception."""
     restoring = ExitStack()
-    restoring.enter_context(isolate_rng(include_cuda))  # which by itself does not restore after an exception
+    restoring.enter_context(isolate_rng(include_cuda))  # does not restore after an exception by itself
     try:
         yield
     finally:
@@ -228,12 +210,10 @@ def isolated_training() -> Iterator[None]:
     Dropout draws from the global generator of torch, so trainings in several threads take turns.
     """
     with _TRAINING, restored_generators():
-        before = {name: os.environ.get(name) for name in _VARIABLES}
+        before = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
         try:
             yield
         finally:
-            for name, value in before.items():
-                if value is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = value
+            for name in _VARIABLES:
+                os.environ.pop(name, None)
+            os.environ.update(before)

@@ -1,4 +1,4 @@
-"""Transforms of sampled paths: towards the Theta method, and recalibrated."""
+"""Transforms of sampled paths: the move towards the Theta method, and recalibration."""
 
 from __future__ import annotations
 
@@ -19,42 +19,30 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
 from armlp.training.sampling import Sampling, from_all_ranks
 
-# On fewer rows or seasons, Theta fits a line to noise.
+# With fewer rows or seasons, Theta fits a line to noise.
 _MIN_ROWS, _MIN_SEASONS = 6, 4
-# So many values of Theta's forecasts are kept, for origins that are forecast again.
-_MAX_KEPT = 1 << 22
+_MAX_KEPT = 1 << 22  # cached values of Theta's forecasts
 
 
 class PathTransform(ABC):
-    """Transforms the sampled paths of a batch."""
+    """A transform of the sampled paths of a batch."""
 
     @abstractmethod
     def __call__(
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
-        """Return transformed paths.
+        """Return transformed paths `[B, P, H, V]`, data units; the same tensor if nothing changes.
 
-        Args:
-            network: The network that made the paths. If it has no values below 0, the result has none either.
-            paths: `[B, P, H, V]`, data units.
-            windows: The windows that the paths go on from.
-            known: `[B, H, V]` known values of the future; nan elsewhere.
-
-        Returns:
-            `[B, P, H, V]`, data units; the same tensor where nothing changes.
+        `known` are `[B, H, V]` known values of the future, nan elsewhere. Paths of a non-negative network stay so.
         """
 
 
 class TowardsTheta(PathTransform):
-    """Moves all paths of a series alike towards the Theta method: their spread and known values stay.
+    """Moves the centre of paths by `share` towards the Theta method; their spread and known values stay.
 
-    Networks and statistical methods err differently, so that their mean beats both, as in the M4 competition:
+    Networks and statistical methods make different errors, so that their mean beats both, as in the M4 competition:
     Spyros Makridakis et al. (2020), https://doi.org/10.1016/j.ijforecast.2019.04.014
-
-    Args:
-        data: The data.
-        share: How far the centre of the network's forecast moves to Theta's; at 1 it is Theta's. Series of less than
-            four seasons, or six values, do not move.
+    Series of less than four seasons, or six values, do not move.
     """
 
     def __init__(self, data: SeriesDataModule, share: float) -> None:
@@ -77,7 +65,7 @@ class TowardsTheta(PathTransform):
         return moved if known is None else moved.where(known.isnan()[:, None].to(paths.device), paths)
 
     def _theta_of(self, windows: Windows, horizon: int) -> Tensor:
-        """Return Theta's forecasts `[B, H, V]`; those of an earlier batch are kept."""
+        """Return Theta's forecasts `[B, H, V]`, cached by batch."""
         series, origin = windows.series.cpu(), windows.origin.cpu()
         key = series.numpy().tobytes(), origin.numpy().tobytes(), horizon
         if key in self._kept:
@@ -90,16 +78,11 @@ class TowardsTheta(PathTransform):
 
 
 class OnlineRecalibration:
-    """Factors of recalibration that take in every value that a table knows before a test or a forecast begins.
+    """Factors of recalibration, updated by all values that a table holds before a test or a forecast begins.
 
-    They start from those of the checkpoint and go through the rows after its training, forecast from origins `H` apart.
-    Nothing is kept from one table to the next: the same checkpoint and table give the same forecast.
-
-    Args:
-        data: The data.
-        part: `test` or `predict`.
-        factors: `[H, K]` of the checkpoint; None where there are none.
-        forecast: From windows to paths `[B, P, H, V]`, data units, without recalibration.
+    They start from `factors` of the checkpoint, `[H, K]` or None, and follow forecasts of the rows after its training,
+    from origins `H` apart. No state passes from one table to the next: the same checkpoint and table give the same
+    forecast. `part` is `test` or `predict`; `forecast` returns paths `[B, P, H, V]`, data units, without recalibration.
     """
 
     def __init__(
@@ -123,7 +106,7 @@ class OnlineRecalibration:
 
     @property
     def factors(self) -> Tensor:
-        """`[H, K]`, as of the last origin."""
+        """`[H, K]` at the last origin."""
         return self._adaptive.factors
 
     def recalibrate(self, windows: Windows, paths: Tensor) -> Tensor:
@@ -136,18 +119,13 @@ class OnlineRecalibration:
         return self._adaptive.recalibrate(paths, truth, windows.target_observed.to(paths.device), cutoff, due)
 
 
-# Factors are fitted to about this many series; the scores of more would not fit into memory.
-_CALIBRATED = 1 << 14
+_CALIBRATED = 1 << 14  # about the most series that factors are fitted to, to save memory
 
 
 class Recalibration(PathTransform):
-    """Recalibrates paths by lead, so that intervals cover what they should at the validation origins.
+    """Recalibrates paths by lead, so that intervals have their nominal coverage at the validation origins.
 
-    Args:
-        kind: `off`, `split` or `adaptive`.
-
-    Attributes:
-        factors: `[H, K]` of the last validation; None where it had too few windows.
+    `kind` is `off`, `split` or `adaptive`; `factors` are `[H, K]`, or None after a validation of too few windows.
     """
 
     def __init__(self, kind: str) -> None:
@@ -155,7 +133,7 @@ class Recalibration(PathTransform):
         self.factors: Tensor | None = None
         self._scores: list[Tensor] = []
         self._online: OnlineRecalibration | None = None  # of the current test or forecast
-        self._learns = False  # whether it takes in the windows of this test
+        self._learns = False  # whether it learns from the windows of this test
 
     def prepare(self, data: SeriesDataModule, stage: str) -> None:
         """Forget an earlier test; before a training, warn of too few validation windows."""
@@ -164,14 +142,14 @@ class Recalibration(PathTransform):
             warn_of_few_windows(data, self.kind)
 
     def observe(self, data: SeriesDataModule, paths: Tensor, windows: Windows) -> None:
-        """Note how well validation forecasts `[B, P, H, V]`, not recalibrated, cover the truth."""
+        """Collect the conformal scores of validation forecasts `[B, P, H, V]` without recalibration."""
         if self.kind != "off":
             truth = data.panel.in_data_units(windows.series, windows.target).to(paths)
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))
             self._scores.append(scores[:: 1 + len(data.panel) // _CALIBRATED].float().cpu())
 
     def settle(self, data: SeriesDataModule, world_size: int) -> None:
-        """Fit the factors to what all processes have observed, if anything."""
+        """Fit the factors to the scores that all processes have collected."""
         if self._scores:
             parts = from_all_ranks(self._scores, world_size)
             found = torch.cat([part for rank in parts for part in rank])
@@ -179,11 +157,7 @@ class Recalibration(PathTransform):
             self._scores = []
 
     def follow(self, data: SeriesDataModule, part: str, forecast: Callable[[Windows], Tensor], world_size: int) -> None:
-        """Bring an adaptive recalibration to where a `test` or a forecast (`predict`) begins.
-
-        Raises:
-            UserError: Several processes share the origins.
-        """
+        """Update an adaptive recalibration up to the start of a `test` or a forecast (`predict`), in one process."""
         if self.kind != "adaptive":
             return
         if world_size > 1:
@@ -194,16 +168,13 @@ class Recalibration(PathTransform):
         self._online, self._learns = OnlineRecalibration(data, part, self.factors, forecast), part == "test"
 
     def rest(self) -> None:
-        """Stop at the end of a test."""
+        """Stop updating, at the end of a test."""
         self._learns = False
 
     def __call__(
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
-        """Return recalibrated paths; those of a test in the order of time also update the factors.
-
-        The truth of a test window is taken in when it is due, not before.
-        """
+        """Return recalibrated paths; in an adaptive test, also update the factors by values that are known by then."""
         factors = self.factors if self._online is None else self._online.factors
         if self.kind == "off" or factors is None:
             return paths

@@ -23,21 +23,13 @@ from armlp.training.settle import Settled, settle
 from armlp.training.trainer import MONITOR, bare_trainer, is_length_given
 
 RECIPE = "recipe"  # the name of the recipe's own choice
-# Two seeds differ by this factor: a candidate that is not better by more is no reason to leave the recipe.
-_BETTER = 1.01
+_BETTER = 1.01  # factor by which a candidate must beat the recipe; two seeds differ as much
 
 
 def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[str, dict[str, Any]]:
-    """Return what is worth a trial beside the recipe's own choice, the most promising first.
+    """Return candidates for trials, the most promising first: by name, the options that replace the recipe's choice.
 
-    scripts/LOG.md has the experiments behind them.
-
-    Args:
-        data: The data.
-        choices: The choices of the recipe.
-
-    Returns:
-        By a short name, options of `ForecastModule`, and `max_steps`, in place of the recipe's choice.
+    Options are those of `ForecastModule`, and `max_steps`. scripts/LOG.md has the experiments behind them.
     """
     if data.panel.symbols or choices["optimizer"].value == "muon":
         return {}
@@ -57,17 +49,8 @@ def best_of(trials: Sequence[Trial]) -> Trial:
     return min(trials, key=lambda trial: trial.monitored * (1 if trial.name == RECIPE else _BETTER))
 
 
-def trial_steps(data: SeriesDataModule) -> int:
-    """Return the most steps of a trial: on short series, those of a whole training."""
-    return 600 if data.split.typical_length(data.panel.lengths) < SHORT else 300
-
-
 def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -> int | None:
-    """Return how many candidates to try beside the recipe's choice; None is all of them.
-
-    Raises:
-        UserError: Trials are asked for where several processes train.
-    """
+    """Return how many candidates to try beside the recipe's choice (None: all); refuse trials for several processes."""
     if given.trials and trainer.world_size > 1:
         raise UserError(
             f"`trials`: {trainer.world_size} processes cannot share trials; give `devices` 1, or leave the option out."
@@ -75,20 +58,13 @@ def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -
     possible = trainer.limit_val_batches != 0 and not given.with_members().is_settled
     if given.trials is not None:
         return given.trials if possible else 0
-    # The forecasts of a few windows would choose by chance.
+    # With few windows the choice would be chance.
     enough = data.num_val_windows >= MIN_WINDOWS and not is_length_given(trainer) and trainer.world_size == 1
     return None if possible and enough else 0
 
 
 def entries_of(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, number: int | None) -> list[Trial]:
-    """Return the recipe's own choice, and the candidates that contradict neither what was given nor the data.
-
-    Args:
-        given: The settings as given.
-        data: The data.
-        trainer: The Trainer of the training.
-        number: Most candidates beside the recipe; None is all.
-    """
+    """Return the recipe's choice and at most `number` candidates (None: all) that fit the data and given options."""
     settled, fixed = settle(given, data), given.given()
     chosen = settled.settings.flat() | {"max_steps": settled.max_steps.value}
     found = [Trial(RECIPE, {})]
@@ -104,18 +80,9 @@ def entries_of(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, n
 def try_candidates(
     given: ModelSettings, data: SeriesDataModule, trainer: Trainer, listener: FitListener
 ) -> dict[str, Choice]:
-    """Train candidates on the training part, and return the options of one that is clearly better on validation.
+    """Train the recipe's choice and candidates; return the options of one that is clearly better on validation.
 
-    The recipe's own choice is one of them. Random numbers that are drawn later stay the same.
-
-    Args:
-        given: The settings as given.
-        data: The data.
-        trainer: The Trainer of the training.
-        listener: Shows the progress and the trials.
-
-    Raises:
-        UserError: Trials are asked for where several processes train.
+    The state of the random generators does not change.
     """
     number = num_trials(given, data, trainer)
     entries = entries_of(given, data, trainer, number) if number != 0 else []
@@ -149,12 +116,13 @@ def _run(
     begin, data = time.perf_counter(), data.copy()
     limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
     with isolate_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the training itself gives the warnings
+        warnings.simplefilter("ignore")  # the final training repeats the warnings
         settled = _settle(given, entry.options, data)
         module = ForecastModule.of(settled, given)
         steps = trainer.max_steps
-        if not is_length_given(trainer):
-            steps = min(trial_steps(data), settled.max_steps.value)
+        if not is_length_given(trainer):  # on short series, a trial is a whole training
+            most = 600 if data.split.typical_length(data.panel.lengths) < SHORT else 300
+            steps = min(most, settled.max_steps.value)
         bar = listener.progress_bar(what, steps)
         length = {"max_steps": steps, "max_epochs": trainer.max_epochs, "limit_val_batches": 0}
         try:
@@ -175,11 +143,7 @@ def _run(
 def _validate(
     entry: Trial, module: ForecastModule, data: SeriesDataModule, trainer: Trainer, limits: Mapping[str, Any]
 ) -> Trial:
-    """Return an entry with the scores of a trained module on validation, and how long that took.
-
-    Raises:
-        UserError: Its forecasts are not finite.
-    """
+    """Return an entry with the validation scores of a module; raise a UserError if its forecasts are not finite."""
     begin, validator = time.perf_counter(), bare_trainer(trainer, **limits)
     validator.validate(module, datamodule=data, verbose=False)
     monitored = validator.callback_metrics[MONITOR].item()

@@ -1,4 +1,4 @@
-"""What the network knows before the first step: units, the best linear autoregression, and bins where the data lie."""
+"""Weights that have a closed form: statistics of the scaler, the best linear autoregression, edges of bins."""
 
 from __future__ import annotations
 
@@ -14,59 +14,48 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.objective import loss_unit
 
 _MAX_WINDOWS = 8192
-# The normal equations of more inputs than this take longer than the training that they would save.
-MAX_INPUTS = 4096
+MAX_INPUTS = 4096  # the normal equations of more inputs take longer than they save in training
 _PENALTIES = torch.logspace(-6, 1, 8, dtype=torch.float64)
 
 
 @torch.no_grad()
 def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str, ridge: bool) -> None:
-    """Sets what has a closed form, from a sample of training windows.
+    """Set what has a closed form from a sample of training windows.
 
-    Args:
-        model: The network, as it was initialised.
-        loader: Of the training windows.
-        loss_units: What an error counts; a member of `LOSS_UNITS`.
-        ridge: Fit the linear skip by ridge regression, so that training starts at the best linear autoregression.
+    If `ridge`, fit the linear skip by ridge regression, so that training starts at the best linear autoregression.
     """
     bins = model.head if isinstance(model.head, CategoricalHead) else None
     if not (ridge or bins or model.scaler.statistics):
         return
     windows = loader.sample(_MAX_WINDOWS, model.patch_length)
     windows = move_data_to_device(windows, next(model.parameters()).device)
-    context, observed, target, seen = windows[:4]
+    context, observed, target, target_observed = windows[:4]
     for name, statistic in model.scaler.fit(context.flatten(0, 1), observed.flatten(0, 1)).items():
         model.get_buffer(name).copy_(statistic)
     scaling = model.scale(context, observed)
 
     def residual() -> Tensor:
-        """What the location of the first member leaves over, `[B, U, V]`, network units."""
+        """Return the errors of the first member's location, `[B, U, V]`, network units."""
         rows = [torch.cat([part] * model.members) for part in (context, observed)]
         covariates = None if windows.covariates is None else windows.covariates.tile(model.members)
         raw = model.raw(rows[0], rows[1], scaling.tile(model.members), covariates)
         return scaling.to_network(target, model.context_length) - raw[: len(target), ..., 0]
 
     if ridge:
-        weight = (scaling.scale / loss_unit(scaling, loss_units)).flatten(1).mean(1) * seen.flatten(1).all(1)
+        weight = (scaling.scale / loss_unit(scaling, loss_units)).flatten(1).mean(1) * target_observed.flatten(1).all(1)
         inputs = scaling.to_network(context).flatten(1)
         assert isinstance(model.linear_skip, (nn.Linear, StackedLinear))
         slope, intercept = ridge_regression(inputs, residual().flatten(1), weight)
         model.linear_skip.weight.copy_(slope)
         model.linear_skip.bias.copy_(intercept)
     if bins:
-        bins.choose_edges(residual()[seen])
+        bins.choose_edges(residual()[target_observed])
 
 
 def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Linear least squares with the penalty that does best on windows left out.
+    """Return slope `[m, n]` and intercept `[m]` of a ridge regression whose penalty is the best on held-out rows.
 
-    Args:
-        inputs: `[B, n]`.
-        outputs: `[B, m]`.
-        weight: `[B]` of each row's errors.
-
-    Returns:
-        Slope `[m, n]` and intercept `[m]`.
+    `inputs` are `[B, n]`, `outputs` `[B, m]`; `weight` `[B]` multiplies the errors of each row.
     """
     inputs, outputs, weight = (part.double() for part in (inputs, outputs, weight))
     kept = torch.arange(len(inputs), device=inputs.device) % 4 != 0
@@ -80,7 +69,7 @@ def ridge_regression(inputs: Tensor, outputs: Tensor, weight: Tensor) -> tuple[T
 
 
 def _ridge_path(inputs: Tensor, outputs: Tensor, weight: Tensor, penalties: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """A fit for each penalty, which counts in units of the inputs' mean square."""
+    """Return the fit for each penalty; penalties are relative to the mean square of the inputs."""
     share = weight.square()[:, None] / weight.square().sum().clamp(min=1e-300)
     centre, level = (share * inputs).sum(0), (share * outputs).sum(0)
     centred = inputs - centre

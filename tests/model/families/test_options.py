@@ -11,7 +11,7 @@ from scipy import stats
 from armlp.errors import UserError
 from armlp.model.families import HEADS
 from armlp.model.families.categorical import CategoricalHead
-from armlp.model.families.options import check_head_options, head_description, head_options
+from armlp.model.families.options import check_head_options, head_options
 from armlp.model.families.point import PointHead
 from armlp.model.families.quantile import QuantileHead
 
@@ -87,10 +87,6 @@ def test_a_wrong_option_is_named_whatever_the_head(head, option, value, message)
 def test_symbols_need_an_alphabet():
     with pytest.raises(UserError, match="`symbols`: 1 is too small"):
         HEADS["symbols"](symbols=1)
-
-
-def test_every_head_has_a_line_for_its_users():
-    assert all(head_description(name).endswith((".", ":")) for name in HEADS)
 
 
 def test_only_the_edges_of_bins_are_saved_and_only_from_data_they_change():

@@ -1,4 +1,4 @@
-"""Baselines: simple forecasters that a model has to beat."""
+"""Baselines: simple forecasters to compare a model with."""
 
 from armlp.registry import import_all
 

@@ -1,4 +1,4 @@
-"""What every baseline has, and the registry of them."""
+"""The base class of baselines and their registry."""
 
 from __future__ import annotations
 
@@ -12,35 +12,26 @@ from armlp.registry import Registry
 
 
 class History(NamedTuple):
-    """What a baseline is fitted on, and what it has to forecast.
+    """The data that a baseline is fitted on, and the size of its task."""
 
-    Attributes:
-        panel: The series; where a value is missing, `panel.values` holds the last observed one.
-        ends: `[S]` int64 row at which each series' rows before the first origin end; no later row may be fitted on.
-        unit: `[S, V]` error of the seasonal naive inside each series, data units; nan where there is none.
-        context_length: `L`, the values that the model sees.
-        horizon: `H`.
-        season_length: Steps in a season.
-    """
-
-    panel: Panel
-    ends: Tensor
-    unit: Tensor
-    context_length: int
+    panel: Panel  # `values` holds the last observed value where one is missing
+    ends: Tensor  # [S] int64 row at which the rows before the first origin end; no later row may be fitted on
+    unit: Tensor  # [S, V] error of the seasonal naive inside each series, data units; nan where it is not defined
+    context_length: int  # `L`, the values that the model uses
     horizon: int
-    season_length: int
+    season_length: int  # steps in a season
 
 
 class Baseline(ABC):
-    """A forecaster without sampled paths, scored beside the model.
+    """A point forecaster that is scored beside the model.
 
         @BASELINES.register("last value")
         class LastValue(Baseline): ...
 
     Attributes:
-        default: Whether it is in every scoreboard; otherwise only where it is asked for.
-        order: Baselines are shown in ascending order.
-        symbols: Whether it can forecast symbols; all can forecast numbers.
+        default: Whether every scoreboard includes it; otherwise it must be asked for.
+        order: Position in tables, ascending.
+        symbols: Whether it can forecast symbols; every baseline can forecast numbers.
     """
 
     default: ClassVar[bool] = True
@@ -49,20 +40,20 @@ class Baseline(ABC):
 
     @classmethod
     def suits(cls, symbols: bool) -> bool:
-        """Return whether it can forecast values of this kind: symbols, or numbers."""
+        """Return whether it can forecast symbols, or numbers where `symbols` is False."""
         return cls.symbols or not symbols
 
     @classmethod
     @abstractmethod
     def fit(cls, history: History) -> Baseline:
-        """Return the baseline, fitted on the rows before the first origin."""
+        """Fit a baseline on the rows before the first origin."""
 
     @abstractmethod
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
         """Return forecasts `[B, H, V]`, data units, from the values before each origin.
 
         Args:
-            series: `[B]` int64.
+            series: `[B]` int64 index of the series.
             origin: `[B]` int64 row of the first value to forecast, at least 1.
             horizon: `H`.
         """

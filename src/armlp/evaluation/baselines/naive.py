@@ -1,4 +1,4 @@
-"""The seasonal naive and the drift, and the unit of scaled errors."""
+"""The seasonal naive, the drift, and the unit of scaled errors."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from armlp.evaluation.baselines.base import BASELINES, Baseline, History
 
 @BASELINES.register("seasonal naive")
 class SeasonalNaive(Baseline):
-    """Repeats the last season before the origin.
-
-    Args:
-        panel: The series.
-        season_length: Steps in a season; 1 repeats the last value, and so does a series shorter than a season.
-    """
+    """Repeat the last season before the origin; in a series shorter than a season, repeat the last value."""
 
     order = 10
     symbols = True
@@ -27,7 +22,7 @@ class SeasonalNaive(Baseline):
 
     @classmethod
     def fit(cls, history: History) -> SeasonalNaive:
-        """Return the baseline, which has nothing to fit."""
+        """Return the baseline; nothing is fitted."""
         return cls(history.panel, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
@@ -36,31 +31,22 @@ class SeasonalNaive(Baseline):
 
 
 def seasonal_naive(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
-    """Return the forecasts of `SeasonalNaive`, `[B, H, V]`, data units.
-
-    Args:
-        panel: The series; where a value is missing, it takes the last observed one.
-        series: `[B]` int64.
-        origin: `[B]` int64 row of the first value to forecast.
-        horizon: `H`.
-        season_length: Steps in a season.
-    """
+    """Return the forecasts of `SeasonalNaive`, `[B, H, V]`, data units."""
     values = last_season(panel, series, origin, horizon, season_length)
     return panel.in_data_units(series, values)
 
 
 def last_season(panel: Panel, series: Tensor, origin: Tensor, horizon: int, season_length: int) -> Tensor:
-    """Return the same as `[B, H, V]` on the scale of the store, where a series with a level lacks it."""
+    """Return the forecasts of `seasonal_naive` in the units of `panel.values`."""
     step = torch.arange(horizon, device=origin.device) % season_length
     row = origin[:, None] - season_length + step
-    # Where there is no whole season yet, the last value.
-    row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)
+    row = torch.where(origin[:, None] < season_length, origin[:, None] - 1, row)  # no whole season yet: the last value
     return panel.gather_rows(panel.values, panel.offsets[series, None] + row)
 
 
 @BASELINES.register("drift")
 class Drift(Baseline):
-    """Prolongs the line through the first and the last value before the origin; a single value is repeated."""
+    """Extend the line through the first and the last value before the origin; repeat a single value."""
 
     order = 30
 
@@ -69,7 +55,7 @@ class Drift(Baseline):
 
     @classmethod
     def fit(cls, history: History) -> Drift:
-        """Return the baseline, which has nothing to fit."""
+        """Return the baseline; nothing is fitted."""
         return cls(history.panel)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
@@ -84,19 +70,13 @@ class Drift(Baseline):
 
 
 def naive_errors(panel: Panel, ends: Tensor, season_length: int) -> tuple[Tensor, Tensor]:
-    """Return errors of the seasonal naive forecast one season ahead, inside each series' first rows.
+    """Return the mean absolute and the root mean squared error of the seasonal naive one season ahead, before `ends`.
+
+    They are the units of MASE and of RMSSE, `[S, V]` float64 each, data units; nan where a series is too short or never
+    changes.
 
     Rob J. Hyndman, Anne B. Koehler (2006), Another Look at Measures of Forecast Accuracy,
     https://doi.org/10.1016/j.ijforecast.2006.03.001
-
-    Args:
-        panel: The series.
-        ends: `[S]` int64 row at which each series' rows end.
-        season_length: Steps in a season.
-
-    Returns:
-        The mean absolute error, the unit of MASE, and the root mean squared error, the unit of RMSSE: `[S, V]`
-        float64 each, data units; nan where a series is too short or never changes.
     """
     shape = (len(panel), panel.values.shape[1])
     total, squares, count = (panel.values.new_zeros(shape, dtype=torch.float64) for _ in range(3))

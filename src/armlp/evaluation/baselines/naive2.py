@@ -1,4 +1,4 @@
-"""Naive2, the reference of the M4 competition: the last value, seasonally adjusted where a test finds a season."""
+"""Naive2, the reference of the M4 competition."""
 
 from __future__ import annotations
 
@@ -9,27 +9,20 @@ from torch import Tensor
 from armlp.data.panel import Panel
 from armlp.evaluation.baselines.base import BASELINES, Baseline, History
 
-# The critical value of a normal variable at 90%, two-sided.
-_CRITICAL = 1.645
-# Values decomposed at a time, over several series.
-_CHUNK = 1 << 18
+_CRITICAL = 1.645  # critical value of a normal variable at 90%, two-sided
+_CHUNK = 1 << 18  # values to decompose at a time
 
 
 @BASELINES.register("Naive2")
 class Naive2(Baseline):
-    """Takes the season off the last value before the origin, and adds that of each lead.
+    """Remove the season from the last value before the origin, and add the season of each lead.
 
     A series is seasonal if it has three seasons and its autocorrelation at the season differs from zero at 90%. Its
     indices are those of the classical decomposition, multiplicative as in M4, additive where a value is not above 0.
-    Both are found in the rows before the first origin, once, and hold for all later origins.
+    Both come from the rows before the first origin and stay fixed for later origins.
 
     Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
     https://doi.org/10.1016/j.ijforecast.2019.04.014
-
-    Args:
-        panel: The series.
-        ends: `[S]` int64 row at which each series' rows before the first origin end.
-        season_length: Steps in a season.
     """
 
     order = 20
@@ -42,7 +35,7 @@ class Naive2(Baseline):
 
     @classmethod
     def fit(cls, history: History) -> Naive2:
-        """Return the baseline; it finds the season of a series when it first forecasts it."""
+        """Return the baseline; seasons are estimated when a series is first forecast."""
         return cls(history.panel, history.ends, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
@@ -58,7 +51,7 @@ class Naive2(Baseline):
         return adjusted * factors[row, phase] + terms[row, phase]
 
     def _indices(self, series: Tensor) -> tuple[Tensor, Tensor]:
-        """Return factors and terms of the season, `[B, m, V]` each."""
+        """Return seasonal factors and terms, `[B, m, V]` each."""
         batch = series.tolist()
         self._kept = {index: self._kept[index] for index in dict.fromkeys(batch) if index in self._kept}
         missing = [index for index in dict.fromkeys(batch) if index not in self._kept]
@@ -76,14 +69,9 @@ class Naive2(Baseline):
 
 
 def seasonal_indices(rows: list[Tensor], season_length: int) -> tuple[Tensor, Tensor]:
-    """Return the seasonal indices of several series; phase 0 is that of their first value.
+    """Return the seasonal factors and terms of several series, `[rows, m]` each; phase 0 is that of the first value.
 
-    Args:
-        rows: Values of each series, `[n]` float64, of any length.
-        season_length: `m`.
-
-    Returns:
-        Factors and terms, `[rows, m]` each; factors are 1 and terms 0 where they are not used.
+    Factors are 1 and terms 0 where they are not used. Each row is `[n]` float64, of any length.
     """
     factors, terms = torch.ones(len(rows), season_length).double(), torch.zeros(len(rows), season_length).double()
     long = [index for index, row in enumerate(rows) if season_length > 1 and len(row) >= 3 * season_length]

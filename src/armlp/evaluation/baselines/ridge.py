@@ -1,4 +1,4 @@
-"""The ridge AR: the best linear map from the context to the horizon, in closed form."""
+"""The ridge AR: one linear map from the context to the horizon."""
 
 from __future__ import annotations
 
@@ -21,24 +21,18 @@ _PENALTIES = torch.logspace(-6, 3, 10, dtype=torch.float64)
 
 @BASELINES.register("ridge AR")
 class RidgeAR(Baseline):
-    """Forecasts all leads at once by one ridge regression on the values before the origin, for all series.
+    """Forecast all leads at once by one ridge regression on the values before the origin, shared by all series.
 
-    Its inputs are the context less its mean. Its outputs are the errors of the seasonal naive, so that a large penalty
-    gives the seasonal naive. No constant is fitted: forecasts shift and scale with the series. Errors count in units of
-    the seasonal naive's error inside the series, as in MASE. Each channel has separate weights. The penalty is the
-    one that does best on the last quarter of every series' windows; then these are fitted on too.
+    Inputs are the last 512 values of the context, at most, less their mean. Outputs are the errors of the seasonal
+    naive, so that a large penalty gives the seasonal naive. Without a constant, forecasts shift and scale with the
+    series. Errors are weighted in units of the seasonal naive's error inside the series, as in MASE. Each channel has
+    separate weights. The penalty is the best one on the last quarter of each series' windows, which are included in the
+    final fit.
 
     Arthur E. Hoerl, Robert W. Kennard (1970), Ridge Regression: Biased Estimation for Nonorthogonal Problems,
     https://doi.org/10.1080/00401706.1970.10488634
 
-    Args:
-        panel: The series.
-        ends: `[S]` int64 row at which each series' rows before the first origin end; no later row is fitted on.
-        unit: `[S, V]` of each series' errors, data units; series without one (nan) are not fitted on.
-        context_length: `L`; of a longer context, the last 512 values are used.
-        horizon: `H`.
-        season_length: Steps in a season of the seasonal naive.
-        seed: Seed of the sample of windows where there are too many.
+    Arguments are the fields of `History`, and the `seed` of the sample of windows where there are too many.
     """
 
     order = 40
@@ -81,13 +75,11 @@ class RidgeAR(Baseline):
 
     @classmethod
     def fit(cls, history: History) -> RidgeAR:
-        """Return the baseline, fitted on windows before the first origin."""
-        return cls(
-            history.panel, history.ends, history.unit, history.context_length, history.horizon, history.season_length
-        )
+        """Fit the regression on windows before the first origin."""
+        return cls(*history)
 
     def _moments(self, series: Tensor, origin: Tensor, ends: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-        """Return sums of the products of inputs with inputs and with outputs, `[V, L, L]` and `[V, L, H]`."""
+        """Return the sums of products of inputs with inputs and with outputs, `[V, L, L]` and `[V, L, H]`."""
         channels, length, horizon = self.weights.shape
         gram, moments = (self.weights.new_zeros(channels, length, size) for size in (length, horizon))
         count = max(1, _CHUNK // (channels * (length + horizon)))
@@ -109,7 +101,7 @@ class RidgeAR(Baseline):
         return values - values.mean(1, keepdim=True)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H, V]` float64, data units, not beyond the horizon that was fitted."""
+        """Return forecasts `[B, H, V]` float64, data units; `horizon` is at most that of the fit."""
         inputs = self._inputs(gather(self.panel, series, origin, self.context_length, 0).context)
         change = torch.einsum("blv,vlh->bhv", inputs, self.weights[..., :horizon])
         values = last_season(self.panel, series, origin, horizon, self.season_length) + change
@@ -117,15 +109,9 @@ class RidgeAR(Baseline):
 
 
 def ridge_path(gram: Tensor, moments: Tensor, penalties: Tensor) -> list[Tensor]:
-    """Fit a ridge regression for each penalty.
+    """Return the ridge regression weights `[n, m]` for each penalty, in units of the inputs' mean square.
 
-    Args:
-        gram: `[n, n]` sums of the products of inputs with inputs.
-        moments: `[n, m]` sums of the products of inputs with outputs.
-        penalties: Penalties in units of the inputs' mean square.
-
-    Returns:
-        Weights `[n, m]`, one for each penalty.
+    `gram [n, n]` and `moments [n, m]` are the sums of products of inputs with inputs and with outputs.
     """
     values, vectors = torch.linalg.eigh(gram)
     rotated = vectors.T @ moments

@@ -1,4 +1,4 @@
-"""The Theta method: a line through all of a series' past and the smoothed deviations from it, seasonally adjusted."""
+"""The Theta method."""
 
 from __future__ import annotations
 
@@ -11,31 +11,23 @@ from armlp.data.panel import Panel
 from armlp.evaluation.baselines.base import BASELINES, Baseline, History
 from armlp.evaluation.baselines.naive2 import seasonal_indices
 
-# Smoothing rates that are tried.
-_RATES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)
-# Rows are smoothed one by one, and earlier ones have little weight.
-_MAX_ROWS = 1000
+_RATES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)  # smoothing rates to try
+_MAX_ROWS = 1000  # earlier rows have little weight
 _CHUNK = 1 << 18
 
 
 @BASELINES.register("theta")
 class Theta(Baseline):
-    """Adds to simple exponential smoothing a share of the distance between a line and the smoothed line.
+    """Add to exponential smoothing a share of the distance between the trend line and the smoothed line.
 
     For a seasonally adjusted series `y` with the least-squares line `T` the forecast is `S(y) + k (T - S(T))`, where
     `S` is simple exponential smoothing. `k = 1/2` won the M3 competition; here `k`, between 0 and 1, and the smoothing
-    rate are those with the smallest one-step squared error in the rows before each origin, the last 1,000 at most.
-    Seasonal indices are those of `Naive2`, and multiply where all values are above 0.
+    rate minimize the one-step squared error in the last `max_rows` rows before each origin. Seasonal indices are those
+    of `Naive2`, multiplicative where all values are above 0. `chunk` values are smoothed at a time.
 
-    Vassilis Assimakopoulos, Konstantinos Nikolopoulos (2000), The theta model: a decomposition approach to
-    forecasting, https://doi.org/10.1016/S0169-2070(00)00066-2; Jose A. Fiorucci et al. (2016), Models for optimising
-    the theta method and their relationship to state space models, https://doi.org/10.1016/j.ijforecast.2016.02.005
-
-    Args:
-        panel: The series.
-        season_length: Steps in a season.
-        max_rows: Rows before an origin that are used, the last ones.
-        chunk: Values smoothed at a time, over several series.
+    Vassilis Assimakopoulos, Konstantinos Nikolopoulos (2000), The theta model: a decomposition approach to forecasting,
+    https://doi.org/10.1016/S0169-2070(00)00066-2; Jose A. Fiorucci et al. (2016), Models for optimising the theta
+    method and their relationship to state space models, https://doi.org/10.1016/j.ijforecast.2016.02.005
     """
 
     default = False
@@ -49,11 +41,11 @@ class Theta(Baseline):
 
     @classmethod
     def fit(cls, history: History) -> Theta:
-        """Return the baseline, which is fitted at every origin."""
+        """Return the baseline, which is fitted again at every origin."""
         return cls(history.panel, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H, V]` float64, data units; that of an origin does not depend on the others."""
+        """Return forecasts `[B, H, V]` float64, data units; each depends on its origin only."""
         channels = self.panel.values.shape[1]
         values = torch.empty(len(series), channels, horizon, dtype=torch.float64)
         order = origin.argsort()
@@ -68,7 +60,7 @@ class Theta(Baseline):
 
 
 class _Smoothed(NamedTuple):
-    """What a forecast needs of each series at every smoothing rate, `[rows, rates]` each."""
+    """The state of each series at the end of the smoothing, for each rate, `[rows, rates]`."""
 
     level: Tensor  # S(y) at the end
     line: Tensor  # S(T) at the end
@@ -77,16 +69,9 @@ class _Smoothed(NamedTuple):
 
 
 def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tensor = _RATES) -> Tensor:
-    """Return Theta forecasts of several series.
+    """Return Theta forecasts of several series, `[rows, H]` float64.
 
-    Args:
-        rows: Values of each series, `[n]` float64, of any length from 1 on.
-        season_length: `m`.
-        horizon: `H`.
-        rates: `[rates]` float64 smoothing rates to try.
-
-    Returns:
-        `[rows, H]` float64.
+    Each row is `[n]` float64, of any length from 1; `rates` are the smoothing rates to try.
     """
     factors, terms = seasonal_indices(rows, season_length)
     lengths = torch.tensor([len(row) for row in rows])[:, None]
@@ -94,7 +79,7 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tenso
     time = torch.arange(values.shape[1])
     inside, phase = time < lengths, time % season_length
     adjusted = torch.where(inside, (values - terms[:, phase]) / factors[:, phase], 0.0)
-    # From the first value on and in units of the largest distance from it, so that squares of any data stay finite.
+    # Subtract the first value and divide by the largest distance from it, so that squares stay finite.
     first = adjusted[:, :1]
     unit = torch.where(inside, adjusted - first, 0.0).abs().amax(1, keepdim=True)
     unit = torch.where(unit > 0, unit, 1.0)
@@ -112,9 +97,9 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tenso
 
 
 def _smooth(values: Tensor, line: Tensor, inside: Tensor, rates: Tensor) -> _Smoothed:
-    """Smooth series and their lines, both `[rows, n]`, with every rate, where they are `inside` their length."""
+    """Smooth series and their lines, `[rows, n]` each, with every rate; `inside` masks the padding."""
     level, trend = (part[:, :1].repeat(1, len(rates)) for part in (values, line))
-    # One-step errors are R - k C: their sum of squares is a parabola in k.
+    # One-step errors are error - k * gap, so their sum of squares is a parabola in k.
     squares, products, lines = (torch.zeros_like(level) for _ in range(3))
     for value, point, here in zip(values.T[1:, :, None], line.T[1:, :, None], inside.T[1:, :, None], strict=True):
         error, gap = torch.where(here, value - level, 0.0), torch.where(here, point - trend, 0.0)

@@ -1,4 +1,4 @@
-"""Metrics of forecasts against the truth, by lead, with masks; they keep nothing but sums."""
+"""Metrics of forecasts by lead, with masks."""
 
 from armlp.registry import import_all
 

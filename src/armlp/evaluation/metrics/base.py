@@ -1,4 +1,4 @@
-"""The base of all metrics, and the forecasts that they score."""
+"""The base class of metrics, and the forecasts that they score."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ from armlp.registry import Registry
 
 
 class Forecast(ABC):
-    """A predictive distribution of every value, `[B, H, V]`, data units.
-
-    To forecasts and metrics of a single channel one may leave out the axis `V` in all shapes.
-    """
+    """A predictive distribution of each value, `[B, H, V]`, data units."""
 
     @abstractmethod
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
@@ -48,20 +45,20 @@ class Forecast(ABC):
 
     @staticmethod
     def of(forecast: Tensor | Predictive | Forecast) -> Forecast:
-        """Return paths `[B, P, H, V]`, or a distribution of values `[B, H, V]`, as a forecast."""
+        """Convert paths `[B, P, H, V]` or a distribution of values `[B, H, V]` to a forecast."""
         if isinstance(forecast, Forecast):
             return forecast
         return Paths(forecast) if isinstance(forecast, Tensor) else ClosedForm(forecast)
 
 
 class Paths(Forecast):
-    """Sampled paths, sorted once for all metrics that get the same object.
+    """Sampled paths, sorted once for all metrics that share the object.
 
     Args:
         values: `[B, P, H, V]`, data units. One path is a point forecast.
-        even: The paths divide the distribution evenly, as those of `rollout` do, and are not independent draws, so
-            that scores need no correction for a finite number of draws.
-        whole: The values are counts, so that a quantile is one of them.
+        even: Whether the paths divide the distribution evenly, as those of `rollout` do; scores of independent draws
+            are corrected for their finite number.
+        whole: Whether the values are counts, so that a quantile is one of them.
     """
 
     def __init__(self, values: Tensor, even: bool = False, whole: bool = False) -> None:
@@ -71,7 +68,7 @@ class Paths(Forecast):
 
     @cached_property
     def ranked(self) -> Tensor:
-        """Return the values of all paths, ascending at every lead, `[B, P, H, V]`; nan is above all."""
+        """Return the values sorted along the paths, `[B, P, H, V]`; nan comes last."""
         return self.values if self.values.shape[1] == 1 else self.values.sort(1).values
 
     @cached_property
@@ -87,11 +84,11 @@ class Paths(Forecast):
         return path_quantiles(self.ranked, probabilities, self.whole).movedim(1, 0)
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H, V]`, data units, by the estimator that is fair to few paths, unless they are even."""
+        """Return `[B, H, V]`, data units."""
         return ranked_crps(self.ranked - truth[:, None], self.even)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bounds of the rank of the truth among the paths, `[B, H, V]` each."""
+        """Return the bounds of the rank of the truth among the paths, over `P + 1`, `[B, H, V]` each."""
         truth, count = truth[:, None], self.values.shape[1] + 1
         return (self.values < truth).sum(1) / count, ((self.values <= truth).sum(1) + 1) / count
 
@@ -102,14 +99,10 @@ class Paths(Forecast):
 
 
 class ClosedForm(Forecast):
-    """A distribution in closed form.
-
-    Args:
-        distribution: Distribution of values `[B, H, V]`, data units.
-    """
+    """A distribution of values `[B, H, V]` in closed form, data units."""
 
     def __init__(self, distribution: Predictive) -> None:
-        self.distribution: Any = distribution  # not every one has a CRPS in closed form
+        self.distribution: Any = distribution  # Any, because not every distribution has `crps`
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
         """Return `[Q, B, H, V]`, data units."""
@@ -117,11 +110,7 @@ class ClosedForm(Forecast):
         return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H, V]`, data units.
-
-        Raises:
-            TypeError: The distribution has none in closed form, as a pool of members.
-        """
+        """Return `[B, H, V]`, data units; a pool of members has no CRPS in closed form and raises a TypeError."""
         if not hasattr(self.distribution, "crps"):
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)
@@ -142,10 +131,7 @@ class ClosedForm(Forecast):
 
 
 def covered(truth: Any, low: Any, high: Any) -> Any:
-    """Return which values lie in the interval `[low, high]`, ends included; a missing one lies in none.
-
-    All arguments are tensors, arrays or columns of one shape.
-    """
+    """Return which values lie in the interval `[low, high]`, ends included; missing values do not."""
     return (low <= truth) & (truth <= high)
 
 
@@ -153,10 +139,9 @@ Needs = Literal["point", "distribution", "paths", "symbols"]
 
 
 class LeadMetric(Metric, ABC):
-    """The mean of a score over observed values, kept by lead; sums are synchronised across processes.
+    """The mean of a score over observed values by lead, synchronized across processes.
 
-    A metric says how it is shown, and where it applies, by class attributes. Registered, it is computed, logged and
-    printed by its name:
+    A registered metric is computed, logged and printed by its name:
 
         @METRICS.register("mae")
         class MeanAbsoluteError(LeadMetric): ...
@@ -166,16 +151,16 @@ class LeadMetric(Metric, ABC):
         num_series: `S`, to keep means by series too; 0 keeps none.
 
     Attributes:
-        default: Whether it is in every scoreboard; otherwise only where it is asked for.
-        needs: What it scores: forecasts of a single `point` too, as those of the baselines; a `distribution`; at least
-            two sampled `paths`; or `symbols`, which no other metric scores.
-        unit: Error of the seasonal naive that `update` gets as the unit: `mae`, its mean absolute error, or `rmse`.
+        default: Whether every scoreboard includes it; otherwise it must be asked for.
+        needs: What it scores: any forecast, also a single `point`; a `distribution`; at least two sampled `paths`; or
+            `symbols`, which no other metric scores.
+        unit: Error of the seasonal naive that `update` receives as the unit: `mae` or `rmse`.
         curve: Whether its values by lead are logged and drawn.
-        heading: Name in tables; as registered where empty.
-        order: Columns of a table are in ascending order.
-        priority: Where a table is too wide, columns of a high number are left out first; None is in no table.
-        format: How a value is written, as a format specification.
-        higher_is_better: Which value is the best; None where neither end is.
+        heading: Name in tables; the registered name if empty.
+        order: Position among the columns of a table, ascending.
+        priority: Columns with a high number are left out first if a table is too wide; None appears in no table.
+        format: Format specification of its values.
+        higher_is_better: Which value is the best; None if neither end is.
     """
 
     default: ClassVar[bool] = True
@@ -204,19 +189,19 @@ class LeadMetric(Metric, ABC):
 
     @classmethod
     def suits(cls, symbols: bool) -> bool:
-        """Return whether it scores values of this kind: symbols, or numbers."""
+        """Return whether it scores symbols, or numbers where `symbols` is False."""
         return (cls.needs == "symbols") == symbols
 
     @abstractmethod
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return one score per value, `[B, H, V]`; nan where it is not defined, or the truth was not observed."""
+        """Return one score per value, `[B, H, V]`; nan where it is not defined or the truth was not observed."""
 
     def weight(self, truth: Tensor) -> Tensor:
         """Return the weight of each value in the mean, `[B, H, V]`."""
         return torch.ones_like(truth)
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
-        """Return the metric, from sums of scores and of weights."""
+        """Return the metric from sums of scores and of weights."""
         return total / count
 
     def update(
@@ -232,12 +217,12 @@ class LeadMetric(Metric, ABC):
         Args:
             forecast: Paths `[B, P, H, V]`, or a distribution of values `[B, H, V]`, data units.
             truth: `[B, H, V]`, data units.
-            observed: `[B, H, V]` bool; what is not observed does not count. Everything counts where left out.
+            observed: `[B, H, V]` bool; other values do not count. By default, all values count.
             unit: `[B, 1, V]` error of the seasonal naive inside the series, data units, for scaled metrics.
             series: `[B]` int64 index of the series, for means by series.
         """
         if not len(truth):
-            return  # a process that has fewer windows than the others
+            return  # the last batch of a process with fewer windows
         forecast = Forecast.of(forecast)
         observed = torch.ones_like(truth, dtype=torch.bool) if observed is None else observed
         unit = torch.full_like(truth[:, :1], torch.nan) if unit is None else unit
@@ -253,10 +238,10 @@ class LeadMetric(Metric, ABC):
         self.update_windows(score, observed, unit)
 
     def update_windows(self, score: Tensor, observed: Tensor, unit: Tensor) -> None:
-        """Add a batch to sums over windows, of metrics that have some; arguments as in `update`."""
+        """Add a batch to sums over windows, for metrics that have such sums."""
 
     def compute(self) -> Tensor:
-        """Return the mean over all observed values; nan where there was none."""
+        """Return the mean over all observed values; nan without any."""
         return self.mean(self.total.sum(), self.count.sum())
 
     def by_lead(self) -> Tensor:
@@ -264,7 +249,7 @@ class LeadMetric(Metric, ABC):
         return self.mean(self.total, self.count)
 
     def by_series(self) -> Tensor:
-        """Return the mean of each series, `[S]`, nan where nothing was observed; only with `num_series`."""
+        """Return the mean of each series, `[S]`, nan where nothing was observed; needs `num_series`."""
         return self.mean(self.series_total, self.series_count)
 
 

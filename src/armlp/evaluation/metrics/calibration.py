@@ -17,13 +17,7 @@ from armlp.model.families.base import Predictive
 
 
 class _IntervalMetric(LeadMetric):
-    """A metric of the central interval.
-
-    Args:
-        horizon: `H`.
-        level: Level of the interval, in percent.
-        **options: `num_series`, and the options of every torchmetrics metric.
-    """
+    """A metric of the central interval whose level is in percent."""
 
     needs = "distribution"
 
@@ -36,19 +30,19 @@ class _IntervalMetric(LeadMetric):
 
 
 class Coverage(_IntervalMetric):
-    """Share of the truth inside the central interval."""
+    """Share of the truth inside the central interval; `level` is in percent."""
 
     format, curve = ".0%", True
     higher_is_better = None
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return 1 inside the interval, and 0 outside."""
+        """Return 1 inside the interval and 0 outside."""
         low, high = self._interval(forecast)
         return torch.where(truth.isnan(), torch.nan, covered(truth, low, high).double())
 
 
 class IntervalScore(_IntervalMetric):
-    """Winkler's score of the central interval, data units: its width, and a penalty for truths outside.
+    """Winkler's score of the central interval, data units: its width plus a penalty for truths outside.
 
     Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
     https://doi.org/10.1198/016214506000001437
@@ -100,15 +94,11 @@ class LogScore(LeadMetric):
 class PITHistogram(Metric):
     """Histogram of the probability integral transform: flat where forecasts are calibrated.
 
-    Where the truth has a range of levels (counts, ties, few paths), its mass is spread evenly over them, so nothing is
-    random. A U means intervals that are too narrow, a hump intervals that are too wide, and a slope a bias.
+    A U shape means that intervals are too narrow, a hump that they are too wide, a slope a bias. Where the truth has a
+    range of levels (counts, ties, few paths), its mass is spread evenly over them, without random numbers.
 
     Claudia Czado, Tilmann Gneiting, Leonhard Held (2009), Predictive Model Assessment for Count Data,
     https://doi.org/10.1111/j.1541-0420.2009.01191.x
-
-    Args:
-        horizon: `H`.
-        bins: Number of bins of equal width between 0 and 1.
     """
 
     full_state_update = False
@@ -128,7 +118,7 @@ class PITHistogram(Metric):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Add a batch, as every metric; a forecast that diverged has no level and does not count."""
+        """Add a batch; see `LeadMetric.update`. Diverged forecasts do not count."""
         if not len(truth):
             return
         forecast = Forecast.of(forecast)
@@ -136,7 +126,7 @@ class PITHistogram(Metric):
         low, high = (level.double() for level in forecast.between(truth))
         others = [axis for axis in range(truth.dim()) if axis != 1]
         bins = self.mass.shape[1]
-        below = []  # the mass up to each edge: edge by edge, no array is larger than the truth
+        below = []  # mass up to each edge, one edge at a time to save memory
         for edge in range(1, bins):
             share = torch.where(high > low, (edge / bins - low) / (high - low), (edge / bins >= high).double())
             below.append(torch.where(counted, share.clamp(0, 1), 0.0).sum(others))
@@ -145,7 +135,7 @@ class PITHistogram(Metric):
         self.mass = self.mass + cumulative.diff(dim=1)
 
     def compute(self) -> Tensor:
-        """Return the density in each bin, `[bins]`, 1 everywhere where forecasts are calibrated."""
+        """Return the density in each bin, `[bins]`; 1 everywhere if forecasts are calibrated."""
         return self._density(self.mass.sum(0))
 
     def by_lead(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Scores of sampled paths and of distributions, as functions."""
+"""Scores of sampled paths as functions."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from torch import Tensor
 
 
 def crps(paths: Tensor, truth: Tensor) -> Tensor:
-    """Return the continuous ranked probability score of each value, fair to a small number of paths.
-
-    Args:
-        paths: `[B, P, T, V]`.
-        truth: `[B, T, V]`.
-
-    Returns:
-        `[B, T, V]`, in the units of the paths.
-    """
+    """Return the CRPS of each value, `[B, T, V]`, from independent draws `[B, P, T, V]`, unbiased for any `P`."""
     return ranked_crps((paths - truth[:, None]).sort(1).values)
 
 
 def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
-    """Return the same score from errors `[B, P, T, V]`, ascending along the paths.
+    """Return the CRPS from errors `[B, P, T, V]`, ascending along the paths; without the correction if `even`.
 
-    Errors, unlike values, keep their digits at a high level of the data. `even` paths are the distribution itself.
+    Errors, unlike values, keep their digits where the data have a high level.
     """
     count = errors.shape[1]
     accuracy = errors.abs().mean(1)
@@ -35,23 +27,17 @@ def ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
 def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
     """Return the energy score of whole paths: the CRPS of vectors, which measures their dependence too.
 
+    From paths `[B, P, T, V]`, `P` at least 2, truth and observed `[B, T, V]`, it is `[B, T, V]`: the score of the
+    window, the same for all its values, over the root of the number of observed values. `even` is as in `Paths`.
+
     Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
     https://doi.org/10.1198/016214506000001437
-
-    Args:
-        paths: `[B, P, T, V]`, `P` at least 2.
-        truth: `[B, T, V]`.
-        observed: `[B, T, V]` bool; what is not observed does not count.
-        even: The paths are the distribution itself; else the score is fair to a small number of them.
-
-    Returns:
-        `[B, T, V]`: the score of the window, the same for all its values, of the size of a score of one value.
     """
     count = paths.shape[1]
     errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
     accuracy = _norm(errors).mean(1)
     size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
-    # Distances by matrix products would cancel.
+    # Distances by matrix products would lose digits.
     apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")
     spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
     score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
@@ -59,20 +45,13 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = Fa
 
 
 def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
-    """Return the variogram score of whole paths: how well they forecast the differences between two values.
+    """Return the variogram score of whole paths, which compares differences, to the power `order`, of pairs of values.
+
+    From paths `[B, P, T, V]`, truth and observed `[B, T, V]`, it is `[B, T, V]`: the mean over pairs of observed
+    values, the same for all values of the window; nan without a pair.
 
     Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
     Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
-
-    Args:
-        paths: `[B, P, T, V]`.
-        truth: `[B, T, V]`.
-        observed: `[B, T, V]` bool; what is not observed does not count.
-        order: Power of the differences.
-
-    Returns:
-        `[B, T, V]`: the mean over pairs of observed values, the same for all values of the window; nan where it has
-        no pair.
     """
     known = observed.flatten(1)
     target = torch.where(observed, truth, 0.0).flatten(1)
@@ -89,5 +68,5 @@ def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float
 def _norm(vectors: Tensor) -> Tensor:
     """Return the Euclidean length over the last axis, with a finite gradient at 0."""
     tiny = torch.finfo(vectors.dtype).tiny
-    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # whose square may leave the floats
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # its square may overflow
     return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]

@@ -70,10 +70,9 @@ class MeanAbsoluteScaledError(LeadMetric):
 
 @METRICS.register("rmsse")
 class RootMeanSquaredScaledError(RootMeanSquaredError):
-    """Root mean squared error of each window, in units of the seasonal naive's inside the series; their mean.
+    """Mean over windows of the root mean squared error, in units of the seasonal naive's RMSE inside the series.
 
-    Its unit is the root mean squared error of the seasonal naive, not the mean absolute one. By lead and by series it
-    is the root of the mean square.
+    By lead and by series it is the root of the mean square.
 
     Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2022), The M5 Competition,
     https://doi.org/10.1016/j.ijforecast.2021.07.007
@@ -102,7 +101,7 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
         self.windows = self.windows + (number > 0).sum()
 
     def compute(self) -> Tensor:
-        """Return the mean over windows and their channels; nan where there was none."""
+        """Return the mean over windows and their channels; nan without any."""
         return self.roots / self.windows
 
 
@@ -114,7 +113,7 @@ class ErrorRate(LeadMetric):
     needs = "symbols"
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return 1 where they differ, and 0 where they are the same."""
+        """Return 1 where they differ and 0 where they agree."""
         if not isinstance(forecast, Paths):
             raise TypeError("ErrorRate counts the symbols of sampled paths [B, P, H, V], and a distribution came.")
         return torch.where(truth.isnan(), torch.nan, (forecast.values.mode(1).values != truth).double())
@@ -122,20 +121,18 @@ class ErrorRate(LeadMetric):
 
 @METRICS.register("valid_prediction_time")
 class ValidPredictionTime(LeadMetric):
-    """Time until the error of the median first exceeds a limit, its mean over windows.
+    """Mean time until the error of the median first exceeds a limit.
 
     The error is the root mean square over the channels, in units of `unit`: the standard deviation of each channel on
-    the attractor. By lead, it is the share of windows whose forecast is still within the limit. A forecast within it at
-    every lead counts the whole horizon.
+    the attractor. By lead, it is the share of windows whose forecast is still within the limit. A forecast that never
+    exceeds the limit counts the whole horizon.
 
     P. R. Vlachas et al. (2020), Backpropagation algorithms and Reservoir Computing in Recurrent Neural Networks for the
     forecasting of complex spatiotemporal dynamics, https://doi.org/10.1016/j.neunet.2020.02.016
 
     Args:
-        horizon: `H`.
-        limit: Largest error that counts as valid.
+        limit: Largest valid error.
         step: Time between two leads, such as the sampling interval times the largest Lyapunov exponent.
-        **options: `num_series`, and the options of every torchmetrics metric.
     """
 
     default = False
@@ -148,7 +145,7 @@ class ValidPredictionTime(LeadMetric):
         self.step = step
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return 1 up to the lead at which the error first exceeds the limit, and 0 from there on."""
+        """Return 1 before the lead at which the error first exceeds the limit, and 0 from there on."""
         error = ((forecast.median() - truth) / unit).square()
         finite = forecast.finite
         if truth.dim() == 3:

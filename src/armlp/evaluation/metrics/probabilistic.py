@@ -16,9 +16,9 @@ from armlp.evaluation.metrics.functional import energy_score, variogram_score
 
 @METRICS.register("crps")
 class ContinuousRankedProbabilityScore(LeadMetric):
-    """CRPS, data units: of paths by the estimator that is fair to few of them, of a distribution in closed form.
+    """CRPS, data units: in closed form, or of sampled paths by an estimator that is unbiased for few paths.
 
-    Give paths that divide the distribution evenly, as those of `rollout` do, as `Paths(values, even=True)`.
+    Pass paths that divide the distribution evenly, as those of `rollout` do, as `Paths(values, even=True)`.
 
     Christopher A. T. Ferro (2014), Fair scores for ensemble forecasts, https://doi.org/10.1002/qj.2270
     """
@@ -45,13 +45,10 @@ class ScaledCRPS(LeadMetric):
 class EnergyScore(LeadMetric):
     """Energy score of whole paths, data units: the CRPS of vectors, which measures their dependence too.
 
-    Every observed value of a window counts its score, so by lead it is the score of the windows observed there.
+    Every observed value counts the score of its window, so by lead it is the score of the windows observed there.
 
     Args:
-        horizon: `H`.
-        num_series: `S`, to keep means by series too.
-        chunk: Differences between paths that are in memory at a time.
-        **options: The options of every torchmetrics metric.
+        chunk: Differences between paths to hold in memory at a time.
     """
 
     default = False
@@ -63,7 +60,7 @@ class EnergyScore(LeadMetric):
         self.chunk = chunk
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return the score of the window over the root of its number of values, the size of a score of one value."""
+        """Return the score of the window divided by the root of its number of values."""
         paths = _paths(self, forecast)
         count = max(1, self.chunk // paths.values.shape[1] ** 2)
         parts = zip(*(part.split(count) for part in (paths.values, truth, ~truth.isnan())), strict=True)
@@ -72,14 +69,12 @@ class EnergyScore(LeadMetric):
 
 @METRICS.register("variogram_score")
 class VariogramScore(LeadMetric):
-    """Variogram score of whole paths, the most sensitive one to wrong correlations between leads and channels.
+    """Variogram score of whole paths, sensitive to wrong correlations between leads and channels.
 
-    Every observed value of a window counts its score, so by lead it is the score of the windows observed there.
+    Every observed value counts the score of its window, so by lead it is the score of the windows observed there.
 
     Args:
-        horizon: `H`.
         order: Power of the differences; the score has units of the data to the power of twice the order.
-        **options: `num_series`, and the options of every torchmetrics metric.
     """
 
     default = False
@@ -91,7 +86,7 @@ class VariogramScore(LeadMetric):
         self.power = order
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return the mean over pairs of the window's values; nan where it has no pair."""
+        """Return the mean over pairs of the window's values; nan without a pair."""
         return variogram_score(_paths(self, forecast).values, truth, ~truth.isnan(), self.power)
 
 
@@ -106,14 +101,12 @@ _DECILES = tuple(tenth / 10 for tenth in range(1, 10))
 
 @METRICS.register("pinball")
 class PinballLoss(LeadMetric):
-    """Pinball loss, also called quantile loss, data units; its mean over several quantiles.
+    """Pinball loss (quantile loss), data units, averaged over several quantiles.
 
     Roger Koenker, Gilbert Bassett (1978), Regression Quantiles, https://doi.org/10.2307/1913643
 
     Args:
-        horizon: `H`.
-        probabilities: Probabilities of the quantiles, between 0 and 1; the nine deciles where left out.
-        **options: `num_series`, and the options of every torchmetrics metric.
+        probabilities: Probabilities of the quantiles, between 0 and 1; by default the nine deciles.
     """
 
     default = False
@@ -135,9 +128,9 @@ class PinballLoss(LeadMetric):
 
 @METRICS.register("wql")
 class WeightedQuantileLoss(PinballLoss):
-    """Mean weighted quantile loss, as GluonTS defines it: twice the pinball loss per absolute value of the truth.
+    """Mean weighted quantile loss, as GluonTS defines it: twice the pinball loss over the absolute value of the truth.
 
-    It has no units, and large series weigh more. Of a point forecast it is the sum of absolute errors over the sum of
+    It has no units, and large series weigh more. For a point forecast it is the sum of absolute errors over the sum of
     absolute values.
     """
 

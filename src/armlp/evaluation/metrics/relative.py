@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import torch
@@ -15,11 +16,7 @@ from armlp.model.families.base import Predictive
 
 
 class _Relative(WrapperMetric):
-    """Metrics of a forecast and of its reference, over the same values.
-
-    Args:
-        *metrics: Such as `MeanAbsoluteScaledError(horizon)`.
-    """
+    """Metrics of a forecast and of a reference over the same values."""
 
     full_state_update = False
 
@@ -37,15 +34,31 @@ class _Relative(WrapperMetric):
         unit: Tensor | None = None,
         series: Tensor | None = None,
     ) -> None:
-        """Add a batch, as every metric; `reference` is the other forecast of the same truth."""
+        """Add a batch; `reference` is another forecast of the same truth, and the rest is as in `LeadMetric.update`."""
         for metrics, compared in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
             for metric in metrics:
                 assert isinstance(metric, Metric)
                 metric.update(compared, truth, observed, unit, series)
 
+    @abstractmethod
+    def _combined(self, ratios: Tensor) -> Tensor:
+        """Return the metric from the ratios of each score to that of the reference, `[metrics, ...]`."""
+
     def _ratios(self, method: str) -> Tensor:
         pairs = zip(self.ours, self.theirs, strict=True)
         return torch.stack([getattr(one, method)() / getattr(other, method)() for one, other in pairs])
+
+    def compute(self) -> Tensor:
+        """Return the metric over all observed values."""
+        return self._combined(self._ratios("compute"))
+
+    def by_lead(self) -> Tensor:
+        """Return the metric at each lead, `[H]`."""
+        return self._combined(self._ratios("by_lead"))
+
+    def by_series(self) -> Tensor:
+        """Return the metric of each series, `[S]`; needs `num_series`."""
+        return self._combined(self._ratios("by_series"))
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Add a batch, and return the metric over all batches."""
@@ -53,7 +66,7 @@ class _Relative(WrapperMetric):
         return self.compute()
 
     def reset(self) -> None:
-        """Forget all batches."""
+        """Remove all batches."""
         for metric in (*self.ours, *self.theirs):
             assert isinstance(metric, Metric)
             metric.reset()
@@ -61,10 +74,10 @@ class _Relative(WrapperMetric):
 
 
 class Skill(_Relative):
-    """`1 - score / score of the reference`: above 0 the forecast is better, 1 is perfect.
+    """`1 - score / score of the reference`: 1 is perfect, above 0 the forecast is better.
 
     Args:
-        metric: Metric that both are scored by, such as `MeanAbsoluteScaledError(horizon)`.
+        metric: The metric that scores both, such as `MeanAbsoluteScaledError(horizon)`.
     """
 
     higher_is_better = True
@@ -72,28 +85,15 @@ class Skill(_Relative):
     def __init__(self, metric: LeadMetric, **options: Any) -> None:
         super().__init__(metric, **options)
 
-    def compute(self) -> Tensor:
-        """Return the skill over all observed values."""
-        return 1 - self._ratios("compute")[0]
-
-    def by_lead(self) -> Tensor:
-        """Return the skill at each lead, `[H]`."""
-        return 1 - self._ratios("by_lead")[0]
-
-    def by_series(self) -> Tensor:
-        """Return the skill in each series, `[S]`; only with `num_series`."""
-        return 1 - self._ratios("by_series")[0]
+    def _combined(self, ratios: Tensor) -> Tensor:
+        return 1 - ratios[0]
 
 
 class OverallWeightedAverage(_Relative):
-    """OWA, by which the M4 competition ranked: the mean of sMAPE and MASE relative to those of Naive2.
+    """OWA of the M4 competition: the mean of sMAPE and MASE relative to Naive2; below 1 the forecast is better.
 
     Spyros Makridakis, Evangelos Spiliotis, Vassilios Assimakopoulos (2020), The M4 Competition,
     https://doi.org/10.1016/j.ijforecast.2019.04.014
-
-    Args:
-        horizon: `H`.
-        num_series: `S`, to keep it by series too.
     """
 
     higher_is_better = False
@@ -102,14 +102,5 @@ class OverallWeightedAverage(_Relative):
         parts = SymmetricMAPE(horizon, num_series), MeanAbsoluteScaledError(horizon, num_series)
         super().__init__(*parts, **options)
 
-    def compute(self) -> Tensor:
-        """Return the average; below 1 the forecast is better than the reference."""
-        return self._ratios("compute").mean()
-
-    def by_lead(self) -> Tensor:
-        """Return the average at each lead, `[H]`."""
-        return self._ratios("by_lead").mean(0)
-
-    def by_series(self) -> Tensor:
-        """Return the average in each series, `[S]`; only with `num_series`."""
-        return self._ratios("by_series").mean(0)
+    def _combined(self, ratios: Tensor) -> Tensor:
+        return ratios.mean(0)

@@ -1,4 +1,4 @@
-"""Families of distributions, each with its head: one file a family, which registers itself in `HEADS`."""
+"""Families of distributions with their heads, which register themselves in `HEADS`; one file per family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A distribution of the next values in data units, the head that makes it, and the registry of heads."""
+"""The base classes of distributions and heads, and the registry of heads."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from armlp.registry import Registry
 
 
 class Predictive(Distribution):
-    """A distribution that is drawn from uniform noise, so that a path is a function of its noise.
+    """Base class of distributions that are drawn from uniform noise, so that a path is a function of its noise.
 
-    Besides `draw` it has `log_prob`, `cdf`, `icdf`, `mean` and `variance`, all of shape `[...]` and in data units.
+    It has `draw`, `log_prob`, `cdf`, `icdf`, `mean` and `variance`, all of shape `[...]` and in data units.
 
     Attributes:
-        noise: Uniform numbers that one drawn value takes.
+        noise: Number of uniform numbers per drawn value.
         discrete: Whether the values are integers.
         has_density: Whether there is a likelihood.
     """
@@ -44,10 +44,7 @@ class Predictive(Distribution):
             """Return the quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return values `[...]` for uniform noise `[..., noise]` in (0, 1), data units.
-
-        They are differentiable in the parameters.
-        """
+        """Return values `[...]` for uniform noise `[..., noise]` in (0, 1), differentiable in the parameters."""
         return self.icdf(uniform[..., 0])
 
     def _bisected(self, level: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -61,7 +58,7 @@ class Predictive(Distribution):
         return high
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
-        """Return values `[*sample_shape, ...]` from fresh noise, data units, differentiable as those of `draw` are."""
+        """Return values `[*sample_shape, ...]` from fresh noise, data units, differentiable like those of `draw`."""
         like = self.mean
         uniform = torch.rand(*sample_shape, *like.shape, self.noise, dtype=like.dtype, device=like.device)
         return self.draw(open_interval(uniform))
@@ -72,14 +69,10 @@ class Predictive(Distribution):
         return self.rsample(sample_shape)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Predictive:
-        """Return the distribution with probabilities to the power of `1 / temperature`.
-
-        Args:
-            temperature: Above 0; below 1 makes likely values likelier, above 1 less likely.
-            top_k: How many of the likeliest values stay; all of them if left out.
+        """Return the distribution of the `top_k` likeliest values, probabilities to the power of `1 / temperature`.
 
         Raises:
-            UserError: The distribution is not one over symbols or bins, or an option is out of its range.
+            UserError: The values are not symbols or bins, or an argument is out of its range.
         """
         if temperature == 1 and top_k is None:
             return self
@@ -91,27 +84,27 @@ class Predictive(Distribution):
 
 
 def open_interval(uniform: Tensor) -> Tensor:
-    """Return uniform numbers kept away from 0 and 1, where quantile functions are infinite."""
+    """Keep uniform numbers away from 0 and 1, where quantile functions are infinite."""
     return uniform.clamp(2**-25, 1 - 2**-24)
 
 
 class Head(nn.Module, ABC):
-    """What turns raw network outputs into a distribution.
+    """Base class of heads, which turn raw network outputs into a distribution.
 
-    A head maps `raw [..., outputs]` and the window's `shift` and `scale` to a distribution whose values are in data
-    units: the affine map is part of the distribution, so likelihoods of differently scaled series add up.
-    `raw[..., 0]` is a location in network units in every head but that of symbols; the skips are added to it.
+    A head maps `raw [..., outputs]` and the window's `shift` and `scale` to a distribution in data units. The affine
+    map is part of the distribution, so that likelihoods of differently scaled series add up. `raw[..., 0]` is a
+    location in network units, to which the skips are added, in every head but `symbols`.
 
-    The arguments of `__init__` that have a default are the head's options. Their type, default and line in the class
-    docstring are all that the command line and the documentation show; `__init__` checks their range.
+    The arguments of `__init__` that have a default are the head's options. The command line shows their type, default
+    and line in the class docstring; `__init__` checks their range.
 
     Attributes:
-        distribution: The class of the distributions that it makes.
-        outputs: Raw outputs that one value takes.
-        affine: Whether the distribution only moves and stretches with shift and scale, so that it can be drawn in
-            network units.
+        distribution: The class of its distributions.
+        outputs: Number of raw outputs per value.
+        affine: Whether shift and scale only move and stretch the distribution, so that it can be drawn in network
+            units.
         loss_in_units: Whether the loss has the units of the data; otherwise it is a likelihood.
-        supplied: Arguments of `__init__` that are not options: the network gives them (`channels` and `symbols`).
+        supplied: Arguments of `__init__` that the network sets (`channels`, `symbols`), and that are no options.
     """
 
     distribution: ClassVar[type[Predictive]]
@@ -122,7 +115,7 @@ class Head(nn.Module, ABC):
 
     @property
     def noise(self) -> int:
-        """Uniform numbers that one drawn value takes."""
+        """Number of uniform numbers per drawn value."""
         return self.distribution.noise
 
     @property
@@ -146,33 +139,33 @@ class Head(nn.Module, ABC):
         """
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
-        """Return what `draw` needs of noise `[..., noise]`, for many values at once."""
+        """Return the part of `draw` that depends on noise `[..., noise]` alone, for many values at once."""
         return uniform
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """Return values in network units, of a head that is `affine`.
+        """Return drawn values `[..., U, V]` in network units, if the head is `affine`.
 
-        They are those of `forward(raw, 0, 1).draw(noise)`; a head may take a shorter way there.
+        They equal those of `forward(raw, 0, 1)`; a head may override this with a faster way.
 
         Args:
-            raw: `[..., U, V, outputs]`; expands to the noise, and may be written over.
+            raw: `[..., U, V, outputs]`; is expanded to the noise, and may be overwritten.
             noise: `[..., U, V, noise]` from `prepare_noise`.
         """
         raw = raw.expand(*noise.shape[:-1], -1)
         return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(noise)
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """Return what training minimises, per value `[...]`: here the negative log-likelihood, data units.
+        """Return the training loss of each value `[...]`; by default the negative log-likelihood.
 
         Args:
             distribution: The result of `forward`.
             value: `[...]`, data units.
-            unit: `[...]`, data units; a loss that has the units of the data is divided by it.
+            unit: `[...]`, data units; divides a loss that has the units of the data.
         """
         return -distribution.log_prob(value)
 
     def score_mask(self, observed: Tensor) -> Tensor:
-        """Return which values of a target `[..., U, V]` the likelihood counts: those that were observed."""
+        """Return the mask of the values `[..., U, V]` that the likelihood counts; by default the observed ones."""
         return observed
 
 
@@ -182,7 +175,7 @@ _MIN_SCALE = 1e-4
 
 
 def positive(raw: Tensor, out: Tensor | None = None) -> Tensor:
-    """Return softplus with a floor that keeps densities finite; without gradient where it is written over `out`."""
+    """Return softplus plus a floor that keeps densities finite; written to `out` it has no gradient."""
     if out is None:
         return F.softplus(raw) + _MIN_SCALE
     # torch.nn.functional.softplus takes no `out`, and new memory would take longer than the function.
@@ -191,11 +184,7 @@ def positive(raw: Tensor, out: Tensor | None = None) -> Tensor:
 
 
 def sharpen(log_probs: Tensor, temperature: float, top_k: int | None) -> Tensor:
-    """Return logits `[..., A]` of the `top_k` likeliest choices, probabilities to the power of `1 / temperature`.
-
-    Raises:
-        UserError: An option is out of its range.
-    """
+    """Return logits `[..., A]` of the `top_k` likeliest choices, probabilities to the power of `1 / temperature`."""
     if not temperature > 0:
         raise UserError(
             f"`temperature`: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "

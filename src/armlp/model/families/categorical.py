@@ -12,21 +12,16 @@ from armlp.model.families.quantile import PiecewiseLinearQuantile
 
 
 class Binned(PiecewiseLinearQuantile):
-    """A distribution given by the probabilities of bins: uniform inside each, exponential tails in the outer two.
+    """A distribution given by logits of bins and the edges between them: uniform inside a bin, exponential tails."""
 
-    Args:
-        logits: `[..., bins]` log-probabilities of the bins, up to a constant.
-        edges: `[..., bins - 1]` ascending, between the bins, data units.
-    """
-
-    # Between the mean excess over the outer edge in units of the outer gap of a normal (1.2) and a Laplace distribution
-    # (1.44) in 64 equally probable bins.
+    # The mean excess over the outer edge, in outer gaps: between that of a normal distribution (1.2) and of a Laplace
+    # distribution (1.44) for 64 equally probable bins.
     tail = 1.3
 
     def __init__(self, logits: Tensor, edges: Tensor) -> None:
         log_masses = logits.log_softmax(-1)
         totals = log_masses.exp().cumsum(-1)
-        # A last total of exactly 1 never lets rounding choose a bin of no probability.
+        # Make the last total exactly 1, or rounding could choose a bin of probability 0.
         super().__init__(totals[..., :-1] / totals[..., -1:], edges, log_masses)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Binned:
@@ -38,8 +33,7 @@ class Binned(PiecewiseLinearQuantile):
 class CategoricalHead(Head):
     """Probabilities of bins: any shape of density.
 
-    The edges between the bins move with the location. In network units they are a part of the model that is chosen
-    from data before training, and not trained.
+    The edges between the bins move with the location. Relative to it they are chosen from data before training.
 
     Args:
         bins: Number of bins of the categorical head, the outer two of which have no end. More bins show finer shapes
@@ -48,8 +42,7 @@ class CategoricalHead(Head):
 
     distribution = Binned
 
-    # Network units. It keeps the density around a value that many residuals share finite.
-    MIN_WIDTH = 1e-3
+    MIN_WIDTH = 1e-3  # of a bin, network units: keeps the density finite where many residuals are equal
     edges: Tensor
 
     def __init__(self, bins: int = 64) -> None:
@@ -60,14 +53,13 @@ class CategoricalHead(Head):
         self.register_buffer("edges", torch.special.ndtri(levels).float())
 
     def choose_edges(self, residuals: Tensor) -> None:
-        """Set the edges so that all bins hold equally many residuals, as far as ties allow.
+        """Set the edges so that all bins hold equally many residuals, network units, as far as ties allow.
 
-        Args:
-            residuals: `[...]` observed values minus the location at the start of training, network units.
+        The residuals are observed values minus the location at the start of training.
         """
         levels = np.arange(1, self.outputs - 1) / (self.outputs - 1)
         edges = np.quantile(residuals.detach().double().cpu().numpy(), levels)
-        # Edges closer than the least width move apart; those of ties move to both sides.
+        # Move edges closer than the least width apart, to both sides alike.
         steps = self.MIN_WIDTH * np.arange(len(edges))
         upwards = np.maximum.accumulate(edges - steps) + steps
         downwards = np.minimum.accumulate((edges - steps)[::-1])[::-1] + steps

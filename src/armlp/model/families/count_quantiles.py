@@ -1,4 +1,4 @@
-"""Quantiles of counts: the least count whose distribution function reaches a level, of many distributions at once."""
+"""Quantiles of many distributions of counts at once: the least count whose distribution function reaches a level."""
 
 from __future__ import annotations
 
@@ -18,17 +18,9 @@ _MAX_SECANTS = 6
 
 
 class Recursion(NamedTuple):
-    """How the probabilities p of N distributions of counts follow from one another, `[N]` each.
+    """The recursion `p(k + 1) / p(k) = (offset + slope k) / (k + 1)` of N distributions of counts, `[N]` each."""
 
-    Attributes:
-        zero: `p(0)`.
-        offset: With the slope: `p(k + 1) / p(k) = (offset + slope k) / (k + 1)`.
-        slope: See `offset`.
-        variance: Variance of the counts.
-        skewness: Skewness of the counts.
-    """
-
-    zero: Array
+    zero: Array  # p(0)
     offset: Array
     slope: Array
     variance: Array
@@ -38,15 +30,7 @@ class Recursion(NamedTuple):
 def least_count(
     level: Array, probability: Callable[..., Any], recursion: Recursion, mean: Array, *more: Array
 ) -> Array:
-    """Return the least counts `[N]` whose distribution functions reach `level [N]`.
-
-    Args:
-        level: `[N]` in (0, 1).
-        probability: The distribution function of `(count, mean, *more)`.
-        recursion: How the probabilities of the same distributions follow from one another.
-        mean: `[N]`.
-        more: `[N]` each, other parameters.
-    """
+    """Return the least counts `[N]` at which `probability(count, mean, *more)` reaches `level [N]` in (0, 1)."""
     with np.errstate(all="ignore"):  # parameters of a diverged network are nan, and so are their counts
         counts = np.full(level.shape, np.nan)
         small = np.flatnonzero(mean <= _SMALL_MEAN)
@@ -60,7 +44,7 @@ def least_count(
 
 
 def _add_up(counts: Array, index: npt.NDArray[np.intp], level: Array, recursion: Recursion) -> None:
-    """Set the counts at `index` that a sum of few probabilities from 0 on reaches."""
+    """Set the counts at `index` that a sum of a few probabilities from 0 on finds."""
     level, mass, offset, slope = (part[index] for part in (level, *recursion[:3]))
     total = mass
     for count in range(_MAX_SUMMANDS):
@@ -78,14 +62,11 @@ def _add_up(counts: Array, index: npt.NDArray[np.intp], level: Array, recursion:
 def _search(
     level: Array, probability: Callable[..., Any], parts: list[Array], mean: Array, spread: Array, skewness: Array
 ) -> Array:
-    """Return the counts by a few secant steps on the scale of normal quantiles, and then by bisection.
-
-    Every count tried narrows the bracket `low < count <= high`, so the result is exact.
-    """
-    low, high = np.full_like(level, -1), np.full_like(level, np.inf)
+    """Return the exact counts, by a few secant steps on the scale of normal quantiles and then by bisection."""
+    low, high = np.full_like(level, -1), np.full_like(level, np.inf)  # low < count <= high
     goal = scipy.special.ndtri(level)
     index, step = np.arange(len(level)), 1
-    # The quantile of a distribution near the normal, by the first terms of Cornish and Fisher's expansion.
+    # The first terms of Cornish and Fisher's expansion of a quantile.
     probe = (mean + spread * (goal + skewness * (goal**2 - 1) / 6)).round().clip(0)
     slope = spread * np.maximum(1 + skewness * goal / 3, 0.2)
     last = score = np.full_like(level, np.nan)  # the count tried before, and its normal quantile

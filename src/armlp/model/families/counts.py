@@ -16,20 +16,15 @@ from armlp.model.families.base import HEADS, Head, Predictive, positive
 from armlp.model.families.count_quantiles import Array, Recursion, least_count
 from armlp.model.families.traced_counts import traced_least_count
 
-# From so many successes on, a series in their reciprocal is closer than the hypergeometric function.
+# From this many successes on, a series in their reciprocal is more exact than the hypergeometric function.
 _MANY_SUCCESSES = 4e3
 
 
 class Counts(Predictive):
     """A distribution over 0, 1, 2, ... given by its mean and perhaps a second parameter.
 
-    Draws are exact counts. Their gradient is that of the mean (straight through), because counts have none.
-
-    Probabilities are computed in float64, distribution function and quantiles by scipy on the processor.
-
-    Args:
-        mean: `[...]` above 0, data units.
-        more: `[...]` each, other parameters.
+    Draws are counts; they have the gradient of the mean (straight through), because counts have none.
+    Probabilities are computed in float64, distribution function and quantiles by scipy on the CPU.
     """
 
     discrete = True
@@ -46,15 +41,14 @@ class Counts(Predictive):
     @staticmethod
     @abstractmethod
     def _recursion(mean: Array, *more: Array) -> Recursion:
-        """Return how the probabilities follow from one another."""
+        """Return the recursion of the probabilities."""
 
     @staticmethod
     @abstractmethod
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
-        """Return the three parts of `crps`, float64.
+        """Return the distribution, that of `count - 1` weighted by the count, and the distance in `crps`, float64.
 
-        They are the distribution; that of counts minus 1, weighted by the counts; and half the mean distance of two
-        counts, in multiples of the variance.
+        The distance is half the mean distance of two counts, in multiples of the variance.
         """
 
     @property
@@ -70,7 +64,7 @@ class Counts(Predictive):
 
     def icdf(self, value: Tensor) -> Tensor:
         """Return the least count `[...]` whose distribution function reaches `value [...]`."""
-        if torch.compiler.is_compiling():  # into a graph, which cannot call scipy
+        if torch.compiler.is_compiling():  # a graph cannot call scipy
             level, mean, *more = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
             exact = type(self)(mean, *more)
             excess = more[0] if more else None
@@ -85,8 +79,6 @@ class Counts(Predictive):
     def crps(self, value: Tensor) -> Tensor:
         """Return the continuous ranked probability score `[...]` at `value [...]`, data units, without gradient.
 
-        It is the mean distance of the counts from the value, minus half the mean distance of two counts.
-
         Wei Wei, Leonhard Held (2014), Calibration tests for count data, https://doi.org/10.1007/s11749-014-0380-8
         Alexander Jordan, Fabian Krüger, Sebastian Lerch (2019), Evaluating Probabilistic Forecasts with scoringRules,
         https://doi.org/10.18637/jss.v090.i12
@@ -98,15 +90,11 @@ class Counts(Predictive):
 
 
 class Poisson(Counts):
-    """The Poisson distribution.
-
-    Args:
-        mean: `[...]` above 0, data units.
-    """
+    """The Poisson distribution of `mean [...]` above 0, data units."""
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`: that of a Poisson distribution is its mean."""
+        """`[...]`, equal to the mean."""
         return self.rate
 
     def log_prob(self, value: Tensor) -> Tensor:
@@ -130,13 +118,9 @@ class Poisson(Counts):
 
 
 class NegativeBinomial(Counts):
-    """Counts that vary more than those of a Poisson distribution of the same mean.
+    """The negative binomial distribution with variance `mean + excess²`, which has `mean² / excess²` successes.
 
-    Its number of successes is `r = mean² / excess²`; as the excess goes to 0 it becomes the Poisson distribution.
-
-    Args:
-        mean: `[...]` above 0, data units.
-        excess: `[...]` above 0: the variance is `mean + excess²`.
+    As the excess goes to 0 it becomes the Poisson distribution.
     """
 
     @property
@@ -148,8 +132,8 @@ class NegativeBinomial(Counts):
         """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean, excess = value.double().clamp(min=0), self.rate.double(), self.more[0].double()
         successes = (mean / excess) ** 2
-        # Where there are many successes, the difference of two large log-gammas loses all digits: Stirling's series has
-        # that difference in closed form, with an error below 3e-12. The clamps keep the branches not taken finite.
+        # For many successes the difference of two large log-gammas loses all digits; Stirling's series gives it with an
+        # error below 3e-12. The clamps keep the branch that is not used finite.
         many = successes > 1e3
         large, small = successes.clamp(min=1e3), successes.clamp(max=1e3)
         series = (large + count) * ((count - mean) / (large + mean)).log1p() - count + count.xlogy(mean)
@@ -161,7 +145,7 @@ class NegativeBinomial(Counts):
     @staticmethod
     def _probability(count: Array, mean: Array, *more: Array) -> Any:
         successes = (mean / more[0]) ** 2
-        # Of the chances of success and failure, the one below a half is exact.
+        # The smaller of the probabilities of success and failure is exact.
         success, failure = successes / (successes + mean), mean / (successes + mean)
         rare = success < failure
         first, second = np.where(rare, successes, count + 1), np.where(rare, count + 1, successes)
@@ -185,7 +169,7 @@ class NegativeBinomial(Counts):
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
         excess = (variance - mean).sqrt()
         successes = (mean / excess) ** 2
-        # Weighted by the counts themselves, the distribution is that of one more success and one more count.
+        # Weighted by the count, the distribution is that of one more success, shifted by one count.
         more = mean * (1 + 1 / successes)
         exact, weighted = NegativeBinomial(mean, excess), NegativeBinomial(more, more / (1 + successes).sqrt())
         few, many = successes.clamp(max=_MANY_SUCCESSES).numpy(), successes.clamp(min=_MANY_SUCCESSES).numpy()
@@ -198,7 +182,7 @@ class NegativeBinomial(Counts):
 
 
 def _arrays(*parts: Tensor) -> list[Array]:
-    """Return tensors as numpy arrays of float64."""
+    """Return tensors as float64 numpy arrays."""
     return [part.detach().double().cpu().numpy() for part in parts]
 
 
@@ -221,11 +205,11 @@ class PoissonHead(Head):
     affine = False
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Read the raw output as the rate in network units, bent so that the rate in data units is above 0."""
+        """Read the raw output as the rate in network units, mapped to a rate above 0 in data units."""
         return Poisson(_rate(raw[..., 0], shift, scale))
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """Return the negative log-likelihood of the nearest count: of a value that is no count it would be infinite."""
+        """Return the negative log-likelihood of the nearest count, because that of other values is infinite."""
         return -distribution.log_prob(value.round().clamp(min=0))
 
 
@@ -242,5 +226,5 @@ class NegativeBinomialHead(PoissonHead):
 
 
 def _rate(location: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
-    """Return nearly `shift + scale * location` where that is some scales above 0, and above 0 everywhere."""
+    """Return a smooth positive version of `shift + scale * location`."""
     return scale * F.softplus(location + shift / scale) + 1e-4

@@ -1,4 +1,4 @@
-"""Normal, Laplace and Student's t distributions and the joint normal distribution of channels, with their heads."""
+"""Normal, Laplace, Student's t and multivariate normal distributions, with their heads."""
 
 from __future__ import annotations
 
@@ -47,23 +47,18 @@ class StudentT(Predictive, torch.distributions.StudentT):
 
     Ralph W. Bailey (1994), Polar Generation of Random Variates with the t-Distribution,
     https://doi.org/10.1090/S0025-5718-1994-1196000-9
-
-    Args:
-        df: `[...]` degrees of freedom, above 0.
-        loc: `[...]` location, data units.
-        scale: `[...]` above 0, data units.
     """
 
     noise = 2
 
     def __init__(self, df: Tensor, loc: Tensor, scale: Tensor) -> None:
-        # torch's constructor would make a Chi2 distribution and wait for the device; nothing here draws from it.
+        # torch's constructor makes a Chi2 distribution, which nothing here needs, and waits for the device.
         self.df, self.loc, self.scale = torch.broadcast_tensors(df, loc, scale)
         torch.distributions.Distribution.__init__(self, self.df.shape, validate_args=False)
 
     @property
     def mean(self) -> Tensor:
-        """`[...]`, data units; nan where there is none."""
+        """`[...]`, data units; nan where the mean is undefined."""
         return torch.where(self.df > 1, self.loc, torch.nan)
 
     def draw(self, uniform: Tensor) -> Tensor:
@@ -72,7 +67,7 @@ class StudentT(Predictive, torch.distributions.StudentT):
 
     @staticmethod
     def polar(uniform: Tensor) -> Tensor:
-        """Return the parts of a draw that do not depend on the parameters, `[..., 2]`, for uniform noise `[..., 2]`."""
+        """Return the parts `[..., 2]` of a draw from uniform noise `[..., 2]` that do not depend on the parameters."""
         radius, angle = uniform.unbind(-1)
         return torch.stack([-2 * radius.log(), torch.cos(2 * math.pi * angle)], -1)
 
@@ -103,13 +98,13 @@ class StudentT(Predictive, torch.distributions.StudentT):
         return self.scale * (distance * (2 * self.cdf(value) - 1) + spread / (self.df - 1))
 
     def _by_scipy(self, function: Any, argument: Tensor) -> Tensor:
-        """Return `function(df, argument)`, computed by scipy on the processor in float64."""
+        """Return `function(df, argument)`, computed on the CPU in float64."""
         arrays = (part.detach().double().cpu().numpy() for part in (self.df, argument))
         return torch.as_tensor(function(*arrays)).to(self.loc)
 
 
 def normal_distance(shift: Tensor, scale: Tensor) -> Tensor:
-    """Return the mean distance `[...]` from `shift [...]` of a normal variable of mean 0 and deviation `scale`."""
+    """Return the mean distance of a normal variable of mean 0 and deviation `scale [...]` from `shift [...]`."""
     density = (-((shift / scale) ** 2) / 2).exp() / math.sqrt(2 * math.pi)
     return 2 * scale * density + shift * torch.special.erf(shift / scale / math.sqrt(2))
 
@@ -120,13 +115,9 @@ def _log_beta(first: Tensor, second: Tensor) -> Tensor:
 
 
 class MultivariateNormal(Normal):
-    """The joint normal distribution of V channels.
+    """The joint normal distribution of V channels with covariance `factor factor^T`, `factor` lower triangular.
 
     Draws and log-densities are joint; mean, variance, distribution function and quantiles are those of each channel.
-
-    Args:
-        loc: `[..., V]`, data units.
-        factor: `[..., V, V]` lower triangular, its diagonal above 0, data units; the covariance is `factor factor^T`.
     """
 
     def __init__(self, loc: Tensor, factor: Tensor) -> None:
@@ -134,10 +125,7 @@ class MultivariateNormal(Normal):
         super().__init__(loc, torch.linalg.vector_norm(factor, dim=-1), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density of each channel given those before it, `[..., V]`.
-
-        Their sum over the channels is the joint log-density of `value [..., V]`, data units.
-        """
+        """Return the log-density `[..., V]` of each channel given those before it; they add up to the joint one."""
         error = (value - self.loc)[..., None]
         whitened = torch.linalg.solve_triangular(self.factor, error, upper=False)[..., 0]
         return -(whitened**2) / 2 - self.factor.diagonal(dim1=-2, dim2=-1).log() - math.log(2 * math.pi) / 2
@@ -175,7 +163,7 @@ class LaplaceHead(Head):
 
 @HEADS.register("student_t")
 class StudentTHead(Head):
-    """Student's t distribution: tails as heavy as the data have, with a finite variance."""
+    """Student's t distribution: tails as heavy as those of the data, with a finite variance."""
 
     distribution = StudentT
     outputs = 3
@@ -214,8 +202,8 @@ class MultivariateNormalHead(NormalHead):
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
         """Read the raw outputs `[..., V, 1 + V]` as means and rows of the covariance's Cholesky factor.
 
-        The factor's diagonal, through softplus, is the standard deviation of a channel given those before it. The
-        entries left of it are in multiples of it, so that raw zeros are independent channels.
+        The diagonal, through softplus, is the standard deviation of a channel given the channels before it; the
+        entries left of it are in multiples of it. Raw zeros mean independent channels.
         """
         if self.channels == 1:
             return super().forward(raw, shift, scale)
@@ -225,5 +213,5 @@ class MultivariateNormalHead(NormalHead):
         return MultivariateNormal(shift + scale * location, scale[..., None] * factor)
 
     def score_mask(self, observed: Tensor) -> Tensor:
-        """Return the steps at which all channels were observed, because each is scored given those before it."""
+        """Return the steps at which all channels were observed: each is scored given the channels before it."""
         return observed if self.channels == 1 else observed.all(-1, keepdim=True).expand_as(observed)

@@ -12,16 +12,11 @@ from armlp.model.families.location_scale import Normal, normal_distance
 
 
 class NormalMixture(Predictive, MixtureSameFamily):
-    """A weighted mixture of K normal distributions: several modes, heavy or uneven tails.
+    """A mixture of K normal distributions, given by log-weights, means and deviations, `[..., K]` each, data units.
 
-    Draws are differentiable in every parameter, the weights too, by implicit reparameterization.
+    Draws are differentiable in all parameters, also the weights, by implicit reparameterization.
 
     Michael Figurnov et al. (2018), Implicit Reparameterization Gradients, https://arxiv.org/abs/1805.08498
-
-    Args:
-        logits: `[..., K]` log-weights, up to a constant.
-        loc: `[..., K]` means of the components, data units.
-        scale: `[..., K]` their standard deviations, data units.
     """
 
     noise = 2
@@ -31,10 +26,10 @@ class NormalMixture(Predictive, MixtureSameFamily):
         super().__init__(Categorical(logits=logits, validate_args=False), self.components, validate_args=False)
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return values `[...]` for uniform noise `[..., 2]`: one picks the component, one draws from it."""
+        """Return values `[...]`; the first of the noise `[..., 2]` picks a component, the second draws from it."""
         with torch.no_grad():
             totals = self.mixture_distribution.probs.cumsum(-1)
-            # A last total of exactly 1 never lets rounding choose a component of no weight.
+            # Make the last total exactly 1, or rounding could choose a component of weight 0.
             chosen = (uniform[..., :1] > totals / totals[..., -1:]).sum(-1, keepdim=True)
             loc, scale = self.components.loc, self.components.scale
             loc, scale = (part.expand(*chosen.shape[:-1], -1).gather(-1, chosen)[..., 0] for part in (loc, scale))
@@ -83,7 +78,7 @@ class MixtureHead(Head):
         super().__init__()
         check_bounds("components", components, 1)
         self.outputs = 1 + 3 * components
-        # Components that start alike get the same gradient and could never part.
+        # Components that start equal would get the same gradients and stay equal.
         ends = 1.0 if components > 1 else 0.0
         self.register_buffer("offsets", torch.linspace(-ends, ends, components), persistent=False)
 

@@ -1,4 +1,4 @@
-"""The options of all heads, as the heads' own constructors declare them."""
+"""The options of all heads, as their constructors declare them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,17 @@ from armlp.registry import options_of
 
 
 class HeadOption(NamedTuple):
-    """An option that one head takes, or several.
-
-    Attributes:
-        name: Name of the argument.
-        hint: Type of the argument.
-        default: Value if left out.
-        doc: Its line in the docstring of the first head that takes it.
-        heads: Names of the heads that take it.
-    """
+    """An option of one or more heads."""
 
     name: str
     hint: Any
     default: Any
-    doc: str
-    heads: tuple[str, ...]
+    doc: str  # from the docstring of the first head that takes it
+    heads: tuple[str, ...]  # names of the heads that take it
 
 
 def head_options(*names: str) -> dict[str, HeadOption]:
-    """Return the options of all registered heads by name, and those of further heads.
-
-    Args:
-        names: Further heads by name or class path.
-    """
+    """Return the options, by name, of all registered heads and of further heads by name or class path."""
     found: dict[str, HeadOption] = {}
     for name in dict.fromkeys((*HEADS, *names)):
         kind = HEADS.find(name)
@@ -53,17 +41,8 @@ def head_options(*names: str) -> dict[str, HeadOption]:
     return found
 
 
-def head_description(name: str) -> str:
-    """Return the first line of a head's docstring."""
-    return (inspect.getdoc(HEADS.find(name)) or "").split("\n")[0]
-
-
 def check_head_options(options: Mapping[str, Any], head: str | None) -> dict[str, Any]:
-    """Return head options as plain Python; those of heads other than the chosen one are checked too.
-
-    Args:
-        options: Options by name.
-        head: Name or class path of the chosen head; None if it is not chosen yet.
+    """Return head options as plain Python, those of heads other than `head` checked too.
 
     Raises:
         UserError: No head takes an option, or a value is of another type or out of its range.
@@ -82,7 +61,7 @@ def check_head_options(options: Mapping[str, Any], head: str | None) -> dict[str
 
 
 def _argument_doc(kind: type, name: str) -> str:
-    """Return what the `Args` section of a class docstring says of an argument."""
+    """Return the text of an argument in the `Args` section of a class docstring."""
     doc = inspect.getdoc(kind) or ""
     found = re.search(rf"^ {{4}}{name}: (.*(?:\n {{8}}.*)*)", doc, re.MULTILINE)
     return " ".join(found[1].split()) if found else ""

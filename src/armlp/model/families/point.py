@@ -14,11 +14,7 @@ from armlp.model.families.base import HEADS, Head, Predictive
 
 
 class Point(Predictive):
-    """All mass on one value.
-
-    Args:
-        value: `[...]`, data units.
-    """
+    """All probability on one value `[...]`, data units."""
 
     noise = 0
     has_density = False
@@ -74,7 +70,7 @@ class PointHead(Head):
         self.point_loss = point_loss
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Put all mass on `shift + scale * raw`."""
+        """Put all probability on `shift + scale * raw`."""
         return Point(shift + scale * raw[..., 0])
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:

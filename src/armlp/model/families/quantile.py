@@ -14,21 +14,18 @@ from armlp.model.families.base import HEADS, Head, Predictive, positive
 class PiecewiseLinearQuantile(Predictive):
     """A distribution given by its quantile function: linear between knots, exponential tails beyond them.
 
-    The density is a staircase between the outer knots and falls off exponentially outside, so likelihood,
-    quantiles, samples and the continuous ranked probability score are all exact.
-
     Youngsuk Park et al. (2022), Learning Quantile Functions without Quantile Crossing for Distribution-free
     Time Series Forecasting, https://arxiv.org/abs/2111.06581
 
     Args:
-        levels: `[Q]` ascending probabilities of the knots, or `[..., Q]`: those of each value.
-        knots: `[..., Q]` ascending values there, data units.
-        log_masses: `[..., Q + 1]` log-probabilities below, between and above the knots, where they are known better
-            than from the differences of `levels`.
+        levels: `[Q]` or `[..., Q]` ascending levels of the knots.
+        knots: `[..., Q]` ascending quantiles at the levels, data units.
+        log_masses: `[..., Q + 1]` log-probabilities below, between and above the knots, if more exact ones are known
+            than those from differences of `levels`.
     """
 
-    # The mean excess over the outer knot in units of the outer gap is 0.47 for a normal distribution and 0.62
-    # for a Laplace distribution at levels 2% and 10%; between the two, nearer the normal.
+    # The mean excess over the outer knot, in outer gaps: between that of a normal distribution (0.47) and of a Laplace
+    # distribution (0.62) at levels 2% and 10%.
     tail: ClassVar[float] = 0.5
 
     def __init__(self, levels: Tensor, knots: Tensor, log_masses: Tensor | None = None) -> None:
@@ -45,7 +42,7 @@ class PiecewiseLinearQuantile(Predictive):
         lower = (_count_below(self.levels, value.expand(shape)) - 1).clamp(0, self.levels.shape[-1] - 2)
         left, right = (_pick(self.knots, lower + side) for side in (0, 1))
         start, end = (_pick(self.levels, lower + side) for side in (0, 1))
-        # The branches that are not taken must be finite, or their gradients would be nan.
+        # The branches that are not used must be finite, or gradients would be nan.
         share = (value - start) / torch.where((start < value) & (value <= end), end - start, 1)
         below, above = self._tails()
         left_tail = self.knots[..., 0] + below * (value.log() - self.log_masses[..., 0]).clamp(max=0)
@@ -74,8 +71,7 @@ class PiecewiseLinearQuantile(Predictive):
     def crps(self, value: Tensor) -> Tensor:
         """Return the continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
 
-        It is the integral over y of the squared error of `cdf(y)` as a forecast of "the value is at most y", and so
-        the integral over all levels of twice the pinball loss.
+        It is the integral over all levels of twice the pinball loss.
 
         Tilmann Gneiting and Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
         https://doi.org/10.1198/016214506000001437
@@ -103,7 +99,7 @@ class PiecewiseLinearQuantile(Predictive):
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`, squared data units: of the segments' means, and within the segments."""
+        """`[...]`, squared data units: that of the segments' means plus that within the segments."""
         mean = self.mean
         middles = (self.knots[..., 1:] + self.knots[..., :-1]) / 2 - mean[..., None]
         inner = (self.levels.diff() * (middles**2 + self.knots.diff() ** 2 / 12)).sum(-1)
@@ -127,7 +123,7 @@ class PiecewiseLinearQuantile(Predictive):
         return ((value[..., None] - self.knots[..., :-1]) / self._gaps()).clamp(0, 1)
 
     def _tail_masses(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probability beyond `value` in each tail; that of the whole tail where `value` is not in it."""
+        """Return the probability of each tail beyond `value`, or of the whole tail where `value` is not in it."""
         below, above = self._tails()
         low = self.levels[..., 0] * ((value - self.knots[..., 0]).clamp(max=0) / below).exp()
         high = (1 - self.levels[..., -1]) * ((self.knots[..., -1] - value).clamp(max=0) / above).exp()
@@ -183,7 +179,7 @@ class QuantileHead(Head):
             )
         self.quantile_loss = quantile_loss
         levels = torch.tensor(self.LEVELS, dtype=torch.float64)
-        # Where raw outputs are 0 the gaps are those of a normal distribution with half the window's spread.
+        # Raw outputs of 0 give the gaps of a normal distribution with half the window's spread.
         offsets = (0.5 * torch.special.ndtri(levels).diff()).expm1().log()
         masses = torch.cat([levels[:1], levels.diff(), 1 - levels[-1:]])
         self.register_buffer("levels", levels.float(), persistent=False)
@@ -191,7 +187,7 @@ class QuantileHead(Head):
         self.register_buffer("offsets", offsets.float(), persistent=False)
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Read the raw outputs as the median and, through softplus, the gaps between the knots from there outwards."""
+        """Read the raw outputs as the median and, through softplus, the gaps between the knots."""
         middle = self.outputs // 2
         gaps = positive(raw[..., 1:] + self.offsets.to(raw))
         below = -gaps[..., :middle].flip(-1).cumsum(-1).flip(-1)
@@ -209,11 +205,11 @@ class QuantileHead(Head):
         return 2 * torch.maximum(distribution.levels * error, (distribution.levels - 1) * error).mean(-1)
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
-        """Return the share of each gap that a level adds to the median, `[..., gaps]`, in memory gap by gap."""
+        """Return the share of each gap that a level adds to the median, `[..., gaps]`, contiguous by gap."""
         level = uniform[..., 0]
         levels, masses = self.levels.to(level), self.log_masses.to(level)
         column, middle = (-1, *[1] * level.dim()), len(levels) // 2
-        # A gap begins at its end nearer to the median.
+        # A gap starts at its end nearer to the median.
         slope, start = 1 / levels.diff(), torch.cat([levels[1 : middle + 1], levels[middle:-1]])
         slope[:middle].neg_()
         # In place: new memory of this size would take longer than the arithmetic.
@@ -226,7 +222,7 @@ class QuantileHead(Head):
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
         """Add shares of the gaps to the median, in fewer steps than `forward` takes."""
-        # Outputs first, as they lie in memory.
+        # The output axis comes first, as in memory.
         raw, shares = raw.movedim(-1, 0), noise.movedim(-1, 0)
         gaps = raw[1:].add_(self.offsets.to(raw).view(-1, *[1] * (raw.dim() - 1)))
         gaps = positive(gaps, out=gaps)

@@ -10,13 +10,7 @@ from armlp.model.families.base import HEADS, Head, Predictive, sharpen
 
 
 class Symbols(Predictive):
-    """A distribution over the codes 0 .. A - 1 of an alphabet's symbols, held as floats.
-
-    Draws have no gradient: between two symbols there is nothing.
-
-    Args:
-        logits: `[..., A]` log-probabilities, up to a constant.
-    """
+    """A distribution over the codes 0 .. A - 1 of symbols, as floats, given by `logits [..., A]`."""
 
     has_rsample = False
     discrete = True
@@ -26,7 +20,7 @@ class Symbols(Predictive):
         super().__init__(logits.shape[:-1], validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability `[...]` of the codes `value [...]`; minus infinity where it is no code."""
+        """Return the log-probability `[...]` of the codes `value [...]`; minus infinity for other values."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         code = value.long().clamp(0, self.log_probs.shape[-1] - 1).expand(shape)
         picked = self.log_probs.expand(*shape, -1).gather(-1, code[..., None])[..., 0]
@@ -40,7 +34,7 @@ class Symbols(Predictive):
     def icdf(self, value: Tensor) -> Tensor:
         """Return the least code `[...]` whose cumulative probability reaches `value [...]`."""
         totals = self.log_probs.detach().exp().cumsum(-1)
-        # A last total of exactly 1 never lets rounding choose a symbol of no probability.
+        # Make the last total exactly 1, or rounding could choose a symbol of probability 0.
         return (value[..., None] > totals / totals[..., -1:]).sum(-1).to(totals.dtype)
 
     @property
@@ -50,12 +44,12 @@ class Symbols(Predictive):
 
     @property
     def mean(self) -> Tensor:
-        """`[...]` of the codes: without meaning unless the symbols have an order."""
+        """`[...]`, meaningful only if the symbols have an order."""
         return (self.log_probs.exp() * self._codes()).sum(-1)
 
     @property
     def variance(self) -> Tensor:
-        """`[...]` of the codes: without meaning unless the symbols have an order."""
+        """`[...]`, meaningful only if the symbols have an order."""
         return (self.log_probs.exp() * (self._codes() - self.mean[..., None]) ** 2).sum(-1)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Symbols:
@@ -68,9 +62,7 @@ class Symbols(Predictive):
 
 @HEADS.register("symbols")
 class SymbolsHead(Head):
-    """Probabilities of the symbols of an alphabet.
-
-    It has no location: its values are codes, and nothing scales them.
+    """Probabilities of the symbols of an alphabet, whose codes are not scaled.
 
     Args:
         symbols: `A`, the size of the alphabet.
@@ -86,5 +78,5 @@ class SymbolsHead(Head):
         self.outputs = symbols
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Read the raw outputs as log-probabilities, up to a constant; shift and scale are ignored."""
+        """Read the raw outputs as log-probabilities up to a constant; ignore shift and scale."""
         return Symbols(raw)

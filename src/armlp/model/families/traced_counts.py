@@ -1,4 +1,4 @@
-"""Distribution functions of counts and their inverses in tensors alone, for graphs that cannot call scipy."""
+"""Distribution functions of counts and their inverses in torch alone, for graphs, which cannot call scipy."""
 
 from __future__ import annotations
 
@@ -12,22 +12,16 @@ from torch import Tensor
 # Hidetosi Takahasi, Masatake Mori (1974), Double Exponential Formulas for Numerical Integration,
 # https://doi.org/10.2977/prims/1195192451
 _STEP, _FIRST, _COUNT = 0.1, -4.0, 126
-# Beyond this exponent, float64 needs the logarithm of the exponential function in place of the function.
+# Beyond this exponent, float64 needs the logarithm of the exponential function instead of its value.
 _LARGE_EXPONENT = 30.0
 _MAX_SECANTS = 6
 
 
 def probability(count: Tensor, mean: Tensor, excess: Tensor | None, log_prob: Tensor) -> Tensor:
-    """Return the distribution function `[...]` at counts, float64.
+    """Return the distribution function `[...]` at counts of log-probability `log_prob`, float64.
 
-    It is the integral of a function with one peak. The side without the peak is integrated; if that is the upper one,
-    the result is subtracted from 1.
-
-    Args:
-        count: `[...]`.
-        mean: `[...]`.
-        excess: `[...]` of a negative binomial distribution; None of a Poisson distribution.
-        log_prob: `[...]` log-probability of the count.
+    It is an integral over a function with one peak, taken on the side without the peak. `excess` is None for a Poisson
+    distribution.
     """
     node = _FIRST + _STEP * torch.arange(_COUNT, dtype=count.dtype, device=count.device)
     offset = (node - (-node).exp()).exp()
@@ -58,14 +52,9 @@ def probability(count: Tensor, mean: Tensor, excess: Tensor | None, log_prob: Te
 def traced_least_count(
     level: Tensor, mean: Tensor, excess: Tensor | None, spread: Tensor, log_prob: Callable[[Tensor], Tensor]
 ) -> Tensor:
-    """Return the least counts `[...]` whose distribution functions reach `level [...]`, as `least_count` does.
+    """Return the least counts `[...]` whose distribution functions reach `level [...]`, float64, like `least_count`.
 
-    Args:
-        level: `[...]` in (0, 1), float64.
-        mean: `[...]` float64.
-        excess: `[...]` of a negative binomial distribution; None of a Poisson distribution.
-        spread: `[...]` standard deviation.
-        log_prob: Log-probability of counts `[...]`.
+    `excess` is None for a Poisson distribution; `spread` is the standard deviation.
     """
     goal = torch.special.ndtri(level)
 
@@ -96,9 +85,9 @@ def traced_least_count(
 
 
 def _while_loop(condition: Callable[..., Tensor], body: Callable[..., Any], state: tuple[Tensor, ...]) -> Any:
-    """Apply `body` to `state` while `condition` holds, also inside a graph."""
+    """Apply `body` to `state` while `condition` holds, also in a graph."""
     if torch.compiler.is_compiling():
-        # torch has no public loop that its exporter keeps as one.
+        # torch has no public loop that its exporter keeps as a loop.
         from torch._higher_order_ops.while_loop import while_loop
 
         return while_loop(condition, body, state)
