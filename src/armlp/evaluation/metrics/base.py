@@ -20,7 +20,10 @@ from armlp.registry import Registry
 
 
 class Forecast(ABC):
-    """A predictive distribution of each value, `[B, H, V]`, data units."""
+    """A predictive distribution of each value, `[B, H, V]`, data units.
+
+    To forecasts and metrics of a single channel one may leave out the axis `V` in all shapes.
+    """
 
     @abstractmethod
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:

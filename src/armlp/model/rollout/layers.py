@@ -189,11 +189,11 @@ class _Linear:
 class _Block:
     """A residual block `x + W2 act(W1 norm(x) + b1) + b2` whose normalisation is folded into `W1`.
 
-    For a row x of width n with mean m and deviation s, norm(x) = g (x - m) / s + o, with gain g and offset o. So
+    For a row x of width n and mean m, norm(x) = g (x - m) / s + o, with gain g, offset o and s² = variance + ε. So
 
-        W1 norm(x) + b1 = W x / (√n s) + b,    W = √n (W1 g - mean of each row of W1 g),    b = b1 + W1 o,
+        W1 norm(x) + b1 = W x / (√n s) + b,    W = √n (W1 g - mean of each row of W1 g),    b = b1 + W1 o:
 
-    because subtracting the row means of `W1 g` subtracts m. What is left to compute per row is n s² = |x|² - (Σx)² / n.
+    centring the rows of W1 g centres x. Per row only n s² = |x|² - (Σx)² / n + n ε is left to compute.
     """
 
     def __init__(self, block: ResidualBlock, member: int, dtype: torch.dtype) -> None:
