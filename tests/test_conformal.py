@@ -37,7 +37,7 @@ def test_paths_are_those_of_the_network_moved_by_what_the_checkpoint_holds(both:
     plain = torch.from_numpy(both["off"].sample(num_paths=50, horizon=9))
     found = both["split"].sample(num_paths=50, horizon=9)
     assert not np.allclose(found, plain)
-    np.testing.assert_array_equal(found, recalibrate(plain, factors).clamp(min=0))
+    np.testing.assert_array_equal(found, recalibrate(plain[..., None], factors)[..., 0].clamp(min=0))
     # Tables are of the same paths, and so are sums.
     table = both["split"].predict(levels=(80,), num_paths=50, horizon=9)
     np.testing.assert_allclose(table["armlp-hi-80"], np.quantile(found, 0.9, axis=1).ravel(), rtol=1e-5)

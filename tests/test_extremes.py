@@ -138,7 +138,7 @@ def test_scores_in_units_of_the_series_do_not_depend_on_its_size(size: float, ma
         board = Scoreboard(panel, split.train_ends(panel.lengths), HORIZON, SEASON)
         generator = torch.Generator().manual_seed(0)
         for windows in OriginLoader(panel, *split.origins(panel.lengths, "val"), 12, HORIZON):
-            board.update(windows.target[:, None] + factor * torch.randn(1, 9, HORIZON, generator=generator), windows)
+            board.update(windows.target[:, None] + factor * torch.randn(1, 9, HORIZON, 1, generator=generator), windows)
         summaries.append(board.summary()[MODEL])
     for name in ("smape", "mase", "rmsse", "wql", "scaled_crps", "coverage_80", "skill", "owa"):
         assert summaries[1][name] == pytest.approx(summaries[0][name], rel=1e-4)

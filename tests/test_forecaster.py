@@ -185,9 +185,9 @@ MISTAKES: dict[str, tuple[Callable[[Forecaster], Any], str]] = {
     "predict before fit": (lambda _: Forecaster().predict(), "nothing fitted yet"),
     "sample before fit": (lambda _: Forecaster().sample("sine"), "nothing fitted yet"),
     "save before fit": (lambda _: Forecaster().save("model.ckpt"), "nothing fitted yet"),
-    "a horizon of 0": (lambda fitted: fitted.predict(horizon=0), "horizon: 0 is too small"),
-    "a level of 100": (lambda fitted: fitted.predict(levels=(100,)), "levels: 100"),
-    "no paths": (lambda fitted: fitted.sample(num_paths=0), "num_paths: 0"),
+    "a horizon of 0": (lambda fitted: fitted.predict(horizon=0), "`horizon`: 0 is too small"),
+    "a level of 100": (lambda fitted: fitted.predict(levels=(100,)), "`levels`: 100"),
+    "no paths": (lambda fitted: fitted.sample(num_paths=0), "`num_paths`: 0"),
     "no table": (lambda fitted: fitted.predict([1, 2, 3]), "list"),
     "an unknown head": (lambda _: Forecaster(head="gauss").fit("sine"), "'gauss' is not known"),
     "a folder that is none": (lambda fitted: fitted.save("/proc/no/m.ckpt"), "/proc/no/m.ckpt cannot be written"),
@@ -256,7 +256,7 @@ def test_the_building_blocks_work_without_the_doors(make_table: MakeTable, tmp_p
     )
     (batch,) = data.predict_dataloader()
     paths = armlp.rollout(module.network.eval(), batch.context, horizon=5, num_paths=3, covariates=batch.covariates)
-    assert paths.shape == (3, 3, 5)
+    assert paths.shape == (3, 3, 5, 1)
 
 
 def test_a_table_of_another_frequency_is_forecast_with_a_warning(trained: Any, make_table: Callable[..., pd.DataFrame]):

@@ -78,7 +78,7 @@ def test_forecasts_truth_and_paths_lie_the_level_higher(
 
 def test_a_chart_is_drawn_in_data_units(make_table: Any):
     panel = data_of(make_table(), LEVELS).panel
-    paths = panel.in_data_units(torch.tensor([1]), torch.zeros(1, 9, 6))[0]
+    paths = panel.in_data_units(torch.tensor([1]), torch.zeros(1, 9, 6, 1))[0]
     fan = series_fan(panel, 1, 90, paths, 24, 30)
     assert fan.truth is not None
     assert fan.baseline is not None

@@ -173,10 +173,10 @@ def test_a_wide_table_tells_the_series_that_it_has(make_table: MakeTable, tmp_pa
     panel = read_panel(wide)
     found = read_known_future(known, panel, WANTED, 4)
     given = found.of(torch.tensor([2, 0]), 4)
-    assert given[0].nan_to_num(-1).tolist() == [-1, -1, 7, -1]
+    assert given[0, :, 0].nan_to_num(-1).tolist() == [-1, -1, 7, -1]
     assert given[1].isnan().all()
     assert found.of(torch.tensor([2]), 2).isnan().all()
-    assert found.of(torch.tensor([], dtype=torch.int64), 2).shape == (0, 2)
+    assert found.of(torch.tensor([], dtype=torch.int64), 2).shape == (0, 2, 1)
 
 
 def test_both_doors_know_the_same(trained: Any, program: Any):
@@ -229,7 +229,7 @@ def test_other_series_are_told_of_and_left_out(make_table: MakeTable):
     expected = read_known_future(known[::-1], panel, WANTED, 4)
     every = torch.tensor([2, 0, 1])
     assert torch.equal(found.of(every, 4), expected.of(every, 4))
-    assert found.of(every, 4)[:, 0].tolist() == [8, 0, 4]
+    assert found.of(every, 4)[:, 0, 0].tolist() == [8, 0, 4]
 
 
 def test_the_store_of_a_series_with_a_level_is_told_less_the_level(make_table: MakeTable):
