@@ -225,5 +225,5 @@ def test_an_argument_is_kept_or_refused_but_never_changed(value: Any):
         if fits:
             assert check_argument("x", value, hint) is value or check_argument("x", value, hint) == value
         else:
-            with pytest.raises(UserError, match=r"^x: "):
+            with pytest.raises(UserError, match=r"^`x`: "):
                 check_argument("x", value, hint)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ import pytest
 import torch
 
 from armlp import Forecaster, UserError
+from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import recalibrate
-from armlp.training.transforms import OnlineRecalibration
+from armlp.training.transforms import Recalibration
 
 MakeTable = Callable[..., pd.DataFrame]
 SMALL: dict[str, Any] = {
@@ -182,7 +182,7 @@ def test_adaptive_begins_with_the_network_s_own_intervals_where_validation_is_to
     assert not np.allclose(columns(forecaster.predict()), columns(plain.predict())), "the test window came after"
 
 
-def test_adaptive_refuses_several_processes():
-    module: Any = SimpleNamespace(trainer=SimpleNamespace(world_size=2))
+def test_adaptive_refuses_several_processes(make_table: MakeTable):
+    data = SeriesDataModule(make_table(), horizon=6)
     with pytest.raises(UserError, match=r"`conformal`: adaptive takes .* 2 processes cannot share"):
-        OnlineRecalibration(module, "test")
+        Recalibration("adaptive").follow(data, "test", lambda windows: windows.target, world_size=2)
