@@ -158,7 +158,7 @@ def test_test_and_predict_steps_are_the_same_rollout(trainer: Any, make_table: M
     tester = trainer(callbacks=[Keep()])
     tester.test(module, datamodule=SeriesDataModule(table, horizon=6), verbose=False)
     assert torch.equal(torch.cat(tested), forecast)
-    assert forecast.shape == (3, 5, 6)
+    assert forecast.shape == (3, 5, 6, 1)
 
 
 def test_a_module_needs_the_data_module(trainer: Any):
