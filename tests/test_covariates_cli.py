@@ -184,7 +184,7 @@ def test_calendar_inputs_cannot_be_switched_off_after_training(program: Any, fit
     said = program.refuses(
         "predict", "--ckpt_path", fitted, "--data.source=now.parquet", "--data.calendar_inputs=false"
     )
-    assert "--data.calendar_inputs: the model is told 6 features of the calendar" in said
+    assert "--data.calendar_inputs: the model uses 6 features of the calendar" in said
     assert "of now.parquet, which steps by D, nothing; leave the option out" in said
 
 
@@ -203,7 +203,7 @@ def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(program: Any):
     ):
         days.assign(ds=times).to_csv("other.csv", index=False)
         said = program.refuses("predict", "--ckpt_path", best, "--data.source=other.csv")
-        assert f"the model is told the day of the week, but the times of other.csv {sentence}" in said
+        assert f"the model uses the day of the week, but the times of other.csv {sentence}" in said
 
 
 @pytest.mark.parametrize("calendar", [True, pytest.param(False, marks=pytest.mark.exhaustive)])

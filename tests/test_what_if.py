@@ -204,7 +204,7 @@ MISTAKES: dict[str, tuple[Callable[[pd.DataFrame], Any], str]] = {
         lambda known: known.assign(ds=known["ds"] + pd.Timedelta("9h")),
         r"no value of a series within the 4 steps \(`horizon`\)",
     ),
-    "twice": (lambda known: pd.concat([known, known]), "2024-01-05 00:00:00 stands there more than once"),
+    "twice": (lambda known: pd.concat([known, known]), "2024-01-05 00:00:00 appears more than once"),
     "with integer times": (lambda known: known.assign(ds=range(12)), "has integers, but the table has times without"),
     "without targets": (lambda known: known.drop(columns="y"), "the table of `known_future` has no column 'y'"),
     "empty": (lambda known: known[:0], "has columns but no rows"),

@@ -29,7 +29,7 @@ from armlp.training.checks import warn_of_other_frequency
         ({"symbols": 3}, "`symbols`: the model is of 3 symbols, but the table was read as numbers"),
         ({"channels": 2}, "trained on 2 values per time step, but the table has 1"),
         ({"covariate_sizes": {"known": [0], "calendar": [0] * 2}}, "The model is of covariates"),
-        ({"covariate_sizes": {"calendar": [0] * 4}}, "`calendar_inputs`: the model is told 4 features"),
+        ({"covariate_sizes": {"calendar": [0] * 4}}, "`calendar_inputs`: the model uses 4 features"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_training(options, sentence, make_table, settled):

@@ -63,7 +63,7 @@ def test_backtests_keep_within_it_too(fitted: Forecaster, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("memory", ["0", "much", "-1GB"])
 def test_memory_that_is_no_amount_is_refused(fitted: Forecaster, memory: str):
-    with pytest.raises(UserError, match=rf"`memory`: '{re.escape(memory)}' is no amount of memory"):
+    with pytest.raises(UserError, match=rf"`memory`: '{re.escape(memory)}' is not an amount of memory"):
         fitted.predict(memory=memory)
 
 

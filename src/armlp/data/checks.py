@@ -31,7 +31,7 @@ def check_lengths(panel: Panel, split: Split) -> None:
     longest = int(panel.lengths.argmax())
     if panel.lengths[longest] < needed:
         raise UserError(
-            f"No series is long enough to train on: the longest, {panel.ids[longest]!r}, has "
+            f"No series is long enough to train on: the longest, '{panel.ids[longest]}', has "
             f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
             "`horizon`, `val_windows` or `test_windows`, or add rows."
         )
@@ -80,7 +80,7 @@ def warn_of_short(panel: Panel, split: Split) -> None:
     if not len(short):
         return
     needed = rows_needed(split)
-    names = ", ".join(f"{panel.ids[index]!r} ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
+    names = ", ".join(f"'{panel.ids[index]}' ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
     warnings.warn(
         f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
         f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out; to "
@@ -104,7 +104,7 @@ def warn_of_constant(panel: Panel) -> None:
         return
     constant = panel.constant.all(axis=1).nonzero()[0]
     if len(constant) >= _MANY_CONSTANT * len(panel):
-        names = ", ".join(f"{panel.ids[index]!r}" for index in constant[:3])
+        names = ", ".join(f"'{panel.ids[index]}'" for index in constant[:3])
         warnings.warn(
             f"{len(constant)} of {len(panel)} series of {panel.name} never change: {names}"
             f"{', ...' if len(constant) > 3 else ''}; leave them out of the table, because training spends as much on "
@@ -123,7 +123,7 @@ def check_counts(panel: Panel, head: str) -> None:
         large = panel.levels.abs().amax(1)
         raise UserError(
             f"`head` {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
-            f"so little beside its level of {large.max():g} that the model is told only what differs from that: give "
+            f"so little beside its level of {large.max():g} that the model sees only the difference from it: give "
             "another head, such as `head` quantile."
         )
     count, row = 0, 0
@@ -157,8 +157,8 @@ def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
     times = "are integers" if panel.calendar.is_integer else f"step by {panel.calendar.freq}"
     tells = f"only {spell_cycles(told)}" if told else "nothing"
     raise UserError(
-        f"`calendar_inputs`: the model is told {spell_cycles(cycles)}, but the times of {panel.name} {times}, of "
-        f"which a calendar tells {tells}: give dates that step as in training, or train with "
+        f"`calendar_inputs`: the model uses {spell_cycles(cycles)}, but the times of {panel.name} {times}, for "
+        f"which the calendar has {tells}: give dates that step as in training, or train with "
         "`calendar_inputs` false."
     )
 
@@ -171,7 +171,7 @@ def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None
     needed = 1 + (split.test_reach if part == "test" else split.horizon + split.test_length)
     raise UserError(
         f"No series of {panel.name} is long enough for the {part} windows: the longest, "
-        f"{panel.ids[longest]!r}, has {int(panel.lengths[longest])} rows and needs {needed}; lower "
+        f"'{panel.ids[longest]}', has {int(panel.lengths[longest])} rows and needs {needed}; lower "
         "`horizon`, or add rows."
     )
 

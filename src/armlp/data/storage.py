@@ -156,7 +156,7 @@ def parse_bytes(text: str | int, option: str = "memory_budget") -> int:
     text = check_argument(option, text, str | int)
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?)B?\s*", str(text).upper())
     if match is None or match[2] not in _UNITS or not float(match[1]):
-        raise UserError(f"`{option}`: {text!r} is no amount of memory; give one such as 2GB or 500MB.")
+        raise UserError(f"`{option}`: {text!r} is not an amount of memory; give one such as 2GB or 500MB.")
     return int(float(match[1]) * _UNITS[match[2]])
 
 

@@ -101,7 +101,7 @@ class AutoregressiveMLP(nn.Module):
         if (head == "symbols") != (symbols > 0):
             raise UserError(
                 f"`head`: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
-                f"{'leave it out' if symbols else 'say `symbols` true if the targets are symbols'}."
+                f"{'leave it out' if symbols else 'give `symbols` true if the targets are symbols'}."
             )
 
         self.context_length = context_length

@@ -89,7 +89,9 @@ class ConsoleListener(FitListener, Callback):
 
     def final_training_ended(self, name: str, steps: int) -> None:
         """Print that the best checkpoint was trained on the validation rows too."""
-        print(f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores are of before.")
+        print(
+            f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores above are from before."
+        )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of `validate`; a fit prints those of its best checkpoint at the end."""

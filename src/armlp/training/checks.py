@@ -49,7 +49,7 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
     if settings.theta_share and (network.symbols or network.head.discrete):
         raise UserError(
             f"`theta_share`: {settings.theta_share} moves forecasts of numbers, and those of the head {head!r} "
-            "are none that lie in between; say `theta_share` 0."
+            "are none that lie in between; give `theta_share` 0."
         )
     if settings.ridge_init:
         _check_ridge(network)
@@ -66,7 +66,7 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
 def _check_ridge(network: AutoregressiveMLP) -> None:
     inputs = network.context_length * network.channels
     if network.linear_skip is None:
-        raise UserError("`ridge_init`: there is no linear skip to start; say `linear_skip` true.")
+        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
     if inputs > MAX_INPUTS:
         raise UserError(
             f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
@@ -88,19 +88,19 @@ def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data
     if trained != found:
         raise UserError(
             f"`symbols`: the model is of {_alphabet(trained)}, but {panel.name} was read as "
-            f"{_alphabet(found)}; leave `symbols` and `symbols` out, or train anew."
+            f"{_alphabet(found)}; leave the option out, or train anew."
         )
     trained, found = settings.covariate_sizes, choices["covariate_sizes"].value
     if trained.get("calendar", []) != found.get("calendar", []):
         cycles = spell_cycles(panel.calendar_cycles) if panel.calendar_cycles else "nothing"
         raise UserError(
-            f"`calendar_inputs`: the model is told {len(trained.get('calendar', []))} features of the calendar, a "
-            f"sine and a cosine of each cycle, but of {panel.name}, which steps by {panel.calendar.freq}, {cycles}; "
+            f"`calendar_inputs`: the model uses {len(trained.get('calendar', []))} features of the calendar, a "
+            f"sine and a cosine of each cycle, but {panel.name}, which steps by {panel.calendar.freq}, has {cycles}; "
             "leave the option out and give times of the frequency of its training, or train anew."
         )
     if trained != found:
         raise UserError(
-            f"The model is of covariates of the sizes {trained}, but {panel.name} has {found}; give the covariates of "
+            f"The model uses covariates of the sizes {trained}, but {panel.name} has {found}; give the covariates of "
             "its training, or train anew."
         )
     _check_extremes(settings, panel)

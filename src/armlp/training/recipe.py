@@ -55,12 +55,12 @@ def recipe(
     why = f"{rows:,} values, typically {typical:,} a series"
     hidden = Choice([size.width], why)
     if panel.past.shape[1]:
-        patch = Choice(horizon, "what is known up to the origin only serves all steps from there")
+        patch = Choice(horizon, "one patch for all steps: past covariates end at the origin")
     if panel.symbols:
         distinguishable = round(log(rows, max(2, len(panel.symbols))))
-        context = Choice(max(4, distinguishable), f"as many as {rows:,} symbols can tell apart")
-        patch = Choice(1, "every symbol hangs on the one before")
-        hidden = Choice([128, 128], "symbols work together")
+        context = Choice(max(4, distinguishable), f"as long as {rows:,} symbols can distinguish")
+        patch = Choice(1, "every symbol depends on the one before")
+        hidden = Choice([128, 128], "symbols interact")
         size = size._replace(input_noise=0.0)
     chain = 1 if panel.symbols else -(-horizon // (patch_length or patch.value))
     values = _training_values(panel, split, season_length)
@@ -132,7 +132,7 @@ def _calendar_inputs(data: SeriesDataModule, typical: int) -> Choice:
     cycles = list(data.panel.calendar_cycles)
     if not data.chooses_cycles or not cycles:
         return Choice(cycles, "")
-    return Choice(cycles, f"what comes round at least twice in {typical:,} steps")
+    return Choice(cycles, f"cycles that repeat at least twice in {typical:,} steps")
 
 
 class _Values(NamedTuple):
@@ -224,7 +224,7 @@ def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choic
     has_covariates, pauses = any(data.covariate_sizes.values()), values.zeros > _MIN_ZEROS
     if typical >= SHORT or has_covariates or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")
-    return Choice(0.35, "short series: what Theta makes of all of their past")
+    return Choice(0.35, "short series: the Theta method uses all of their past")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:

@@ -227,8 +227,8 @@ def resident_kilobytes(folder: Path) -> int:
 @pytest.mark.parametrize(
     ("budget", "sentence"),
     [
-        ("plenty", "'plenty' is no amount of memory; give one such as 2GB or 500MB."),
-        ("0MB", "'0MB' is no amount of memory"),
+        ("plenty", "'plenty' is not an amount of memory; give one such as 2GB or 500MB."),
+        ("0MB", "'0MB' is not an amount of memory"),
         ("1MB", r"1 MB is too small; the program itself takes \d+ MB, and \d+MB is the smallest that works."),
     ],
 )
@@ -334,7 +334,7 @@ def test_future_covariates_come_from_rows_without_targets_or_from_a_table_of_the
     same(read_panel(write[kind](history, "h.csv"), future=future, known_covariates="price"), expected)
     with pytest.raises(UserError, match=r"has no column 'price'.*`future`"):
         read_panel(history, future=future.drop(columns="price"), known_covariates="price")
-    with pytest.raises(UserError, match=r"`future`: there are no covariates to know ahead"):
+    with pytest.raises(UserError, match=r"`future`: there are no known covariates"):
         read_panel(history, future=future)
 
 

@@ -86,7 +86,7 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     if len(repeated):
         row = repeated[0]
         time = panel.spell_time(series[row], panel.lengths[series[row]] + step[row])
-        raise UserError(f"{opened.name}: {time} stands there more than once: keep one row of each time.")
+        raise UserError(f"{opened.name}: {time} appears more than once: keep one row of each time.")
     channels = [0] if layout == "wide" else [panel.channels.index(name) for name in table.channels]
     if panel.levels is not None:
         values = values - panel.levels.numpy()[series][:, channels]

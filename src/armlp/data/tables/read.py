@@ -57,7 +57,7 @@ def read_panel(
     names = (known_covariates, past_covariates, static_covariates)
     covariates = {role: _names(columns) for role, columns in zip(ROLES, names, strict=True)}
     if future is not None and not covariates["known"]:
-        raise UserError("`future`: there are no covariates to know ahead; name them with `known_covariates`.")
+        raise UserError("`future`: there are no known covariates; name them with `known_covariates`.")
     roles = ColumnRoles(str(id_column), str(time_column), _names(target_columns), covariates, symbols)
     limits = limits or Limits()
     room = room_for_panel(memory_budget) if limits.panel is None else limits.panel
