@@ -76,7 +76,7 @@ def test_training_never_shows_a_value_that_is_held_out(make_table: MakeTable):
     assert origins == {"val": [35, 40], "test": [45, 50, 55]}
     (batch,) = data.predict_dataloader()
     assert batch.origin.tolist() == [60] * 3
-    assert batch.target.shape == (3, 0)
+    assert batch.target.shape == (3, 0, 1)
 
 
 def test_a_test_told_of_no_windows_takes_one(make_table: MakeTable):

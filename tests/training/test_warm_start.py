@@ -56,7 +56,7 @@ def test_ridge_regression_equals_least_squares_at_the_penalty_that_does_best_on_
 def test_globally_scaled_training_sees_standardised_values_and_saves_their_units(tmp_path):
     table = pd.DataFrame({"ds": range(300), "x": np.sin(np.arange(300)) * 5 + 40, "z": np.cos(np.arange(300)) - 7})
     data = SeriesDataModule(table, layout="vector", horizon=HORIZON, season_length=1)
-    module = ForecastModule(CONTEXT, hidden_sizes=[4], scaler="global", loss_units="network")
+    module = ForecastModule(context_length=CONTEXT, hidden_sizes=[4], scaler="global", loss_units="network")
     Trainer(max_steps=1, logger=False, enable_progress_bar=False, default_root_dir=tmp_path).fit(module, data)
     kept = table.iloc[: 300 - HORIZON]
     assert torch.allclose(module.network.level.flatten(), torch.tensor([40.0, -7.0]), atol=0.1)
