@@ -66,7 +66,7 @@ def test_a_gathered_window_equals_naive_slicing(make_panel, lengths, context_len
     for number, where in enumerate(zip(series, origins, ends, strict=True)):
         expected = naive_window(panel, *where[:2], context_length, span, where[2])
         for got, wanted in zip(batch[:4], expected, strict=True):
-            assert got[number].equal(wanted[:, 0] if channels == 1 else wanted)
+            assert got[number].equal(wanted)
 
 
 @given(st.lists(st.integers(12, 30), min_size=1, max_size=4), st.floats(0, 0.4), st.sampled_from([1, 2]), st.data())
@@ -80,8 +80,6 @@ def test_windows_that_lie_inside_their_part_are_gathered_as_those_that_do_not(
     end = panel.lengths[series]
     batch = gather(panel, series, origin, 5, 4, end)
     values, observed = windows._padded(panel, series, origin, 5, 4, end)  # of all, whether they reach out or not
-    if channels == 1:
-        values, observed = values[..., 0], observed[..., 0]
     for got, wanted in zip(batch[:4], (values[:, :5], observed[:, :5], values[:, 5:], observed[:, 5:]), strict=True):
         assert got.equal(wanted)
 
@@ -105,9 +103,9 @@ def test_left_padding_repeats_the_first_value_and_is_not_observed(make_panel):
     panel = make_panel([4, 9])
     batch = gather(panel, torch.tensor([1]), torch.tensor([2]), 5, 1)
     first, second, third = panel.series(1)[:3, 0].tolist()
-    assert batch.context[0].tolist() == [first, first, first, first, second]
-    assert batch.observed[0].tolist() == [False, False, False, True, True]
-    assert batch.target[0].tolist() == [third]
+    assert batch.context[0, :, 0].tolist() == [first, first, first, first, second]
+    assert batch.observed[0, :, 0].tolist() == [False, False, False, True, True]
+    assert batch.target[0, :, 0].tolist() == [third]
 
 
 @given(LENGTHS, st.integers(1, 8), st.integers(1, 6), st.integers(0, 6))
@@ -298,7 +296,7 @@ def test_targets_in_the_gap_are_as_if_not_observed(make_panel):
     split = Split(3, 1, 2, 1, 4)
     loader = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, split.test_reach, gap=4)
     (batch,) = loader
-    assert batch.target_observed.int().tolist() == [[0] * 4 + [1] * 3] * 4
+    assert batch.target_observed[..., 0].int().tolist() == [[0] * 4 + [1] * 3] * 4
     assert batch.observed.all()
 
 
@@ -321,7 +319,7 @@ def test_an_origin_loader_gives_the_windows_at_its_origins_in_order(make_panel, 
         for number, (index, origin) in enumerate(pairs([batch])):
             expected = naive_window(panel, index, origin, 4, span, lengths[index])
             for got, wanted in zip(batch[:4], expected, strict=True):
-                assert got[number].equal(wanted[:, 0] if channels == 1 else wanted)
+                assert got[number].equal(wanted)
 
 
 @pytest.mark.parametrize("ranks", [1, 2, 3, 5])
@@ -338,9 +336,9 @@ def test_ranks_share_the_origins_without_overlap(make_panel, ranks):
 def test_a_context_at_the_end_of_a_series_is_its_last_values(make_panel):
     panel = make_panel([9, 12])
     (batch,) = OriginLoader(panel, *Split(horizon=3).origins(panel.lengths, "predict"), 4, 0)
-    assert batch.target.shape == (2, 0)
+    assert batch.target.shape == (2, 0, 1)
     for row, index in enumerate((0, 1)):
-        assert np.array_equal(batch.context[row], panel.series(index)[-4:, 0])
+        assert np.array_equal(batch.context[row], panel.series(index)[-4:])
 
 
 @pytest.fixture
