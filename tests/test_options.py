@@ -31,7 +31,7 @@ def test_every_default_is_of_its_own_type_and_range(declared: type[Options]):
     assert {
         name: value for name, value in vars(declared()).items() if name != "head_options"
     }.items() <= declared.defaults().items()
-    assert declared().given() == {}
+    assert declared().non_defaults() == {}
 
 
 @pytest.mark.parametrize(("declared", "name", "limits"), LIMITED)
@@ -87,8 +87,8 @@ def test_numbers_that_are_not_finite_are_refused(
 @pytest.mark.parametrize("declared", CLASSES)
 def test_what_is_given_makes_the_same_options_again(declared: type[Options]):
     changed = {name: value + 1 for name, value in declared.defaults().items() if type(value) is int}
-    assert declared(**changed).given() == changed
-    assert declared(**declared(**changed).given()) == declared(**changed)
+    assert declared(**changed).non_defaults() == changed
+    assert declared(**declared(**changed).non_defaults()) == declared(**changed)
 
 
 def test_options_cannot_be_changed():

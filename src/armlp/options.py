@@ -41,7 +41,7 @@ class Options:
         """Return the default of every option."""
         return {one.name: one.default for one in fields(cls) if one.default is not MISSING}
 
-    def given(self) -> dict[str, Any]:
+    def non_defaults(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""
         return {name: value for name, value in vars(self).items() if value != self.defaults()[name]}
 
@@ -58,7 +58,9 @@ def check_options(declared: type[Options], values: Mapping[str, Any]) -> dict[st
         if choices and value is not None and value not in choices:
             raise UserError(f"`{one.name}`: {value!r} is not known; use one of {', '.join(choices)}.")
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            check_bounds(one.name, value, -LARGEST if minimum is None else minimum, maximum or LARGEST)
+            check_bounds(
+                one.name, value, -LARGEST if minimum is None else minimum, LARGEST if maximum is None else maximum
+            )
     return found
 
 

@@ -121,7 +121,7 @@ def test_a_later_table_is_scaled_and_coded_as_in_training():
     assert data.covariate_sizes == trained.covariate_sizes
     (batch,) = data.predict_dataloader()
     assert batch.origin.tolist() == [5]
-    assert batch.target.shape == (1, 0)
+    assert batch.target.shape == (1, 0, 1)
 
 
 def test_a_number_with_nothing_known_before_is_the_mean_of_training():

@@ -290,7 +290,7 @@ def test_a_long_context_costs_no_memory_but_that_of_its_batch(make_panel: Any):
         loader = TrainingLoader(panel, panel.lengths, length, span=3, batch_size=16)
         batch = next(iter(loader))
         assert batch.context.shape == batch.observed.shape == (16, length, 1)
-        assert batch.target.shape == (16, 3)
+        assert batch.target.shape == (16, 3, 1)
         parts = [part for part in vars(loader).values() if isinstance(part, Tensor)]
         stored[length] = sum(part.untyped_storage().nbytes() for part in parts)
     assert stored[1200] <= stored[12] < 1000

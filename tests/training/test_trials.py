@@ -143,7 +143,7 @@ def test_what_is_tried_contradicts_nothing_that_was_given(
     entries = entries_of(settings, data, like, number) if number != 0 else []
     assert [entry.name for entry in entries if len(entries) > 1] == expected
     for entry in entries:
-        assert not entry.options.keys() & settings.given().keys()
+        assert not entry.options.keys() & settings.non_defaults().keys()
         assert "max_steps" not in given or "max_steps" not in entry.options
 
 

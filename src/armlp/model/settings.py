@@ -101,9 +101,9 @@ class NetworkSettings(Options):
         chosen = options.pop("head_options")
         return options | {name: one.default for name, one in self._head_options().items()} | chosen
 
-    def given(self) -> dict[str, Any]:
+    def non_defaults(self) -> dict[str, Any]:
         """Return the options that differ from their defaults, head options beside the others."""
-        options = super().given()
+        options = super().non_defaults()
         chosen, known = options.pop("head_options", {}), self._head_options()
         return options | {name: value for name, value in chosen.items() if value != known[name].default}
 

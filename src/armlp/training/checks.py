@@ -34,7 +34,7 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
     objective, head = settings.objective, settings.head
     if objective != "head" and (network.symbols or not network.head.noise):
         raise UserError(
-            f"`objective`: {objective} scores sampled numbers, which the head {head!r} has not; use another "
+            f"`objective`: {objective} needs sampled numbers, and the head {head!r} gives none; use another "
             "`head`, or the objective 'head'."
         )
     if objective != "head" and settings.feed != "sample":
@@ -48,8 +48,8 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         )
     if settings.theta_share and (network.symbols or network.head.discrete):
         raise UserError(
-            f"`theta_share`: {settings.theta_share} moves forecasts of numbers, and those of the head {head!r} "
-            "are none that lie in between; give `theta_share` 0."
+            f"`theta_share`: {settings.theta_share} moves forecasts by fractions, which the head {head!r} "
+            "cannot represent; give `theta_share` 0."
         )
     if settings.ridge_init:
         _check_ridge(network)

@@ -24,17 +24,22 @@ from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.checks import check_monitors
 from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import Choice
+from armlp.training.recipe import STEPS, Choice
 from armlp.training.requested import Requested
 from armlp.training.settle import Settled, settle
-from armlp.training.trainer import BEST, MONITOR, all_callbacks, is_length_given, prepare_run, trainer_mistakes
-from armlp.training.trainer import bare_trainer as trainer_like
+from armlp.training.trainer import (
+    BEST,
+    MONITOR,
+    all_callbacks,
+    is_length_given,
+    prepare_run,
+    trainer_like,
+    trainer_mistakes,
+)
 from armlp.training.trials import try_candidates
 
-# A final training is worth it if validation has this share of the training rows,
-_WORTHWHILE = 0.1
-# or if validation says too little and a training takes no more steps than these.
-_FEW_STEPS = 600
+# A final training is worth it if validation has at least this share of the training rows.
+_MIN_VALIDATION_SHARE = 0.1
 
 
 class Fitted(NamedTuple):
@@ -72,7 +77,7 @@ def fit(
         UserError: Nothing can be trained; the message names what is wrong and the fix.
     """
     listener = listener if listener is not None and trainer.is_global_zero else FitListener()
-    length_given, first_step = is_length_given(trainer), 0
+    is_length_set, first_step = is_length_given(trainer), 0
 
     # Check everything before a run folder is made.
     data.check_trainable()
@@ -80,16 +85,18 @@ def fit(
         first_step = _resume(module, resumed)
     requested = module.requested or Requested.of(module.given, data, trainer)
     given = module.given
-    if length_given and given.theta_share is None:
-        given = replace(given, theta_share=0.0)  # as trials and a final training: only what was asked for
+    if is_length_set and given.theta_share is None:
+        given = replace(
+            given, theta_share=0.0
+        )  # a length that is given switches Theta off too, as it does trials and refit
     with isolate_rng():
-        ForecastModule.of(settle(given, data), given)
+        ForecastModule.of(settle(given, data), given)  # raises if the options and the data do not go together
     check_monitors(trainer, data, given.metrics or ())
     prepare_run(trainer)
 
     # Settle what was left out, by trials too.
     preferred = module.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
-    settled = settle_refit(settle(given, data, preferred), data, trainer, length_given)
+    settled = settle_refit(settle(given, data, preferred), data, trainer, is_length_set)
     module = _module_of(settled, module)
     module.requested = requested
     if data.num_val_windows < MIN_WINDOWS:
@@ -97,8 +104,8 @@ def fit(
 
     # Train.
     before_training()
-    has_no_length = trainer.max_steps == -1 and trainer.max_epochs in (-1, None)
-    choices = module.reasons | ({"max_steps": settled.max_steps} if has_no_length else {})
+    takes_default_length = trainer.max_steps == -1 and trainer.max_epochs in (-1, None)
+    choices = module.reasons | ({"max_steps": settled.max_steps} if takes_default_length else {})
     listener.settled(choices)
     trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else os.fspath(resumed))
     if trainer.global_step == first_step and trainer.is_global_zero:
@@ -111,7 +118,7 @@ def fit(
     if not trainer.is_global_zero:
         return Fitted(module, {})
     checkpoint = best.checkpoint()
-    if module.settings.refit and "refit" not in checkpoint:  # a run that resumed may have done it
+    if module.settings.refit and "refit" not in checkpoint:  # best.ckpt of a run that resumed may have it already
         checkpoint = _train_on_all(checkpoint, trainer, best, module, data, listener)
     return Fitted(module, checkpoint)
 
@@ -178,14 +185,14 @@ def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
     return module
 
 
-def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, length_given: bool) -> Settled:
+def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
     """Settle whether a final training follows.
 
     Args:
         settled: The settled options of the model.
         data: The data.
         trainer: The Trainer of the training.
-        length_given: Whether the Trainer was given a length.
+        is_length_set: Whether the Trainer was given a length.
 
     Raises:
         UserError: It is asked for where several processes train, or where there will be no best checkpoint.
@@ -200,12 +207,12 @@ def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, len
     if refit is None:
         split, windows = data.split, data.num_val_windows
         rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
-        few = windows < MIN_WINDOWS and settled.max_steps.value <= _FEW_STEPS
+        few = windows < MIN_WINDOWS and settled.max_steps.value <= STEPS
         why = {
-            f"validation has {rows} rows of a series, training {typical:,}": rows >= _WORTHWHILE * typical,
+            f"validation has {rows} rows of a series, training {typical:,}": rows >= _MIN_VALIDATION_SHARE * typical,
             f"{windows} validation windows are too few to choose a step by": few,
         }
-        found = [reason for reason, holds in why.items() if holds and possible and not length_given]
+        found = [reason for reason, holds in why.items() if holds and possible and not is_length_set]
         refit = bool(found)
         if refit:
             reasons["refit"] = Choice(True, found[0])
@@ -229,17 +236,17 @@ def _train_on_all(
     path = best.best_model_path
     name = os.path.basename(path)
     assert best.best_model_score is not None
-    doubt = 1 / math.sqrt(max(1, data.num_val_windows))  # how far a mean over so many windows can be off
-    steady = module.monitored <= (1 + doubt) * best.best_model_score.item()
-    steps: int = module.total_steps if steady else checkpoint["global_step"]
+    tolerance = 1 / math.sqrt(max(1, data.num_val_windows))  # how far a mean over so many windows can be off
+    last_is_good = module.monitored <= (1 + tolerance) * best.best_model_score.item()
+    steps: int = module.total_steps if last_is_good else checkpoint["global_step"]
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first training has given them
         seed_everything(data.settings.seed, verbose=False)
-        anew = ForecastModule(**checkpoint["hyper_parameters"])
+        final = ForecastModule(**checkpoint["hyper_parameters"])
         bar = listener.progress_bar("training on validation too", steps)
-        again = trainer_like(trainer, bar, max_steps=steps, limit_val_batches=0)
-        again.fit(anew, datamodule=data.copy(hold_out_validation=False))
-    weights = {name: value.cpu() for name, value in anew.state_dict().items()}
+        final_trainer = trainer_like(trainer, bar, max_steps=steps, limit_val_batches=0)
+        final_trainer.fit(final, datamodule=data.copy(hold_out_validation=False))
+    weights = {name: value.cpu() for name, value in final.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         warnings.warn(
             f"`refit`: the final training did not end in finite weights, so {name} stays as validation has chosen it; "

@@ -67,7 +67,7 @@ class ForecastModule(LightningModule):
         super().__init__()
         head_options = pop_undeclared(options, ModelSettings)
         self.given = ModelSettings(head_options=head_options, **options)
-        self.settings = self.given.with_members()
+        self.settings = self.given.with_default_members()
         self.save_hyperparameters(logger=False)
         self.hparams.update(self.settings.flat())
         self.sampling = Sampling()
@@ -110,11 +110,14 @@ class ForecastModule(LightningModule):
         if not hasattr(self, "network"):
             self._build()
 
+    def _ensure_network(self) -> None:
+        if not hasattr(self, "network"):
+            self._settle(self.datamodule)
+
     @property
     def windowing(self) -> Windowing:
         """What the network needs of a window."""
-        if not hasattr(self, "network"):
-            self._settle(self.datamodule)
+        self._ensure_network()
         settings, patch = self.settings, self.network.patch_length
         span = patch * (settings.unroll or 1)
         calendar = "calendar" in (settings.covariate_sizes or {})
@@ -204,7 +207,7 @@ class ForecastModule(LightningModule):
         averaging = self.settings.averaging
         if averaging == 0:
             return [TrainingRoutine()]
-        _ = self.windowing  # so that there is a network to average
+        self._ensure_network()  # to average its weights
         return [TrainingRoutine(), ExponentialAverage(averaging, lambda: self.total_steps)]
 
     def forward(self, windows: Windows, known: Tensor | None = None) -> Tensor:
@@ -276,20 +279,20 @@ class ForecastModule(LightningModule):
 
     def on_test_epoch_start(self) -> None:
         """Bring an adaptive recalibration to where the test begins."""
-        self._follow("test")
+        self._update_recalibration("test")
 
     def on_predict_epoch_start(self) -> None:
         """Bring an adaptive recalibration to the end of the table."""
-        self._follow("predict")
+        self._update_recalibration("predict")
 
-    def _follow(self, part: str) -> None:
+    def _update_recalibration(self, part: str) -> None:
         def forecast(windows: Windows) -> Tensor:
             return self.sample(move_data_to_device(windows, self.device), self.sampling)
 
-        self.recalibration.follow(self.datamodule, part, forecast, self.trainer.world_size)
+        self.recalibration.catch_up(self.datamodule, part, forecast, self.trainer.world_size)
 
     def on_validation_epoch_start(self) -> None:
-        """Forget the validation before."""
+        """Remove the scores of the previous validation."""
         self.evaluation.reset()
 
     def on_validation_epoch_end(self) -> None:
@@ -307,7 +310,7 @@ class ForecastModule(LightningModule):
 
     def on_test_epoch_end(self) -> None:
         """Log the rollout metrics of all test origins."""
-        self.recalibration.rest()
+        self.recalibration.stop_updating()
         self.evaluation.sum_up(self.device)
         self._log_scores("test")
 

@@ -264,7 +264,7 @@ def _size(typical: int, rows: int) -> _Size:
     if typical < 20:
         return _Size(64, 1, 0.3, 0.1, 150)
     if rows < 20_000:
-        return _Size(64, 1, 0.3, 0.1, 600)
+        return _Size(64, 1, 0.3, 0.1, STEPS)
     if typical < SHORT:
-        return _Size(128, 1, 0.2, 0.0, 600)
+        return _Size(128, 1, 0.2, 0.0, STEPS)
     return _Size(256, 2, 0.1, 0.0, 1500)

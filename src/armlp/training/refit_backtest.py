@@ -68,8 +68,8 @@ def backtest_refitting(
         assert checkpoint is not None
         module.load_state_dict(checkpoint["state_dict"])
         module.on_load_checkpoint(checkpoint)
-        judge = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
-        judge.test(module, datamodule=part, verbose=False)
+        tester = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
+        tester.test(module, datamodule=part, verbose=False)
         if board is not None:
             module.evaluation.scoreboard.join(board)
         board = module.evaluation.scoreboard

@@ -55,8 +55,8 @@ class Requested(NamedTuple):
                 options["max_time"] = {"seconds": seconds}
         others = [one for one in all_callbacks(trainer) if not isinstance(one, _HARMLESS)]
         names = [type(one).__name__ for one in others if not type(one).__module__.startswith("armlp.")]
-        of_data = {name: value for name, value in data.given.given().items() if name not in _NOT_REQUESTED}
-        return cls(given.given(), of_data, options, names)
+        of_data = {name: value for name, value in data.given.non_defaults().items() if name not in _NOT_REQUESTED}
+        return cls(given.non_defaults(), of_data, options, names)
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Requested:

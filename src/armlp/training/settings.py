@@ -105,7 +105,7 @@ class ModelSettings(NetworkSettings):
                 f"`gradient`: {self.gradient!r} is not known; use {', '.join(GRADIENTS)} or a number of patches."
             )
 
-    def with_members(self) -> ModelSettings:
+    def with_default_members(self) -> ModelSettings:
         """Return the settings with one member, unless `members` or `effort` sets their number."""
         return replace(self, members=1) if self.members is None and self.effort == 1 else self
 

@@ -36,7 +36,7 @@ def settle(settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[s
     """
     preferred = dict(preferred or {})
     found = {name: one.value for name, one in preferred.items() if hasattr(settings, name)}
-    settings = replace(settings.with_members(), **found)
+    settings = replace(settings.with_default_members(), **found)
     sizes = settings.covariate_sizes
     # A model without layers cannot use the calendar; the inputs of a trained network are fixed.
     calendar = not (settings.hidden_sizes == [] or (sizes is not None and "calendar" not in sizes))

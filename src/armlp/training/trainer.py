@@ -53,7 +53,7 @@ def prepare_run(trainer: Trainer) -> None:
     prepare_output(Path(folder) / ".run", ("",))
 
 
-def bare_trainer(like: Trainer, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
+def trainer_like(like: Trainer, callbacks: Sequence[Callback] = (), **options: Any) -> Trainer:
     """Return a Trainer that trains as another one does on its device, but writes neither runs nor checkpoints.
 
     It has a progress bar if `callbacks` do. `like` must be the Trainer of a single process.

@@ -156,7 +156,9 @@ class Recalibration(PathTransform):
             self.factors = conformal_factors(found, data.split.val_windows)
             self._scores = []
 
-    def follow(self, data: SeriesDataModule, part: str, forecast: Callable[[Windows], Tensor], world_size: int) -> None:
+    def catch_up(
+        self, data: SeriesDataModule, part: str, forecast: Callable[[Windows], Tensor], world_size: int
+    ) -> None:
         """Update an adaptive recalibration up to the start of a `test` or a forecast (`predict`), in one process."""
         if self.kind != "adaptive":
             return
@@ -167,7 +169,7 @@ class Recalibration(PathTransform):
             )
         self._online, self._learns = OnlineRecalibration(data, part, self.factors, forecast), part == "test"
 
-    def rest(self) -> None:
+    def stop_updating(self) -> None:
         """Stop updating, at the end of a test."""
         self._learns = False
 

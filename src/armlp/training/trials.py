@@ -17,10 +17,10 @@ from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.scoreboard import MODEL
 from armlp.training.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import SHORT, Choice
+from armlp.training.recipe import SHORT, STEPS, Choice
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import Settled, settle
-from armlp.training.trainer import MONITOR, bare_trainer, is_length_given
+from armlp.training.trainer import MONITOR, is_length_given, trainer_like
 
 RECIPE = "recipe"  # the name of the recipe's own choice
 _BETTER = 1.01  # factor by which a candidate must beat the recipe; two seeds differ as much
@@ -36,11 +36,11 @@ def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[st
     typical, context = data.split.typical_length(data.panel.lengths), choices["context_length"].value
     longer = {"context_length": 2 * context} if 2 * context <= typical // 4 else {}
     found: dict[str, dict[str, Any]] = {
-        "linear": {"hidden_sizes": [], "residual_blocks": 0, "ridge_init": True, "max_steps": 300, **longer},
-        "narrow": {"hidden_sizes": [64], "residual_blocks": 1, "dropout": 0.3, "input_noise": 0.2, "max_steps": 600},
+        "linear": {"hidden_sizes": [], "residual_blocks": 0, "ridge_init": True, "max_steps": STEPS // 2, **longer},
+        "narrow": {"hidden_sizes": [64], "residual_blocks": 1, "dropout": 0.3, "input_noise": 0.2, "max_steps": STEPS},
     }
     if typical < SHORT:
-        found["wide"] = {"hidden_sizes": [128], "dropout": 0.2, "input_noise": 0.0, "max_steps": 600}
+        found["wide"] = {"hidden_sizes": [128], "dropout": 0.2, "input_noise": 0.0, "max_steps": STEPS}
     return found
 
 
@@ -55,7 +55,7 @@ def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -
         raise UserError(
             f"`trials`: {trainer.world_size} processes cannot share trials; give `devices` 1, or leave the option out."
         )
-    possible = trainer.limit_val_batches != 0 and not given.with_members().is_settled
+    possible = trainer.limit_val_batches != 0 and not given.with_default_members().is_settled
     if given.trials is not None:
         return given.trials if possible else 0
     # With few windows the choice would be chance.
@@ -65,7 +65,7 @@ def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -
 
 def entries_of(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, number: int | None) -> list[Trial]:
     """Return the recipe's choice and at most `number` candidates (None: all) that fit the data and given options."""
-    settled, fixed = settle(given, data), given.given()
+    settled, fixed = settle(given, data), given.non_defaults()
     chosen = settled.settings.flat() | {"max_steps": settled.max_steps.value}
     found = [Trial(RECIPE, {})]
     for name, options in candidates(data, settled.choices).items():
@@ -121,12 +121,12 @@ def _run(
         module = ForecastModule.of(settled, given)
         steps = trainer.max_steps
         if not is_length_given(trainer):  # on short series, a trial is a whole training
-            most = 600 if data.split.typical_length(data.panel.lengths) < SHORT else 300
+            most = STEPS if data.split.typical_length(data.panel.lengths) < SHORT else STEPS // 2
             steps = min(most, settled.max_steps.value)
         bar = listener.progress_bar(what, steps)
         length = {"max_steps": steps, "max_epochs": trainer.max_epochs, "limit_val_batches": 0}
         try:
-            bare_trainer(trainer, bar, **limits | length).fit(module, datamodule=data)
+            trainer_like(trainer, bar, **limits | length).fit(module, datamodule=data)
             entry = _validate(entry, module, data, trainer, limits)
         except UserError:
             pass  # not finite, or a series too short: no scores
@@ -144,7 +144,7 @@ def _validate(
     entry: Trial, module: ForecastModule, data: SeriesDataModule, trainer: Trainer, limits: Mapping[str, Any]
 ) -> Trial:
     """Return an entry with the validation scores of a module; raise a UserError if its forecasts are not finite."""
-    begin, validator = time.perf_counter(), bare_trainer(trainer, **limits)
+    begin, validator = time.perf_counter(), trainer_like(trainer, **limits)
     validator.validate(module, datamodule=data, verbose=False)
     monitored = validator.callback_metrics[MONITOR].item()
     return entry._replace(scores=module.scores[MODEL], monitored=monitored, seconds=time.perf_counter() - begin)

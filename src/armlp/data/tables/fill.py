@@ -11,7 +11,7 @@ import torch
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
 from armlp.data.storage import Residency, Shapes, Store
-from armlp.data.tables.layout import Layout, OffCalendar, duplicates
+from armlp.data.tables.layout import Layout, OffCalendarError, duplicates
 from armlp.data.tables.rows import Rows, TableRows
 from armlp.data.tables.scan import Groups
 from armlp.errors import UserError
@@ -39,7 +39,7 @@ class PanelFiller:
         """Write all rows, fill gaps forward and mark observed values; return the `[S, V]` float64 levels or None.
 
         Raises:
-            OffCalendar: A row does not lie on the calendar.
+            OffCalendarError: A row does not lie on the calendar.
             UserError: A series has a time twice, or values that float32 rounds to 0.
         """
         for role in ("known", "past"):
@@ -78,7 +78,7 @@ class PanelFiller:
             early = times < layout.starts[series]
             off = np.flatnonzero((steps < 0) & ~early & (series >= 0))
             if off.size:
-                raise OffCalendar(int(rows.codes[off[0]]), int(rows.times[off[0]].astype(np.int64)))
+                raise OffCalendarError(int(rows.codes[off[0]]), int(rows.times[off[0]].astype(np.int64)))
             self._carry(rows, series, early & (series >= 0))
         row = layout.offsets[series] + steps
         inside &= row < layout.offsets[series + 1]

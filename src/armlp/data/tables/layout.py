@@ -33,7 +33,7 @@ class Layout:
     future: np.ndarray  # `[S]` int64 number of rows after the history
 
 
-class OffCalendar(Exception):
+class OffCalendarError(Exception):
     """A row does not lie on the calendar: the code of its series, and its int64 time in the table."""
 
     def __init__(self, code: int, time: int) -> None:
@@ -66,7 +66,7 @@ class LayoutPlanner:
 
         Raises:
             UserError: There is no value, series have different steps, or the times leave too many gaps.
-            OffCalendar: A row does not lie on the calendar.
+            OffCalendarError: A row does not lie on the calendar.
         """
         scan, calendar = self.scan, self.calendar
         self.notes = []
@@ -98,7 +98,7 @@ class LayoutPlanner:
         steps = self.calendar.positions(starts, self.calendar.count(self._as_times(ends[codes])))
         if (steps < 0).any():
             code = codes[np.argmax(steps < 0)]
-            raise OffCalendar(int(code), int(ends[code]))
+            raise OffCalendarError(int(code), int(ends[code]))
         return np.asarray(steps + 1)
 
     def static(self, layout: Layout) -> np.ndarray:
@@ -123,7 +123,7 @@ class LayoutPlanner:
         static[layout.series[codes]] = lowest[codes]
         return static
 
-    def reconsider(self, row: OffCalendar) -> None:
+    def reconsider(self, row: OffCalendarError) -> None:
         """Infer the calendar again with a series that has a row off it; raise a `UserError` if it stays."""
         sample = self.scan.sample
         if self._infers and row.code not in sample:

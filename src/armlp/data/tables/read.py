@@ -13,7 +13,7 @@ from armlp.data.panel import Panel
 from armlp.data.storage import room_for_panel
 from armlp.data.tables.cache import PanelCache
 from armlp.data.tables.fill import PanelFiller, make_panel, panel_shapes
-from armlp.data.tables.layout import LayoutPlanner, OffCalendar
+from armlp.data.tables.layout import LayoutPlanner, OffCalendarError
 from armlp.data.tables.open import open_source
 from armlp.data.tables.roles import ColumnRoles, find_layout, resolve_roles
 from armlp.data.tables.rows import TableRows
@@ -80,7 +80,7 @@ def read_panel(
             try:
                 # 5. Fill the panel with the values of all rows.
                 read = _fill(table, planner, cache, room)
-            except OffCalendar as row:  # the calendar was inferred from a sample that lacks this row
+            except OffCalendarError as row:  # the calendar was inferred from a sample that lacks this row
                 planner.reconsider(row)
     panel, notes = read
     for note in notes:

@@ -13,7 +13,7 @@ from armlp.data.covariates import Covariates
 from armlp.errors import UserError, check_bounds
 from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout.reference import Reference, RolloutInputs
+from armlp.model.rollout.reference import ReferenceRollout, RolloutInputs
 from armlp.model.rollout.shared_prefix import SharedPrefix
 
 # Numbers in the widest layer of a block of paths: what fits into a processor's cache (scripts/LOG.md). A graphics
@@ -145,7 +145,9 @@ def rollout(
     most = max(1, _BLOCK.get(context.device.type, _BLOCK["cuda"]) // model.max_width)
     paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
     for group, steps in _groups(model, origins, horizon):
-        engine = Reference(model, steps, sharpness) if reference else SharedPrefix(model, steps, sharpness, precision)
+        engine = (
+            ReferenceRollout(model, steps, sharpness) if reference else SharedPrefix(model, steps, sharpness, precision)
+        )
         beyond = (0, 0, 0, 0, 0, engine.span - horizon)
         for rows in _blocks(group, max(1, most // (distinct // model.members))):
             block = origins.rows(rows).reaching(engine.span)

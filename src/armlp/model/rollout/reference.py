@@ -45,7 +45,7 @@ class RolloutInputs(NamedTuple):
         return self._replace(covariates=covariates, given=given)
 
 
-class Reference:
+class ReferenceRollout:
     """Calls the network on the last `L` values of every path, scaled as the context was.
 
     Args:

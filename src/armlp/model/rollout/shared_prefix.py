@@ -22,7 +22,7 @@ _NOISE_CHUNK = 1 << 19
 
 
 class SharedPrefix:
-    """Rolls blocks of series forward, with the numbers of `Reference`.
+    """Rolls blocks of series forward, with the numbers of `ReferenceRollout`.
 
     Args:
         model: The network, in evaluation mode.
