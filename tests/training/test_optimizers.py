@@ -78,10 +78,10 @@ def test_muon_trains_every_member_as_it_would_alone():
     optimizers = [make_optimizer("muon", one, 0.01, 0.1) for one in (ensemble, *alone)]
     generator = torch.Generator().manual_seed(1)
     for _ in range(3):
-        context, value = torch.randn(16, 6, generator=generator), torch.randn(16, 2, generator=generator)
+        context, value = (torch.randn(16, count, 1, generator=generator) for count in (6, 2))
         for optimizer in optimizers:
             optimizer.zero_grad()
-        everything = torch.ones(32, 6, dtype=torch.bool)
+        everything = torch.ones(32, 6, 1, dtype=torch.bool)
         rows = torch.cat([context, context])
         scaling = ensemble.scale(rows, everything)
         law = ensemble.conditional(rows, everything, scaling)

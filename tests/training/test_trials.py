@@ -91,7 +91,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
     trainer(max_steps=4, limit_val_batches=0).fit(by_hand, datamodule=data)
     trainer().validate(by_hand, datamodule=data, verbose=False)
     assert by_hand.scores["armlp"] == trials["narrow"].scores
-    alone = ForecastModule(**vars(by_hand.settings) | {"theta_share": 0.0})
+    alone = ForecastModule(**by_hand.settings.flat() | {"theta_share": 0.0})
     alone.load_state_dict(by_hand.state_dict())
     trainer().validate(alone, datamodule=data, verbose=False)
     assert alone.scores["armlp"] == trials["narrow alone"].scores

@@ -356,7 +356,9 @@ class ForecastModule(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what validation has settled."""
         if not hasattr(self, "network"):  # of a subclass with other arguments, which Lightning has not passed on
-            self.settings = ForecastModule(**checkpoint["hyper_parameters"]).settings
+            saved = checkpoint["hyper_parameters"]  # with those arguments
+            known = ModelSettings(head=saved.get("head")).flat()
+            self.settings = ForecastModule(**{name: saved[name] for name in known if name in saved}).settings
             self.hparams.update(self.settings.flat())
             self._build()
         self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
