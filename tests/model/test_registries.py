@@ -104,7 +104,7 @@ def test_saved_options_import_no_code(option, library):
     check_class_paths({option: "my_library.Anything"})
     check_class_paths({option: None})
     check_class_paths({option: "normal" if option == "head" else "global"})
-    with pytest.raises(UserError, match="`import this_is_not_imported` first"):
+    with pytest.raises(UserError, match="import this_is_not_imported first"):
         check_class_paths({option: "this_is_not_imported.Anything"})
     assert "this_is_not_imported" not in sys.modules
 
