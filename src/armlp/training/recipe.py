@@ -15,6 +15,8 @@ from armlp.data.panel import Panel
 from armlp.data.windows import Split
 
 SHORT = 400  # values; typical series shorter than this cannot train a chain of forecasts
+# How many steps small data and short series train for; scripts/LOG.md has the experiments.
+STEPS = 600
 _LONG_SEASON = 24  # steps; a patch of half a season is enough from here on
 _SMALL_COUNT = 10  # up to here the steps between counts matter
 # A head of counts is wrong for a series whose variance is below this share of a Poisson variance by more than so many
