@@ -90,7 +90,8 @@ class ConsoleListener(FitListener, Callback):
     def final_training_ended(self, name: str, steps: int) -> None:
         """Print that the best checkpoint was trained on the validation rows too."""
         print(
-            f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores above are from before."
+            f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores above are "
+            "from before."
         )
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
