@@ -90,10 +90,10 @@ QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """A module of a user that is imported, as long as the test runs."""
-    (tmp_path / "my_parts.py").write_text(PARTS)
+    (tmp_path / "extending_parts.py").write_text(PARTS)
     monkeypatch.syspath_prepend(tmp_path)
-    yield importlib.import_module("my_parts")
-    del sys.modules["my_parts"]
+    yield importlib.import_module("extending_parts")
+    del sys.modules["extending_parts"]
     for name, registry in REGISTERED.items():
         if name in registry:
             registry.unregister(name)
@@ -122,9 +122,9 @@ CONFIGURATION = """
 data:
   horizon: 6
 model:
-  head: my_parts.WiderHead
+  head: extending_parts.WiderHead
   factor: 3.0
-  scaler: my_parts.FirstScaler
+  scaler: extending_parts.FirstScaler
   hidden_sizes: [4]
   residual_blocks: 0
   val_paths: 10
@@ -142,8 +142,8 @@ def test_parts_are_used_by_their_class_paths_from_a_file_of_options(parts: Any, 
     assert "nine" in printed
     best = Path("lightning_logs/version_0/checkpoints/best.ckpt")
     options = read_checkpoint(best)["hyper_parameters"]
-    assert (options["head"], options["factor"]) == ("my_parts.WiderHead", 3.0)
-    assert options["scaler"] == "my_parts.FirstScaler"
+    assert (options["head"], options["factor"]) == ("extending_parts.WiderHead", 3.0)
+    assert options["scaler"] == "extending_parts.FirstScaler"
     program("predict", "--ckpt_path", best, "--forecast.num_paths=20")
     assert len(pd.read_parquet("lightning_logs/version_0/forecast.parquet")) == 18
 

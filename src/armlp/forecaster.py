@@ -157,7 +157,7 @@ class Forecaster:
             module, checkpoint = fit_with_options(
                 ForecastModule(**self._model), data, options, [Dashboard(), *shown, *own], listener
             )
-        self._restore(checkpoint or {})
+            self._restore(checkpoint or {})  # which draws weights before it replaces them
         self._table, self.scores = data.source, module.best_scores or {}
         return self
 

@@ -349,10 +349,10 @@ def test_the_calendar_tells_what_was_asked_for(asked: Any, cycles: list[str]):
         (
             1,
             ["day", "week"],
-            "is told the time of day and the day of the week, but the times of the table are integers",
+            "uses the time of day and the day of the week, but the times of the table are integers",
         ),
-        ("MS", ["day"], "is told the time of day, but .* step by MS, of which a calendar tells only the month of the"),
-        ("YS", True, "step by YS-JAN, of which a calendar tells nothing"),
+        ("MS", ["day"], "uses the time of day, but .* step by MS, for which the calendar has only the month of the"),
+        ("YS", True, "step by YS-JAN, for which the calendar has nothing"),
         ("h", ["fortnight"], "'fortnight' is no cycle of a calendar; give some of day, week, month, year, months"),
     ],
 )

@@ -7,7 +7,6 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from armlp.training.candidates import RECIPE, Trial
 from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
@@ -17,8 +16,10 @@ from armlp.data.windows import Split
 from armlp.report.comparison import compare_with_baselines
 from armlp.report.console import ConsoleListener, print_choices, print_scores, print_summary
 from armlp.report.progress import StepBar
+from armlp.training.listener import Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
+from armlp.training.trials import RECIPE
 
 SCORES = {
     "armlp": {"mae": 1234.5678, "smape": 2.5, "mase": math.nan, "crps": 0.25, "coverage_80": 0.804, "skill": 0.1234},

@@ -9,7 +9,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-import torch
 import yaml
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -158,31 +157,3 @@ def test_a_checkpoint_callback_of_the_user_changes_nothing(monitor: str, program
     trainer = {"max_steps": 3, "val_check_interval": 1, "check_val_every_n_epoch": None, "enable_progress_bar": False}
     python = Forecaster(horizon=6, preset="fast", refit=True, callbacks=callbacks, **trainer).fit("table.parquet")
     assert weights(python._fitted()) == weights(best)
-
-
-def test_a_run_whose_checkpoint_is_of_the_last_version_goes_on_from_its_best(program: Any, make_table: MakeTable):
-    """The state of the callbacks had the names of Lightning's own classes."""
-    make_table().to_parquet("table.parquet")
-    fit = (
-        "fit", "--data.source=table.parquet", "--data.horizon=6", "--config=fast", "--trainer.val_check_interval=1",
-        "--trainer.check_val_every_n_epoch=null",
-    )  # fmt: skip
-    program(*fit, "--trainer.max_steps=4")
-    last = Path("lightning_logs/version_0/checkpoints/last.ckpt")
-    checkpoint = torch.load(last, weights_only=True)
-    renamed = {"BestCheckpoint": "ModelCheckpoint", "StopEarly": "EarlyStopping"}
-    states = checkpoint["callbacks"]
-    for key in list(states):
-        for new, old in renamed.items():
-            if key.startswith(new):
-                states[key.replace(new, old, 1)] = states.pop(key) | (
-                    {"best_model_score": torch.tensor(-1.0)} if new == "BestCheckpoint" else {}
-                )
-    assert sum(key.startswith(tuple(renamed)) for key in states) == 0
-    for key, state in states.items():
-        if key.startswith("ModelCheckpoint"):
-            state["best_k_models"] = dict.fromkeys(state["best_k_models"], torch.tensor(-1.0))  # never to be reached
-    torch.save(checkpoint, last)
-    before = last.with_name("best.ckpt").stat().st_mtime_ns
-    program(*fit, "--trainer.max_steps=6", "--ckpt_path", last)
-    assert last.with_name("best.ckpt").stat().st_mtime_ns == before

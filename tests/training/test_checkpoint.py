@@ -30,7 +30,7 @@ def test_a_checkpoint_is_tensors_and_plain_values_with_every_choice_made(trained
     assert is_plain(dict(model))
     assert is_plain(dict(data))
     # Only what may be left open for good is open.
-    assert {name for name, value in model.items() if value is None} <= {"block_size", "trials"}
+    assert {name for name, value in model.items() if value is None} <= {"block_size", "trials", "metrics"}
     covariates = {f"{role}_covariates" for role in ("known", "past", "static")}
     assert {name for name, value in data.items() if value is None} <= {
         "target_columns", "freq", "batch_size", "test_step", *covariates

@@ -86,6 +86,8 @@ class NetworkSettings(Options):
             HEADS.find(self.head)
         if self.scaler is not None:
             SCALERS.find(self.scaler)
+        if any(width < 1 for width in self.hidden_sizes or ()):
+            raise UserError(f"`hidden_sizes`: {self.hidden_sizes} holds a width below 1; give widths from 1 on.")
         for width in self.hidden_sizes or ():
             check_bounds("hidden_sizes", width, 1)
         if self.dropout is not None and self.dropout >= 1:
