@@ -258,7 +258,7 @@ def test_a_table_of_another_frequency_is_forecast_with_a_warning(program: Any, t
         options += () if command == "validate" else (f"--forecast.output={command}.parquet",)
         with pytest.warns(UserWarning, match="trained on a step of h, but slow.parquet steps by 2h"):
             program(*options, "--data.source=slow.parquet")
-        assert "told the time of day, but the times of counted.parquet are integers" in program.refuses(
+        assert "uses the time of day, but the times of counted.parquet are integers" in program.refuses(
             *options, "--data.source=counted.parquet"
         )
     # A checkpoint that does not say what it was trained on has nothing to compare with.

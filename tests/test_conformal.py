@@ -185,4 +185,4 @@ def test_adaptive_begins_with_the_network_s_own_intervals_where_validation_is_to
 def test_adaptive_refuses_several_processes(make_table: MakeTable):
     data = SeriesDataModule(make_table(), horizon=6)
     with pytest.raises(UserError, match=r"`conformal`: adaptive takes .* 2 processes cannot share"):
-        Recalibration("adaptive").follow(data, "test", lambda windows: windows.target, world_size=2)
+        Recalibration("adaptive").catch_up(data, "test", lambda windows: windows.target, world_size=2)

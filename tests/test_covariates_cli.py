@@ -166,8 +166,8 @@ MISTAKES = {
     ),
     "another calendar": (
         lambda table: make(freq="h"),
-        "told the day of the week, the day of the month and the day of the year, but the times of wrong.parquet step "
-        "by h, of which a calendar tells only the time of day and the day of the week",
+        "uses the day of the week, the day of the month and the day of the year, but the times of wrong.parquet step "
+        "by h, for which the calendar has only the time of day and the day of the week",
     ),
 }
 
@@ -185,7 +185,7 @@ def test_calendar_inputs_cannot_be_switched_off_after_training(program: Any, fit
         "predict", "--ckpt_path", fitted, "--data.source=now.parquet", "--data.calendar_inputs=false"
     )
     assert "--data.calendar_inputs: the model uses 6 features of the calendar" in said
-    assert "of now.parquet, which steps by D, nothing; leave the option out" in said
+    assert "but now.parquet, which steps by D, has nothing; leave the option out" in said
 
 
 def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(program: Any):
@@ -198,8 +198,8 @@ def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(program: Any):
     program("predict", "--ckpt_path", best, "--forecast.output=f.csv")
     months = pd.date_range("2000-01-01", periods=ROWS, freq="MS")
     for times, sentence in (
-        (np.arange(ROWS), "are integers, of which a calendar tells nothing"),
-        (months, "step by MS, of which a calendar tells only the month of"),
+        (np.arange(ROWS), "are integers, for which the calendar has nothing"),
+        (months, "step by MS, for which the calendar has only the month of"),
     ):
         days.assign(ds=times).to_csv("other.csv", index=False)
         said = program.refuses("predict", "--ckpt_path", best, "--data.source=other.csv")

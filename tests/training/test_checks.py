@@ -17,7 +17,7 @@ from armlp.training.checks import warn_of_other_frequency
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"objective": "crps", "head": "point"}, "`objective`: crps scores sampled numbers"),
+        ({"objective": "crps", "head": "point"}, "`objective`: crps needs sampled numbers"),
         ({"objective": "crps", "feed": "mean"}, "`feed`: crps scores sampled paths"),
         ({"objective": "energy", "feed": "truth"}, "`feed`: energy scores sampled paths"),
         ({"objective": "energy", "lead_weighting": "near"}, "`lead_weighting`: the energy score"),
@@ -28,7 +28,7 @@ from armlp.training.checks import warn_of_other_frequency
         ({"head": "poisson"}, "`head` poisson is for counts, but series 's00' of the table has"),
         ({"symbols": 3}, "`symbols`: the model is of 3 symbols, but the table was read as numbers"),
         ({"channels": 2}, "trained on 2 values per time step, but the table has 1"),
-        ({"covariate_sizes": {"known": [0], "calendar": [0] * 2}}, "The model is of covariates"),
+        ({"covariate_sizes": {"known": [0], "calendar": [0] * 2}}, "The model uses covariates"),
         ({"covariate_sizes": {"calendar": [0] * 4}}, "`calendar_inputs`: the model uses 4 features"),
     ],
 )

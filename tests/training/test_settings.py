@@ -17,7 +17,7 @@ REFUSED = [
     ({"gradient": 0}, "`gradient`: 0 is not known; use full, last or a number of patches"),
     ({"gradient": -2}, "`gradient`: -2 is not known"),
     ({"dropout": 1.0}, "`dropout`: 1.0 is not a share between 0 and 1"),
-    ({"hidden_sizes": [4, 0]}, "`hidden_sizes`: 0 is too small; it must be at least 1"),
+    ({"hidden_sizes": [4, 0]}, "`hidden_sizes`: [4, 0] holds a width below 1"),
     ({"head": "cauchy"}, "`head`: 'cauchy' is not known; use one of"),
     ({"scaler": "minmax"}, "`scaler`: 'minmax' is not known; use one of"),
     ({"activation": "elu"}, "`activation`: 'elu' is not known; use one of relu, gelu, silu, tanh"),
@@ -81,7 +81,7 @@ def test_a_network_has_the_options_that_it_is_given():
 @pytest.mark.parametrize("objective", ["crps", "energy"])
 @pytest.mark.parametrize("kind", [{"head": "point"}, {"head": "symbols", "symbols": 4}])
 def test_scores_of_paths_are_refused_where_there_is_nothing_to_score(objective: str, kind: dict[str, Any]):
-    with pytest.raises(UserError, match=rf"`objective`: {objective} scores sampled numbers.*'{kind['head']}'"):
+    with pytest.raises(UserError, match=rf"`objective`: {objective} needs sampled numbers.*'{kind['head']}'"):
         ForecastModule(**WHOLE | kind, objective=objective)
 
 

@@ -72,7 +72,7 @@ def test_what_is_preferred_comes_before_the_recipe_and_not_before_what_was_given
 
 
 def test_cycles_of_the_calendar_have_a_reason_unless_they_were_given(make_table: Any, settled: Any):
-    for rows, cycles, why in ((30, [], ""), (500, ["day", "week"], "what repeat at least twice in 494 steps")):
+    for rows, cycles, why in ((30, [], ""), (500, ["day", "week"], "cycles that repeat at least twice in 494 steps")):
         module = settled(SeriesDataModule(make_table(rows=rows), horizon=6))
         assert module.reasons["calendar_inputs"] == Choice(cycles, why)
         assert module.settings.covariate_sizes == ({"calendar": [0] * 4} if cycles else {})

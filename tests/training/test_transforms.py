@@ -162,7 +162,7 @@ def test_a_share_is_a_share(options: dict[str, Any], sentence: str):
 def test_counts_are_not_moved(head: str, make_table: MakeTable):
     table = make_table()
     table["y"] = table["y"].abs().round()
-    with pytest.raises(UserError, match=f"`theta_share`: 0.3 .* head '{head}' .*say `theta_share` 0"):
+    with pytest.raises(UserError, match=f"`theta_share`: 0.3 .* head '{head}' .*give `theta_share` 0"):
         fitted(table, head=head, theta_share=0.3)
 
 

@@ -169,8 +169,8 @@ class Scoreboard:
 def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[str, type[K]]:
     """Return the metrics or baselines of a scoreboard by name, in display order.
 
-    `extra` holds names or class paths besides the default ones; a class that is not registered is registered by its
-    name.
+    `extra` holds names or class paths besides the default ones. The name of a class that is not registered is that of
+    the class.
 
     Raises:
         UserError: A name is not known, or does not suit the values.
@@ -181,9 +181,8 @@ def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[s
             raise UserError(
                 f"`{registry.option}`: {name} is not for {'symbols' if symbols else 'numbers'}; leave it out."
             )
-        if kind not in registry.values():
-            registry.register(kind.__name__)(kind)
     found = {name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.suits(symbols))}
+    found |= {kind.__name__: kind for kind in asked if kind not in registry.values()}
     return dict(sorted(found.items(), key=lambda item: item[1].order))
 
 
