@@ -54,28 +54,22 @@ def test_a_forecast_imports_what_it_uses(trained: Any, tmp_path: Any):
     assert [name for name in unused if name in modules] == []
 
 
-def test_python_forecasts_without_the_command_line():
-    modules = imported("import armlp; armlp.Forecaster()")
-    unused = ("armlp.cli", "jsonargparse", "tensorboard", "polars")
-    assert [name for name in unused if name in modules] == []
-
-
-@pytest.mark.parametrize("collecting", [False])
-def test_the_import_leaves_the_process_of_the_importer_as_it_is(collecting: bool):
-    program = f"""
+def test_the_import_leaves_the_process_of_the_importer_as_it_is():
+    program = """
 import gc, os, sys
-{"gc.enable()" if collecting else "gc.disable()"}
+gc.disable()
 import lightning.pytorch
 before = dict(os.environ), gc.isenabled(), gc.get_freeze_count(), sys.modules["scipy.signal"]
 import armlp
-armlp.Forecaster, armlp.ForecastModule
+armlp.Forecaster(), armlp.ForecastModule
 assert (dict(os.environ), gc.isenabled(), gc.get_freeze_count(), sys.modules["scipy.signal"]) == before
+assert "OMP_WAIT_POLICY" not in os.environ
+import scipy
+assert sys.modules["scipy.signal"] is scipy.signal and scipy.signal.get_window
+unused = ("armlp.cli", "jsonargparse", "tensorboard", "polars")
+assert [name for name in unused if name in sys.modules] == []
 """
     run("-c", program)
-    program = (
-        "import armlp, os, sys; armlp.Forecaster; import scipy; assert sys.modules['scipy.signal'] is scipy.signal"
-    )
-    run("-c", f"{program}; assert 'OMP_WAIT_POLICY' not in os.environ and scipy.signal.get_window")
 
 
 def test_the_program_imports_libraries_quickly_and_whole(tmp_path: Any):

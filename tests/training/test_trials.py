@@ -6,12 +6,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from lightning.pytorch import Trainer, seed_everything
 
-from armlp import UserError
+from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.training.checkpoint import read_checkpoint
@@ -197,3 +198,16 @@ def test_the_recipe_stays_unless_another_is_clearly_better():
     assert best_of([recipe, Trial("linear", {}, monitored=0.995)]) is recipe
     clearly = Trial("linear", {}, monitored=0.98)
     assert best_of([recipe, clearly, Trial("failed", {})]) is clearly
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("kind", ["random walk", "noisy season"])
+def test_the_model_is_not_worse_than_what_is_simpler(kind: str):
+    noise = np.random.default_rng(0).normal(size=(6, 120))
+    season = 5 * np.sin(np.arange(120) * 2 * np.pi / 12) + 0.3 * noise
+    values = noise.cumsum(1) if kind == "random walk" else season
+    table = pd.DataFrame(values.T, columns=list("abcdef")).assign(ds=range(120))
+    options = {"season_length": 12, "val_windows": 2, "refit": False, "val_paths": 20, "enable_progress_bar": False}
+    forecaster = Forecaster(horizon=6, logger=False, **options).fit(table)
+    measured = {name: row["scaled_crps"] for name, row in forecaster.scores.items()}
+    assert measured["armlp"] < min(measured["ridge AR"], measured["seasonal naive"])
