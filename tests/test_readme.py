@@ -40,7 +40,7 @@ class Quick(armlp.Forecaster):
 def names(make_table: Any) -> dict[str, Any]:
     """What the examples take as known: two tables, and a forecaster that was fitted to the first."""
     table, other = make_table(rows=200), make_table(rows=160, first=7, seed=1)
-    return {"table": table, "other_table": other, "forecaster": Quick(horizon=6).fit(table)}
+    return {"table": table, "other_table": other, "forecaster": Quick(horizon=6, logger=False).fit(table)}
 
 
 @pytest.fixture
