@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from armlp.data.covariates import Covariates
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.tables.encoders import spell_symbols
@@ -121,7 +123,7 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
 
 
 def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Tensor]:
-    """Return the negative log-likelihood of the targets, each patch given the truth before it.
+    """Return the joint negative log-likelihood of the targets, each patch given the truth before it.
 
     It is the sum over observed values, data units, and their number, both scalar. Windows have contexts of `L` and
     targets of `H` values, with covariates to the end of the last patch.
@@ -137,12 +139,39 @@ def one_step_nll(model: AutoregressiveMLP, windows: Windows) -> tuple[Tensor, Te
     for step in range(0, values.shape[1] - length, patch):
         known, scored = slice(step, step + length), slice(step + length, step + length + patch)
         covariates = None if windows.covariates is None else windows.covariates.moved(step)
-        distribution = model(values[:, known], observed[:, known], covariates)
-        target = model.scale(values[:, known], observed[:, known]).within_reach(values[:, scored], length)
         counted = model.head.score_mask(observed[:, scored])
-        total = total - torch.where(counted, distribution.log_prob(target), 0.0).sum()
+        total = total - _patch_log_likelihood(
+            model, values[:, known], observed[:, known], covariates, values[:, scored], counted
+        )
         count = count + counted.sum()
     return total, count
+
+
+def _patch_log_likelihood(
+    model: AutoregressiveMLP,
+    context: Tensor,
+    observed: Tensor,
+    covariates: Covariates | None,
+    target: Tensor,
+    counted: Tensor,
+) -> Tensor:
+    """Return the joint log-likelihood of the counted values of patches `[B, U, V]`, scalar, data units.
+
+    It is that of single values times the density of their dependence. An ensemble is a mixture of joint distributions.
+    Of discrete values the dependence has no density, and they count as independent within the patch.
+    """
+
+    def rows(part: Tensor) -> Tensor:
+        return torch.cat([part] * model.members)
+
+    scaling = model.scale(context, observed)
+    target, counted = rows(scaling.within_reach(target, model.context_length)), rows(counted)
+    covariates = None if covariates is None else covariates.tile(model.members)
+    distribution = model.conditional(rows(context), rows(observed), scaling.tile(model.members), covariates)
+    joint = torch.where(counted, distribution.log_prob(target), 0.0).double().flatten(1).sum(1)
+    if model.dependence is not None and not (model.head.discrete or model.dependence.is_independent):
+        joint = joint + model.dependence.log_density(distribution.normal_scores(target), counted)
+    return (joint.unflatten(0, (model.members, -1)).logsumexp(0) - math.log(model.members)).sum()
 
 
 def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:

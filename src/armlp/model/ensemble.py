@@ -88,7 +88,11 @@ class Pool(Predictive):
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density `[B, ...]` at `value`, data units."""
         log_probs = self._split_members(self.members.log_prob(self._repeat_members(value)))
-        return log_probs.logsumexp(0) - math.log(self.count)
+        if not self.members.chained:
+            return log_probs.logsumexp(0) - math.log(self.count)
+        # The members' terms are given the channels before, so the mixture is that of their sums.
+        sums = log_probs.cumsum(-1).logsumexp(0) - math.log(self.count)
+        return sums.diff(dim=-1, prepend=torch.zeros_like(sums[..., :1]))
 
     def cdf(self, value: Tensor) -> Tensor:
         """Return the probability `[B, ...]` of at most `value`, data units."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from armlp.data.covariates import Covariates
 from armlp.errors import UserError
+from armlp.model.dependence import Dependence
 from armlp.model.ensemble import ACTIVATIONS, Pool, layer_norm, linear
 from armlp.model.families import HEADS, Predictive
 from armlp.model.inputs import Inputs
@@ -114,6 +115,7 @@ class AutoregressiveMLP(nn.Module):
         head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
         chosen = {name: value for name, value in head_options.items() if name in options_of(head_class)}
         self.head = head_class(**chosen, **{name: supplied[name] for name in head_class.supplied})
+        self.dependence = Dependence(patch_length, channels) if self.head.noise else None
         # Symbols have neither a scale nor a location to add to.
         self.scaler = SCALERS.find("none" if symbols else scaler)(season_length)
         for name, statistic in self.scaler.initial_statistics(channels).items():

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windowing, Windows
 from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
@@ -26,6 +27,7 @@ from armlp.training.checks import (
     check_options_agree,
     warn_of_other_frequency,
 )
+from armlp.training.dependence import estimate_dependence
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.recipe import Choice
@@ -292,8 +294,19 @@ class ForecastModule(LightningModule):
         self.recalibration.catch_up(self.datamodule, part, forecast, self.trainer.world_size)
 
     def on_validation_epoch_start(self) -> None:
-        """Remove the scores of the previous validation."""
+        """Remove the scores of the previous validation, and estimate the dependence under the present weights."""
         self.evaluation.reset()
+        if self.trainer.state.fn == TrainerFn.FITTING:
+            self._estimate_dependence()
+
+    def on_train_end(self) -> None:
+        """Estimate the dependence under the final weights."""
+        self._estimate_dependence()
+
+    def _estimate_dependence(self) -> None:
+        loader = self.trainer.train_dataloader
+        if isinstance(loader, TrainingLoader):
+            estimate_dependence(self.network, loader)
 
     def on_validation_epoch_end(self) -> None:
         """Log the rollout metrics of all origins, and fit the recalibration."""

@@ -67,12 +67,18 @@ class Sampling(NamedTuple):
         return self._rolled_out(network, panel, windows, noise, given)
 
     def centre(self, network: AutoregressiveMLP, panel: Panel, windows: Windows, horizon: int) -> Tensor:
-        """Return the path along which every draw is a median, averaged over the members, `[B, H, V]`, data units."""
+        """Return the path along which every value is a median, averaged over the members, `[B, H, V]`, data units."""
         shape = len(windows.context), network.members, horizon, network.channels, network.head.noise
-        return self._rolled_out(network, panel, windows, torch.full(shape, 0.5)).mean(1)
+        return self._rolled_out(network, panel, windows, torch.full(shape, 0.5), median=True).mean(1)
 
     def _rolled_out(
-        self, network: AutoregressiveMLP, panel: Panel, windows: Windows, noise: Tensor, given: Tensor | None = None
+        self,
+        network: AutoregressiveMLP,
+        panel: Panel,
+        windows: Windows,
+        noise: Tensor,
+        given: Tensor | None = None,
+        median: bool = False,
     ) -> Tensor:
         context, levels = windows.context, panel.levels
         paths = rollout(
@@ -88,6 +94,7 @@ class Sampling(NamedTuple):
             None if levels is None else -levels[windows.series.cpu()][:, None].to(context),
             given,
             PRECISIONS[self.precision],
+            median=median,
         )
         return panel.in_data_units(windows.series, paths)
 

@@ -42,7 +42,8 @@ class TowardsTheta(PathTransform):
 
     Networks and statistical methods make different errors, so that their mean beats both, as in the M4 competition:
     Spyros Makridakis et al. (2020), https://doi.org/10.1016/j.ijforecast.2019.04.014
-    Series of less than four seasons, or six values, do not move.
+    Series of less than four seasons, or six values, do not move. From the first known value on nothing moves, because
+    Theta does not use values known ahead.
     """
 
     def __init__(self, data: SeriesDataModule, share: float) -> None:
@@ -60,9 +61,12 @@ class TowardsTheta(PathTransform):
         if not bool(share.any()):
             return paths
         centre = Sampling().centre(network, self.theta.panel, windows, paths.shape[2])
-        moved = paths + (share * (self._theta_of(windows, paths.shape[2]) - centre.cpu())).to(paths)[:, None]
-        moved = moved.clamp(min=0) if network.non_negative else moved
-        return moved if known is None else moved.where(known.isnan()[:, None].to(paths.device), paths)
+        shift = (share * (self._theta_of(windows, paths.shape[2]) - centre.cpu())).to(paths)
+        if known is not None:
+            is_later = (~known.isnan()).any(-1, keepdim=True).cumsum(1) > 0
+            shift = shift.masked_fill(is_later.to(paths.device), 0.0)
+        moved = paths + shift[:, None]
+        return moved.clamp(min=0) if network.non_negative else moved
 
     def _theta_of(self, windows: Windows, horizon: int) -> Tensor:
         """Return Theta's forecasts `[B, H, V]`, cached by batch."""

@@ -24,6 +24,7 @@ class Predictive(Distribution):
         noise: Number of uniform numbers per drawn value.
         discrete: Whether the values are integers.
         has_density: Whether there is a likelihood.
+        chained: Whether the log-density of each value along the last axis is given those before it.
     """
 
     arg_constraints: ClassVar[dict[str, constraints.Constraint]] = {}
@@ -31,6 +32,7 @@ class Predictive(Distribution):
     noise: ClassVar[int] = 1
     discrete: ClassVar[bool] = False
     has_density: ClassVar[bool] = True
+    chained: ClassVar[bool] = False
 
     if TYPE_CHECKING:  # torch's methods have no types
 
@@ -43,9 +45,26 @@ class Predictive(Distribution):
         def icdf(self, value: Tensor) -> Tensor:
             """Return the quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
 
+    @property
+    def median(self) -> Tensor:
+        """`[...]`, data units."""
+        return self.icdf(torch.full_like(self.mean, 0.5))
+
     def draw(self, uniform: Tensor) -> Tensor:
         """Return values `[...]` for uniform noise `[..., noise]` in (0, 1), differentiable in the parameters."""
         return self.icdf(uniform[..., 0])
+
+    def normal_scores(self, value: Tensor, within: Tensor | None = None) -> Tensor:
+        """Return the standard normal scores `[...]` of the noise whose draws are `value [...]`, data units.
+
+        They are standard normal if the values follow this distribution. `within [...]` says, from 0 to 1, where the
+        noise lies in the jump of a discrete distribution; in the middle if it is left out.
+        """
+        level = self.cdf(value)
+        if self.discrete:
+            below = self.cdf(value - 1)
+            level = torch.lerp(below, level, torch.full_like(level, 0.5) if within is None else within)
+        return torch.special.ndtri(open_interval(level))
 
     def _bisected(self, level: Tensor, low: Tensor, high: Tensor) -> Tensor:
         """Return the least values `[...]` between `low` and `high` whose `cdf` reaches `level`, without gradient."""

@@ -43,7 +43,10 @@ class Laplace(Predictive, torch.distributions.Laplace):
 
 
 class StudentT(Predictive, torch.distributions.StudentT):
-    """Student's t distribution, drawn by Bailey's polar method from two uniform numbers.
+    """Student's t distribution, drawn from two uniform numbers by Bailey's polar method.
+
+    The two numbers give the coordinates of a point, both standard normal, whose radius is stretched. So a value rises
+    with its first number, 0.5 of which gives the median, and dependent numbers give dependent values.
 
     Ralph W. Bailey (1994), Polar Generation of Random Variates with the t-Distribution,
     https://doi.org/10.1090/S0025-5718-1994-1196000-9
@@ -61,6 +64,11 @@ class StudentT(Predictive, torch.distributions.StudentT):
         """`[...]`, data units; nan where the mean is undefined."""
         return torch.where(self.df > 1, self.loc, torch.nan)
 
+    @property
+    def median(self) -> Tensor:
+        """`[...]`, data units."""
+        return self.loc
+
     def draw(self, uniform: Tensor) -> Tensor:
         """Return values `[...]` for uniform noise `[..., 2]`, differentiable in the parameters."""
         return self.loc + self.scale * self.standard(self.df, self.polar(uniform))
@@ -68,8 +76,9 @@ class StudentT(Predictive, torch.distributions.StudentT):
     @staticmethod
     def polar(uniform: Tensor) -> Tensor:
         """Return the parts `[..., 2]` of a draw from uniform noise `[..., 2]` that do not depend on the parameters."""
-        radius, angle = uniform.unbind(-1)
-        return torch.stack([-2 * radius.log(), torch.cos(2 * math.pi * angle)], -1)
+        normal = torch.special.ndtri(uniform)
+        radius = normal.square().sum(-1)
+        return torch.stack([radius, normal[..., 0] / radius.sqrt().clamp(min=torch.finfo(radius.dtype).tiny)], -1)
 
     @staticmethod
     def standard(df: Tensor, polar: Tensor) -> Tensor:
@@ -120,15 +129,21 @@ class MultivariateNormal(Normal):
     Draws and log-densities are joint; mean, variance, distribution function and quantiles are those of each channel.
     """
 
+    chained = True
+
     def __init__(self, loc: Tensor, factor: Tensor) -> None:
         self.factor = factor
         super().__init__(loc, torch.linalg.vector_norm(factor, dim=-1), validate_args=False)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Return the log-density `[..., V]` of each channel given those before it; they add up to the joint one."""
-        error = (value - self.loc)[..., None]
-        whitened = torch.linalg.solve_triangular(self.factor, error, upper=False)[..., 0]
+        whitened = self.normal_scores(value)
         return -(whitened**2) / 2 - self.factor.diagonal(dim1=-2, dim2=-1).log() - math.log(2 * math.pi) / 2
+
+    def normal_scores(self, value: Tensor, within: Tensor | None = None) -> Tensor:
+        """Return the standard normal scores `[..., V]` of each channel given those before it."""
+        error = (value - self.loc)[..., None]
+        return torch.linalg.solve_triangular(self.factor, error, upper=False)[..., 0]
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Return values `[..., V]` for uniform noise `[..., V, 1]`, differentiable in the parameters."""

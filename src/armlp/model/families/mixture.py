@@ -26,12 +26,16 @@ class NormalMixture(Predictive, MixtureSameFamily):
         super().__init__(Categorical(logits=logits, validate_args=False), self.components, validate_args=False)
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return values `[...]`; the first of the noise `[..., 2]` picks a component, the second draws from it."""
+        """Return values `[...]`; the first of the noise `[..., 2]` picks a component, the second draws from it.
+
+        Components are picked in the order of their means, so that a value rises with both numbers.
+        """
         with torch.no_grad():
-            totals = self.mixture_distribution.probs.cumsum(-1)
+            loc, order = self.components.loc.sort(-1)
+            scale = self.components.scale.gather(-1, order)
+            totals = self.mixture_distribution.probs.gather(-1, order).cumsum(-1)
             # Make the last total exactly 1, or rounding could choose a component of weight 0.
             chosen = (uniform[..., :1] > totals / totals[..., -1:]).sum(-1, keepdim=True)
-            loc, scale = self.components.loc, self.components.scale
             loc, scale = (part.expand(*chosen.shape[:-1], -1).gather(-1, chosen)[..., 0] for part in (loc, scale))
             value = loc + scale * torch.special.ndtri(uniform[..., 1])
         return self._with_implicit_gradient(value, torch.zeros_like(value))

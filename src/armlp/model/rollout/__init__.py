@@ -82,6 +82,7 @@ def rollout(
     given: Tensor | None = None,
     precision: torch.dtype | None = None,
     reference: bool = False,
+    median: bool = False,
 ) -> Tensor:
     """Return sampled futures of every context.
 
@@ -105,6 +106,7 @@ def rollout(
         given: `[B, H, V]` values that every path has, data units; nan where it draws its own.
         precision: Type of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
         reference: Use the plain loop, the oracle of tests, which gives the same numbers far more slowly.
+        median: Take the median of every distribution instead of a draw; the paths of a member are equal.
 
     Returns:
         `[B, P, H, V]`, data units.
@@ -139,21 +141,26 @@ def rollout(
     length = model.context_length
     origins = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, zero, given)
     # Every member has equally many paths; without noise the paths of a member are equal.
-    distinct = -(-num_paths // model.members) * model.members if model.head.noise else model.members
+    distinct = -(-num_paths // model.members) * model.members if model.head.noise and not median else model.members
     noise = F.pad(noise[:, :distinct], (0, 0, 0, 0, 0, 0, 0, max(0, distinct - num_paths)), value=0.5)
     sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
     most = max(1, _BLOCK.get(context.device.type, _BLOCK["cuda"]) // model.max_width)
     paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
     for group, steps in _groups(model, origins, horizon):
         engine = (
-            ReferenceRollout(model, steps, sharpness) if reference else SharedPrefix(model, steps, sharpness, precision)
+            ReferenceRollout(model, steps, sharpness, median)
+            if reference
+            else SharedPrefix(model, steps, sharpness, median, precision)
         )
         beyond = (0, 0, 0, 0, 0, engine.span - horizon)
         for rows in _blocks(group, max(1, most // (distinct // model.members))):
-            block = origins.rows(rows).reaching(engine.span)
+            block, drawn = origins.rows(rows).reaching(engine.span), noise[rows]
+            if model.dependence is not None and not median:
+                drawn = model.dependence(drawn, steps, model.members)
+            drawn = F.pad(drawn, beyond, value=0.5)
             for first in range(0, distinct, most * model.members):
-                some = rows, slice(first, first + most * model.members)
-                paths[some] = engine.roll(block, F.pad(noise[some], beyond, value=0.5))[:, :, :horizon]
+                part = slice(first, first + most * model.members)
+                paths[rows, part] = engine.roll(block, drawn[:, part])[:, :, :horizon]
     paths = paths if has_channels else paths[..., 0]
     if num_paths <= distinct:
         return paths[:, :num_paths]

@@ -52,12 +52,17 @@ class ReferenceRollout:
         model: The network, in evaluation mode.
         steps: Steps from the origin at which the network is called, ascending from 0.
         sharpness: Temperature and `top_k` for symbols and bins.
+        median: Whether to take the median of every distribution instead of a draw.
     """
 
     def __init__(
-        self, model: AutoregressiveMLP, steps: list[int], sharpness: tuple[float, int | None] | None = None
+        self,
+        model: AutoregressiveMLP,
+        steps: list[int],
+        sharpness: tuple[float, int | None] | None = None,
+        median: bool = False,
     ) -> None:
-        self.model, self.steps, self.sharpness = model, steps, sharpness
+        self.model, self.steps, self.sharpness, self.median = model, steps, sharpness, median
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
 
     def roll(self, origins: RolloutInputs, noise: Tensor) -> Tensor:
@@ -85,7 +90,7 @@ class ReferenceRollout:
             distribution = model.conditional(values[:, window], seen[:, window], scaling, covariates, step)
             if self.sharpness is not None:
                 distribution = distribution.sharpened(*self.sharpness)
-            drawn = distribution.draw(noise[:, step : step + patch])
+            drawn = distribution.median if self.median else distribution.draw(noise[:, step : step + patch])
             drawn = drawn.clamp(min=zero) if model.non_negative else drawn
             if given is not None:
                 known = given[:, step : step + patch]

@@ -28,6 +28,7 @@ class SharedPrefix:
         model: The network, in evaluation mode.
         steps: Steps from the origin at which the network is called, ascending from 0.
         sharpness: Temperature and `top_k` for symbols and bins.
+        median: Whether to take the median of every distribution instead of a draw.
         dtype: Type of the products between layers; that of their weights if left out. Locations stay exact.
     """
 
@@ -36,9 +37,10 @@ class SharedPrefix:
         model: AutoregressiveMLP,
         steps: list[int],
         sharpness: tuple[float, int | None] | None = None,
+        median: bool = False,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.model, self.steps, self.sharpness = model, steps, sharpness
+        self.model, self.steps, self.sharpness, self.median = model, steps, sharpness, median
         self.span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
         self.layers = [IncrementalLayers(model, member, dtype) for member in range(model.members)]
         skips = [layers.skip for layers in self.layers if layers.skip is not None]
@@ -107,7 +109,7 @@ class SharedPrefix:
         drawn, seen = origins.context.new_empty(2, series, paths, span, channels)
         layers = self.layers[member]
         layers.begin(seen)
-        in_network_units = self.sharpness is None and head.affine
+        in_network_units = head.affine and self.sharpness is None and not self.median
         # Noise is prepared for many steps at once: with few paths it would take most of the time of a step.
         at_once = max(1, _NOISE_CHUNK // (head.outputs * noise[:, :, :patch].numel() or 1))
         drawn_patches, seen_patches = self._patches(drawn), self._patches(seen)
@@ -126,7 +128,8 @@ class SharedPrefix:
                 distribution = head(raw.expand(-1, paths, -1, -1, -1), moved, scale)
                 if self.sharpness is not None:
                     distribution = distribution.sharpened(*self.sharpness)
-                value = (distribution.draw(noises[step - first]) - moved) / scale
+                drawn_now = distribution.median if self.median else distribution.draw(noises[step - first])
+                value = (drawn_now - moved) / scale
             if lowest is not None:
                 value = torch.maximum(value, lowest[:, :, now])
             if given is not None:
