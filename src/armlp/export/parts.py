@@ -50,6 +50,7 @@ class BeforeLoop(nn.Module):
     def __init__(self, network: AutoregressiveMLP, scalings: Mapping[str, ColumnScaling]) -> None:
         super().__init__()
         self.network, self.scalings = network, scalings
+        self.is_dependent = network.dependence is not None and not network.dependence.is_independent
         self.title = "how this model scales its context or covariates"
         self.remedy = f"train with another `scaler` than {SCALERS.name_of(type(network.scaler))}"
         roles = [role for role in Covariates._fields if network.inputs.sizes[role]]
@@ -73,8 +74,12 @@ class BeforeLoop(nn.Module):
         # Repeat the last path and step until all members have equally many paths and all patches are whole.
         noise = noise[:, _indices_up_to(paths * members, noise.shape[1])]
         noise = noise[:, :, _indices_up_to(steps * patch, noise.shape[2])]
+        noise = noise.unflatten(1, (paths, members))
+        if self.is_dependent:
+            assert self.network.dependence is not None
+            noise = self.network.dependence.of_patches(noise.unflatten(3, (steps, patch))).flatten(3, 4)
         # Rows are ordered by member, series, path; path `p` belongs to member `p % members`.
-        noise = noise.unflatten(1, (paths, members)).movedim(2, 0).flatten(0, 2)
+        noise = noise.movedim(2, 0).flatten(0, 2)
 
         def rows(part: Tensor) -> Tensor:
             size = (members, part.shape[0], paths, *part.shape[1:])

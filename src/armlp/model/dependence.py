@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from armlp.model.families.base import open_interval
+
 _MAX_JOINT = 512  # values of a patch with a matrix of their own; longer ones have one for steps and one for channels
 _MIN_EIGENVALUE = 1e-3  # of a correlation matrix
 _FEW_PATHS = 32  # with fewer, the place of a draw inside its stratum depends on the others too
@@ -70,24 +72,30 @@ class Dependence(nn.Module):
             starts = torch.tensor(steps)[lengths == length]
             rows = (starts[:, None] + torch.arange(length)).flatten().to(noise.device)
             patches = noise[:, :, rows].unflatten(2, (-1, length)).unflatten(1, (-1, members))
-            result[:, :, rows] = self._stratified(patches).flatten(1, 2).flatten(2, 3)
+            result[:, :, rows] = self.of_patches(patches).flatten(1, 2).flatten(2, 3)
         return result
 
-    def _stratified(self, noise: Tensor) -> Tensor:
-        """Return dependent noise for independent noise `[B, P', E, K, u, V, n]` of `K` patches."""
-        count = noise.shape[1]
-        noise = noise.movedim((1, -1), (-1, 1))  # [B, n, E, K, u, V, P']
+    def of_patches(self, noise: Tensor) -> Tensor:
+        """Return dependent noise for the independent noise `[B, P / E, E, K, u, V, n]` of `K` patches."""
+        count, is_traced = noise.shape[1], torch.compiler.is_compiling()
+        noise = noise.movedim((1, -1), (-1, 1))  # [B, n, E, K, u, V, P / E]
         position = noise.double() * count
         stratum = position.floor().clamp(max=count - 1)
         within = position - stratum
-        table = torch.special.ndtri((torch.arange(count, dtype=torch.float64, device=noise.device) + 0.5) / count)
-        scores = self._over_paths(table[stratum.long()])
-        order = torch.from_numpy(scores.numpy().argsort(-1)) if scores.device.type == "cpu" else scores.argsort(-1)
-        ranks = torch.arange(count, dtype=torch.float64, device=noise.device)
-        rank = torch.empty_like(scores).scatter_(-1, order, ranks.expand_as(scores))
-        if count < _FEW_PATHS:
-            within = torch.special.ndtr(self._over_paths(torch.special.ndtri(within.clamp(1e-12, 1 - 1e-12))))
-        drawn = ((rank + within) / count).to(noise.dtype).clamp(2**-25, 1 - 2**-24)
+        strata = torch.arange(count, dtype=torch.float64, device=noise.device)
+        # The scores of a stratum's middle do not depend on where in it the draw lies.
+        scores = self._over_paths(torch.special.ndtri((strata + 0.5) / count)[stratum.long()])
+        scores = scores + 1e-9 * strata  # so that the order of equal scores is the same everywhere
+        if is_traced:
+            rank = scores.argsort(-1).argsort(-1).double()
+        else:
+            order = torch.from_numpy(scores.numpy().argsort(-1)) if scores.device.type == "cpu" else scores.argsort(-1)
+            rank = torch.empty_like(scores).scatter_(-1, order, strata.expand_as(scores))
+        if is_traced or count < _FEW_PATHS:
+            scores = self._over_paths(torch.special.ndtri(within.clamp(1e-12, 1 - 1e-12)))
+            dependent = torch.special.ndtr(scores.float())  # ONNX runtimes have no float64 version
+            within = torch.where(torch.tensor(count) < _FEW_PATHS, dependent, within) if is_traced else dependent
+        drawn = open_interval(((rank + within) / count).to(noise.dtype))
         return drawn.movedim((-1, 1), (1, -1))
 
     def _over_paths(self, scores: Tensor) -> Tensor:

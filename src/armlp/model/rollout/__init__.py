@@ -142,7 +142,7 @@ def rollout(
     origins = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, zero, given)
     # Every member has equally many paths; without noise the paths of a member are equal.
     distinct = -(-num_paths // model.members) * model.members if model.head.noise and not median else model.members
-    noise = F.pad(noise[:, :distinct], (0, 0, 0, 0, 0, 0, 0, max(0, distinct - num_paths)), value=0.5)
+    noise = noise[:, torch.arange(distinct, device=noise.device).clamp(max=num_paths - 1)]
     sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
     most = max(1, _BLOCK.get(context.device.type, _BLOCK["cuda"]) // model.max_width)
     paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
