@@ -203,3 +203,12 @@ def test_a_large_patch_has_a_correlation_of_steps_and_one_of_channels() -> None:
     assert torch.allclose(
         dependence.matrix(4), torch.kron((steps @ steps.mT)[:4, :4], channels @ channels.mT), atol=0.06
     )
+
+
+def test_weights_without_dependence_load_and_say_so() -> None:
+    """Forecasts are as before, with a warning."""
+    old = {name: value for name, value in network().state_dict().items() if "dependence" not in name}
+    model = network()
+    with pytest.warns(UserWarning, match="independent inside a patch of 6 steps"):
+        model.load_state_dict(old)
+    assert torch.equal(paths_of(model, 2, 5), paths_of(network(dependent=False), 2, 5))

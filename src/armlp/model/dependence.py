@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -41,6 +44,7 @@ class Dependence(nn.Module):
         self.is_joint = patch_length * channels <= _MAX_JOINT
         self.register_buffer("steps", torch.eye(patch_length * (channels if self.is_joint else 1)))
         self.register_buffer("channels", torch.eye(0 if self.is_joint else channels))
+        self.register_load_state_dict_pre_hook(_load_independent)
 
     @property
     def is_independent(self) -> bool:
@@ -140,6 +144,21 @@ class Dependence(nn.Module):
         self.channels.copy_(_factor(filled.flatten(0, 1), mask.flatten(0, 1), independent * self.patch_length, 1))
         filled, mask = (part.transpose(1, 2).flatten(0, 1) for part in (filled, mask))
         self.steps.copy_(_factor(filled, mask, independent, self.patch_length))
+
+
+def _load_independent(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Make the values of a patch independent where weights come from a version without dependence."""
+    assert isinstance(module, Dependence)
+    if f"{prefix}steps" in state:
+        return
+    for name, factor in module.state_dict().items():
+        state[prefix + name] = torch.eye(len(factor))
+    if module.patch_length > 1:
+        warnings.warn(
+            f"The checkpoint was written by an older armlp: its paths are independent inside a patch of "
+            f"{module.patch_length} steps, so intervals of sums are too narrow; fit anew to mend that.",
+            stacklevel=2,
+        )
 
 
 def _factor(scores: Tensor, mask: Tensor, independent: float, steps: int) -> Tensor:

@@ -14,7 +14,8 @@ from armlp.evaluation.metrics.base import METRICS
 from armlp.files import replacing
 from armlp.model.mlp import check_class_paths
 
-FORMAT = 4
+FORMAT = 5
+_READ = (4, FORMAT)  # models of format 4 have no dependence inside a patch
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
 
 
@@ -39,7 +40,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     )
     if not is_ours:
         raise UserError(f"--ckpt_path: {path} was not written by armlp; give a .ckpt file that `armlp fit` wrote.")
-    if (found := checkpoint["armlp_format"]) != FORMAT:
+    if (found := checkpoint["armlp_format"]) not in _READ:
         fix = "upgrade armlp" if found > FORMAT else "fit anew, or use the version of armlp that wrote it"
         raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
     check_class_paths(checkpoint["hyper_parameters"])
