@@ -44,7 +44,7 @@ class Dependence(nn.Module):
         self.is_joint = patch_length * channels <= _MAX_JOINT
         self.register_buffer("steps", torch.eye(patch_length * (channels if self.is_joint else 1)))
         self.register_buffer("channels", torch.eye(0 if self.is_joint else channels))
-        self.register_load_state_dict_pre_hook(_load_independent)
+        self.register_load_state_dict_pre_hook(_load_independent)  # type: ignore[no-untyped-call]  # has no types
 
     @property
     def is_independent(self) -> bool:

@@ -43,6 +43,8 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if (found := checkpoint["armlp_format"]) not in _READ:
         fix = "upgrade armlp" if found > FORMAT else "fit anew, or use the version of armlp that wrote it"
         raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
+    if found < FORMAT:
+        checkpoint["hyper_parameters"].setdefault("min_spread", 0.0)
     check_class_paths(checkpoint["hyper_parameters"])
     for metric in checkpoint["hyper_parameters"].get("metrics") or ():
         METRICS.check_imported(metric)

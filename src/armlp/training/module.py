@@ -37,7 +37,7 @@ from armlp.training.settings import ModelSettings
 from armlp.training.settle import Settled, settle
 from armlp.training.steps import is_logged, measure_by_steps, settle_length
 from armlp.training.trainer import MONITOR, check_precision, clip_gradients, without_autocast
-from armlp.training.transforms import Recalibration, TowardsTheta
+from armlp.training.transforms import AtLeastNaive, PathTransform, Recalibration, TowardsTheta
 
 
 class ForecastModule(LightningModule):
@@ -73,7 +73,7 @@ class ForecastModule(LightningModule):
         self.save_hyperparameters(logger=False)
         self.hparams.update(self.settings.flat())
         self.sampling = Sampling()
-        self.towards_theta: TowardsTheta | None = None
+        self.transforms: list[PathTransform] = []
         self.recalibration = Recalibration(self.settings.conformal)
         self.reasons: dict[str, Choice] = {}
         self.preferred: dict[str, Choice] = {}
@@ -186,7 +186,9 @@ class ForecastModule(LightningModule):
             self.plan()
             self.best_scores, self._lowest = None, math.inf
         share = self.settings.theta_share
-        self.towards_theta = TowardsTheta(data, share) if share else None
+        self.transforms = [TowardsTheta(data, share)] if share else []
+        if self.settings.min_spread:
+            self.transforms.append(AtLeastNaive(data, self.settings.min_spread))
         self.recalibration.prepare(data, stage)
         reach = data.test_split.test_reach if stage == "test" else data.horizon
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.settings.val_paths)
@@ -231,8 +233,9 @@ class ForecastModule(LightningModule):
         """
         steps = windows.target.shape[1] or self.datamodule.horizon
         paths = sampling.paths(self.network, self.datamodule.panel, windows, steps, known)
-        theta = self.towards_theta
-        return paths if theta is None else theta(self.network, paths, windows, known)
+        for transform in self.transforms:
+            paths = transform(self.network, paths, windows, known)
+        return paths
 
     @without_autocast
     def training_step(self, batch: Windows, batch_idx: int) -> Tensor:

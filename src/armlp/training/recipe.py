@@ -13,6 +13,7 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.detect import is_deterministic, is_full_state
 from armlp.data.panel import Panel
 from armlp.data.windows import Split
+from armlp.evaluation.conformal import MIN_WINDOWS
 
 SHORT = 400  # values; typical series shorter than this cannot train a chain of forecasts
 # How many steps small data and short series train for; scripts/LOG.md has the experiments.
@@ -87,6 +88,7 @@ def recipe(
         "weight_decay": Choice(1e-2, ""),
         "max_steps": Choice(size.steps, why),
         "theta_share": _theta_share(data, typical, values),
+        "min_spread": _min_spread(data),
         "season_length": Choice(season_length, "the data's"),
         "channels": Choice(panel.values.shape[1], "the data's"),
         "symbols": Choice(len(panel.symbols), "the data's") if panel.symbols else Choice(0, ""),
@@ -227,6 +229,14 @@ def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choic
     if typical >= SHORT or has_covariates or pauses or _head(data.panel, values).value != "quantile":
         return Choice(0.0, "")
     return Choice(0.35, "short series: the Theta method uses all of their past")
+
+
+def _min_spread(data: SeriesDataModule) -> Choice:
+    """Return the least spread. A network that few series have trained knows too little of its own errors."""
+    windows, series = data.num_val_windows, len(data.panel)
+    if data.panel.symbols or windows >= MIN_WINDOWS:
+        return Choice(0.0, "")
+    return Choice(1.0, f"{series} series: intervals at least as wide as errors of a naive forecast")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:

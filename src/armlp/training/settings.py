@@ -92,6 +92,11 @@ class ModelSettings(NetworkSettings):
     series of numbers without covariates, unless many are 0, an option chooses the network, or the Trainer has a length.
     Likelihoods and exports are the network's alone."""
 
+    min_spread: float | None = option(minimum=0)
+    """The least width of intervals, in multiples of the errors that a naive forecast has made in the same series so
+    far; 0 leaves widths to the network. If left out, 1 where there are too few validation windows to see whether
+    intervals hold, and 0 elsewhere. Likelihoods and exports are the network's alone."""
+
     effort: int = option(1, minimum=1)
     """Multiple of the usual amount of training: so many members, unless `members` is given, or, on series without
     noise, so many times the steps, unless the Trainer has a length."""
@@ -121,7 +126,7 @@ class ModelSettings(NetworkSettings):
 
 
 # Options that only training needs.
-_OF_TRAINING = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share")
+_OF_TRAINING = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share", "min_spread")
 
 # Options that are chosen from the data if they are left out.
 SETTLED = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
+import numpy as np
+import scipy
 import torch
 from torch import Tensor
 
@@ -15,12 +17,14 @@ from armlp.errors import UserError
 from armlp.evaluation.adaptive import AdaptiveFactors
 from armlp.evaluation.baselines.theta import Theta
 from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
+from armlp.evaluation.quantiles import path_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
 from armlp.training.sampling import Sampling, from_all_ranks
 
 # With fewer rows or seasons, Theta fits a line to noise.
 _MIN_ROWS, _MIN_SEASONS = 6, 4
+_MIN_ERRORS, _FREEDOM, _MAX_PAST = 4, 5, 1 << 14
 _MAX_KEPT = 1 << 22  # cached values of Theta's forecasts
 
 
@@ -79,6 +83,66 @@ class TowardsTheta(PathTransform):
             self._kept[key] = found
             self._room -= found.numel()
         return found
+
+
+class AtLeastNaive(PathTransform):
+    """Widens paths to at least `factor` times the errors that a naive forecast has made in the series so far.
+
+    A network that few series have trained fits them so closely that its residuals say little about its errors. Those of
+    a forecast without parameters are as large inside the series as beyond it. At each lead it is the last value, or
+    that of the last season, whichever has had the smaller errors; these are taken as Student's t with 5 degrees of
+    freedom, as there are few of them.
+
+    The median and the order of the paths stay, and so does their dependence. Known values stay, and counts stay whole.
+    """
+
+    def __init__(self, data: SeriesDataModule, factor: float) -> None:
+        self.factor, self.panel, self.season_length = factor, data.panel, data.season_length
+
+    def __call__(
+        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
+    ) -> Tensor:
+        """Return the widened paths of a batch."""
+        count, horizon = paths.shape[1:3]
+        if count == 1 or not network.head.noise:
+            return paths
+        pairs = zip(windows.series.tolist(), windows.origin.tolist(), strict=True)
+        spread = torch.stack([self._spread(series, origin, horizon) for series, origin in pairs])
+        levels = (np.arange(count) + 0.5) / count
+        quantiles = torch.from_numpy(scipy.special.stdtrit(_FREEDOM, levels))[:, None, None]
+        least = (self.factor * quantiles * spread[:, None]).to(paths)
+        ranked, order = paths.sort(1)
+        median = path_quantiles(ranked, [0.5])
+        moved = ranked - median
+        moved = torch.where(least > 0, torch.maximum(moved, least), torch.minimum(moved, least))
+        widened = torch.empty_like(paths).scatter_(1, order, median + moved)
+        widened = widened.round() if network.head.discrete else widened
+        widened = widened.clamp(min=0) if network.non_negative else widened
+        return widened if known is None else widened.where(known.isnan()[:, None].to(paths.device), paths)
+
+    def _spread(self, series: int, origin: int, horizon: int) -> Tensor:
+        """Return the root mean square error of the naive forecast at each lead, `[H, V]` float64, data units.
+
+        Where there are less than four errors, it grows from lead to lead as that of a random walk.
+        """
+        first = max(0, origin - _MAX_PAST)
+        values = self.panel.series(series)[first:origin].double().cpu()
+        values = values.where(self.panel.observed_of(series)[first:origin].cpu(), torch.nan)
+        season = self.season_length
+        found: list[Tensor] = []
+        for lead in range(1, horizon + 1):
+            lags = {lead, season * -(-lead // season)}
+            error = torch.stack([_error_at(values, lag) for lag in lags]).amin(0)
+            before = found[-1] * (lead / (lead - 1)) ** 0.5 if found else values.nan_to_num().std(0, correction=0)
+            found.append(error.where(error.isfinite(), before).maximum(found[-1] if found else error.new_zeros(())))
+        return torch.stack(found)
+
+
+def _error_at(values: Tensor, lag: int) -> Tensor:
+    """Return the root mean square of differences `lag` steps apart, `[V]`; infinite where there are less than four."""
+    changes = values[lag:] - values[:-lag]
+    enough = (~changes.isnan()).sum(0) >= _MIN_ERRORS
+    return torch.where(enough, changes.square().nanmean(0).sqrt(), torch.inf)
 
 
 class OnlineRecalibration:
