@@ -46,6 +46,15 @@ HEADINGS = (
 )  # fmt: skip
 
 
+# Of paths or futures `[S, P, H, V]`.
+FUNCTIONS: tuple[Callable[[np.ndarray], np.ndarray], ...] = (
+    lambda values: values,
+    lambda values: values[:, :, :6].sum(2),
+    lambda values: values.sum(2),
+    lambda values: values.max(2),
+)
+
+
 class Problem(NamedTuple):
     """Series to fit and to forecast from, and their futures.
 
@@ -133,14 +142,7 @@ def compare(name: str, problem: Problem, preset: str) -> list[tuple[str, ...]]:
     rows = []
     for kind, (paths, seconds) in found.items():
         ratio = [here / there for here, there in zip(scores[kind], scores["independent"], strict=True)]
-        six = min(6, horizon)
-        functions: list[Callable[[np.ndarray], np.ndarray]] = [
-            lambda values: values,
-            lambda values: values[:, :, :six].sum(2),
-            lambda values: values.sum(2),
-            lambda values: values.max(2),
-        ]
-        covers = [coverage(function(paths), function(problem.futures)) for function in functions]
+        covers = [coverage(function(paths), function(problem.futures)) for function in FUNCTIONS]
         exceeds = (f"{100 * (part.max(2) > level).mean():.0f}" for part in (paths, problem.futures))
         lags = (" / ".join(f"{part:.2f}" for part in correlations(paths, problem.futures, lag)) for lag in (1, 6))
         rows.append(
