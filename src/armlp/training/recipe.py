@@ -88,7 +88,7 @@ def recipe(
         "weight_decay": Choice(1e-2, ""),
         "max_steps": Choice(size.steps, why),
         "theta_share": _theta_share(data, typical, values),
-        "min_spread": _min_spread(data),
+        "min_spread": _min_spread(data, typical),
         "season_length": Choice(season_length, "the data's"),
         "channels": Choice(panel.values.shape[1], "the data's"),
         "symbols": Choice(len(panel.symbols), "the data's") if panel.symbols else Choice(0, ""),
@@ -231,12 +231,12 @@ def _theta_share(data: SeriesDataModule, typical: int, values: _Values) -> Choic
     return Choice(0.35, "short series: the Theta method uses all of their past")
 
 
-def _min_spread(data: SeriesDataModule) -> Choice:
-    """Return the least spread. A network that few series have trained knows too little of its own errors."""
+def _min_spread(data: SeriesDataModule, typical: int) -> Choice:
+    """Return the least spread. A network that few short series have trained fits them too closely."""
     windows, series = data.num_val_windows, len(data.panel)
-    if data.panel.symbols or windows >= MIN_WINDOWS:
+    if data.panel.symbols or windows >= MIN_WINDOWS or typical >= SHORT:
         return Choice(0.0, "")
-    return Choice(1.0, f"{series} series: intervals at least as wide as errors of a naive forecast")
+    return Choice(1.0, f"{series} short series: intervals at least as wide as errors of a naive forecast")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:
