@@ -20,9 +20,9 @@ from torch.utils.tensorboard import writer
 
 from armlp import Forecaster
 from armlp.cli import main
-from armlp.data.calendar import Calendar
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.data.time.calendar import Calendar
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.settings import ModelSettings

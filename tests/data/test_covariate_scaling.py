@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
 from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.data.time.calendar import Calendar
 from armlp.data.windows import Windowing
 from armlp.errors import UserError
 

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
 from armlp.data.covariate_scaling import CovariateScaling
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.tables.read import read_panel
-from armlp.data.time_features import time_features
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.features import time_features
 from armlp.data.windows import gather
 from armlp.errors import UserError
 from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive

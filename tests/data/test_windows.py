@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data import loaders, windows
-from armlp.data import shuffle as shuffling
 from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.windows import Split, gather
+from armlp.data.split import Split, origins_between
+from armlp.data.windows import gather
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
 properties = settings(max_examples=40)
@@ -344,7 +344,7 @@ def test_a_context_at_the_end_of_a_series_is_its_last_values(make_panel):
 @pytest.fixture
 def computed_order(monkeypatch):
     """The order of windows as it is where they are too many to draw, and few windows gathered at a time."""
-    monkeypatch.setattr(shuffling, "_MAX_DRAWN", 0)
+    monkeypatch.setattr(loaders, "_MAX_DRAWN", 0)
     monkeypatch.setattr(loaders, "_CHUNK", 80)
 
 
@@ -390,6 +390,6 @@ def test_epochs_that_are_cut_short_draw_all_batches_in_turn(make_panel):
 )
 def test_origins_between_are_the_last_of_a_count_from_the_first(firsts: list[int], reach: int, apart: int, most: int):
     first = torch.tensor(firsts)
-    series, origins = windows.origins_between(first, first + reach, apart, most)
+    series, origins = origins_between(first, first + reach, apart, most)
     wanted = [(row, at) for row, start in enumerate(firsts) for at in [*range(start, start + reach, apart)][-most:]]
     assert list(zip(series.tolist(), origins.tolist(), strict=True)) == wanted

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from armlp.data.loaders import OriginLoader
-from armlp.data.windows import Split
+from armlp.data.split import Split
 from armlp.errors import UserError
 from armlp.evaluation.baselines.base import BASELINES
 from armlp.evaluation.baselines.naive import SeasonalNaive, naive_errors, seasonal_naive

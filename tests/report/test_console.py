@@ -10,9 +10,9 @@ import torch
 from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.split import Split
 from armlp.data.summary import summarize
 from armlp.data.tables.read import read_panel
-from armlp.data.windows import Split
 from armlp.report.comparison import compare_with_baselines
 from armlp.report.console import ConsoleListener, print_choices, print_scores, print_summary
 from armlp.report.progress import StepBar

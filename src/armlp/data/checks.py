@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.data.tables.mixed_steps import DENSE, MAX_SERIES, check_mixed_steps
-from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
-from armlp.data.windows import Split, Windows
+from armlp.data.split import Split
+from armlp.data.time.features import CYCLE_NAMES, feature_cycles, spell_cycles
+from armlp.data.time.frequency import DENSE, MAX_SERIES, check_mixed_steps
+from armlp.data.windows import Windows
 from armlp.errors import UserError
 
 # From this share of the series on, constant ones are reported.

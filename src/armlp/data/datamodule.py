@@ -28,12 +28,12 @@ from armlp.data.covariate_scaling import covariate_sizes
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.settings import DataSettings, choose_batch_size, settle, split_of, with_inputs
+from armlp.data.split import Split, TrainingRecord, origins_between
 from armlp.data.storage import parse_bytes
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables.known_future import KnownFuture, read_known_future
 from armlp.data.tables.read import read_panel
-from armlp.data.training_record import TrainingRecord
-from armlp.data.windows import Split, Windowing, Windows, origins_between
+from armlp.data.windows import Windowing, Windows
 
 # Enough origins of a series to measure recent coverage.
 _MAX_NEW_ORIGINS = 50

@@ -14,8 +14,8 @@ from torch import Tensor
 from armlp.data.covariates import ROLES, CovariateColumn, Covariates
 
 if TYPE_CHECKING:
-    from armlp.data.calendar import Calendar
     from armlp.data.storage import Residency
+    from armlp.data.time.calendar import Calendar
 
 
 _NO_COLUMNS = torch.empty(0, 0)

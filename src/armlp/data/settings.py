@@ -11,8 +11,8 @@ from armlp.data.checks import check_calendar_cycles
 from armlp.data.covariate_scaling import CovariateScaling, check_not_empty, fit_statistics
 from armlp.data.detect import find_season
 from armlp.data.panel import Panel
-from armlp.data.time_features import feature_cycles, repeated_cycles
-from armlp.data.windows import Split
+from armlp.data.split import Split
+from armlp.data.time.features import feature_cycles, repeated_cycles
 from armlp.errors import LARGEST_SEED, UserError
 from armlp.options import Options, option
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from armlp.data.calendar import Calendar, spell_time
 from armlp.data.checks import rows_needed
 from armlp.data.panel import Panel
-from armlp.data.windows import Split
+from armlp.data.split import Split
+from armlp.data.time.calendar import Calendar, spell_time
 
 _MAX_NAMES = 6
 

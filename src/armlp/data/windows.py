@@ -1,9 +1,8 @@
-"""Windows of a panel, and splits by time."""
+"""Windows of a panel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
-from armlp.data.time_features import time_features
+from armlp.data.time.features import time_features
 
 
 class Windowing(NamedTuple):
@@ -135,80 +134,3 @@ def _gather_covariates(
     known, past = rows(panel.known, panel.stored_lengths), rows(panel.past, panel.lengths)
     covariates = Covariates(known, past, calendar, panel.gather_rows(panel.static, series))
     return covariates if panel.covariate_scaling is None else panel.covariate_scaling(covariates)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split of every series by time, from its end: `... train | val_windows x H | test part`.
-
-    Test windows may overlap or leave out rows between them; the test part goes from the first test origin to the end.
-    """
-
-    horizon: int  # `H`
-    val_windows: int = 1  # validation origins, `H` apart
-    test_windows: int = 0  # test origins
-    test_step: int | None = None  # steps from one test origin to the next; `H` where None
-    test_gap: int = 0  # rows after a test origin that do not count; the next `H` do
-    later_windows: int = 0  # origins after the test origins, left for another model
-
-    @property
-    def test_reach(self) -> int:
-        """Rows from a test origin to the end of its window."""
-        return self.test_gap + self.horizon
-
-    @property
-    def test_length(self) -> int:
-        """Rows of the test part; 0 without one."""
-        windows = self.test_windows + self.later_windows
-        return self.test_reach + (windows - 1) * (self.test_step or self.horizon) if windows else 0
-
-    @property
-    def held_out(self) -> int:
-        """Rows at the end of every series that are not trained on."""
-        return self.val_windows * self.horizon + self.test_length
-
-    def train_ends(self, lengths: Tensor) -> Tensor:
-        """Return the `[S]` int64 row at which training ends; below 2 where a series is too short to train on."""
-        return lengths - self.held_out
-
-    def typical_length(self, lengths: Tensor) -> int:
-        """Return the median number of training rows over the trainable series; at least 1."""
-        ends = self.train_ends(lengths)
-        return max(1, int((ends[ends >= 2] if (ends >= 2).any() else ends).float().median()))
-
-    def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
-        """Return the `[W]` series and `[W]` origins, int64, of a part; leave out origins without a value before them.
-
-        Args:
-            lengths: `[S]` int64.
-            part: `val`, `test`, or `predict` (the end of every series).
-        """
-        step = self.test_step or self.horizon
-        count, last, apart = {
-            "val": (self.val_windows, self.test_length + self.horizon, self.horizon),
-            "test": (self.test_windows, self.test_reach + self.later_windows * step, step),
-            "predict": (1, 0, 1),
-        }[part]
-        count = max(0, min(count, 1 + (int(lengths.max()) - 1 - last) // apart))  # at most those of the longest series
-        steps_back = last + apart * torch.arange(count - 1, -1, -1)
-        origins = lengths[:, None] - steps_back
-        series = torch.arange(len(lengths))[:, None].expand_as(origins)
-        usable = origins >= 1
-        return series[usable], origins[usable]
-
-
-def origins_between(first: Tensor, ends: Tensor, apart: int, most: int) -> tuple[Tensor, Tensor]:
-    """Return `[W]` series and `[W]` rows, int64, of the last `most` origins of each series.
-
-    Args:
-        first: `[S]` int64 first origin of each series.
-        ends: `[S]` int64; all origins are smaller.
-        apart: Steps from one origin to the next.
-        most: Most origins of a series.
-    """
-    counts = torch.div(ends - first + apart - 1, apart, rounding_mode="floor").clamp(min=0)
-    first = first + (counts - most).clamp(min=0) * apart
-    counts = counts.clamp(max=most)
-    series = torch.arange(len(first)).repeat_interleave(counts)
-    number = torch.arange(len(series)) - (counts.cumsum(0) - counts)[series]
-    return series, first[series] + apart * number

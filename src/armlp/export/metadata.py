@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from armlp.data.time_features import CYCLE_NAMES
+from armlp.data.time.features import CYCLE_NAMES
 from armlp.training.module import ForecastModule
 from armlp.version import __version__
 

@@ -9,11 +9,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from armlp.data.calendar import Calendar
 from armlp.data.checks import check_counts
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
-from armlp.data.time_features import spell_cycles
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.features import spell_cycles
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.metrics.base import METRICS

@@ -12,7 +12,7 @@ from torch import Tensor
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.detect import is_deterministic, is_full_state
 from armlp.data.panel import Panel
-from armlp.data.windows import Split
+from armlp.data.split import Split
 
 SHORT = 400  # values; typical series shorter than this cannot train a chain of forecasts
 # How many steps small data and short series train for; scripts/LOG.md has the experiments.

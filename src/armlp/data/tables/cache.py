@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from armlp.data import storage
-from armlp.data.calendar import Calendar
 from armlp.data.covariates import CovariateColumn
 from armlp.data.panel import Panel, TableStyle
+from armlp.data.sources.files import find_files
 from armlp.data.storage import Residency, Shapes, Store
 from armlp.data.tables.columns import table_type
-from armlp.data.tables.files import find_files
 from armlp.data.tables.fill import PanelFiller, make_panel
 from armlp.data.tables.layout import Layout
 from armlp.data.tables.rows import TableRows
+from armlp.data.time.calendar import Calendar
 from armlp.errors import UserError
 
 _SERIES = "series.arrow"

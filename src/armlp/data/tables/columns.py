@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from armlp.data.tables.source import Part
-from armlp.data.tables.time_text import SpelledTimes, look_like_times
-from armlp.data.tables.times import TimesError, is_period, is_text, read_times
+from armlp.data.sources.source import Part
+from armlp.data.time.arrays import TimesError, is_period, is_text, read_times
+from armlp.data.time.text import SpelledTimes, look_like_times
 from armlp.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
-_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 # With thousands separators, a decimal point or comma, and a unit.
 _NUMBER = re.compile(
     r"(?i)[-+]?[$€£¥]? ?(?=[.,]?\d)(\d{1,3}([.,' _\u00a0\u202f]\d{3})+|\d*)([.,]\d+)?(e[-+]?\d+)? ?[%$€£¥]?"
@@ -51,13 +50,6 @@ class Labels:
         ranks = np.empty(len(found), dtype=np.int64)
         ranks[order] = np.arange(len(found))
         return ranks
-
-
-def as_integers(labels: Sequence[str]) -> list[int] | None:
-    """Return text as integers if all of it is canonical (`7`, not `007`), otherwise None."""
-    if not all(_INTEGER.fullmatch(label) for label in labels):
-        return None
-    return [int(label) for label in labels]
 
 
 def looks_like_number(label: str) -> bool:

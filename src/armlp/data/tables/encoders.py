@@ -10,8 +10,9 @@ import numpy as np
 
 from armlp.data.covariates import CovariateColumn
 from armlp.data.panel import Panel
-from armlp.data.tables.columns import Column, Labels, as_integers, looks_like_number
-from armlp.data.tables.times import is_text
+from armlp.data.sources.source import as_integers
+from armlp.data.tables.columns import Column, Labels, looks_like_number
+from armlp.data.time.arrays import is_text
 from armlp.errors import UserError
 
 

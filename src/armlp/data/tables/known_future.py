@@ -14,7 +14,7 @@ from torch import Tensor
 
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
-from armlp.data.tables.open import open_source
+from armlp.data.sources.open import open_source
 from armlp.data.tables.roles import ColumnRoles, resolve_roles
 from armlp.data.tables.rows import TableRows, describe_times
 from armlp.errors import UserError, first_names

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from armlp.data.calendar import Calendar, spell_time
-from armlp.data.frequency import infer_calendar
-from armlp.data.tables.mixed_steps import check_mixed_steps
 from armlp.data.tables.rows import TableRows
 from armlp.data.tables.scan import TableScan
+from armlp.data.time.calendar import Calendar, spell_time
+from armlp.data.time.frequency import check_mixed_steps, infer_calendar
 from armlp.errors import UserError, first_names
 
 # A panel that is this many times longer than its table, and this many rows more, is refused.

@@ -10,15 +10,15 @@ from typing import Any
 from armlp.data import storage
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
+from armlp.data.sources.open import open_source
+from armlp.data.sources.source import Limits
 from armlp.data.storage import room_for_panel
 from armlp.data.tables.cache import PanelCache
 from armlp.data.tables.fill import PanelFiller, make_panel, panel_shapes
 from armlp.data.tables.layout import LayoutPlanner, OffCalendarError
-from armlp.data.tables.open import open_source
 from armlp.data.tables.roles import ColumnRoles, find_layout, resolve_roles
 from armlp.data.tables.rows import TableRows
 from armlp.data.tables.scan import TableScan
-from armlp.data.tables.source import Limits
 from armlp.errors import UserError
 
 _LAYOUTS = ("auto", "long", "wide", "vector")

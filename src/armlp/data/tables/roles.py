@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
+from armlp.data.sources.source import Source
 from armlp.data.tables.columns import Column
-from armlp.data.tables.source import Source
 from armlp.errors import UserError, first_names
 
 # Names that pandas gives an index which it writes as a column.

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES, CovariateColumn
 from armlp.data.panel import TableStyle
-from armlp.data.tables.columns import Column, Labels, as_integers, table_type
+from armlp.data.sources.source import Limits, Part, Source, as_integers
+from armlp.data.tables.columns import Column, Labels, table_type
 from armlp.data.tables.encoders import CovariateEncoder, SymbolEncoder
 from armlp.data.tables.roles import ColumnRoles, require_columns
-from armlp.data.tables.source import Limits, Part, Source
-from armlp.data.tables.time_text import SpelledTimes
-from armlp.data.tables.times import is_text
+from armlp.data.time.arrays import is_text
+from armlp.data.time.calendar import spell_time
+from armlp.data.time.text import SpelledTimes
 from armlp.errors import UserError
 
 

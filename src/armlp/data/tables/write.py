@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from armlp.data.panel import Panel, TableStyle
-from armlp.data.tables.times import is_period, spell_periods
+from armlp.data.time.arrays import is_period, spell_periods
 
 
 def write_table_like(

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from armlp.data.tables.source import Part, split_rows
+from armlp.data.sources.source import Part, split_rows
 from armlp.errors import UserError
 
 # A larger file is streamed with the types of its first block; a smaller one is read whole.

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pandas.tseries.api import guess_datetime_format
 
-from armlp.data.tables.times import TimesError, is_period, is_text, nanoseconds, zoned
+from armlp.data.time.arrays import TimesError, is_period, is_text, nanoseconds, zoned
 
 _LIKE_THIS = "times spelled like 2000-12-31 23:00"
 

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.tables.read import read_panel
-from armlp.data.tables.time_text import look_like_times, parse_times
-from armlp.data.tables.times import TimesError, read_times, spell_periods, times_of_objects
 from armlp.data.tables.write import write_table_like
+from armlp.data.time.arrays import TimesError, read_times, spell_periods, times_of_objects
+from armlp.data.time.text import look_like_times, parse_times
 from armlp.errors import UserError
 from armlp.files import write_table
 
@@ -224,7 +224,7 @@ def test_periods_of_parquet_files_are_known_in_a_fresh_process(tmp_path: Path) -
     pd.DataFrame({"ds": pd.period_range("2020-01", periods=3, freq="M")}).to_parquet(path)
     program = (
         "import sys, pyarrow.parquet\n"
-        "from armlp.data.tables.times import is_period, register_periods\n"
+        "from armlp.data.time.arrays import is_period, register_periods\n"
         "register_periods()\n"
         "assert is_period(pyarrow.parquet.read_schema(sys.argv[1]).field('ds').type)"
     )

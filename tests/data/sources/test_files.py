@@ -17,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
+from armlp.data.sources.source import Limits
 from armlp.data.tables import read
 from armlp.data.tables.read import read_panel
-from armlp.data.tables.source import Limits
 from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from armlp.data.calendar import DAY, SECOND, Calendar, wall_clock
+from armlp.data.time.calendar import DAY, SECOND, Calendar, wall_clock
 
 # The cycles of each unit of a step.
 _CYCLES = {

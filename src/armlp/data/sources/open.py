@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import pandas as pd
 import pyarrow as pa
 
-from armlp.data.tables.files import open_files
-from armlp.data.tables.source import Part, Source, split_rows
-from armlp.data.tables.times import TimesError, times_of_objects
+from armlp.data.sources.files import open_files
+from armlp.data.sources.source import Part, Source, split_rows
+from armlp.data.time.arrays import TimesError, times_of_objects
 from armlp.errors import UserError, one_line
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
-from armlp.data.frequency import infer_calendar
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.frequency import infer_calendar
 from armlp.errors import UserError
 
 FREQUENCIES = [

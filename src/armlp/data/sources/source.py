@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import pyarrow as pa
 
 from armlp.errors import UserError
+
+_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 
 
 @dataclass(frozen=True)
@@ -52,3 +55,10 @@ def split_rows(table: pa.Table, name: str, max_rows: int, first: int = 0) -> Ite
     """Yield a table in parts of at most `max_rows` rows."""
     for begin in range(0, len(table), max_rows):
         yield Part(name, first + begin, table.slice(begin, max_rows))
+
+
+def as_integers(labels: Sequence[str]) -> list[int] | None:
+    """Return text as integers if all of it is canonical (`7`, not `007`), otherwise None."""
+    if not all(_INTEGER.fullmatch(label) for label in labels):
+        return None
+    return [int(label) for label in labels]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
+from armlp.data.time.calendar import Calendar
 from armlp.errors import UserError
 
 FREQUENCIES = [

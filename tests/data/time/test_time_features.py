@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
-from armlp.data.time_features import feature_cycles, repeated_cycles, time_features
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.features import feature_cycles, repeated_cycles, time_features
 
 
 def circles(*turns: Sequence[float]) -> np.ndarray:

@@ -15,10 +15,9 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from armlp.data.tables.columns import as_integers
-from armlp.data.tables.csv_files import read_csv, read_dialect
-from armlp.data.tables.source import Part, Source
-from armlp.data.tables.times import register_periods
+from armlp.data.sources.csv_files import read_csv, read_dialect
+from armlp.data.sources.source import Part, Source, as_integers
+from armlp.data.time.arrays import register_periods
 from armlp.errors import UserError, one_line
 
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
