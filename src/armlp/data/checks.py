@@ -58,7 +58,7 @@ def check_regular_gaps(panel: Panel) -> None:
 
     In a wide table, weekly values among daily ones stand between empty cells.
     """
-    if panel.fully_observed or panel.symbols is not None:
+    if panel.fully_observed or not panel.is_numeric:
         return
     for channel in range(len(panel.channels)):
         seen = torch.zeros(len(panel), dtype=torch.int64)
@@ -92,7 +92,7 @@ def warn_of_short(panel: Panel, split: Split) -> None:
 
 def warn_of_constant(panel: Panel) -> None:
     """Warn about target columns that never change, or many series that never change."""
-    if panel.symbols is not None:
+    if not panel.is_numeric:
         return
     dead = panel.constant.all(axis=0).nonzero()[0]
     if len(dead):

@@ -158,6 +158,11 @@ class Panel:
         return np.asarray(low >= high)
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether values are numbers, not codes without an order."""
+        return self.symbols is None
+
+    @property
     def has_covariates(self) -> bool:
         """Whether windows have covariates or calendar features."""
         return bool(self.calendar_cycles) or any(self.covariate_columns.values())
@@ -174,7 +179,7 @@ class Panel:
         for first in range(0, len(self.values), rows):
             yield slice(first, min(first + rows, len(self.values)))
             if self.residency is not None:
-                self.residency.settle()
+                self.residency.limit()
 
     def locate(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the `[n]` series of the rows of a slice, and their `[n]` row within it, both int64."""

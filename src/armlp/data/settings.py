@@ -90,7 +90,7 @@ class DataSettings(Options):
     def reader(self, usual: CatalogOptions) -> dict[str, Any]:
         """Return the options of `read_panel`; those of a catalog data set take precedence."""
         found = {name: getattr(self, name) for name in _READER} | dict(usual.reader)
-        return found | {"symbols": self.symbols or found["symbols"], "usual_freq": self.trained_freq}
+        return found | {"symbols": self.symbols or found["symbols"], "default_freq": self.trained_freq}
 
 
 _READER = (
@@ -163,8 +163,8 @@ def choose_batch_size(windows: int, patches: int) -> int:
 
 def _season(panel: Panel, split: Split) -> int:
     """Return the season of the frequency, or of the training part where the times are bare integers."""
-    if panel.symbols is not None:
-        return 1  # symbols do not follow the season of the calendar
+    if not panel.is_numeric:
+        return 1  # only numbers follow the season of the calendar
     if panel.calendar.is_integer:
         return find_season(panel, split.train_ends(panel.lengths))
     return panel.calendar.season_length

@@ -6,7 +6,6 @@ import json
 import mmap
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,26 +20,21 @@ from armlp.files import replacing
 # Suffix of the folders of stores, whose names begin with a dot, so that they are not read as data.
 SUFFIX = ".armlp"
 _DESCRIPTION = "store.json"
-# To be raised when the meaning of the files changes.
-_FORMAT = 1
+_FORMAT = 2  # of the files and their description
 # Shape and type of each array.
 Shapes = dict[str, tuple[tuple[int, ...], type]]
 
 
 class Store:
-    """Arrays by name; `folder` is that of their files, or None in memory."""
+    """Arrays by name, in memory or memory-mapped from files."""
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], folder: Path | None = None) -> None:
-        self.arrays, self.folder = dict(arrays), folder
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.arrays = dict(arrays)
+        bases: list[Any] = [array.base for array in arrays.values()]
+        self.maps = [base for base in bases if isinstance(base, mmap.mmap)]
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
-
-    @property
-    def maps(self) -> list[mmap.mmap]:
-        """The memory maps."""
-        bases: list[Any] = [array.base for array in self.arrays.values()]
-        return [base for base in bases if isinstance(base, mmap.mmap)]
 
     def release(self) -> None:
         """Drop the resident pages of memory maps; they are read again on demand."""
@@ -57,10 +51,10 @@ def in_memory(shapes: Shapes) -> Store:
     return Store({name: np.zeros(shape, kind) for name, (shape, kind) in shapes.items()})
 
 
-def build(folder: Path, shapes: Shapes, fill: Callable[[Store], Mapping[str, Any]]) -> None:
+def build(folder: Path, shapes: Shapes, fill: Callable[[Store, Path], Mapping[str, Any]]) -> None:
     """Write a store to files, whole or not at all; replace an old one.
 
-    `fill` writes its arrays and returns a description for JSON.
+    `fill` writes the arrays of a store, may add files to its folder, and returns a description for JSON.
 
     Raises:
         UserError: The files cannot be written.
@@ -73,7 +67,7 @@ def build(folder: Path, shapes: Shapes, fill: Callable[[Store], Mapping[str, Any
             for name, (shape, kind) in shapes.items()
             if np.prod(shape)
         }
-        description = fill(Store(arrays, unfinished))
+        description = fill(Store(arrays), unfinished)
         for array in arrays.values():
             array.flush()
         (unfinished / _DESCRIPTION).write_text(json.dumps({"format": _FORMAT, **description}))
@@ -88,12 +82,11 @@ def description(folder: Path) -> dict[str, Any] | None:
     return found if found.get("format") == _FORMAT else None
 
 
-def load(folder: Path, mapped: bool) -> Store:
-    """Return the store in a folder, memory-mapped or read into memory."""
-    arrays = {
-        path.stem: np.load(path, mmap_mode="c" if mapped else None, allow_pickle=False) for path in folder.glob("*.npy")
-    }
-    return Store(arrays, folder if mapped else None)
+def load(folder: Path, max_bytes: int) -> Store:
+    """Return the store in a folder, memory-mapped if it has more than `max_bytes`."""
+    files = list(folder.glob("*.npy"))
+    is_large = sum(file.stat().st_size for file in files) > max_bytes
+    return Store({file.stem: np.load(file, mmap_mode="c" if is_large else None, allow_pickle=False) for file in files})
 
 
 # Reading one byte may make this much resident, because large pages are mapped as a whole.
@@ -115,9 +108,9 @@ class Residency:
         """Yield rows `[B, ...]` in parts that fit the budget, if the rows of each item are near each other."""
         for part in rows.split(max(1, self.budget // (2 * _MAX_AROUND))):
             yield part
-            self.settle()
+            self.limit()
 
-    def settle(self) -> None:
+    def limit(self) -> None:
         """Drop all pages when half of the budget is resident, or when that is unknown."""
         resident = _resident()
         if resident is None or self._others is None or resident[1] - self._others[1] >= self.budget // 2:
@@ -145,6 +138,7 @@ def _resident() -> tuple[int, int] | None:
 
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}
+_PROGRAM = 512 << 20  # bytes of the process where the system does not say; about what its libraries take
 # Training takes up to this many times the bytes of a panel in memory,
 _COPIES = 3
 # and this many bytes besides.
@@ -160,7 +154,7 @@ def parse_bytes(text: str | int, option: str = "memory_budget") -> int:
     return int(float(match[1]) * _UNITS[match[2]])
 
 
-def room_for_panel(budget: str | int | None) -> int:
+def max_panel_bytes(budget: str | int | None) -> int:
     """Return how many bytes a panel in memory may take so that the process stays within its budget.
 
     Args:
@@ -169,32 +163,18 @@ def room_for_panel(budget: str | int | None) -> int:
     Raises:
         UserError: The budget is too small for any training.
     """
-    taken = (_resident() or (_peak(), 0))[0]
-    if budget is None:
-        most = max(_machine() // 2, taken + 2 * _TRAINING)
-    else:
+    taken = (_resident() or (_PROGRAM, 0))[0]
+    if budget is not None:
         most = parse_bytes(budget)
         if most < taken + _TRAINING:
             raise UserError(
                 f"`memory_budget`: {most // 10**6} MB is too small; the program itself takes {taken // 10**6} MB, "
                 f"and {(taken + _TRAINING) // 10**6 + 1}MB is the smallest that works."
             )
+    else:
+        try:
+            machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, OSError, ValueError):  # Windows
+            machine = 8 << 30
+        most = max(machine // 2, taken + 2 * _TRAINING)
     return (most - taken - _TRAINING) // _COPIES
-
-
-def _peak() -> int:
-    """Return the peak memory of this process in bytes; 0 where it is unknown."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _machine() -> int:
-    """Return the memory of the machine in bytes; 8 GiB where it is unknown."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, OSError, ValueError):
-        return 8 << 30

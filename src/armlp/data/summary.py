@@ -112,7 +112,7 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
         calendar=panel.calendar,
         season_length=season_length,
         missing=panel.missing / (int(lengths.sum()) * len(panel.channels)),
-        constant=None if panel.symbols is not None else int(panel.constant.sum()),
+        constant=int(panel.constant.sum()) if panel.is_numeric else None,
         symbols=panel.symbols,
         horizon=split.horizon,
         needed=needed,

@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from armlp.data import storage
 from armlp.data.panel import Panel
 from armlp.data.sources.source import Limits
-from armlp.data.tables import read
 from armlp.data.tables.read import read_panel
 from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
@@ -360,8 +360,8 @@ def test_training_on_a_mapped_panel_ends_with_the_same_weights(tmp_path: Path, m
     table.drop(index=[7, 8]).to_parquet(path)
     options = {"known_covariates": "price", "max_steps": 6, "enable_progress_bar": False, "default_root_dir": tmp_path}
     weights = []
-    for room in (10**9, 0):
-        monkeypatch.setattr(read, "room_for_panel", lambda budget, room=room: room)
+    for most in (10**9, 0):
+        monkeypatch.setattr(storage, "max_panel_bytes", lambda budget, most=most: most)
         forecaster = Forecaster(6, patch_length=3, context_length=12, **options).fit(path)
         weights.append(forecaster._fitted()["state_dict"])
     assert len(stores(tmp_path)) == 1

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from armlp.data.sources.source import Part
 from armlp.data.time.arrays import TimesError, is_period, is_text, read_times
-from armlp.data.time.text import SpelledTimes, look_like_times
+from armlp.data.time.text import SpelledTimes
 from armlp.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
@@ -81,7 +81,7 @@ class Column:
         """Return ids; raise a `UserError` if one is missing."""
         self._check_complete("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
-            raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
+            raise self.error(f"holds {self.kind}", "ids that are text, integers or categories")
         return self.arrow
 
     def times(self, spelled: SpelledTimes | None = None) -> tuple[np.ndarray, str | None]:
@@ -101,10 +101,14 @@ class Column:
             row = self.arrow.to_pylist().index(error.text)
             raise self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed) from error
 
-    def values(self) -> np.ndarray:
-        """Return `[rows]` float64 in the range of float32, nan where missing."""
+    def values(self, otherwise: str = "") -> np.ndarray:
+        """Return `[rows]` float64 in the range of float32, nan where missing.
+
+        Args:
+            otherwise: Added to the advice in the error about a column of text.
+        """
         if not self.is_numeric:
-            raise self._not_numeric()
+            raise self._not_numeric(otherwise)
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
         numbers = np.asarray(wide.to_numpy(zero_copy_only=False), dtype=np.float64)
         if np.fmax.reduce(np.abs(numbers), initial=0.0) > _LARGEST:
@@ -117,20 +121,6 @@ class Column:
     def labels(self) -> pa.Array:
         """Return values of any type as labels; null where missing or empty."""
         return pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
-
-    def symbols(self) -> pa.Array:
-        """Return symbols (text, integers or booleans) as labels; null where missing or empty."""
-        kind = self.arrow.type
-        needed = "text, integers, booleans or categories with `symbols`"
-        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            # Integers become fractions in many libraries where some are missing.
-            try:
-                return pc.if_else(pc.is_null(self.arrow, nan_is_null=True), None, self.arrow).cast(pa.int64())
-            except pa.ArrowInvalid as error:
-                raise self.error("holds fractions", needed) from error
-        if not (self.is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or self.is_empty):
-            raise self.error(f"holds {self._kind}", needed)
-        return self.labels()
 
     @property
     def is_empty(self) -> bool:
@@ -155,12 +145,7 @@ class Column:
         return is_text(self.arrow.type)
 
     @property
-    def looks_like_times(self) -> bool:
-        """Whether the column may be `time_column`."""
-        return look_like_times(self.arrow)
-
-    @property
-    def _kind(self) -> str:
+    def kind(self) -> str:
         """The type of the column, for a message."""
         kind = self.type
         if pa.types.is_dictionary(kind):
@@ -170,11 +155,11 @@ class Column:
         known = str(table_type(kind))
         return str(kind) if known == "Unknown" else known
 
-    def _not_numeric(self) -> UserError:
+    def _not_numeric(self, otherwise: str) -> UserError:
         """Return the error that names the first value that is not a number."""
-        is_target = self.option == "target_columns"
         if not self.is_text:
-            return self.error(f"holds {self._kind}", "numbers" if is_target else "numbers, text or categories")
+            needed = "numbers" if self.option == "target_columns" else "numbers, text or categories"
+            return self.error(f"holds {self.kind}", needed)
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
         filled = values[values.notna() & (values != "")]
         bad = filled[pd.to_numeric(filled, errors="coerce").isna()]
@@ -185,8 +170,8 @@ class Column:
         needed = "numbers" if len(bad) else "numbers: convert the column"
         if len(bad) and looks_like_number(first.iloc[0]):
             needed = "numbers written like 1234.5"
-        elif is_target and len(bad) == len(filled):
-            needed = "numbers, or pass `symbols` true if they are symbols"
+        elif len(bad) == len(filled):
+            needed = f"numbers{otherwise}"
         return self.error(f"holds {what}, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", needed)
 
     def _check_complete(self, what: str) -> None:

@@ -15,6 +15,7 @@ from torch import Tensor
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
 from armlp.data.sources.open import open_source
+from armlp.data.tables.encoders import encoder_like
 from armlp.data.tables.roles import ColumnRoles, resolve_roles
 from armlp.data.tables.rows import TableRows, describe_times
 from armlp.errors import UserError, first_names
@@ -54,9 +55,8 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     # The table may lack some series of a wide table, or some channels of a vector.
     columns = panel.channels if layout != "wide" else tuple(str(name) for name in panel.ids)
     targets = tuple(name for name in columns if name in opened.columns) or columns[:1]
-    symbols = False if panel.symbols is None else panel.symbols
-    roles = ColumnRoles(id_column, time_column, targets, dict.fromkeys(ROLES, ()), symbols)
-    table = TableRows(opened, resolve_roles(opened, roles, layout), layout)
+    roles, encoder = ColumnRoles(id_column, time_column, targets, dict.fromkeys(ROLES, ())), encoder_like(panel)
+    table = TableRows(opened, resolve_roles(opened, roles, layout, encoder), layout, encoder)
     parts = list(table)
     if not parts:
         raise UserError(f"{opened.name} has columns but no rows: give a table with at least one row.")

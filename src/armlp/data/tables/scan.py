@@ -36,9 +36,9 @@ class TableScan:
         self.sample = Sample(table.limits.sample)
         for rows in table.with_progress("scanning"):
             self._add(rows)
-        self._grow(table.num_series)
+        self._grow(len(table.series))
         for name in _STATISTICS:
-            setattr(self, name, getattr(self, name)[: table.num_series])
+            setattr(self, name, getattr(self, name)[: len(table.series)])
 
     def _add(self, rows: Rows) -> None:
         times = rows.times.astype(np.int64)

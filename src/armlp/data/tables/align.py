@@ -1,4 +1,4 @@
-"""The calendar of a table, and the row of the panel for each of its rows."""
+"""The calendar of a table, and the row of the panel to which each of its rows belongs."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _FEW_GAPS = 100
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The rows of every series in the panel."""
+class Alignment:
+    """Where the rows of every series are in the panel."""
 
     ids: np.ndarray  # `[S]` ascending
     series: np.ndarray  # `[codes]` int64 index into `ids` of each code of `Rows.codes`; -1 if left out
@@ -40,28 +40,28 @@ class OffCalendarError(Exception):
         self.code, self.time = code, time
 
 
-class LayoutPlanner:
-    """Finds the calendar of a table and the layout of its panel, with warnings in `notes`.
+class Aligner:
+    """Finds the calendar of a table and aligns its rows with those of a panel, with warnings in `notes`.
 
     Args:
         freq: The time step; None infers it.
-        usual_freq: The time step where every series has one row, so that it cannot be inferred.
+        default_freq: The time step where every series has one row, so that it cannot be inferred.
     """
 
     def __init__(
-        self, table: TableRows, scan: TableScan, freq: str | int | None, usual_freq: str | int | None = None
+        self, table: TableRows, scan: TableScan, freq: str | int | None, default_freq: str | int | None = None
     ) -> None:
         self.table, self.scan, self.name = table, scan, table.table.name
         self.is_integer = not table.has_dates
         self.ids, self.ranks = table.ids()
         self.notes: list[str] = []
         if freq is None and table.num_rows == len(self.ids):
-            freq = usual_freq
+            freq = default_freq
         self._infers = freq is None
         self.calendar = self._infer() if freq is None else self._check_kind(Calendar(freq, table.timezone))
 
-    def layout(self) -> Layout:
-        """Return the layout, and collect `notes`.
+    def align(self) -> Alignment:
+        """Return the alignment, and collect `notes`.
 
         Raises:
             UserError: There is no value, series have different steps, or the times leave too many gaps.
@@ -90,7 +90,7 @@ class LayoutPlanner:
         self._note_gaps(int(offsets[-1]))
         series = np.full(len(self.ranks), -1)
         series[codes] = np.arange(len(codes))
-        return Layout(self.ids[self.ranks[codes]], series, calendar, starts, offsets, lengths - histories)
+        return Alignment(self.ids[self.ranks[codes]], series, calendar, starts, offsets, lengths - histories)
 
     def _num_rows(self, codes: np.ndarray, starts: np.ndarray, ends: np.ndarray) -> np.ndarray:
         """Return the `[S]` number of rows from the start of each series to its end."""
@@ -100,10 +100,11 @@ class LayoutPlanner:
             raise OffCalendarError(int(code), int(ends[code]))
         return np.asarray(steps + 1)
 
-    def static(self, layout: Layout) -> np.ndarray:
+    def static(self, alignment: Alignment) -> np.ndarray:
         """Return the `[S, M]` static covariates, nan where missing; refuse one that changes within a series."""
         columns = self.table.covariate_columns["static"]
-        lowest, highest = (self.table.ranked_static(part) for part in (self.scan.static_min, self.scan.static_max))
+        extremes = self.scan.static_min, self.scan.static_max
+        lowest, highest = (self.table.ranked_covariates("static", part) for part in extremes)
         changing = np.argwhere((lowest != highest) & ~np.isnan(lowest))
         if len(changing):
             code, index = changing[0]
@@ -114,15 +115,15 @@ class LayoutPlanner:
             )
             raise UserError(
                 f"{self.name}: `static_covariates`: column '{columns[index].name}' of series "
-                f"'{self.table.id_of(code)}' is both {low} and {high}: give one value per series, or name the column "
-                "in `past_covariates`."
+                f"'{self.table.series.found[code]}' is both {low} and {high}: give one value per series, or name the "
+                "column in `past_covariates`."
             )
-        codes = np.flatnonzero(layout.series >= 0)
-        static = np.empty((len(layout.ids), len(columns)), np.float32)
-        static[layout.series[codes]] = lowest[codes]
+        codes = np.flatnonzero(alignment.series >= 0)
+        static = np.empty((len(alignment.ids), len(columns)), np.float32)
+        static[alignment.series[codes]] = lowest[codes]
         return static
 
-    def reconsider(self, row: OffCalendarError) -> None:
+    def widen_sample(self, row: OffCalendarError) -> None:
         """Infer the calendar again with a series that has a row off it; raise a `UserError` if it stays."""
         sample = self.scan.sample
         if self._infers and row.code not in sample:
@@ -155,7 +156,7 @@ class LayoutPlanner:
         repeated = np.flatnonzero((codes[1:] == codes[:-1]) & (times[1:] == times[:-1])) + 1
         if repeated.size:
             time = self._as_times(times[repeated[:1]])[0]
-            raise duplicates(self.table, self.table.id_of(codes[repeated[0]]), spell_time(time), repeated.size)
+            raise duplicates(self.table, self.table.series.found[codes[repeated[0]]], spell_time(time), repeated.size)
         return self._as_times(times), begins, self.ids[self.ranks[codes[begins[:-1]]]]
 
     def _off_calendar(self) -> UserError:
