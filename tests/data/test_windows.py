@@ -294,7 +294,7 @@ def test_test_windows_end_with_the_series_and_nothing_from_their_first_origin_on
 def test_targets_in_the_gap_are_as_if_not_observed(make_panel):
     panel = make_panel([20, 30])
     split = Split(3, 1, 2, 1, 4)
-    loader = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, split.test_reach, gap=4)
+    loader = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, split.test_span, gap=4)
     (batch,) = loader
     assert batch.target_observed[..., 0].int().tolist() == [[0] * 4 + [1] * 3] * 4
     assert batch.observed.all()

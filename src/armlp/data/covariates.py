@@ -35,7 +35,7 @@ class Covariates(NamedTuple):
         """Return the covariates of the windows that begin `steps` later."""
         return Covariates(self.known[:, steps:], self.past[:, steps:], self.calendar[:, steps:], self.static)
 
-    def reaching(self, steps: int) -> Covariates:
+    def extended_to(self, steps: int) -> Covariates:
         """Repeat the last row of `known` until it has at least `steps` rows."""
         missing = steps - self.known.shape[1]
         if missing <= 0:

@@ -27,7 +27,7 @@ class Split:
     later_windows: int = 0  # origins after the test origins, left for another model
 
     @property
-    def test_reach(self) -> int:
+    def test_span(self) -> int:
         """Rows from a test origin to the end of its window."""
         return self.test_gap + self.horizon
 
@@ -35,12 +35,17 @@ class Split:
     def test_length(self) -> int:
         """Rows of the test part; 0 without one."""
         windows = self.test_windows + self.later_windows
-        return self.test_reach + (windows - 1) * (self.test_step or self.horizon) if windows else 0
+        return self.test_span + (windows - 1) * (self.test_step or self.horizon) if windows else 0
 
     @property
     def held_out(self) -> int:
         """Rows at the end of every series that are not trained on."""
         return self.val_windows * self.horizon + self.test_length
+
+    @property
+    def rows_needed(self) -> int:
+        """Rows that training needs of a series: two, and those held out."""
+        return 2 + self.held_out
 
     def train_ends(self, lengths: Tensor) -> Tensor:
         """Return the `[S]` int64 row at which training ends; below 2 where a series is too short to train on."""
@@ -61,7 +66,7 @@ class Split:
         step = self.test_step or self.horizon
         count, last, apart = {
             "val": (self.val_windows, self.test_length + self.horizon, self.horizon),
-            "test": (self.test_windows, self.test_reach + self.later_windows * step, step),
+            "test": (self.test_windows, self.test_span + self.later_windows * step, step),
             "predict": (1, 0, 1),
         }[part]
         count = max(0, min(count, 1 + (int(lengths.max()) - 1 - last) // apart))  # at most those of the longest series

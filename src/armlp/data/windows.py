@@ -79,7 +79,11 @@ def gather(
         values, observed = _padded(panel, series, origin, context_length, span, end)
     else:
         first = panel.offsets[series] + origin - context_length
-        values, observed = _stretches(panel, first.clamp(0, len(panel.values) - length), length)
+        first = first.clamp(0, len(panel.values) - length)
+        values = panel.gather_rows(panel.values.unfold(0, length, 1).transpose(1, 2), first)
+        observed = torch.ones_like(values, dtype=torch.bool)
+        if not panel.fully_observed:
+            observed = panel.gather_rows(panel.observed.unfold(0, length, 1).transpose(1, 2), first)
         beyond = ((origin < context_length) | (origin + span > end)).nonzero()[:, 0]
         if len(beyond):
             row = panel.to_store_device(beyond)
@@ -91,25 +95,22 @@ def gather(
     return Windows(context, context_observed, target, target_observed, series, origin, covariates)
 
 
-def _stretches(panel: Panel, first: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the `[B, length, V]` values from the rows `first [B]` on, and which of them were observed."""
-
-    def read(store: Tensor) -> Tensor:
-        return panel.gather_rows(store.unfold(0, length, 1).transpose(1, 2), first)
-
-    values = read(panel.values)
-    return values, torch.ones_like(values, dtype=torch.bool) if panel.fully_observed else read(panel.observed)
-
-
 def _padded(
     panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the `[B, L + T, V]` values of windows that may reach beyond their series, and which were observed."""
+    row, inside = _rows(panel, series, origin, context_length, span, end)
+    return panel.gather_rows(panel.values, row), panel.gather_rows(panel.observed, row) & inside[..., None]
+
+
+def _rows(
+    panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the `[B, L + T]` rows of windows, the nearest row for those beyond their series, and which are inside."""
     origin, end, start = (panel.to_store_device(part) for part in (origin, end, panel.offsets[series]))
     row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
-    inside = (row >= 0) & (row < end[:, None])
-    row = start[:, None] + row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
-    return panel.gather_rows(panel.values, row), panel.gather_rows(panel.observed, row) & inside[..., None]
+    nearest = row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
+    return start[:, None] + nearest, (row >= 0) & (row < end[:, None])
 
 
 def _gather_covariates(
@@ -120,10 +121,8 @@ def _gather_covariates(
     def rows(columns: Tensor, lengths: Tensor) -> Tensor:
         if not columns.shape[1]:
             return columns.new_empty(len(origin), context_length + span, 0)
-        last = (lengths[series] if end is None else end).clamp(min=1) - 1
-        at, last, start = (panel.to_store_device(part) for part in (origin, last, panel.offsets[series]))
-        row = at[:, None] + torch.arange(-context_length, span, device=at.device)
-        return panel.gather_rows(columns, start[:, None] + row.clamp(min=0).minimum(last[:, None]))
+        last = lengths[series] if end is None else end
+        return panel.gather_rows(columns, _rows(panel, series, origin, context_length, span, last)[0])
 
     calendar = panel.values.new_empty(len(origin), span, 0)
     if panel.calendar_cycles:

@@ -186,7 +186,7 @@ class ForecastModule(LightningModule):
         share = self.settings.theta_share
         self.towards_theta = TowardsTheta(data, share) if share else None
         self.recalibration.prepare(data, stage)
-        reach = data.test_split.test_reach if stage == "test" else data.horizon
+        reach = data.test_split.test_span if stage == "test" else data.horizon
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.settings.val_paths)
         self._series_at_once = sampling.series_at_once(self.network, reach)
         if stage != "predict":

@@ -97,7 +97,7 @@ class OnlineRecalibration:
             self._adaptive.learn(torch.iinfo(torch.int64).max)
         else:
             step = data.settings.test_step or data.horizon
-            reach = data.test_split.test_reach
+            reach = data.test_split.test_span
             self._adaptive = self._following(data.test_dataloader(), self.factors, reach, step)
 
     @staticmethod

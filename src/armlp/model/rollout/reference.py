@@ -38,7 +38,7 @@ class RolloutInputs(NamedTuple):
         """Return the inputs with `span` steps of the future; after the last known covariate it is repeated."""
         covariates, given = self.covariates, self.given
         if covariates is not None:
-            covariates = covariates.reaching(self.context.shape[1] + span)
+            covariates = covariates.extended_to(self.context.shape[1] + span)
         if given is not None:
             beyond = given.new_full((len(given), span - given.shape[1], given.shape[2]), torch.nan)
             given = torch.cat([given, beyond], 1).to(self.context)
