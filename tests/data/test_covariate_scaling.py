@@ -12,7 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
+from armlp.data.covariate_scaling import covariate_sizes, fit_statistics, scaling_of
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
@@ -283,12 +283,12 @@ def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fi
         "static": [],
     }
     assert covariate_sizes(statistics)["past"] == [0, 3, *([0] if told else [])]
-    got = CovariateScaling.of(panel, statistics).past(raw)
+    got = scaling_of(panel, statistics).past(raw)
     assert got.flatten(0, 1).tolist() == expected
     # Whatever comes from a step on, nothing before it moves.
     step = data.draw(st.integers(0, steps - 1))
     raw[:, step:, 0] = data.draw(st.sampled_from([math.nan, 7.0]))
-    assert CovariateScaling.of(panel, statistics).past(raw)[:, :step].equal(got[:, :step])
+    assert scaling_of(panel, statistics).past(raw)[:, :step].equal(got[:, :step])
 
 
 def test_a_column_that_was_whole_in_training_is_filled_and_has_no_more_to_tell():

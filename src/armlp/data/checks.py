@@ -72,7 +72,9 @@ def check_regular_gaps(panel: Panel) -> None:
             counts.index_add_(0, panel.locate(block)[0], panel.observed[block, channel].long())
         sparse = ((counts > 2) & (counts <= DENSE * panel.lengths)).nonzero()[:, 0]
         sparse = sparse[counts[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
-        rows = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
+        observed = panel.observed[:, channel]
+        first, last = panel.offsets[sparse].tolist(), (panel.offsets[:-1] + panel.lengths)[sparse].tolist()
+        rows = [observed[begin:end].nonzero()[:, 0] for begin, end in zip(first, last, strict=True)]
         if not rows:
             continue
         begins = np.cumsum([0, *map(len, rows)])
@@ -118,11 +120,7 @@ def warn_of_constant(panel: Panel) -> None:
 
 
 def check_counts(panel: Panel, head: str) -> None:
-    """Refuse values to which a head of counts gives no probability.
-
-    Raises:
-        UserError: A value is negative or not whole, or a series is stored less a level, which leaves no counts.
-    """
+    """Raise a `UserError` if a value is no count, or a series is stored less a level, which leaves no counts."""
     if panel.levels is not None:
         large = panel.levels.abs().amax(1)
         raise UserError(

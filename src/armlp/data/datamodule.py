@@ -139,12 +139,12 @@ class SeriesDataModule(LightningDataModule):
     def setup(self, stage: str | None = None) -> None:
         """Read the source once and choose what was left out; for `fit`, also what depends on the model."""
         if self._panel is None:
-            source, usual = catalog.resolve(self.source)
-            options = self.settings.reader(usual)
+            source, defaults = catalog.resolve(self.source)
+            options = self.settings.reader(defaults)
             panel = read_panel(source, **options, future=self.future, memory_budget=self.memory_budget)
             if source is not self.source:
                 panel = replace(panel, name=str(self.source))
-            self._use(settle(self.settings, panel, usual), panel)
+            self._use(settle(self.settings, panel, defaults), panel)
         if stage == "fit":
             settings = replace(self.settings, trained_freq=self.panel.calendar.freq)
             if not self._windowing().calendar and self.chooses_cycles:
@@ -201,11 +201,7 @@ class SeriesDataModule(LightningDataModule):
         return TrainingLoader(self.panel, ends, *sizes, seed=self.settings.seed, **self._ranks())
 
     def train_dataloader(self) -> TrainingLoader:
-        """Return shuffled batches of all training windows; warn about short or constant series.
-
-        Raises:
-            UserError: No series is long enough.
-        """
+        """Return shuffled batches of all training windows; warn about short or constant series."""
         panel, split = self.panel, self.split
         checks.check_lengths(panel, split)
         checks.warn_of_short(panel, split)
@@ -248,11 +244,7 @@ class SeriesDataModule(LightningDataModule):
         return self._origin_loader(self.test_split, "test", self.test_split.test_span)
 
     def predict_dataloader(self) -> OriginLoader:
-        """Return the end of every series.
-
-        Raises:
-            UserError: Known covariates are missing in the horizon, or `known_future` does not fit.
-        """
+        """Return the end of every series; raise a `UserError` if known covariates or `known_future` do not fit."""
         panel = self.panel
         _ = self.known_values  # so that mistakes in it show first
         checks.check_known_covariates(panel, self.horizon, (self.settings.covariate_statistics or {})["known"])

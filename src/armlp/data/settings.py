@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from armlp.data.catalog import Options as CatalogOptions
+from armlp.data.catalog import Defaults
 from armlp.data.checks import check_calendar_cycles
-from armlp.data.covariate_scaling import CovariateScaling, check_not_empty, fit_statistics
+from armlp.data.covariate_scaling import check_not_empty, fit_statistics, scaling_of
 from armlp.data.detect import find_season
 from armlp.data.panel import Panel
 from armlp.data.split import Split
@@ -87,9 +87,9 @@ class DataSettings(Options):
     trained_freq: str | int | None = None
     """The step of time of the training data; set by training, so leave it out."""
 
-    def reader(self, usual: CatalogOptions) -> dict[str, Any]:
+    def reader(self, defaults: Defaults) -> dict[str, Any]:
         """Return the options of `read_panel`; those of a catalog data set take precedence."""
-        found = {name: getattr(self, name) for name in _READER} | dict(usual.reader)
+        found = {name: getattr(self, name) for name in _READER} | dict(defaults.reader)
         return found | {"symbols": self.symbols or found["symbols"], "default_freq": self.trained_freq}
 
 
@@ -99,16 +99,12 @@ _READER = (
 )  # fmt: skip
 
 
-def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataSettings:
-    """Return settings in which everything but the batch size is chosen, without using held-out rows.
-
-    Raises:
-        UserError: There is only one symbol, or the calendar or the covariates cannot be used.
-    """
+def settle(settings: DataSettings, panel: Panel, defaults: Defaults) -> DataSettings:
+    """Return settings in which everything but the batch size is chosen, without using held-out rows."""
     settings = replace(
         settings,
-        horizon=settings.horizon or usual.horizon or panel.calendar.horizon,
-        val_windows=usual.val_windows or 1 if settings.val_windows is None else settings.val_windows,
+        horizon=settings.horizon or defaults.horizon or panel.calendar.horizon,
+        val_windows=defaults.val_windows or 1 if settings.val_windows is None else settings.val_windows,
     )
     split = split_of(settings)
     if panel.symbols is not None:
@@ -122,7 +118,7 @@ def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataS
         settings = replace(settings, covariate_statistics=statistics)
     return replace(
         settings,
-        season_length=settings.season_length or usual.season_length or _season(panel, split),
+        season_length=settings.season_length or defaults.season_length or _season(panel, split),
         calendar_inputs=_cycles(settings.calendar_inputs, panel, split),
     )
 
@@ -145,7 +141,7 @@ def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
     """Return the panel with the covariate scaling and the calendar features of settled settings."""
     assert settings.covariate_statistics is not None
     assert isinstance(settings.calendar_inputs, list)
-    scaling = CovariateScaling.of(panel, settings.covariate_statistics)
+    scaling = scaling_of(panel, settings.covariate_statistics)
     return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(settings.calendar_inputs))
 
 

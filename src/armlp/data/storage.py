@@ -55,9 +55,6 @@ def build(folder: Path, shapes: Shapes, fill: Callable[[Store, Path], Mapping[st
     """Write a store to files, whole or not at all; replace an old one.
 
     `fill` writes the arrays of a store, may add files to its folder, and returns a description for JSON.
-
-    Raises:
-        UserError: The files cannot be written.
     """
     fix = "make room there, or raise the budget"
     with replacing(folder, ", which is to hold what is larger than `memory_budget`,", fix) as unfinished:
@@ -157,11 +154,7 @@ def parse_bytes(text: str | int, option: str = "memory_budget") -> int:
 def max_panel_bytes(budget: str | int | None) -> int:
     """Return how many bytes a panel in memory may take so that the process stays within its budget.
 
-    Args:
-        budget: Memory of the process; None means half of the machine's.
-
-    Raises:
-        UserError: The budget is too small for any training.
+    Without a budget, that is half of the machine's memory.
     """
     taken = (_resident() or (_PROGRAM, 0))[0]
     if budget is not None:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from armlp.arguments import check_argument
-from armlp.data.covariate_scaling import ColumnScaling
+from armlp.data.covariates import ColumnScaling
 from armlp.errors import UserError, check_bounds
 from armlp.evaluation.quantiles import check_levels
 from armlp.export.metadata import file_metadata

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from armlp.data.covariate_scaling import ColumnScaling
-from armlp.data.covariates import Covariates
+from armlp.data.covariates import ColumnScaling, Covariates
 from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP

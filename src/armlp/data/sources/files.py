@@ -8,6 +8,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -153,44 +154,38 @@ def _open_file(path: Path, partition: Mapping[str, Any]) -> _File:
 
     if path.stat().st_size == 0:
         raise UserError(f"{path} is empty (0 bytes): give a CSV or Parquet file with a header and rows.")
-    try:
-        if _ends_with(path, _PARQUET):
+    if _ends_with(path, _PARQUET):
+        with _readable(path):
             metadata = pq.read_metadata(path)
             return _File(path, tuple(metadata.schema.to_arrow_schema().names), partition, metadata.num_rows)
-        if _ends_with(path, _CSV):
-            columns = read_dialect(path).columns
-            if len(columns) + len(partition) == 1:
-                raise UserError(
-                    f"{path} has one column, called '{columns[0]}': give a file that begins with the names of its "
-                    "columns, separated by commas, semicolons, tabs or bars."
-                )
-            return _File(path, columns, partition, None)
-    except UserError:  # it is a ValueError, as those of broken files are
-        raise
-    except _BROKEN as error:
-        raise _unreadable(path, error) from error
-    raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
+    if not _ends_with(path, _CSV):
+        raise UserError(f"{path} is neither CSV nor Parquet: give a file that ends in .csv or .parquet.")
+    with _readable(path):
+        columns = read_dialect(path).columns
+    if len(columns) + len(partition) == 1:
+        raise UserError(
+            f"{path} has one column, called '{columns[0]}': give a file that begins with the names of its "
+            "columns, separated by commas, semicolons, tabs or bars."
+        )
+    return _File(path, columns, partition, None)
 
 
 def _read_file(file: _File, options: Mapping[str, str], max_rows: int, name: str) -> Iterator[Part]:
     columns = [column for column in options if column not in file.partition]
-    try:
-        read = _read_parquet if _ends_with(file.path, _PARQUET) else read_csv
-        for part in read(file.path, columns, options, max_rows, name):
+    with _readable(file.path):
+        if _ends_with(file.path, _CSV):
+            parts = read_csv(file.path, columns, options, max_rows, name)
+        else:
+            parts = _read_parquet(file.path, columns, max_rows, name)
+        for part in parts:
             table = part.table
             for column, value in file.partition.items():
                 if column in options:
                     table = table.append_column(column, pa.repeat(value, len(table)))
             yield part._replace(table=table)
-    except UserError:
-        raise
-    except _BROKEN as error:
-        raise _unreadable(file.path, error) from error
 
 
-def _read_parquet(
-    path: Path, columns: list[str], options: Mapping[str, str], max_rows: int, name: str
-) -> Iterator[Part]:
+def _read_parquet(path: Path, columns: list[str], max_rows: int, name: str) -> Iterator[Part]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(path, memory_map=False, pre_buffer=False) as file:
@@ -202,11 +197,18 @@ def _read_parquet(
             first += len(batch)
 
 
-def _unreadable(path: Path, error: Exception) -> UserError:
-    kind = "Parquet" if _ends_with(path, _PARQUET) else "CSV"
-    fix = f"give a whole {kind} file that may be read"
-    if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
-        fix = "save it as text in UTF-8"
-    elif "Expected" in str(error) and "columns" in str(error):
-        fix = "give all rows as many cells as the header has, with quotes around what holds separators"
-    return UserError(f"{path} cannot be read as {kind} ({one_line(error)}): {fix}.")
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise a `UserError` where reading a file fails."""
+    try:
+        yield
+    except UserError:  # it is a ValueError, as those of broken files are
+        raise
+    except _BROKEN as error:
+        kind = "Parquet" if _ends_with(path, _PARQUET) else "CSV"
+        fix = f"give a whole {kind} file that may be read"
+        if isinstance(error, UnicodeDecodeError) or "UTF8" in str(error):
+            fix = "save it as text in UTF-8"
+        elif "Expected" in str(error) and "columns" in str(error):
+            fix = "give all rows as many cells as the header has, with quotes around what holds separators"
+        raise UserError(f"{path} cannot be read as {kind} ({one_line(error)}): {fix}.") from error

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
@@ -132,11 +132,8 @@ def _open_lazy(frame: nw.LazyFrame[Any], backend: str, name: str) -> Source:
         selected = frame.select(list(options))
         native: Any = selected.to_native()
         if hasattr(native, "collect_batches"):
-            first = 0
-            batches = _compute(name, lambda: iter(native.collect_batches(chunk_size=max_rows, maintain_order=True)))
-            while (batch := _compute(name, lambda: next(batches, None))) is not None:
-                yield from split_rows(_compute(name, batch.to_arrow), name, max_rows, first)
-                first += len(batch)
+            batches = partial(native.collect_batches, chunk_size=max_rows, maintain_order=True)
+            yield from _stream(name, name, batches, max_rows)
         else:
             library: Any = "pyarrow" if backend == "pyarrow" else None
             yield from split_rows(_compute(name, lambda: selected.collect(backend=library).to_arrow()), name, max_rows)
@@ -146,17 +143,21 @@ def _open_lazy(frame: nw.LazyFrame[Any], backend: str, name: str) -> Source:
 
 
 def _open_dataset(dataset: Any) -> Source:
-    name = "The dataset"
-
     def read(options: Mapping[str, str], max_rows: int) -> Iterator[Part]:
-        first = 0
-        batches = _compute(name, lambda: iter(dataset.to_batches(columns=list(options), batch_size=max_rows)))
-        while (batch := _compute(name, lambda: next(batches, None))) is not None:
-            yield Part("the dataset", first, pa.Table.from_batches([batch]))
-            first += len(batch)
+        batches = partial(dataset.to_batches, columns=list(options), batch_size=max_rows)
+        yield from _stream("The dataset", "the dataset", batches, max_rows)
 
-    num_rows = _compute(name, dataset.count_rows)
+    num_rows = _compute("The dataset", dataset.count_rows)
     return Source("the dataset", tuple(dataset.schema.names), "pyarrow", read, num_rows=num_rows)
+
+
+def _stream(subject: str, name: str, batches: Callable[[], Any], max_rows: int) -> Iterator[Part]:
+    """Yield the batches that a library computes."""
+    first, remaining = 0, _compute(subject, lambda: iter(batches()))
+    while (batch := _compute(subject, lambda: next(remaining, None))) is not None:
+        table = _compute(subject, getattr(batch, "to_arrow", partial(pa.Table.from_batches, [batch])))
+        yield from split_rows(table, name, max_rows, first)
+        first += len(batch)
 
 
 def _compute(name: str, compute: Callable[[], _Result]) -> _Result:

@@ -80,11 +80,7 @@ class PanelCache:
     def build(
         self, table: TableRows, alignment: Alignment, static: np.ndarray, shapes: Shapes, notes: list[str]
     ) -> tuple[Panel, list[str]]:
-        """Save a panel, and return it as `load` does.
-
-        Raises:
-            UserError: The files cannot be written, or the source has changed while it was read.
-        """
+        """Save a panel, and return it as `load` does; raise a `UserError` if its source has changed meanwhile."""
 
         def save(store: Store, folder: Path) -> Mapping[str, Any]:
             levels = PanelFiller(alignment, store).fill(table)

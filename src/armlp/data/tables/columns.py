@@ -85,11 +85,7 @@ class Column:
         return self.arrow
 
     def times(self, spelled: SpelledTimes | None = None) -> tuple[np.ndarray, str | None]:
-        """Return times and the name of their zone or None, as `read_times` does; text needs `spelled`.
-
-        Raises:
-            UserError: A time is missing or cannot be read.
-        """
+        """Return times and the name of their zone or None, as `read_times` does; text needs `spelled`."""
         self._check_complete("times")
         try:
             if spelled is not None and self.is_text:

@@ -125,11 +125,7 @@ class SymbolEncoder(NumberEncoder):
         return True
 
     def read(self, column: Column) -> np.ndarray:
-        """Return the `[rows]` float64 code of each symbol by first occurrence, nan where missing.
-
-        Raises:
-            UserError: Columns differ in type, or hold a symbol that is not in the alphabet.
-        """
+        """Return the `[rows]` float64 code of each symbol by first occurrence, nan where missing."""
         symbols = _symbols(column)
         for symbol in symbols.drop_null().unique().to_pylist():
             self._kind = self._kind or type(symbol)

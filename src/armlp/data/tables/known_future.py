@@ -65,7 +65,7 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
         np.concatenate([getattr(part, name) for part in ranked]) for name in ("codes", "times", "values")
     )
     ids, ranks = table.ids()
-    index = _index_in(panel, ids)
+    index = np.asarray(pd.Index(list(map(str, panel.ids))).get_indexer(list(map(str, ids))))  # -1 if not there
     if (index < 0).any():
         warnings.warn(
             f"{opened.name} has other series, which are left out: {first_names(ids[index < 0])}.", stacklevel=4
@@ -93,11 +93,6 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     all_channels = np.full((len(series), len(panel.channels)), np.nan, dtype=np.float32)
     all_channels[:, channels] = values
     return KnownFuture(torch.from_numpy(series), torch.from_numpy(step), torch.from_numpy(all_channels))
-
-
-def _index_in(panel: Panel, ids: np.ndarray) -> np.ndarray:
-    """Return the `[ids]` int64 index of each id in the panel, -1 if missing."""
-    return np.asarray(pd.Index([str(name) for name in panel.ids]).get_indexer([str(name) for name in ids]))
 
 
 def _steps(table: TableRows, panel: Panel, times: np.ndarray, series: np.ndarray) -> np.ndarray:

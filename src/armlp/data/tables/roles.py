@@ -51,11 +51,7 @@ def find_layout(table: Source, roles: ColumnRoles) -> str:
 
 
 def resolve_roles(table: Source, roles: ColumnRoles, layout: str, encoder: NumberEncoder) -> ColumnRoles:
-    """Return the roles with the targets filled in, which `encoder` will read.
-
-    Raises:
-        UserError: The table lacks a column, or a column cannot have its role.
-    """
+    """Return the roles with the targets filled in; raise a `UserError` if a column cannot have its role."""
     if layout == "long":
         require_columns(table, (roles.id_column,), "id_column")
         roles = replace(roles, targets=roles.targets or ("y",))

@@ -74,11 +74,7 @@ class Calendar:
         return days and int(self._offset.n) * days * DAY
 
     def shift(self, times: np.ndarray, steps: np.ndarray | int) -> np.ndarray:
-        """Return int64 times moved by a number of steps, which may be negative.
-
-        Raises:
-            UserError: A time lies beyond the range of int64 nanoseconds.
-        """
+        """Return int64 times moved by a number of steps, which may be negative; raise a `UserError` beyond int64."""
         if self.fixed_step is not None:
             # In float64, because int64 would overflow silently.
             reached = times + np.asarray(steps, dtype=np.float64) * self.fixed_step

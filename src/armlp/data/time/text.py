@@ -52,11 +52,7 @@ class SpelledTimes:
             self._error = error
 
     def read(self, array: pa.Array) -> tuple[np.ndarray, str | None]:
-        """Read some rows of the column, as `read_times` does.
-
-        Raises:
-            TimesError: The texts are not times; if one of them is at fault, only when it occurs in these rows.
-        """
+        """Read some rows of the column, as `read_times` does; raise a `TimesError` if their texts are at fault."""
         encoded = array.dictionary_encode()
         texts = encoded.dictionary.to_pylist()
         if self._error is not None and (self._error.text is None or self._error.text in texts):
