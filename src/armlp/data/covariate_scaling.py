@@ -25,9 +25,9 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
     tallies = {role: [_Tally(column) for column in panel.covariate_columns[role]] for role in ROLES}
     if tallies["known"] or tallies["past"]:
         for rows in panel.blocks():
-            seen = panel.rows_before(ends, rows)
+            trained = panel.rows_before(ends, rows)
             for role in ("known", "past"):
-                for tally, column in zip(tallies[role], getattr(panel, role)[rows][seen].T, strict=True):
+                for tally, column in zip(tallies[role], getattr(panel, role)[rows][trained].T, strict=True):
                     tally.add(column)
     for tally, column in zip(tallies["static"], panel.static[ends > 0].T, strict=True):
         tally.add(column)
@@ -44,27 +44,27 @@ class _Tally:
     def __init__(self, column: CovariateColumn) -> None:
         self.column = column
         self.count, self.mean, self.squares, self.missing = 0, 0.0, 0.0, False
-        self.seen = torch.zeros(len(column.categories or ()), dtype=torch.bool)
+        self.found = torch.zeros(len(column.categories or ()), dtype=torch.bool)
 
     def add(self, values: Tensor) -> None:
         """Add `[rows]` values, nan where missing."""
-        there = values[~values.isnan()]
-        self.missing |= len(there) < len(values)
+        present = values[~values.isnan()]
+        self.missing |= len(present) < len(values)
         if self.column.categories is not None:
-            self.seen[there.long()] = True
-        elif len(there):
-            there = there.double()
-            count, mean = len(there), float(there.mean())
-            total, apart = self.count + count, mean - self.mean
-            self.squares += float((there - mean).square().sum()) + apart * apart * self.count * count / total
-            self.mean += apart * count / total
+            self.found[present.long()] = True
+        elif len(present):
+            present = present.double()
+            count, mean = len(present), float(present.mean())
+            total, change = self.count + count, mean - self.mean
+            self.squares += float((present - mean).square().sum()) + change * change * self.count * count / total
+            self.mean += change * count / total
             self.count = total
 
     def statistics(self) -> dict[str, Any]:
         """Return the statistics as plain values."""
         name = self.column.name
         if self.column.categories is not None:
-            return {"name": name, "categories": [self.column.categories[code] for code in self.seen.nonzero()[:, 0]]}
+            return {"name": name, "categories": [self.column.categories[code] for code in self.found.nonzero()[:, 0]]}
         std = math.sqrt(self.squares / max(1, self.count))
         varies = std > _MIN_SPREAD * max(abs(self.mean), _MIN_SPREAD)
         return {"name": name, "mean": self.mean, "std": std if varies else 1.0, "missing": self.missing}

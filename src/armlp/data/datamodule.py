@@ -163,11 +163,7 @@ class SeriesDataModule(LightningDataModule):
         return choose_batch_size(self._training_loader(1).num_windows, patches)
 
     def copy(self, hold_out_validation: bool = True) -> SeriesDataModule:
-        """Return a data module of the same panel for another Trainer.
-
-        Args:
-            hold_out_validation: False trains on the validation rows too.
-        """
+        """Return a data module of the same panel for another Trainer, which may train on the validation rows too."""
         self.setup()
         copied = copy(self)
         copied.trainer = None
@@ -267,8 +263,7 @@ class SeriesDataModule(LightningDataModule):
     def newer_dataloader(self, part: str) -> OriginLoader:
         """Return origins `H` apart in rows after the training, ordered by time, at most 50 of a series.
 
-        Args:
-            part: `test` for those before the first test origin, `predict` for all.
+        Part `test` has those before the first test origin, `predict` all.
         """
         panel, horizon = self.panel, self.horizon
         ends = self.test_split.train_ends(panel.lengths) if part == "test" else panel.lengths

@@ -134,12 +134,9 @@ class Panel:
         return bool(self.calendar_cycles) or any(self.covariate_columns.values())
 
     def blocks(self, max_values: int = 1 << 17) -> Iterator[slice]:
-        """Yield slices of rows, so that a pass over the store takes bounded memory.
+        """Yield slices of rows of at most `max_values` values, so that a pass over the store takes bounded memory.
 
         Every row is in one slice, in order; a slice may begin and end within a series.
-
-        Args:
-            max_values: Most values in a slice, which has at least one row.
         """
         rows = max(1, max_values // max(1, self.values.shape[1]))
         for first in range(0, len(self.values), rows):
@@ -169,11 +166,9 @@ class Panel:
         return row < ends[series]
 
     def gather_rows(self, store: Tensor, row: Tensor) -> Tensor:
-        """Return a copy of rows of one of the panel's tensors, within the budget of a memory-mapped one.
+        """Return a copy of the rows `row`, `[B]` or `[B, T]` int64, of one of the panel's tensors.
 
-        Args:
-            store: `[N, ...]`, such as `values`, or a view of it whose rows are rows of the panel.
-            row: `[B]` or `[B, T]` int64.
+        `store` may also be a view whose rows are rows of the panel. A memory-mapped one stays within its budget.
         """
         if self.residency is not None:
             return torch.cat([store[part] for part in self.residency.parts(row)])
@@ -201,15 +196,10 @@ class Panel:
         return self.in_data_units(torch.tensor([index]), values[None])[0]
 
     def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
-        """Return stored values in data units.
+        """Return stored values `[B, ..., V]` of `series [B]` in data units.
 
-        Args:
-            series: `[B]` int64.
-            values: `[B, ..., V]`.
-
-        Returns:
-            `[B, ..., V]`, unchanged where the panel has no levels, otherwise float64 in main memory, because not every
-            accelerator has float64.
+        They are unchanged where the panel has no levels, otherwise float64 in main memory, which not every accelerator
+        has.
         """
         if self.levels is None:
             return values

@@ -44,7 +44,7 @@ class DataSettings(Options):
     calendar_inputs: bool | Sequence[str] | str | None = None
     """Give the model the time of day, the day of the week and so on of the steps to forecast: `true` for all that the
     calendar has, `false` for none, or a list of `day`, `week`, `month` (of days), `year` and `months` (of a year).
-    Where left out, the cycles that come round at least twice in a typical series of training."""
+    Where left out, the cycles that repeat at least twice in a typical series of training."""
 
     symbols: bool | Sequence[str] | Sequence[int] | Sequence[bool] = False
     """`true` where the target holds symbols (text, integers, booleans) instead of numbers, or the list of symbols."""
@@ -146,13 +146,9 @@ def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
 
 
 def choose_batch_size(windows: int, patches: int) -> int:
-    """Return the number of windows in a batch.
+    """Return the number of windows in a batch, from those of an epoch and the patches in the unroll of a window.
 
     Large batches run at the speed of matrix multiplication, but small data need the noise of small ones.
-
-    Args:
-        windows: Training windows in an epoch.
-        patches: Patches in the unroll of a window.
     """
     return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
 

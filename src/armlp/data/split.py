@@ -57,41 +57,36 @@ class Split:
         return max(1, int((ends[ends >= 2] if (ends >= 2).any() else ends).float().median()))
 
     def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
-        """Return the `[W]` series and `[W]` origins, int64, of a part; leave out origins without a value before them.
+        """Return the `[W]` series and `[W]` origins, int64, of a part, which have a value before them.
 
-        Args:
-            lengths: `[S]` int64.
-            part: `val`, `test`, or `predict` (the end of every series).
+        The part is `val`, `test`, or `predict` (the end of every series of `lengths [S]`).
         """
         step = self.test_step or self.horizon
-        count, last, apart = {
+        count, last, spacing = {
             "val": (self.val_windows, self.test_length + self.horizon, self.horizon),
             "test": (self.test_windows, self.test_span + self.later_windows * step, step),
             "predict": (1, 0, 1),
         }[part]
-        count = max(0, min(count, 1 + (int(lengths.max()) - 1 - last) // apart))  # at most those of the longest series
-        steps_back = last + apart * torch.arange(count - 1, -1, -1)
+        longest = int(lengths.max())
+        count = max(0, min(count, 1 + (longest - 1 - last) // spacing))
+        steps_back = last + spacing * torch.arange(count - 1, -1, -1)
         origins = lengths[:, None] - steps_back
         series = torch.arange(len(lengths))[:, None].expand_as(origins)
         usable = origins >= 1
         return series[usable], origins[usable]
 
 
-def origins_between(first: Tensor, ends: Tensor, apart: int, most: int) -> tuple[Tensor, Tensor]:
-    """Return `[W]` series and `[W]` rows, int64, of the last `most` origins of each series.
+def origins_between(first: Tensor, ends: Tensor, spacing: int, max_count: int) -> tuple[Tensor, Tensor]:
+    """Return the `[W]` series and `[W]` rows, int64, of the last `max_count` origins of each series.
 
-    Args:
-        first: `[S]` int64 first origin of each series.
-        ends: `[S]` int64; all origins are smaller.
-        apart: Steps from one origin to the next.
-        most: Most origins of a series.
+    They are `spacing` steps apart, from the row `first [S]` on, and all before the row `ends [S]`.
     """
-    counts = torch.div(ends - first + apart - 1, apart, rounding_mode="floor").clamp(min=0)
-    first = first + (counts - most).clamp(min=0) * apart
-    counts = counts.clamp(max=most)
+    counts = torch.div(ends - first + spacing - 1, spacing, rounding_mode="floor").clamp(min=0)
+    first = first + (counts - max_count).clamp(min=0) * spacing
+    counts = counts.clamp(max=max_count)
     series = torch.arange(len(first)).repeat_interleave(counts)
     number = torch.arange(len(series)) - (counts.cumsum(0) - counts)[series]
-    return series, first[series] + apart * number
+    return series, first[series] + spacing * number
 
 
 class TrainingRecord(NamedTuple):
@@ -111,15 +106,17 @@ class TrainingRecord(NamedTuple):
         known, until = self._until(panel)
         return known & (panel.times(torch.arange(len(panel)), rows) <= until)
 
-    def first_new(self, panel: Panel, ends: Tensor, least: Tensor) -> Tensor:
+    def first_new(self, panel: Panel, ends: Tensor, if_unused: Tensor) -> Tensor:
         """Return the `[S]` int64 first row that was not used, of a panel that may have other series or later rows.
 
-        It is `ends [S]` for series with another calendar than in training, which count as used, and `least [S]` for
+        It is `ends [S]` for series with another calendar than in training, which count as used, and `if_unused [S]` for
         series that were not used at all.
         """
         known, until = self._until(panel)
         row = torch.from_numpy(panel.calendar.positions(panel.starts, until.numpy()).astype(np.int64)) + 1
-        return torch.where(known & (until >= torch.from_numpy(panel.starts)), torch.where(row > 0, row, ends), least)
+        return torch.where(
+            known & (until >= torch.from_numpy(panel.starts)), torch.where(row > 0, row, ends), if_unused
+        )
 
     def _until(self, panel: Panel) -> tuple[Tensor, Tensor]:
         """Return `[S]` bool, which series were used, and `[S]` int64 until when (arbitrary for the others)."""

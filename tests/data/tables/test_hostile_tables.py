@@ -391,6 +391,16 @@ CSVS: dict[str, tuple[str | bytes, dict[str, Any], dict[Any, list[float | None]]
         "unique_id;ds;y\n" + "a;1;1\n" + "".join(f"b;{row};0\n" for row in range(300)) + "a;2;2,5\n",
         {}, {"a": [1, 2.5], "b": [0] * 300},
     ),
+    "decimal commas after thousands points": (
+        "unique_id;ds;y\na;1;1.234,5\na;2;12\na;3;\na;4;-1.000.000,25\n",
+        {},
+        {"a": [1234.5, 12, None, -1000000.25]},
+    ),
+    "as many commas in names and numbers as semicolons": (
+        "ds;power, net\n1;1,5\n2;2,5\n",
+        {"target_columns": "power, net"},
+        {"power, net": [1.5, 2.5]},
+    ),
     "decimal commas between tabs": ("unique_id\tds\ty\na\t1\t1,5\na\t2\t2\n", {}, {"a": [1.5, 2]}),
     "a quoted newline in an id": (HEADER + '"a\nb",1,1\n"a\nb",2,2\n', {}, {"a\nb": [1, 2]}),
     "a quoted newline in the header": (

@@ -43,9 +43,7 @@ class OffCalendarError(Exception):
 class Aligner:
     """Finds the calendar of a table and aligns its rows with those of a panel, with warnings in `notes`.
 
-    Args:
-        freq: The time step; None infers it.
-        default_freq: The time step where every series has one row, so that it cannot be inferred.
+    The step `freq` is inferred if None; it is `default_freq` if every series has one row, which shows no step.
     """
 
     def __init__(
@@ -58,7 +56,12 @@ class Aligner:
         if freq is None and table.num_rows == len(self.ids):
             freq = default_freq
         self._infers = freq is None
-        self.calendar = self._infer() if freq is None else self._check_kind(Calendar(freq, table.timezone))
+        self.calendar = self._infer() if freq is None else Calendar(freq, table.timezone)
+        if self.calendar.is_integer != self.is_integer:
+            holds, needs = ("integers", "an integer such as 1")
+            if not self.is_integer:
+                holds, needs = ("datetimes", "a pandas alias such as h or D")
+            raise UserError(f"`freq` is {self.calendar.freq}, but the times of {self.name} are {holds}: give {needs}.")
 
     def align(self) -> Alignment:
         """Return the alignment, and collect `notes`.
@@ -138,14 +141,6 @@ class Aligner:
     def _as_times(self, times: np.ndarray) -> np.ndarray:
         """Return int64 as integers or datetime64[ns], as the table has them."""
         return times if self.is_integer else times.view("datetime64[ns]")
-
-    def _check_kind(self, calendar: Calendar) -> Calendar:
-        if calendar.is_integer == self.is_integer:
-            return calendar
-        holds, needs = ("datetimes", "a pandas alias such as h or D")
-        if self.is_integer:
-            holds, needs = ("integers", "an integer such as 1")
-        raise UserError(f"`freq` is {calendar.freq}, but the times of {self.name} are {holds}: give {needs}.")
 
     def _infer(self) -> Calendar:
         return infer_calendar(*self._sample(), self.table.timezone, self.name)

@@ -98,11 +98,7 @@ class Column:
             raise self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed) from error
 
     def values(self, otherwise: str = "") -> np.ndarray:
-        """Return `[rows]` float64 in the range of float32, nan where missing.
-
-        Args:
-            otherwise: Added to the advice in the error about a column of text.
-        """
+        """Return `[rows]` float64, nan where missing; `otherwise` goes into the advice of the error about text."""
         if not self.is_numeric:
             raise self._not_numeric(otherwise)
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)

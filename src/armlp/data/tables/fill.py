@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,14 +42,16 @@ class PanelFiller:
             OffCalendarError: A row does not lie on the calendar.
             UserError: A series has a time twice, or values that float32 rounds to 0.
         """
-        for role in ("known", "past"):
-            if role in self.store.arrays:
-                self._set_all(role, np.nan)
+        for rows in self._blocks():
+            for role in ("known", "past"):
+                if role in self.store.arrays:
+                    self.store[role][rows] = np.nan
         self._fill(table, None)
         self._check_tiny(table)
         levels = self._levels()
         if levels is not None:
-            self._set_all("observed", 0)
+            for rows in self._blocks():
+                self.store["observed"][rows] = 0
             self._fill(table, levels)
         return levels
 
@@ -142,9 +144,10 @@ class PanelFiller:
             return None
         return np.where(needed, self.store["values"][self.alignment.offsets[:-1]].astype(np.float64), 0.0)
 
-    def _set_all(self, name: str, value: float) -> None:
-        for begin in range(0, len(self.store[name]), _BLOCK):
-            self.store[name][begin : begin + _BLOCK] = value
+    def _blocks(self) -> Iterator[slice]:
+        """Yield slices of rows, and drop the pages of each."""
+        for begin in range(0, len(self.store["values"]), _BLOCK):
+            yield slice(begin, begin + _BLOCK)
             self.store.release()
 
     def _fill_forward(self, levels: np.ndarray | None) -> None:
@@ -153,23 +156,19 @@ class PanelFiller:
         if values.shape[1] > 1:
             series, channel = np.nonzero(observed[first] != _OBSERVED)
             carried = self._carried[series, channel]
-            carried = carried if levels is None else carried - levels[series, channel]
-            values[first[series], channel] = carried
+            values[first[series], channel] = carried if levels is None else carried - levels[series, channel]
             observed[first[series], channel] = _CARRIED
-        for begin in range(0, len(values), _BLOCK):
+        for rows in self._blocks():
             # From the row before the block, to fill a gap at its start.
-            block = slice(max(begin - 1, 0), begin + _BLOCK)
+            block = slice(max(rows.start - 1, 0), rows.stop)
             filled = (observed[block] == _OBSERVED) | (observed[block] == _CARRIED)
-            if begin:
+            if rows.start:
                 filled[0] = True
             if not filled.all():
                 last = np.maximum.accumulate(np.where(filled, np.arange(len(filled))[:, None], 0), axis=0)
                 values[block] = np.take_along_axis(values[block], last, axis=0)
-            self.store.release()
-        for begin in range(0, len(values), _BLOCK):
-            block = slice(begin, begin + _BLOCK)
-            observed[block] = observed[block] == _OBSERVED
-            self.store.release()
+        for rows in self._blocks():
+            observed[rows] = observed[rows] == _OBSERVED
 
 
 def panel_shapes(table: TableRows, alignment: Alignment) -> Shapes:

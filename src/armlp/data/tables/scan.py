@@ -49,13 +49,13 @@ class TableScan:
         self.sample.add(rows.codes, times)
 
     def _grow(self, series: int) -> None:
-        """Make room for more series, at least twice as many as before, so that growing is cheap."""
+        """Hold more series, at least twice as many as before, so that growing is cheap."""
         if series <= len(self.last):
             return
-        room = max(series, 2 * len(self.last))
+        size = max(series, 2 * len(self.last))
         for name, start in _STATISTICS.items():
             array = getattr(self, name)
-            grown = np.full((room, *array.shape[1:]), start, array.dtype)
+            grown = np.full((size, *array.shape[1:]), start, array.dtype)
             grown[: len(array)] = array
             setattr(self, name, grown)
 

@@ -39,7 +39,13 @@ class Calendar:
         """Replace old pandas aliases by the current ones, and check the step."""
         freq = self.freq
         object.__setattr__(self, "freq", _current_alias(freq))
-        if self.freq > 0 if isinstance(self.freq, int) else _is_step(self._offset):
+        offset = self._offset
+        # Forward, and by whole days unless it is a fixed duration.
+        if (
+            self.freq > 0
+            if isinstance(self.freq, int)
+            else (offset is not None and offset.n > 0 and not isinstance(offset, pd.offsets.BusinessHour))
+        ):
             return
         raise UserError(
             f"`freq` {freq!r} is not a step of time: give a pandas alias such as min, 15min, h, D, B, "
@@ -104,7 +110,7 @@ class Calendar:
         # The index of every day in the grid, -1 between; a table is far faster than a binary search.
         table = np.full(grid[-1] - grid[0] + 3, -1, dtype=np.int32)
         table[grid - grid[0] + 1] = np.arange(len(grid))
-        index, start = (table.take(some // DAY - grid[0] + 1, mode="clip") for some in (times, starts))
+        index, start = (table.take(each // DAY - grid[0] + 1, mode="clip") for each in (times, starts))
         ahead = (index >= start) & (start >= 0) & ((times - starts) % DAY == 0)
         steps, rest = np.divmod(index - start, self._offset.n, dtype=np.int64)
         return np.where(ahead & (rest == 0), steps, -1)
@@ -239,11 +245,6 @@ def _current_alias(freq: str | int) -> str | int:
 def _is_duration(offset: Any) -> bool:
     """Return whether a pandas offset is a fixed duration; a day is not, although pandas 2 makes it a `Tick`."""
     return isinstance(offset, pd.offsets.Tick) and not isinstance(offset, pd.offsets.Day)
-
-
-def _is_step(offset: Any) -> bool:
-    """Return whether a pandas offset goes forward, and by whole days unless it is a fixed duration."""
-    return offset is not None and offset.n > 0 and not isinstance(offset, pd.offsets.BusinessHour)
 
 
 @lru_cache(maxsize=64)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -107,11 +106,12 @@ def look_like_times(array: pa.Array) -> bool:
 
 def _read_all(spelled: np.ndarray) -> pd.DatetimeIndex:
     """Read texts in the first format that fits them all, as UTC."""
-    tried = []
-    for read in _unambiguous_formats(str(spelled[0])):
-        tried.append(read(spelled))
-        if not tried[-1].hasnans:
-            return tried[-1]
+    tried = [_read(spelled, "ISO8601")]
+    periods = (form for form in _PERIODS if re.fullmatch(form[0], str(spelled[0]), re.IGNORECASE))
+    while tried[-1].hasnans and (form := next(periods, None)):
+        tried.append(_read_periods(spelled, *form))
+    if not tried[-1].hasnans:
+        return tried[-1]
     guesses = [_read(spelled, form) for form in _guessed_formats(spelled)]
     whole = [times for times in guesses if not times.hasnans]
     if not whole:
@@ -143,14 +143,6 @@ def _guessed_formats(spelled: np.ndarray) -> list[str]:
 def _read(spelled: np.ndarray, format: str) -> pd.DatetimeIndex:
     """Return instants, NaT where the format does not fit."""
     return pd.DatetimeIndex(pd.to_datetime(spelled, errors="coerce", utc=True, format=format))
-
-
-def _unambiguous_formats(first: str) -> Iterator[Callable[[np.ndarray], pd.DatetimeIndex]]:
-    """Yield readers of ISO 8601, and of the kinds of periods that fit the first text."""
-    yield partial(_read, format="ISO8601")
-    for pattern, part in _PERIODS:
-        if re.fullmatch(pattern, first, re.IGNORECASE):
-            yield partial(_read_periods, pattern=pattern, part=part)
 
 
 def _read_periods(spelled: np.ndarray, pattern: str, part: int | str) -> pd.DatetimeIndex:

@@ -38,11 +38,6 @@ class Symbols(Predictive):
         return (value[..., None] > totals / totals[..., -1:]).sum(-1).to(totals.dtype)
 
     @property
-    def mode(self) -> Tensor:
-        """The likeliest code, `[...]`."""
-        return self.log_probs.argmax(-1).to(self.log_probs.dtype)
-
-    @property
     def mean(self) -> Tensor:
         """`[...]`, meaningful only if the symbols have an order."""
         return (self.log_probs.exp() * self._codes()).sum(-1)
