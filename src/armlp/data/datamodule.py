@@ -17,7 +17,7 @@ from armlp.data import catalog, checks
 from armlp.data.covariate_scaling import covariate_sizes
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.settings import DataSettings, choose_batch_size, settle, split_of, with_inputs
+from armlp.data.settings import DataSettings, settle, split_of, with_inputs
 from armlp.data.split import Split, TrainingRecord, origins_between
 from armlp.data.storage import parse_bytes
 from armlp.data.summary import DataSummary, summarize
@@ -158,9 +158,10 @@ class SeriesDataModule(LightningDataModule):
         self.hparams.update(vars(settings))
 
     def _usual_batch_size(self) -> int:
-        windowing = self._windowing()
+        # Large batches run at the speed of matrix multiplication, but small data need the noise of small ones.
+        windows, windowing = self._training_loader(1).num_windows, self._windowing()
         patches = -(-windowing.span // windowing.patch_length)
-        return choose_batch_size(self._training_loader(1).num_windows, patches)
+        return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
 
     def copy(self, hold_out_validation: bool = True) -> SeriesDataModule:
         """Return a data module of the same panel for another Trainer, which may train on the validation rows too."""

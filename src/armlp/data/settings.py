@@ -145,14 +145,6 @@ def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
     return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(settings.calendar_inputs))
 
 
-def choose_batch_size(windows: int, patches: int) -> int:
-    """Return the number of windows in a batch, from those of an epoch and the patches in the unroll of a window.
-
-    Large batches run at the speed of matrix multiplication, but small data need the noise of small ones.
-    """
-    return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
-
-
 def _season(panel: Panel, split: Split) -> int:
     """Return the season of the frequency, or of the training part where the times are bare integers."""
     if not panel.is_numeric:

@@ -21,8 +21,50 @@ from armlp.files import replacing
 SUFFIX = ".armlp"
 _DESCRIPTION = "store.json"
 _FORMAT = 2  # of the files and their description
+# Reading one byte may make a large page of this many bytes resident.
+_LARGE_PAGE = 2 << 20
 # Shape and type of each array.
 Shapes = dict[str, tuple[tuple[int, ...], type]]
+
+
+class Residency:
+    """Keeps the resident pages of memory maps within a budget in bytes, more than 4 MiB, or drops all (0).
+
+    Dropped pages may still be in the cache of the operating system, which makes it cheap to read them again.
+    """
+
+    def __init__(self, maps: Sequence[mmap.mmap], budget: int = 0) -> None:
+        self.maps = maps
+        self.budget = budget
+        self._others = _resident()
+
+    def parts(self, rows: Tensor) -> Iterator[Tensor]:
+        """Yield rows `[B, ...]` in parts that fit the budget, if the rows of each item are near each other."""
+        for part in rows.split(max(1, self.budget // (2 * _LARGE_PAGE))):
+            yield part
+            self.limit()
+
+    def limit(self) -> None:
+        """Drop all pages when half of the budget is resident, or when that is unknown."""
+        resident = _resident()
+        if resident is None or self._others is None or resident[1] - self._others[1] >= self.budget // 2:
+            self.release()
+
+    def release(self) -> None:
+        """Drop all pages; they are read again on demand."""
+        for mapped in self.maps:
+            if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+                mapped.madvise(mmap.MADV_DONTNEED)
+        self._others = _resident()
+
+
+def _resident() -> tuple[int, int] | None:
+    """Return the resident bytes of this process, and the file-backed ones among them; None without /proc."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()
+    except OSError:
+        return None
+    return int(pages[1]) * mmap.PAGESIZE, int(pages[2]) * mmap.PAGESIZE
 
 
 class Store:
@@ -31,14 +73,10 @@ class Store:
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.arrays = dict(arrays)
         bases: list[Any] = [array.base for array in arrays.values()]
-        self.maps = [base for base in bases if isinstance(base, mmap.mmap)]
+        self.pages = Residency([base for base in bases if isinstance(base, mmap.mmap)])
 
     def __getitem__(self, name: str) -> np.ndarray:
         return self.arrays[name]
-
-    def release(self) -> None:
-        """Drop the resident pages of memory maps; they are read again on demand."""
-        _drop_pages(self.maps)
 
 
 def num_bytes(shapes: Shapes) -> int:
@@ -84,54 +122,6 @@ def load(folder: Path, max_bytes: int) -> Store:
     files = list(folder.glob("*.npy"))
     is_large = sum(file.stat().st_size for file in files) > max_bytes
     return Store({file.stem: np.load(file, mmap_mode="c" if is_large else None, allow_pickle=False) for file in files})
-
-
-# Reading one byte may make this much resident, because large pages are mapped as a whole.
-_MAX_AROUND = 2 << 20
-
-
-class Residency:
-    """Keeps the resident pages of memory maps within a budget in bytes, more than 4 MiB.
-
-    Dropped pages may still be in the cache of the operating system, which makes it cheap to read them again.
-    """
-
-    def __init__(self, maps: Sequence[mmap.mmap], budget: int) -> None:
-        self.maps = maps
-        self.budget = budget
-        self._others = _resident()
-
-    def parts(self, rows: Tensor) -> Iterator[Tensor]:
-        """Yield rows `[B, ...]` in parts that fit the budget, if the rows of each item are near each other."""
-        for part in rows.split(max(1, self.budget // (2 * _MAX_AROUND))):
-            yield part
-            self.limit()
-
-    def limit(self) -> None:
-        """Drop all pages when half of the budget is resident, or when that is unknown."""
-        resident = _resident()
-        if resident is None or self._others is None or resident[1] - self._others[1] >= self.budget // 2:
-            self.release()
-
-    def release(self) -> None:
-        """Drop all pages."""
-        _drop_pages(self.maps)
-        self._others = _resident()
-
-
-def _drop_pages(maps: Sequence[mmap.mmap]) -> None:
-    if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
-        for mapped in maps:
-            mapped.madvise(mmap.MADV_DONTNEED)
-
-
-def _resident() -> tuple[int, int] | None:
-    """Return the resident bytes of this process, and the file-backed ones among them; None without /proc."""
-    try:
-        pages = Path("/proc/self/statm").read_text().split()
-    except OSError:
-        return None
-    return int(pages[1]) * mmap.PAGESIZE, int(pages[2]) * mmap.PAGESIZE
 
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "KI": 2**10, "MI": 2**20, "GI": 2**30, "TI": 2**40}

@@ -72,7 +72,7 @@ class PanelCache:
             role: tuple(CovariateColumn(name, kinds and tuple(kinds)) for name, kinds in columns)
             for role, columns in fields["covariate_columns"].items()
         }
-        residency = Residency(store.maps, max(self.max_bytes, _MIN_RESIDENT)) if store.maps else None
+        residency = Residency(store.pages.maps, max(self.max_bytes, _MIN_RESIDENT)) if store.pages.maps else None
         static = stacked("static", np.float32)
         panel = make_panel(alignment, store, levels if levels.shape[1] else None, static, fields, residency)
         return panel, found["notes"]

@@ -60,7 +60,7 @@ class PanelFiller:
         repeated: list[int] = []
         for rows in table.with_progress("reading"):
             repeated += self._write(table.ranked(rows), levels).tolist()
-            self.store.release()
+            self.store.pages.release()
         if repeated:
             series = int(np.searchsorted(alignment.offsets, repeated[0], side="right")) - 1
             time = alignment.calendar.shift(alignment.starts[series], repeated[0] - alignment.offsets[series])
@@ -148,7 +148,7 @@ class PanelFiller:
         """Yield slices of rows, and drop the pages of each."""
         for begin in range(0, len(self.store["values"]), _BLOCK):
             yield slice(begin, begin + _BLOCK)
-            self.store.release()
+            self.store.pages.release()
 
     def _fill_forward(self, levels: np.ndarray | None) -> None:
         """Fill missing values with the last one before them, block by block, and mark observed values."""

@@ -31,6 +31,7 @@ _CYCLE_LENGTHS = {"day": 1.0, "week": 7.0, "month": 365.2425 / 12, "year": 365.2
 _UNIT_LENGTHS = {"nanosecond": 1 / DAY, "day": 1.0, "business day": 7 / 5, "week": 7.0, "month": 365.2425 / 12}
 # Zones change their offset from UTC at whole quarters of an hour.
 _QUARTER = 900 * SECOND
+_DECADE = 3653 * DAY
 _FIRST_DAY, _LAST_DAY = (np.datetime64(day, "D").astype(np.int64) for day in ("1677-09-21", "2262-04-11"))
 
 
@@ -63,7 +64,8 @@ def time_features(calendar: Calendar, cycles: Sequence[str], times: np.ndarray) 
     times as fast as interleaving them.
     """
     if calendar.timezone and not calendar.on_wall_clock and times.size:
-        times = times + _utc_offsets(calendar.timezone, times)
+        first, last = int(times.min() // _DECADE), int(times.max() // _DECADE)
+        times = times + _utc_offsets(calendar.timezone, first, last)[(times - first * _DECADE) // _QUARTER]
     day = times // DAY
     features = np.empty((2 * len(cycles), *times.shape), dtype=np.float32)
     for index, cycle in enumerate(cycles):
@@ -94,16 +96,8 @@ def _circle_of_days(cycle: str) -> np.ndarray:
     return _circle(np.asarray(turns[cycle]()))
 
 
-def _utc_offsets(timezone: str, times: np.ndarray) -> np.ndarray:
-    """Return how far a zone is ahead of UTC at some times, in nanoseconds."""
-    decade = 3653 * DAY
-    first, last = int(times.min() // decade), int(times.max() // decade)
-    return _offset_table(timezone, first, last)[(times - first * decade) // _QUARTER]
-
-
 @lru_cache(maxsize=8)
-def _offset_table(timezone: str, first: int, last: int) -> np.ndarray:
-    """Return the offset in every quarter of an hour of some decades, counted from 1970."""
-    decade = 3653 * DAY
-    instants = np.arange(first * decade, (last + 1) * decade, _QUARTER)
+def _utc_offsets(timezone: str, first: int, last: int) -> np.ndarray:
+    """Return how far a zone is ahead of UTC, in nanoseconds, in every quarter of an hour of decades since 1970."""
+    instants = np.arange(first * _DECADE, (last + 1) * _DECADE, _QUARTER)
     return wall_clock(instants.astype("datetime64[ns]"), timezone).astype(np.int64) - instants
