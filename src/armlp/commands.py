@@ -17,7 +17,7 @@ from armlp.files import prepare_output, write_table
 from armlp.training.checkpoint import read_checkpoint
 from armlp.training.checks import warn_of_other_frequency
 from armlp.training.module import ForecastModule
-from armlp.training.settle import settle
+from armlp.training.settle import settle_model
 
 
 class ScoringTrainer(Trainer):
@@ -50,7 +50,7 @@ class ScoringTrainer(Trainer):
             if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():
                 raise UserError(f"--output: {output} is the data itself; give the table a name of its own.")
             prepare_output(output, (".parquet", ".csv"))
-        settle(model.settings, datamodule)  # refuses data of another kind
+        settle_model(model.settings, datamodule)  # refuses data of another kind
         warn_of_other_frequency(datamodule)
         if ckpt_path is not None:
             model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])

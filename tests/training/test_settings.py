@@ -64,8 +64,8 @@ def test_a_module_has_its_network_at_once_where_nothing_is_left_to_the_data():
 
 
 def test_members_are_left_to_the_data_only_where_more_work_is_allowed():
-    assert ForecastModule().settings.members == 1
-    assert ForecastModule(effort=2).settings.members is None
+    assert ModelSettings().with_default_members().members == 1
+    assert ModelSettings(effort=2).with_default_members().members is None
     assert not ForecastModule(**WHOLE, effort=2).settings.is_settled
 
 

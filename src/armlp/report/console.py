@@ -44,7 +44,6 @@ class ConsoleListener(FitListener, Callback):
         self.progress, self.spell = progress, spell
         self._has_trained = False
         self._trials: Sequence[Trial] = ()
-        self._choices: Mapping[str, Choice] = {}
 
     def progress_bar(self, description: str, steps: int | None) -> list[Callback]:
         """Return a progress bar, if `progress`."""
@@ -53,10 +52,6 @@ class ConsoleListener(FitListener, Callback):
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         """Keep the trials to print them after the data."""
         self._trials = trials
-
-    def settled(self, choices: Mapping[str, Choice]) -> None:
-        """Keep the choices to print them after the data."""
-        self._choices = choices
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the data, the trials, and the chosen options with their reasons."""
@@ -67,8 +62,8 @@ class ConsoleListener(FitListener, Callback):
         print_summary(pl_module.datamodule.summary())
         if self._trials:
             print_trials(self._trials)
-        if self._choices:
-            print_choices(self._choices)
+        if pl_module.reasons:
+            print_choices(pl_module.reasons)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores and the path of the best checkpoint."""

@@ -26,7 +26,7 @@ from armlp.training.listener import FitListener
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import STEPS, Choice
 from armlp.training.requested import Requested
-from armlp.training.settle import Settled, settle
+from armlp.training.settle import Settled, settle_model
 from armlp.training.trainer import (
     BEST,
     MONITOR,
@@ -69,7 +69,7 @@ def fit(
         trainer: The Trainer.
         module: A module with the options as given. The trained one is another.
         data: The data.
-        listener: Learns of trials, choices and the final training.
+        listener: Learns of trials and the final training.
         resumed: The checkpoint that the training goes on from.
         before_training: Called when all checks have passed, before anything is written.
 
@@ -83,20 +83,18 @@ def fit(
     data.check_trainable()
     if resumed is not None:
         first_step = _resume(module, resumed)
-    requested = module.requested or Requested.of(module.given, data, trainer)
-    given = module.given
-    if is_length_set and given.theta_share is None:
-        given = replace(
-            given, theta_share=0.0
-        )  # a length that is given switches Theta off too, as it does trials and refit
+    given = module.settings
+    requested = module.requested or Requested.of(given, data, trainer)
+    if is_length_set and given.theta_share is None:  # a length switches Theta off, as it does trials and refit
+        given = replace(given, theta_share=0.0)
     with isolate_rng():
-        ForecastModule.of(settle(given, data), given)  # raises if the options and the data do not go together
+        ForecastModule.of(settle_model(given, data))  # raises if the options and the data do not go together
     check_monitors(trainer, data, given.metrics or ())
     prepare_run(trainer)
 
     # Settle what was left out, by trials too.
-    preferred = module.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
-    settled = settle_refit(settle(given, data, preferred), data, trainer, is_length_set)
+    preferred = module.settled.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
+    settled = choose_refit(settle_model(given, data, preferred), data, trainer, is_length_set)
     module = _module_of(settled, module)
     module.requested = requested
     if data.num_val_windows < MIN_WINDOWS:
@@ -104,9 +102,6 @@ def fit(
 
     # Train.
     before_training()
-    takes_default_length = trainer.max_steps == -1 and trainer.max_epochs in (-1, None)
-    choices = module.reasons | ({"max_steps": settled.max_steps} if takes_default_length else {})
-    listener.settled(choices)
     trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else os.fspath(resumed))
     if trainer.global_step == first_step and trainer.is_global_zero:
         _warn_of_no_step(first_step)
@@ -137,7 +132,7 @@ def fit_with_options(
         data: The data.
         options: Options of the Trainer. Without a logger nothing is written.
         callbacks: More callbacks; an `EarlyStopping` takes the place of ours.
-        listener: Learns of trials, choices and the final training.
+        listener: Learns of trials and the final training.
 
     Returns:
         The trained module, and a checkpoint in any case: that of the end where no other was kept.
@@ -178,14 +173,14 @@ def _resume(module: ForecastModule, resumed: str | os.PathLike[str]) -> int:
 def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
     """Return a module of settled settings; a network that was complete from the start keeps its weights."""
     if not hasattr(given, "network"):
-        return ForecastModule.of(settled, given.given)
+        return ForecastModule.of(settled)
     with isolate_rng():
-        module = ForecastModule.of(settled, given.given)
+        module = ForecastModule.of(settled)
     module.load_state_dict(given.state_dict())
     return module
 
 
-def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
+def choose_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
     """Settle whether a final training follows.
 
     Args:
@@ -216,7 +211,7 @@ def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_
         refit = bool(found)
         if refit:
             reasons["refit"] = Choice(True, found[0])
-    return settled._replace(settings=replace(settled.settings, refit=refit), reasons=reasons)
+    return replace(settled, settings=replace(settled.settings, refit=refit), reasons=reasons)
 
 
 def _train_on_all(

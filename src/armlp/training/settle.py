@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.checks import check_same_data
@@ -15,13 +14,14 @@ from armlp.training.settings import SETTLED, ModelSettings
 _BY_HAND = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
 
 
-class Settled(NamedTuple):
-    """Complete settings, and where they come from."""
+@dataclass(frozen=True)
+class Settled:
+    """Settings, and where they come from; only settings before they are settled."""
 
     settings: ModelSettings
-    choices: dict[str, Choice]  # from the data, for all options and `max_steps`
-    reasons: dict[str, Choice]  # the choices that were used, for the table that `fit` prints
-    preferred: dict[str, Choice]  # the choices of trials
+    choices: dict[str, Choice] = field(default_factory=dict)  # from the data, for all options and `max_steps`
+    reasons: dict[str, Choice] = field(default_factory=dict)  # those that were used, for the table that `fit` prints
+    preferred: dict[str, Choice] = field(default_factory=dict)  # those of trials
 
     @property
     def max_steps(self) -> Choice:
@@ -29,7 +29,9 @@ class Settled(NamedTuple):
         return self.choices["max_steps"]
 
 
-def settle(settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None) -> Settled:
+def settle_model(
+    settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None
+) -> Settled:
     """Return settings in which every option that was left out is chosen from the data.
 
     `preferred` are choices of trials, perhaps also of `max_steps`, that replace those of the recipe.

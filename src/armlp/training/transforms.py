@@ -148,7 +148,7 @@ class Recalibration(PathTransform):
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))
             self._scores.append(scores[:: 1 + len(data.panel) // _CALIBRATED].float().cpu())
 
-    def settle(self, data: SeriesDataModule, world_size: int) -> None:
+    def fit_factors(self, data: SeriesDataModule, world_size: int) -> None:
         """Fit the factors to the scores that all processes have collected."""
         if self._scores:
             parts = from_all_ranks(self._scores, world_size)
