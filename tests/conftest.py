@@ -23,7 +23,7 @@ from armlp.cli import main
 from armlp.data.calendar import Calendar
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import settle_model

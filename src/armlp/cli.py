@@ -39,13 +39,13 @@ from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder, resumed_run, run_folder, runs_folder
 from armlp.report.tensorboard import Dashboard, TestDashboard
-from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-from armlp.training.checkpoint import read_checkpoint
 from armlp.training.fit import fit
+from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.requested import Requested, warn_of_missing_callbacks
+from armlp.training.loop.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
 from armlp.training.module import ForecastModule
 from armlp.training.refit_backtest import backtest_refitting
-from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
 from armlp.version import SUMMARY, __version__
 
 # Callbacks that `fit` has options for, by the name of these options.

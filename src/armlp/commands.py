@@ -14,8 +14,8 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import LARGEST_SEED, UserError, check_bounds
 from armlp.evaluation.one_step import score_table
 from armlp.files import prepare_output, write_table
-from armlp.training.checkpoint import read_checkpoint
 from armlp.training.checks import warn_of_other_frequency
+from armlp.training.loop.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.settle import settle_model
 

@@ -30,14 +30,11 @@ from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
 from armlp.routing import pop_options, split_options
-from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.fit import fit_with_options
-from armlp.training.listener import FitListener
-from armlp.training.module import ForecastModule
-from armlp.training.refit_backtest import backtest_refitting
-from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.sampling import from_all_ranks, in_order
-from armlp.training.trainer import (
+from armlp.training.loop.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.requested import Requested, warn_of_missing_callbacks
+from armlp.training.loop.trainer import (
     TRAINER,
     callback_states,
     isolated_training,
@@ -47,6 +44,9 @@ from armlp.training.trainer import (
     restored_generators,
     trainer_mistakes,
 )
+from armlp.training.module import ForecastModule
+from armlp.training.refit_backtest import backtest_refitting
+from armlp.training.sampling import from_all_ranks, in_order
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame

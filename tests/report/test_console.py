@@ -13,10 +13,10 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import summarize
 from armlp.data.tables.read import read_panel
 from armlp.data.windows import Split
-from armlp.report.comparison import compare_with_baselines
 from armlp.report.console import ConsoleListener, print_choices, print_scores, print_summary
 from armlp.report.progress import StepBar
-from armlp.training.listener import Trial
+from armlp.report.texts import compare_with_baselines
+from armlp.training.loop.listener import Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.settle import Settled

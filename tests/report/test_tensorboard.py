@@ -24,10 +24,10 @@ from armlp.data.windows import Windows
 from armlp.parser import with_flags
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.tensorboard import Dashboard, TestDashboard
-from armlp.training.callbacks import BestCheckpoint
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.callbacks import BestCheckpoint
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.trainer import BEST
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import BEST
 
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
 CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")

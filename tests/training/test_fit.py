@@ -14,15 +14,15 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.callbacks import BestCheckpoint, StopEarly
-from armlp.training.checkpoint import read_checkpoint
 from armlp.training.fit import choose_refit, fit, fit_with_options
-from armlp.training.listener import FitListener, Trial
+from armlp.training.loop.callbacks import BestCheckpoint, StopEarly
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.listener import FitListener, Trial
+from armlp.training.loop.trainer import BEST, TRAINER, is_length_given
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import settle_model
-from armlp.training.trainer import BEST, TRAINER, is_length_given
 
 MakeTable = Callable[..., pd.DataFrame]
 Weights = dict[str, torch.Tensor]

@@ -14,11 +14,11 @@ from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.baselines.theta import Theta
 from armlp.training.fit import fit
+from armlp.training.loop.trainer import TRAINER
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import settle_model
-from armlp.training.trainer import TRAINER
 from armlp.training.transforms import TowardsTheta
 
 MakeTable = Callable[..., pd.DataFrame]

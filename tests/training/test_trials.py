@@ -15,13 +15,13 @@ from lightning.pytorch import Trainer, seed_everything
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import MIN_WINDOWS
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.listener import FitListener
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.trainer import TRAINER, quiet
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import settle_model
-from armlp.training.trainer import TRAINER, quiet
 from armlp.training.trials import RECIPE, Trial, best_of, candidates, list_trials, num_trials, try_candidates
 
 MakeTable = Callable[..., pd.DataFrame]

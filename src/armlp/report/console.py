@@ -21,10 +21,10 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.evaluation.labels import best_score, format_score, label, shown
-from armlp.report.comparison import compare_with_baselines
 from armlp.report.progress import StepBar
-from armlp.training.callbacks import LastCheckpoint, best_checkpoint
-from armlp.training.listener import FitListener, Trial
+from armlp.report.texts import compare_with_baselines
+from armlp.training.loop.callbacks import LastCheckpoint, best_checkpoint
+from armlp.training.loop.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, explained
 from armlp.training.trials import best_of

@@ -9,8 +9,8 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from armlp.training.loop.trainer import log_interval
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import log_interval
 
 
 class StepBar(ProgressBar):

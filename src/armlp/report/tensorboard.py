@@ -20,16 +20,23 @@ from armlp.data.settings import DataSettings
 from armlp.data.windows import Windows
 from armlp.evaluation.labels import label
 from armlp.evaluation.scoreboard import MODEL
-from armlp.report.comparison import compare_with_baselines
 from armlp.report.pages import ChartData, add_charts, add_layout, add_lead_curves
 from armlp.report.runs import run_folder
-from armlp.report.texts import choice_table, data_table, model_card, option_table, score_table, version_table
-from armlp.training.callbacks import best_checkpoint
-from armlp.training.checkpoint import read_checkpoint
+from armlp.report.texts import (
+    choice_table,
+    compare_with_baselines,
+    data_table,
+    model_card,
+    option_table,
+    score_table,
+    version_table,
+)
+from armlp.training.loop.callbacks import best_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.steps import is_logged
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
-from armlp.training.steps import is_logged
 
 
 class Dashboard(Callback):

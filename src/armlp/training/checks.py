@@ -21,9 +21,9 @@ from armlp.evaluation.scoreboard import select
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
+from armlp.training.loop.trainer import MONITOR, all_callbacks
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
-from armlp.training.trainer import MONITOR, all_callbacks
 from armlp.training.warm_start import MAX_INPUTS
 
 _LARGE = 1e9  # squares of larger values (and of values below 1 / _LARGE) come near the limits of float32

@@ -19,15 +19,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
-from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
-from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.checks import check_monitors
-from armlp.training.listener import FitListener
-from armlp.training.module import ForecastModule
-from armlp.training.recipe import STEPS, Choice
-from armlp.training.requested import Requested
-from armlp.training.settle import Settled, settle_model
-from armlp.training.trainer import (
+from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.requested import Requested
+from armlp.training.loop.trainer import (
     BEST,
     MONITOR,
     all_callbacks,
@@ -36,6 +33,9 @@ from armlp.training.trainer import (
     trainer_like,
     trainer_mistakes,
 )
+from armlp.training.module import ForecastModule
+from armlp.training.recipe import STEPS, Choice
+from armlp.training.settle import Settled, settle_model
 from armlp.training.trials import try_candidates
 
 # A final training is worth it if validation has at least this share of the training rows.

@@ -19,23 +19,23 @@ from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.options import pop_undeclared
-from armlp.training.callbacks import ExponentialAverage, TrainingRoutine
-from armlp.training.checkpoint import FORMAT
 from armlp.training.checks import (
     check_monitors,
     check_monitors_defined,
     check_options_agree,
     warn_of_other_frequency,
 )
+from armlp.training.loop.callbacks import ExponentialAverage, TrainingRoutine
+from armlp.training.loop.checkpoint import FORMAT
+from armlp.training.loop.requested import Requested
+from armlp.training.loop.steps import ModuleTrainedBySteps, is_logged, plan_steps, set_length
+from armlp.training.loop.trainer import MONITOR, check_precision, clip_gradients, without_autocast
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.recipe import Choice
-from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import Settled, settle_model
-from armlp.training.steps import ModuleTrainedBySteps, is_logged, plan_steps, set_length
-from armlp.training.trainer import MONITOR, check_precision, clip_gradients, without_autocast
 from armlp.training.transforms import Recalibration, TowardsTheta
 
 

@@ -10,9 +10,9 @@ from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, Learning
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.training.fit import fit_with_options
-from armlp.training.listener import FitListener
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.trainer import callback_states, listed, restore_states
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import callback_states, listed, restore_states
 
 _NEEDS_RUN = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor)
 

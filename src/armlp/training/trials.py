@@ -15,12 +15,12 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.scoreboard import MODEL
-from armlp.training.listener import FitListener, Trial
+from armlp.training.loop.listener import FitListener, Trial
+from armlp.training.loop.trainer import MONITOR, is_length_given, trainer_like
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import SHORT, STEPS, Choice
 from armlp.training.settings import ModelSettings
 from armlp.training.settle import Settled, settle_model
-from armlp.training.trainer import MONITOR, is_length_given, trainer_like
 
 RECIPE = "recipe"  # the name of the recipe's own choice
 _BETTER = 1.01  # factor by which a candidate must beat the recipe; two seeds differ as much

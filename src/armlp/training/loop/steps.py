@@ -10,7 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.trainer.states import TrainerFn
 
-from armlp.training.trainer import all_callbacks, log_interval
+from armlp.training.loop.trainer import all_callbacks, log_interval
 
 
 class ModuleTrainedBySteps(LightningModule):

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from torch import Tensor
 
 from armlp.data.loaders import TrainingLoader
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.trainer import MONITOR, restored_generators
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.trainer import MONITOR, restored_generators
 from armlp.training.warm_start import warm_start
 
 PATIENCE = 5  # validations in a row that are no better before a training stops

@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import (
 
 from armlp.arguments import to_builtin
 from armlp.data.datamodule import SeriesDataModule
+from armlp.training.loop.steps import validates_ten_times
+from armlp.training.loop.trainer import all_callbacks, is_length_given
 from armlp.training.settings import ModelSettings
-from armlp.training.steps import validates_ten_times
-from armlp.training.trainer import all_callbacks, is_length_given
 
 # Attributes of the Trainer, named as its options, that change the training.
 _TRAINER = (
