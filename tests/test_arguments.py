@@ -227,3 +227,8 @@ def test_an_argument_is_kept_or_refused_but_never_changed(value: Any):
         else:
             with pytest.raises(UserError, match=r"^`x`: "):
                 check_argument("x", value, hint)
+
+
+def test_no_limit_of_steps_is_minus_one_as_in_lightning():
+    with pytest.raises(armlp.UserError, match="`max_steps`: None is not a whole number; give -1 for no limit"):
+        armlp.Forecaster(max_steps=None)

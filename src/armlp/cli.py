@@ -18,7 +18,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from armlp.commands import ExportingTrainer
+from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
 from armlp.model.families.options import head_options
@@ -42,10 +42,9 @@ from armlp.report.tensorboard import Dashboard, TestDashboard
 from armlp.training.fit import fit
 from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
 from armlp.training.loop.checkpoint import read_checkpoint
-from armlp.training.loop.requested import Requested, warn_of_missing_callbacks
-from armlp.training.loop.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
+from armlp.training.loop.trainer import BEST, TRAINER, all_callbacks, as_list, quiet, trainer_mistakes
 from armlp.training.module import ForecastModule
-from armlp.training.refit_backtest import backtest_refitting
+from armlp.training.refit_backtest import backtest_refitting, repeated_options
 from armlp.version import SUMMARY, __version__
 
 # Callbacks that `fit` has options for, by the name of these options.
@@ -86,7 +85,7 @@ class ArmlpCLI(LightningCLI):
         super().__init__(
             ForecastModule,
             SeriesDataModule,
-            trainer_class=ExportingTrainer,
+            trainer_class=CommandTrainer,
             args=args,
             trainer_defaults=TRAINER,
             seed_everything_default=0,
@@ -190,7 +189,7 @@ class ArmlpCLI(LightningCLI):
             always.append(TestDashboard(str(self.ckpt_path)))
         self.trainer_defaults = TRAINER | {"callbacks": always}
         off = {"checkpoint", "last_checkpoint"} if options["enable_checkpointing"] is False else set()
-        if any(isinstance(callback, EarlyStopping) for callback in listed(options["callbacks"])):
+        if any(isinstance(callback, EarlyStopping) for callback in as_list(options["callbacks"])):
             off.add("early_stopping")
         if options["barebones"]:  # nothing is logged that they could work with
             off |= {*_FIT_CALLBACKS}
@@ -232,24 +231,16 @@ class ArmlpCLI(LightningCLI):
             return
         check_bounds("--refit", config.refit, 0)
         checkpoint = read_checkpoint(config.ckpt_path)
-        requested = Requested.from_checkpoint(checkpoint)
-        warn_of_missing_callbacks(requested, listed(self.config_init.test.trainer.callbacks))
-        data = _changed_options(self.datamodule.hparams, checkpoint["datamodule_hyper_parameters"])
-        data |= {name: self.datamodule.hparams[name] for name in ("test_step", "test_gap")}
-        data |= {
-            "test_windows": self.datamodule.hparams["test_windows"] or 1,
-            "memory_budget": config.data.memory_budget,
-        }
+        hparams = self.datamodule.hparams
+        data = _changed_options(hparams, checkpoint["datamodule_hyper_parameters"])
+        data |= {"test_step": hparams["test_step"], "test_gap": hparams["test_gap"]}
+        data |= {"test_windows": hparams["test_windows"] or 1, "memory_budget": config.data.memory_budget}
+        source = data.pop("source", self.datamodule.source)
+        model = _changed_options(self.model.settings.flat(), checkpoint["hyper_parameters"])
         usual = {name: option.default for name, option in inspect.signature(Trainer).parameters.items()} | TRAINER
-        backtest_refitting(
-            data.pop("source", self.datamodule.source),
-            requested.data | data,
-            requested.model | _changed_options(self.model.settings.flat(), checkpoint["hyper_parameters"]),
-            TRAINER | requested.trainer | _changed_options(self.config_init.test.trainer, usual),
-            self.config_init.test.forecast,
-            config.refit,
-            listener=self._listener,
-        )
+        trainer = _changed_options(self.config_init.test.trainer, usual)
+        repeated = repeated_options(checkpoint, data, model, trainer)
+        backtest_refitting(source, *repeated, self.config_init.test.forecast, config.refit, self._listener)
 
     def after_test(self) -> None:
         """Print where the table is."""

@@ -20,8 +20,8 @@ from armlp.training.module import ForecastModule
 from armlp.training.settle import settle_model
 
 
-class ScoringTrainer(Trainer):
-    """A Lightning Trainer that can also score rows."""
+class CommandTrainer(Trainer):
+    """A Lightning Trainer that can also score rows and export rollouts."""
 
     def score(
         self,
@@ -53,16 +53,11 @@ class ScoringTrainer(Trainer):
         settle_model(model.settings, datamodule)  # refuses data of another kind
         warn_of_other_frequency(datamodule)
         if ckpt_path is not None:
-            model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
-        assert model.network is not None
+            model.restore(read_checkpoint(ckpt_path))
         table = score_table(model.network.to(self.strategy.root_device), datamodule.panel, seed, progress)
         if output is not None:
             write_table(table, output)
         return table
-
-
-class ExportingTrainer(ScoringTrainer):
-    """A Lightning Trainer that can also score rows and export rollouts."""
 
     def export(
         self,
@@ -86,7 +81,5 @@ class ExportingTrainer(ScoringTrainer):
         from armlp.export import write_onnx
 
         if ckpt_path is not None:
-            checkpoint = read_checkpoint(ckpt_path)
-            model.load_state_dict(checkpoint["state_dict"])
-            model.on_load_checkpoint(checkpoint)
+            model.restore(read_checkpoint(ckpt_path))
         write_onnx(model, datamodule.hparams, output or "model.onnx", horizon, num_paths, levels)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
 
-from armlp.arguments import check_argument, check_arguments
-from armlp.commands import ScoringTrainer
+from armlp.arguments import check_argument
+from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.tables.encoders import spell_symbols
-from armlp.errors import UserError, check_bounds, one_line
+from armlp.errors import UserError, check_bounds
 from armlp.files import prepare_output
 from armlp.presets import read_preset
 from armlp.report.console import ConsoleListener, leakage_warning, print_summaries
@@ -33,19 +31,22 @@ from armlp.routing import pop_options, split_options
 from armlp.training.fit import fit_with_options
 from armlp.training.loop.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.loop.listener import FitListener
-from armlp.training.loop.requested import Requested, warn_of_missing_callbacks
 from armlp.training.loop.trainer import (
+    ONE_DEVICE,
     TRAINER,
+    as_list,
     callback_states,
+    check_picklable,
+    check_trainer_options,
     isolated_training,
-    listed,
     quiet,
     restore_states,
     restored_generators,
+    returns_results,
     trainer_mistakes,
 )
 from armlp.training.module import ForecastModule
-from armlp.training.refit_backtest import backtest_refitting
+from armlp.training.refit_backtest import backtest_refitting, repeated_options
 from armlp.training.sampling import from_all_ranks, in_order
 
 if TYPE_CHECKING:
@@ -99,9 +100,9 @@ class Forecaster:
         checked = vars(SeriesDataModule(**given).given)
         self._data = self._given = {name: checked.get(name, value) for name, value in given.items()}
         self._model = usual["model"] | model
-        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer)
+        self._trainer_options = check_trainer_options(usual["trainer"] | trainer)
         self._trainer = TRAINER | self._trainer_options
-        self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
+        self._callback_states = callback_states(as_list(self._trainer.get("callbacks")))
         with torch.device("meta"):  # checks the options without memory or random numbers
             ForecastModule(**self._model)
         self._seed = int(checked["seed"])
@@ -112,7 +113,7 @@ class Forecaster:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the table and the network, which `__setstate__` builds from the checkpoint."""
-        _check_picklable(self._trainer)
+        check_picklable(self._trainer)
         return vars(self) | {"_table": None, "_module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -149,7 +150,7 @@ class Forecaster:
         data, options = SeriesDataModule(table, **self._given), dict(self._trainer)
         if options.get("logger") in (None, True):
             options["logger"] = RunLogger(options.get("default_root_dir"))
-        own = listed(options.get("callbacks"))
+        own = as_list(options.get("callbacks"))
         restore_states(own, self._callback_states)
         listener, shown = self._listener()
         with isolated_training():
@@ -259,9 +260,7 @@ class Forecaster:
         """
         data = self._data_of(table)
         progress = self._trainer.get("enable_progress_bar", True)
-        with trainer_mistakes():
-            trainer = ScoringTrainer(logger=False, **self._devices())
-        return trainer.score(self._module_for_one_call(), data, seed=seed, progress=progress)
+        return self._tool().score(self._module_for_one_call(), data, seed=seed, progress=progress)
 
     def backtest(
         self,
@@ -314,22 +313,15 @@ class Forecaster:
             elif sentence := leakage_warning(data):  # print_summaries has printed it otherwise
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
-        requested = Requested.from_checkpoint(self._fitted())
-        warn_of_missing_callbacks(requested, listed(self._trainer.get("callbacks")))
         options |= {"memory_budget": self._given.get("memory_budget")}
-        trainer = TRAINER | requested.trainer | self._trainer_options
-        if not _gives_back(Trainer(logger=False, **self._devices())):
-            trainer |= _ONE_DEVICE
+        trainer = self._trainer_options
+        if not returns_results(Trainer(logger=False, **self._devices())):
+            trainer = trainer | ONE_DEVICE
+        repeated = repeated_options(self._fitted(), options, {}, trainer)
+        listener, _ = self._listener()
         with isolated_training():
             self.scores = backtest_refitting(
-                data.source,
-                requested.data | options,
-                requested.model,
-                trainer,
-                writer,
-                int(refit),
-                states=self._callback_states,
-                listener=self._listener()[0],
+                data.source, *repeated, writer, int(refit), listener, self._callback_states
             )
         return writer.table
 
@@ -433,12 +425,12 @@ class Forecaster:
             returned = getattr(trainer, command)(module, datamodule=data, **options)
         return module, returned
 
-    def _tool(self, writer: ForecastWriter) -> Trainer:
+    def _tool(self, *callbacks: Callback) -> CommandTrainer:
         """Return a Trainer that writes no run."""
-        options = {"logger": False, "callbacks": [writer, *self._listener()[1]], **self._devices()}
+        options = {"logger": False, "callbacks": [*callbacks, *self._listener()[1]], **self._devices()}
         with trainer_mistakes():
-            trainer = Trainer(**options)
-        return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
+            trainer = CommandTrainer(**options)
+        return trainer if returns_results(trainer) else CommandTrainer(**options | ONE_DEVICE)
 
     def _devices(self) -> dict[str, Any]:
         """Return the options of the Trainer that select devices and precision."""
@@ -454,34 +446,10 @@ class Forecaster:
 
 
 _PATH = str | os.PathLike[str]
-_ONE_DEVICE: dict[str, Any] = {"devices": 1, "strategy": "auto"}
-
-
-def _gives_back(trainer: Trainer) -> bool:
-    """Return whether results come back to this process; strategies that spawn or fork processes lose them."""
-    try:
-        trainer.predict_loop.return_predictions = True
-    except MisconfigurationException:
-        return False
-    return True
 
 
 def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
     with restored_generators(include_cuda=False):  # initial weights are drawn, then replaced
         module = ForecastModule(**checkpoint["hyper_parameters"])
-    module.load_state_dict(checkpoint["state_dict"])
-    module.on_load_checkpoint(checkpoint)
+    module.restore(checkpoint)
     return module
-
-
-def _check_picklable(options: dict[str, Any]) -> None:
-    """Raise a UserError if an option of the Trainer cannot be pickled, such as a callback with a lambda."""
-    for name, value in options.items():
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            try:
-                pickle.dumps(one)
-            except Exception as error:  # pickling can raise anything
-                raise UserError(
-                    f"{name}: {type(one).__name__} cannot be pickled ({one_line(error)}), so the Forecaster cannot be; "
-                    "leave the option out, or use save(path), which keeps no options of the Trainer."
-                ) from error

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from armlp.commands import ExportingTrainer
+from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import METRICS
@@ -170,5 +170,5 @@ def _flags(command: str | None) -> Mapping[str, str]:
     for group, kind in groups.items():
         flags |= {name: f"--{group}.{name}" for name in option_names(kind)}
     if command in FILES:
-        flags |= {name: f"--{name}" for name in option_names(getattr(ExportingTrainer, command))}
+        flags |= {name: f"--{name}" for name in option_names(getattr(CommandTrainer, command))}
     return flags

@@ -11,8 +11,8 @@ from armlp.training.module import ForecastModule
 from armlp.training.settings import ModelSettings
 
 REFUSED = [
-    ({"effort": 1.5}, "`effort`: 1.5 is no whole number; give one"),
-    ({"members": True}, "`members`: True is no whole number; give one"),
+    ({"effort": 1.5}, "`effort`: 1.5 is not a whole number; give another value"),
+    ({"members": True}, "`members`: True is not a whole number; give another value"),
     ({"gradient": "half"}, "`gradient`: 'half' is not known; use full, last or a number of patches"),
     ({"gradient": 0}, "`gradient`: 0 is not known; use full, last or a number of patches"),
     ({"gradient": -2}, "`gradient`: -2 is not known"),

@@ -22,11 +22,11 @@ from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.evaluation.labels import best_score, format_score, label, shown
 from armlp.report.progress import StepBar
-from armlp.report.texts import compare_with_baselines
+from armlp.report.texts import choice_rows, compare_with_baselines
 from armlp.training.loop.callbacks import LastCheckpoint, best_checkpoint
 from armlp.training.loop.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import Choice, explained
+from armlp.training.recipe import Choice
 from armlp.training.trials import best_of
 
 _MAX_ROWS = 6  # of a test by lead or by series
@@ -181,7 +181,7 @@ def print_trials(trials: Sequence[Trial]) -> None:
 def print_choices(choices: Mapping[str, Choice]) -> None:
     """Print the chosen options, their values and the reasons."""
     table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
-    for row in explained(choices):
+    for row in choice_rows(choices):
         table.add_row(*map(Text, row))
     Console().print(table)
 

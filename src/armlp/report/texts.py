@@ -11,7 +11,7 @@ from typing import Any
 from armlp.evaluation.labels import format_score, label, shown
 from armlp.evaluation.scoreboard import BASELINE, MODEL
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import explained
+from armlp.training.recipe import Choice
 from armlp.version import __version__
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "tensorboard")
@@ -36,9 +36,14 @@ def data_table(module: ForecastModule) -> str:
     return table(("data", summary.name), summary.rows().items())
 
 
+def choice_rows(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
+    """Return options, values and reasons as strings; leave out options without a reason."""
+    return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
+
+
 def choice_table(module: ForecastModule) -> str:
     """Return a table of the options chosen from the data, with reasons; empty if every option was set."""
-    chosen = explained(module.reasons)
+    chosen = choice_rows(module.reasons)
     return table(("option", "chosen", "because"), chosen) if chosen else ""
 
 

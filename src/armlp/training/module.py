@@ -349,6 +349,11 @@ class ForecastModule(ModuleTrainedBySteps):
         if self.settled.preferred:
             checkpoint["preferred"] = {name: list(choice) for name, choice in self.settled.preferred.items()}
 
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Take the weights of a checkpoint, and what validation has settled."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.on_load_checkpoint(checkpoint)
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what validation has settled."""
         if not hasattr(self, "network"):  # of a subclass with other arguments, which Lightning has not passed on

@@ -19,7 +19,7 @@ from armlp.data.tables.columns import as_integers
 from armlp.data.tables.csv_files import read_csv, read_dialect
 from armlp.data.tables.source import Part, Source
 from armlp.data.tables.times import register_periods
-from armlp.errors import UserError, one_line
+from armlp.errors import UserError, short_message
 
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _PARQUET = (".parquet", ".pq")
@@ -210,4 +210,4 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         fix = "save it as text in UTF-8"
     elif "Expected" in str(error) and "columns" in str(error):
         fix = "give all rows as many cells as the header has, with quotes around what holds separators"
-    return UserError(f"{path} cannot be read as {kind} ({one_line(error)}): {fix}.")
+    return UserError(f"{path} cannot be read as {kind} ({short_message(error)}): {fix}.")
