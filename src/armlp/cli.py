@@ -63,10 +63,7 @@ class ArmlpCLI(LightningCLI):
     """`armlp fit | validate | test | predict | score | export`.
 
     What a checkpoint holds becomes the default of the options, so that `predict --ckpt_path CKPT` needs no other,
-    and the command line wins.
-
-    Args:
-        args: What follows `armlp` on the command line.
+    and the command line wins. `args` is what follows `armlp` on the command line.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -284,11 +281,7 @@ def _changed_options(options: Mapping[str, Any] | Namespace, before: Mapping[str
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake ends with one sentence on standard error and exit code 2.
-
-    Args:
-        args: What follows `armlp` on the command line; `sys.argv` if left out.
-    """
+    """Run one command; a user's mistake ends with one sentence on standard error and exit code 2."""
     quiet()
     # So that a configuration with defaults of Lightning that are enums can be written.
     yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, enum: dumper.represent_data(enum.value))

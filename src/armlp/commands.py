@@ -37,7 +37,7 @@ class CommandTrainer(Trainer):
         Args:
             ckpt_path: Checkpoint to load weights from; default: the weights that the model has.
             output: Table to write, `.parquet` or `.csv`; default: `scores.parquet` in the run folder.
-            seed: Seed of the draws in the PIT of counts and symbols.
+            seed: Seed of the draws in the PIT of values that have a probability, such as counts.
             progress: Show a progress bar if it takes long.
 
         Returns:

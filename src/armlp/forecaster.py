@@ -80,7 +80,8 @@ class Forecaster:
             validation (before a `refit` on the validation rows); after `backtest`, those of all origins.
 
     Raises:
-        UserError: An option is unknown or out of its range; the message names it.
+        UserError: An option is unknown or out of its range, nothing has been fitted yet, or a table or a file cannot be
+            used. The message names what is wrong and the fix. All methods raise it.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class Forecaster:
         quiet()
         vars(self).update(state)
         if self._checkpoint is not None:
-            self._module = _module_of(self._checkpoint)
+            self._restore(self._checkpoint)
 
     def __copy__(self) -> Forecaster:
         """Return a copy that shares everything, also the table; fitting one does not change the other."""
@@ -143,9 +144,6 @@ class Forecaster:
 
         Returns:
             The forecaster itself.
-
-        Raises:
-            UserError: The table cannot be used; the message says why and how to fix it.
         """
         data, options = SeriesDataModule(table, **self._given), dict(self._trainer)
         if options.get("logger") in (None, True):
@@ -184,8 +182,8 @@ class Forecaster:
             levels: Central coverages of the intervals, in percent.
             num_paths: `P`, sampled futures per series, whose quantiles are the forecast.
             seed: Seed of the paths; a series has the same paths with the same seed.
-            temperature: For symbols and bins: below 1 likely values become likelier, above 1 less likely.
-            top_k: For symbols and bins: draw from the `top_k` likeliest values only.
+            temperature: For categorical heads: below 1 likely values become likelier, above 1 less likely.
+            top_k: For categorical heads: draw from the `top_k` likeliest values only.
             future: A table of ids, times and known covariates in the horizon, if `table` does not hold them.
             known_future: What if: a table of ids, times and some targets in the horizon. All paths take these values,
                 and later values are drawn given them; earlier values do not change. No other argument supplies targets
@@ -197,9 +195,6 @@ class Forecaster:
         Returns:
             A table of the same kind as the input, with the columns `unique_id, ds, armlp` (the median) and
             `armlp-lo-80, armlp-hi-80` for each level, data units, sorted by `unique_id, ds`.
-
-        Raises:
-            UserError: Nothing has been fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
@@ -226,9 +221,6 @@ class Forecaster:
         Returns:
             `[S, P, H]`, or `[S, P, H, V]` for vector series, data units; symbols for series of symbols. It is float32,
             or float64 if float32 would lose digits, as for a series near 1e9 that varies by 1.
-
-        Raises:
-            UserError: Nothing has been fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
@@ -292,9 +284,6 @@ class Forecaster:
         Returns:
             A table as that of `predict`, with the columns `cutoff`, the time of the origin, and `y`, sorted by
             `unique_id, cutoff, ds`. `armlp.summarize_backtest` summarizes it.
-
-        Raises:
-            UserError: Nothing has been fitted, or the table cannot be used.
         """
         windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
         step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
@@ -326,11 +315,7 @@ class Forecaster:
         return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
-
-        Raises:
-            UserError: Nothing has been fitted, or the file cannot be written.
-        """
+        """Write one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`."""
         prepare_output(check_argument("path", path, _PATH), (".ckpt",))
         write_checkpoint(self._fitted(), path)
 
@@ -368,9 +353,6 @@ class Forecaster:
         Args:
             path: A `.ckpt` file.
             **options: Options of Lightning's `Trainer`, such as `accelerator`.
-
-        Raises:
-            UserError: The file is missing, cut short, or not written by armlp.
         """
         check_argument("path", path, _PATH)
         forecaster = cls(**pop_options(Trainer, wrong := dict(options)))
@@ -384,7 +366,10 @@ class Forecaster:
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         checkpoint = move_data_to_device(checkpoint, "cpu")  # so that a pickle loads on any machine
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
-        self._module, self._checkpoint = _module_of(checkpoint), checkpoint
+        with restored_generators(include_cuda=False):  # initial weights are drawn, then replaced
+            module = ForecastModule(**checkpoint["hyper_parameters"])
+        module.restore(checkpoint)
+        self._module, self._checkpoint = module, checkpoint
 
     def _fitted(self) -> dict[str, Any]:
         if self._checkpoint is None:
@@ -446,10 +431,3 @@ class Forecaster:
 
 
 _PATH = str | os.PathLike[str]
-
-
-def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
-    with restored_generators(include_cuda=False):  # initial weights are drawn, then replaced
-        module = ForecastModule(**checkpoint["hyper_parameters"])
-    module.restore(checkpoint)
-    return module

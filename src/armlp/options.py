@@ -17,13 +17,9 @@ def option(
     maximum: float | None = None,
     choices: Sequence[str] | Mapping[str, Any] = (),
 ) -> Any:
-    """Return a field of an `Options` class. The string below the field documents it.
+    """Return a field of an `Options` class, with its smallest and largest value, or with the values that it may have.
 
-    Args:
-        default: None means that the value is chosen from the data.
-        minimum: The smallest valid value.
-        maximum: The largest valid value.
-        choices: The valid values, or a registry of them.
+    The default None means that the value is chosen from the data. The string below the field documents it.
     """
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "choices": choices})
 

@@ -35,9 +35,7 @@ _MAX_ROWS = 6  # of a test by lead or by series
 class ConsoleListener(FitListener, Callback):
     """Print the data and the chosen options when training starts, and the scores when they are known.
 
-    Args:
-        progress: Whether to show progress bars.
-        spell: Function that rewrites the options named in a sentence, such as `armlp.parser.with_flags`.
+    `spell` rewrites the options named in a sentence, as `armlp.parser.with_flags` does.
     """
 
     def __init__(self, progress: bool = True, spell: Callable[[str], str] = str) -> None:

@@ -48,8 +48,8 @@ class ForecastWriter(Callback):
         levels: Central coverages of the intervals, in percent.
         num_paths: `P`, sampled futures per series.
         seed: Seed of the paths; the same seed and series give the same paths.
-        temperature: For symbols and bins: below 1 makes likely ones likelier, above 1 less so.
-        top_k: For symbols and bins: number of the likeliest that may be drawn.
+        temperature: For categorical heads: below 1 makes likely ones likelier, above 1 less so.
+        top_k: For categorical heads: number of the likeliest that may be drawn.
         precision: Precision of matrix products: `32-true`, or `bf16-mixed`, coarser but faster for large networks.
         memory: Memory for paths, such as `1GB`; it limits how many series are forecast at a time.
         paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.

@@ -41,12 +41,12 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
     if objective == "energy" and settings.lead_weighting != "even":
         raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
-    if settings.conformal != "off" and (network.symbols or network.head.discrete or not network.head.noise):
+    if settings.conformal != "off" and (network.head.discrete or not network.head.noise):
         raise UserError(
             f"`conformal`: {settings.conformal} stretches forecasts that spread on a scale, which those of the "
             f"head {head!r} do not; use another `head`, or leave the option out."
         )
-    if settings.theta_share and (network.symbols or network.head.discrete):
+    if settings.theta_share and network.head.discrete:
         raise UserError(
             f"`theta_share`: {settings.theta_share} moves forecasts by fractions, which the head {head!r} "
             "cannot represent; give `theta_share` 0."

@@ -65,16 +65,8 @@ def fit(
 ) -> Fitted:
     """Train, and train once more on the validation rows too if that is worthwhile.
 
-    Args:
-        trainer: The Trainer.
-        module: A module with the options as given. The trained one is another.
-        data: The data.
-        listener: Learns of trials and the final training.
-        resumed: The checkpoint that the training goes on from.
-        before_training: Called when all checks have passed, before anything is written.
-
-    Raises:
-        UserError: Nothing can be trained; the message names what is wrong and the fix.
+    `module` has the options as given; the trained one is another. The training goes on from the checkpoint `resumed`.
+    `before_training` is called when all checks have passed, before anything is written.
     """
     listener = listener if listener is not None and trainer.is_global_zero else FitListener()
     is_length_set, first_step = is_length_given(trainer), 0
@@ -127,18 +119,8 @@ def fit_with_options(
 ) -> Fitted:
     """Fit with a new Trainer, which keeps the best weights and stops early.
 
-    Args:
-        module: A module with the options as given.
-        data: The data.
-        options: Options of the Trainer. Without a logger nothing is written.
-        callbacks: More callbacks; an `EarlyStopping` takes the place of ours.
-        listener: Learns of trials and the final training.
-
-    Returns:
-        The trained module, and a checkpoint in any case: that of the end where no other was kept.
-
-    Raises:
-        UserError: Nothing can be trained; the message names what is wrong and the fix.
+    Without a logger among the `options` of the Trainer nothing is written. An `EarlyStopping` among the `callbacks`
+    takes the place of ours. If no checkpoint was kept, that of the end is returned.
     """
     stops = [] if any(isinstance(callback, EarlyStopping) for callback in callbacks) else [StopEarly()]
     with TemporaryDirectory() as folder:
@@ -181,17 +163,7 @@ def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
 
 
 def choose_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
-    """Settle whether a final training follows.
-
-    Args:
-        settled: The settled options of the model.
-        data: The data.
-        trainer: The Trainer of the training.
-        is_length_set: Whether the Trainer was given a length.
-
-    Raises:
-        UserError: It is asked for where several processes train, or where there will be no best checkpoint.
-    """
+    """Choose whether a final training follows; `is_length_set` says whether the Trainer was given a length."""
     refit, reasons = settled.settings.refit, dict(settled.reasons)
     possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
     if refit and not possible:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Callback
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
@@ -29,7 +31,7 @@ from armlp.training.loop.callbacks import ExponentialAverage, TrainingRoutine
 from armlp.training.loop.checkpoint import FORMAT
 from armlp.training.loop.requested import Requested
 from armlp.training.loop.steps import ModuleTrainedBySteps, is_logged, plan_steps, set_length
-from armlp.training.loop.trainer import MONITOR, check_precision, clip_gradients, without_autocast
+from armlp.training.loop.trainer import MONITOR, check_precision, without_autocast
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.recipe import Choice
@@ -60,7 +62,7 @@ class ForecastModule(ModuleTrainedBySteps):
         network: The network.
         monitored: The score of the last validation that selects the best checkpoint.
         best: The best validation.
-        refit_steps: The steps of the final training on the validation part too; None where there was none.
+        refit_steps: The steps of the final training on the validation part too, if there was one.
         requested: The options that the training of these weights was given.
     """
 
@@ -139,11 +141,6 @@ class ForecastModule(ModuleTrainedBySteps):
         return self.evaluation.scores
 
     @property
-    def conformal_factors(self) -> Tensor | None:
-        """The factors `[H, K]` that recalibrate paths; None where there are none."""
-        return self.recalibration.factors
-
-    @property
     def datamodule(self) -> SeriesDataModule:
         """The data of the trainer."""
         datamodule = getattr(self.trainer, "datamodule", None)
@@ -204,14 +201,9 @@ class ForecastModule(ModuleTrainedBySteps):
         return [TrainingRoutine(), ExponentialAverage(averaging, lambda: self.total_steps)]
 
     def forward(self, windows: Windows, known: Tensor | None = None) -> Tensor:
-        """Roll out from every window, and recalibrate the paths if `conformal` says so.
+        """Return the paths `[B, P, H, V]` of windows, data units, recalibrated if `conformal` says so.
 
-        Args:
-            windows: The windows.
-            known: `[B, H, V]` known values of the future, on the scale of the panel's store; nan elsewhere.
-
-        Returns:
-            `[B, P, H, V]`, data units.
+        `known` are `[B, H, V]` known values of the future, on the scale of the panel's store; nan elsewhere.
         """
         return self.recalibration(self.network, self.sample(windows, self.sampling, known), windows)
 
@@ -242,17 +234,13 @@ class ForecastModule(ModuleTrainedBySteps):
             bar = self.trainer.progress_bar_callback
             shown = bar is not None and not getattr(bar, "reads_logged_metrics", False)
             self.log("train/loss", objective.loss, prog_bar=shown)
-            for rate in self._learning_rates()[:1]:
-                self.log("train/learning_rate", rate)
+            groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+            if rates := [group["lr"] for group in groups if "lr" in group]:
+                self.log("train/learning_rate", rates[0])
             self.log("train/unroll", float(chain))
             if objective.nll is not None:
                 self.log("train/nll", objective.nll)
         return objective.loss
-
-    def _learning_rates(self) -> list[float]:
-        """Return the rates of all optimizers, which need not have one where `configure_optimizers` is overridden."""
-        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
-        return [group["lr"] for group in groups if "lr" in group]
 
     @without_autocast
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -270,19 +258,16 @@ class ForecastModule(ModuleTrainedBySteps):
         self.evaluation.update(self.network, paths, batch)
         return paths
 
-    def on_test_epoch_start(self) -> None:
-        """Bring an adaptive recalibration to where the test begins."""
-        self._update_recalibration("test")
+    def _catch_up(self) -> None:
+        """Bring an adaptive recalibration to where the test begins, or to the end of the table."""
 
-    def on_predict_epoch_start(self) -> None:
-        """Bring an adaptive recalibration to the end of the table."""
-        self._update_recalibration("predict")
-
-    def _update_recalibration(self, part: str) -> None:
         def forecast(windows: Windows) -> Tensor:
             return self.sample(move_data_to_device(windows, self.device), self.sampling)
 
+        part = "test" if self.trainer.state.fn == TrainerFn.TESTING else "predict"
         self.recalibration.catch_up(self.datamodule, part, forecast, self.trainer.world_size)
+
+    on_test_epoch_start = on_predict_epoch_start = _catch_up
 
     def on_validation_epoch_start(self) -> None:
         """Remove the scores of the previous validation."""
@@ -291,7 +276,6 @@ class ForecastModule(ModuleTrainedBySteps):
     def on_validation_epoch_end(self) -> None:
         """Log the rollout metrics of all origins, and fit the recalibration."""
         self.recalibration.fit_factors(self.datamodule, self.trainer.world_size)
-        self.evaluation.sum_up(self.device)
         self._log_scores("val")
         if self.trainer.state.fn == TrainerFn.FITTING:
             logged = [MONITOR, *(f"val/{name}" for name, value in self.scores[MODEL].items() if not math.isnan(value))]
@@ -304,11 +288,11 @@ class ForecastModule(ModuleTrainedBySteps):
     def on_test_epoch_end(self) -> None:
         """Log the rollout metrics of all test origins."""
         self.recalibration.stop_updating()
-        self.evaluation.sum_up(self.device)
         self._log_scores("test")
 
     def _log_scores(self, group: str) -> None:
-        """Log the scores of the model, except those that the data do not define."""
+        """Compute all scores, and log those of the model that the data define."""
+        self.evaluation.sum_up(self.device)
         for name, value in self.scores[MODEL].items():
             if not math.isnan(value):
                 self.log(f"{group}/{name}", value, prog_bar=name == "skill", **_SAME_EVERYWHERE)
@@ -334,8 +318,10 @@ class ForecastModule(ModuleTrainedBySteps):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip gradients, also of fused optimizers under mixed precision."""
-        clip_gradients(self.trainer, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """Clip gradients; Lightning refuses fused optimizers under bf16-mixed, where clipping works."""
+        if gradient_clip_val:
+            kind = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, kind)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format, and what the validation of these weights has settled."""

@@ -48,15 +48,9 @@ def backtest_refitting(
     Options that are left out are chosen anew each time, also by trials, from the rows before the origin. There is no
     run folder, so callbacks that write checkpoints or need a logger are left out.
 
-    Args:
-        source: The table.
-        data: Options of the data module; `test_windows` is the number of origins.
-        model: Options of the module.
-        trainer: Options of the Trainer, for training and test.
-        writer: The `ForecastWriter` that collects the table.
-        refit: Number of origins tested by one model.
-        listener: Receives the scores and the table at the end.
-        states: The states of the callbacks at the start of each training; default: the current ones.
+    `source` is the table; `data`, `model` and `trainer` are options, `test_windows` of the data the number of origins.
+    `writer` is the `ForecastWriter` that collects the table. `states` are those of the callbacks at the start of each
+    training; default: the current ones.
     """
     writer.gathers = True
     callbacks = as_list(trainer.get("callbacks"))

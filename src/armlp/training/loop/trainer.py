@@ -19,10 +19,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import Precision
-from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.optim import Optimizer
 
 from armlp.arguments import check_arguments
 from armlp.errors import UserError, check_bounds, short_message
@@ -188,13 +185,6 @@ def without_autocast(
             return step(self, *args, **options)
 
     return wrapped
-
-
-def clip_gradients(trainer: Trainer, optimizer: Optimizer, value: float | None, algorithm: str | None) -> None:
-    """Clip gradients in any precision: Lightning refuses fused optimizers under bf16-mixed, where clipping works."""
-    if value:
-        kind = GradClipAlgorithmType(algorithm or "norm")
-        Precision.clip_gradients(trainer.precision_plugin, optimizer, value, kind)
 
 
 def check_precision(trainer: Trainer) -> None:
