@@ -15,29 +15,25 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from armlp.data.datamodule import SeriesDataModule
 from armlp.data.windows import Windowing, Windows
-from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
-from armlp.model.mlp import AutoregressiveMLP
 from armlp.options import pop_undeclared
 from armlp.training.checks import (
     check_monitors,
     check_monitors_defined,
-    check_options_agree,
     warn_of_other_frequency,
 )
 from armlp.training.loop.callbacks import ExponentialAverage, TrainingRoutine
 from armlp.training.loop.checkpoint import FORMAT
 from armlp.training.loop.requested import Requested
-from armlp.training.loop.steps import ModuleTrainedBySteps, is_logged, plan_steps, set_length
+from armlp.training.loop.steps import is_logged, plan_steps, set_length
 from armlp.training.loop.trainer import MONITOR, check_precision, without_autocast
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.recipe import Choice
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import Settled, settle_model
+from armlp.training.settle import Settled, SettledModule
 from armlp.training.transforms import Recalibration, TowardsTheta
 
 
@@ -48,7 +44,7 @@ class BestValidation(NamedTuple):
     scores: dict[str, dict[str, float]] | None = None  # by forecaster and metric
 
 
-class ForecastModule(ModuleTrainedBySteps):
+class ForecastModule(SettledModule):
     """Trains an `AutoregressiveMLP`, validates and tests its rollouts, and forecasts.
 
     What is left out is chosen from the data. A module whose options are all given has its network at once; any other
@@ -66,8 +62,6 @@ class ForecastModule(ModuleTrainedBySteps):
         requested: The options that the training of these weights was given.
     """
 
-    settings_class = ModelSettings
-    network: AutoregressiveMLP
     evaluation: Evaluation  # of the validation or the test
     total_steps: int  # of the training
 
@@ -83,38 +77,7 @@ class ForecastModule(ModuleTrainedBySteps):
         self.refit_steps: int | None = None
         self.requested: Requested | None = None
         self._series_at_once = Windowing().series_at_once
-        self._take(self.settled)
-
-    @classmethod
-    def of(cls, settled: Settled) -> ForecastModule:
-        """Return a module of settled settings."""
-        module = cls(**settled.settings.flat())
-        module.settled = settled
-        return module
-
-    def _take(self, settled: Settled) -> None:
-        """Take settings, and build the network if they are complete and there is none yet."""
-        self.settled = settled
-        if settled.settings.is_settled and not hasattr(self, "network"):
-            self.settled = replace(settled, settings=settled.settings.with_default_members())
-            self.network = self.settings.network()
-            check_options_agree(self.settings, self.network)
-        self.hparams.update(self.settings.flat())
-
-    def _settle(self, data: SeriesDataModule) -> None:
-        """Choose what was left out."""
-        settled = settle_model(self.settings, data, self.settled.preferred)
-        self._take(replace(settled, reasons=settled.reasons or self.reasons))
-
-    @property
-    def settings(self) -> ModelSettings:
-        """The options, with everything chosen once the network exists."""
-        return self.settled.settings
-
-    @property
-    def reasons(self) -> dict[str, Choice]:
-        """Why the options that were left out have their values."""
-        return self.settled.reasons
+        self.take(self.settled)
 
     @property
     def best_scores(self) -> dict[str, dict[str, float]] | None:
@@ -131,30 +94,9 @@ class ForecastModule(ModuleTrainedBySteps):
         return Windowing(self.network.context_length, span, patch, calendar, self._series_at_once, by_time)
 
     @property
-    def has_distribution(self) -> bool:
-        """Whether forecasts spread, so that intervals mean something; a point head's do not."""
-        return self.network.head.noise > 0
-
-    @property
     def scores(self) -> dict[str, dict[str, float]]:
         """The scores of the last validation or test, by forecaster and metric."""
         return self.evaluation.scores
-
-    @property
-    def datamodule(self) -> SeriesDataModule:
-        """The data of the trainer."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if not isinstance(datamodule, SeriesDataModule):
-            raise UserError(
-                "ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule). Only a module "
-                "with all options given trains on other loaders, without validation."
-            )
-        return datamodule
-
-    @property
-    def has_other_loaders(self) -> bool:
-        """Whether the training takes its batches from other loaders than those of a `SeriesDataModule`."""
-        return hasattr(self, "network") and getattr(self.trainer, "datamodule", None) is None
 
     def setup(self, stage: str) -> None:
         """Settle the module on its data, and how long it trains."""
@@ -165,7 +107,7 @@ class ForecastModule(ModuleTrainedBySteps):
         data = self.datamodule
         if stage == "fit" and self.requested is None:
             self.requested = Requested.of(self.settings, data, self.trainer)
-        self._settle(data)
+        self.settle_on(data)
         if stage == "fit":
             if type(self) is ForecastModule:  # a subclass may log more
                 check_monitors(self.trainer, data, self.settings.metrics or ())
@@ -197,7 +139,7 @@ class ForecastModule(ModuleTrainedBySteps):
         if averaging == 0:
             return [TrainingRoutine()]
         if not hasattr(self, "network"):
-            self._settle(self.datamodule)  # to average its weights
+            self.settle_on(self.datamodule)  # to average its weights
         return [TrainingRoutine(), ExponentialAverage(averaging, lambda: self.total_steps)]
 
     def forward(self, windows: Windows, known: Tensor | None = None) -> Tensor:
@@ -335,17 +277,12 @@ class ForecastModule(ModuleTrainedBySteps):
         if self.settled.preferred:
             checkpoint["preferred"] = {name: list(choice) for name, choice in self.settled.preferred.items()}
 
-    def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Take the weights of a checkpoint, and what validation has settled."""
-        self.load_state_dict(checkpoint["state_dict"])
-        self.on_load_checkpoint(checkpoint)
-
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what validation has settled."""
         if not hasattr(self, "network"):  # of a subclass with other arguments, which Lightning has not passed on
             saved = checkpoint["hyper_parameters"]  # with those arguments
             known = ModelSettings(head=saved.get("head")).flat()
-            self._take(ForecastModule(**{name: saved[name] for name in known if name in saved}).settled)
+            self.take(ForecastModule(**{name: saved[name] for name in known if name in saved}).settled)
         self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
         preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
         self.settled = replace(self.settled, preferred=preferred)
