@@ -58,6 +58,10 @@ _BAREBONES = {
     "num_sanity_val_steps": None, "enable_model_summary": None,
 }  # fmt: skip
 
+_WRITTEN = {
+    "test": "backtest table", "predict": "forecast table", "score": "score table", "export": "exported rollout"
+}  # fmt: skip
+
 
 class ArmlpCLI(LightningCLI):
     """`armlp fit | validate | test | predict | score | export`.
@@ -239,28 +243,19 @@ class ArmlpCLI(LightningCLI):
         repeated = repeated_options(checkpoint, data, model, trainer)
         backtest_refitting(source, *repeated, self.config_init.test.forecast, config.refit, self._listener)
 
-    def after_test(self) -> None:
-        """Print where the table is."""
-        if self.trainer.is_global_zero:
-            print(f"backtest table: {self.config.test.forecast.output}")
-
-    def after_score(self) -> None:
-        """Print where the table is."""
-        print(f"score table: {self.config.score.output}")
-
-    def after_export(self) -> None:
-        """Print where the file is."""
-        print(f"exported rollout: {self.config.export.output}")
-
-    def after_predict(self) -> None:
-        """Print where the forecast is."""
+    def _print_outputs(self) -> None:
+        """Print where the files are that a command has written."""
         if not self.trainer.is_global_zero:
             return
-        forecast = self.config.predict.forecast
-        print(f"forecast table: {forecast.output}")
-        for what, path in {"paths": forecast.paths, "fan charts": forecast.plot}.items():
-            if path is not None:
-                print(f"{what}: {path}")
+        options = self.config[self.subcommand]
+        options = options.forecast if self.subcommand in TABLES else options
+        print(f"{_WRITTEN[str(self.subcommand)]}: {options.output}")
+        if self.subcommand == "predict":
+            for what, path in {"paths": options.paths, "fan charts": options.plot}.items():
+                if path is not None:
+                    print(f"{what}: {path}")
+
+    after_test = after_predict = after_score = after_export = _print_outputs
 
 
 class _SaveConfig(SaveConfigCallback):

@@ -112,26 +112,24 @@ class ForecastWriter(Callback):
         if not self.gathers:
             self._batches = []
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
+    def _collect(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Windows,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Keep the forecasts of a batch."""
-        self._collect(pl_module, batch, outputs)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
-    ) -> None:
-        """Keep the forecasts of a batch and the truth."""
-        assert isinstance(pl_module, ForecastModule)
-        truth = pl_module.datamodule.panel.in_data_units(batch.series, batch.target)
-        truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
-        self._collect(pl_module, batch, outputs, truth)
-
-    def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, truth: Tensor | None = None) -> None:
+        """Keep the forecasts of a batch, and in a test the truth."""
         assert isinstance(pl_module, ForecastModule)
         if not len(batch.series):
             return
         panel = pl_module.datamodule.panel
+        truth, paths = None, outputs
+        if trainer.testing:
+            truth = panel.in_data_units(batch.series, batch.target)
+            truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}
         for channel, suffix in enumerate(_suffixes(panel)):
@@ -147,20 +145,15 @@ class ForecastWriter(Callback):
         kept = paths.cpu() if is_kept else None
         self._batches.append(BatchForecasts(batch.series.cpu(), batch.origin.cpu(), columns, kept))
 
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the forecast table."""
-        self._write(trainer, pl_module, with_cutoff=False)
+    on_predict_batch_end = on_test_batch_end = _collect
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the backtest table, which adds `cutoff` and `y`."""
-        self._write(trainer, pl_module, with_cutoff=True)
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the forecast table, or the backtest table, which adds `cutoff` and `y`."""
         assert isinstance(pl_module, ForecastModule)
         batches = [batch for rank in from_all_ranks(self._batches, trainer.world_size) for batch in rank]
         if not batches:
             return
-        data = pl_module.datamodule
+        data, with_cutoff = pl_module.datamodule, trainer.testing
         series, times = _row_index(batches, self._gap, with_cutoff)
         columns = {}
         for name in batches[0].columns:
@@ -178,6 +171,8 @@ class ForecastWriter(Callback):
                 save_chart(fan_charts(_fans(data, batches[0]), self.levels), self.plot)
         if not self.gathers:
             self._batches = []
+
+    on_predict_epoch_end = on_test_epoch_end = _write
 
 
 def _fans(data: SeriesDataModule, batch: BatchForecasts) -> list[Fan]:

@@ -51,8 +51,14 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
             f"`theta_share`: {settings.theta_share} moves forecasts by fractions, which the head {head!r} "
             "cannot represent; give `theta_share` 0."
         )
-    if settings.ridge_init:
-        _check_ridge(network)
+    inputs = network.context_length * network.channels
+    if settings.ridge_init and network.linear_skip is None:
+        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
+    if settings.ridge_init and inputs > MAX_INPUTS:
+        raise UserError(
+            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
+            "regression; lower `context_length`, or leave the option out."
+        )
     most = network.context_length // 2
     if network.scaler.needs_season and network.scaler.num_shifts(network.context_length) == 1:
         raise UserError(
@@ -61,17 +67,6 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         )
     if network.symbols and settings.input_noise:
         raise UserError(f"`input_noise`: {settings.input_noise} is for numbers, not for symbols; leave it out.")
-
-
-def _check_ridge(network: AutoregressiveMLP) -> None:
-    inputs = network.context_length * network.channels
-    if network.linear_skip is None:
-        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
-    if inputs > MAX_INPUTS:
-        raise UserError(
-            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
-            "regression; lower `context_length`, or leave the option out."
-        )
 
 
 def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data: SeriesDataModule) -> None:

@@ -74,7 +74,14 @@ def fit(
     # Check everything before a run folder is made.
     data.check_trainable()
     if resumed is not None:
-        first_step = _resume(module, resumed)
+        checkpoint = read_checkpoint(resumed)
+        if "refit" in checkpoint:
+            raise UserError(
+                f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go "
+                "on from there; give the last.ckpt beside it."
+            )
+        module.on_load_checkpoint(checkpoint)
+        first_step = checkpoint["global_step"]
     given = module.settings
     requested = module.requested or Requested.of(given, data, trainer)
     if is_length_set and given.theta_share is None:  # a length switches Theta off, as it does trials and refit
@@ -89,14 +96,22 @@ def fit(
     settled = choose_refit(settle_model(given, data, preferred), data, trainer, is_length_set)
     module = _module_of(settled, module)
     module.requested = requested
-    if data.num_val_windows < MIN_WINDOWS:
-        _put_off_early_stopping(trainer)
+    for callback in all_callbacks(trainer) if data.num_val_windows < MIN_WINDOWS else []:
+        # A few windows would stop a training by chance, before the learning rate comes down.
+        if isinstance(callback, StopEarly) and callback.monitor == MONITOR and not callback.is_patience_given:
+            callback.patience = sys.maxsize
 
     # Train.
     before_training()
     trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else os.fspath(resumed))
     if trainer.global_step == first_step and trainer.is_global_zero:
-        _warn_of_no_step(first_step)
+        warnings.warn(
+            f"nothing was left to train: the checkpoint is at step {first_step} already; raise `max_steps` to go on."
+            if first_step
+            else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, `max_epochs` "
+            "or `limit_train_batches`.",
+            stacklevel=2,
+        )
 
     # Train once more, on the validation rows too.
     best = best_checkpoint(trainer)
@@ -137,19 +152,6 @@ def fit_with_options(
             trainer.save_checkpoint(end)  # by the first of several processes
             checkpoint = read_checkpoint(end) if trainer.is_global_zero else {}
         return Fitted(module, trainer.strategy.broadcast(checkpoint))
-
-
-def _resume(module: ForecastModule, resumed: str | os.PathLike[str]) -> int:
-    """Restore a module from the checkpoint that its training goes on from; return the step of the checkpoint."""
-    checkpoint = read_checkpoint(resumed)
-    if "refit" in checkpoint:
-        raise UserError(
-            f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go on "
-            "from there; give the last.ckpt beside it."
-        )
-    module.on_load_checkpoint(checkpoint)
-    step: int = checkpoint["global_step"]
-    return step
 
 
 def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
@@ -225,20 +227,3 @@ def _train_on_all(
     write_checkpoint(checkpoint, path)
     listener.final_training_ended(name, steps)
     return checkpoint
-
-
-def _put_off_early_stopping(trainer: Trainer) -> None:
-    """Train to the end: with a few windows, validation would stop by chance, before the learning rate comes down."""
-    for callback in all_callbacks(trainer):
-        if isinstance(callback, StopEarly) and callback.monitor == MONITOR and not callback.is_patience_given:
-            callback.patience = sys.maxsize
-
-
-def _warn_of_no_step(first_step: int) -> None:
-    warnings.warn(
-        f"nothing was left to train: the checkpoint is at step {first_step} already; raise `max_steps` to go on."
-        if first_step
-        else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, `max_epochs` or "
-        "`limit_train_batches`.",
-        stacklevel=3,
-    )
