@@ -118,7 +118,7 @@ class Dashboard(Callback):
         logger = _logger(trainer)
         if not self._best.curves and logger is not None and trainer.state.fn == "fit":
             add_layout(logger.experiment, pl_module.scores)
-        if pl_module.scores is pl_module.best.scores:
+        if pl_module.scores is pl_module.best.scores:  # the last validation is the best
             self._best = ChartData.from_evaluation(pl_module.evaluation)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
