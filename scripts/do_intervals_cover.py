@@ -26,7 +26,7 @@ from report import add_write_option, table, write_results
 from armlp import Forecaster
 from armlp.data import catalog
 from armlp.evaluation.metrics.base import covered
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 KINDS = ("off", "split", "adaptive")
 LEVELS = (80, 95)

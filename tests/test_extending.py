@@ -19,7 +19,7 @@ from armlp.evaluation.baselines.base import BASELINES
 from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
 from armlp.model.scaling import SCALERS
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 MakeTable = Callable[..., pd.DataFrame]
 

@@ -70,7 +70,7 @@ def write_onnx(
     statistics = data.get("covariate_statistics") or {}
     scalings = {role: _column_scaling(columns) for role, columns in statistics.items() if columns}
     before_loop = BeforeLoop(network, scalings)
-    after_loop = AfterLoop(network, module.conformal_factors if is_recalibrated else None, quantile_levels)
+    after_loop = AfterLoop(network, module.recalibration.factors if is_recalibrated else None, quantile_levels)
     model = rollout_model(before_loop, after_loop)
     metadata = file_metadata(module, data, model.graph, statistics, horizon, num_paths, quantile_levels)
     for key, text in metadata.items():

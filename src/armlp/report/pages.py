@@ -118,7 +118,7 @@ def add_charts(
         figures["pit"] = pit_chart(data.calibration)
     if data.coverage:
         figures["reliability"] = reliability_chart(data.coverage)
-    if residuals_of is not None and data.exemplars:  # symbols have no exemplars
+    if residuals_of is not None and data.exemplars:  # values without an order have none
         panel, horizon = module.datamodule.panel, module.evaluation.scoreboard.horizon
         origins = residuals_of.series, residuals_of.origins
         if autocorrelation := residual_autocorrelation(module.network, panel, *origins, horizon):

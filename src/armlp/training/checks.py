@@ -21,9 +21,9 @@ from armlp.evaluation.scoreboard import select
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
+from armlp.training.loop.trainer import MONITOR, all_callbacks
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
-from armlp.training.trainer import MONITOR, all_callbacks
 from armlp.training.warm_start import MAX_INPUTS
 
 _LARGE = 1e9  # squares of larger values (and of values below 1 / _LARGE) come near the limits of float32
@@ -41,18 +41,24 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
     if objective == "energy" and settings.lead_weighting != "even":
         raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
-    if settings.conformal != "off" and (network.symbols or network.head.discrete or not network.head.noise):
+    if settings.conformal != "off" and (network.head.discrete or not network.head.noise):
         raise UserError(
             f"`conformal`: {settings.conformal} stretches forecasts that spread on a scale, which those of the "
             f"head {head!r} do not; use another `head`, or leave the option out."
         )
-    if settings.theta_share and (network.symbols or network.head.discrete):
+    if settings.theta_share and network.head.discrete:
         raise UserError(
             f"`theta_share`: {settings.theta_share} moves forecasts by fractions, which the head {head!r} "
             "cannot represent; give `theta_share` 0."
         )
-    if settings.ridge_init:
-        _check_ridge(network)
+    inputs = network.context_length * network.channels
+    if settings.ridge_init and network.linear_skip is None:
+        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
+    if settings.ridge_init and inputs > MAX_INPUTS:
+        raise UserError(
+            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
+            "regression; lower `context_length`, or leave the option out."
+        )
     most = network.context_length // 2
     if network.scaler.needs_season and network.scaler.num_shifts(network.context_length) == 1:
         raise UserError(
@@ -61,17 +67,6 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         )
     if network.symbols and settings.input_noise:
         raise UserError(f"`input_noise`: {settings.input_noise} is for numbers, not for symbols; leave it out.")
-
-
-def _check_ridge(network: AutoregressiveMLP) -> None:
-    inputs = network.context_length * network.channels
-    if network.linear_skip is None:
-        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
-    if inputs > MAX_INPUTS:
-        raise UserError(
-            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
-            "regression; lower `context_length`, or leave the option out."
-        )
 
 
 def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data: SeriesDataModule) -> None:

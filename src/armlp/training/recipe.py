@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import log, nan
 from typing import Any, NamedTuple
 
@@ -30,11 +29,6 @@ class Choice(NamedTuple):
 
     value: Any
     why: str
-
-
-def explained(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
-    """Return options, values and reasons as strings; leave out options without a reason."""
-    return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
 
 
 def recipe(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -24,20 +23,7 @@ _MIN_ROWS, _MIN_SEASONS = 6, 4
 _MAX_KEPT = 1 << 22  # cached values of Theta's forecasts
 
 
-class PathTransform(ABC):
-    """A transform of the sampled paths of a batch."""
-
-    @abstractmethod
-    def __call__(
-        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
-    ) -> Tensor:
-        """Return transformed paths `[B, P, H, V]`, data units; the same tensor if nothing changes.
-
-        `known` are `[B, H, V]` known values of the future, nan elsewhere. Paths of a non-negative network stay so.
-        """
-
-
-class TowardsTheta(PathTransform):
+class TowardsTheta:
     """Moves the centre of paths by `share` towards the Theta method; their spread and known values stay.
 
     Networks and statistical methods make different errors, so that their mean beats both, as in the M4 competition:
@@ -55,7 +41,7 @@ class TowardsTheta(PathTransform):
     def __call__(
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
-        """Return the moved paths of a batch."""
+        """Return the moved paths `[B, P, H, V]`, data units; known values `[B, H, V]` (nan elsewhere) do not move."""
         share = (self.share * (windows.origin >= self.least))[:, None, None].cpu()
         if not bool(share.any()):
             return paths
@@ -122,7 +108,7 @@ class OnlineRecalibration:
 _CALIBRATED = 1 << 14  # about the most series that factors are fitted to, to save memory
 
 
-class Recalibration(PathTransform):
+class Recalibration:
     """Recalibrates paths by lead, so that intervals have their nominal coverage at the validation origins.
 
     `kind` is `off`, `split` or `adaptive`; `factors` are `[H, K]`, or None after a validation of too few windows.
@@ -148,7 +134,7 @@ class Recalibration(PathTransform):
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))
             self._scores.append(scores[:: 1 + len(data.panel) // _CALIBRATED].float().cpu())
 
-    def settle(self, data: SeriesDataModule, world_size: int) -> None:
+    def fit_factors(self, data: SeriesDataModule, world_size: int) -> None:
         """Fit the factors to the scores that all processes have collected."""
         if self._scores:
             parts = from_all_ranks(self._scores, world_size)
@@ -173,9 +159,7 @@ class Recalibration(PathTransform):
         """Stop updating, at the end of a test."""
         self._learns = False
 
-    def __call__(
-        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> Tensor:
         """Return recalibrated paths; in an adaptive test, also update the factors by values that are known by then."""
         factors = self.factors if self._online is None else self._online.factors
         if self.kind == "off" or factors is None:

@@ -23,7 +23,7 @@ from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
+from armlp.training.settle import settle_model
 
 NAN, INF = float("nan"), float("inf")
 HEADER = "unique_id,ds,y\n"
@@ -184,7 +184,7 @@ def test_a_series_near_1e9_that_varies_by_1_keeps_its_values():
 def test_values_that_are_no_counts_are_named_to_a_head_of_counts(head: str, value: float):
     data = SeriesDataModule(table_of([*range(40), 1, value, value, *range(37)], np.repeat(list("ab"), 40)), horizon=4)
     with pytest.raises(UserError) as error:
-        settle(ModelSettings(head=head), data)
+        settle_model(ModelSettings(head=head), data)
     expect(str(error.value), f"`head` {head} is for counts", f"series 'b' of the table has {value:g} at 1 (2 such")
 
 

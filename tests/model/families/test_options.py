@@ -74,7 +74,7 @@ def test_options_change_the_head():
         ("quantile_loss", "mae", "`quantile_loss`: 'mae' is not"),
         ("components", 0, "`components`: 0 is too small"),
         ("bins", 2, "`bins`: 2 is too small; it must be at least 3"),
-        ("bins", "many", "`bins`: 'many' is no whole number"),
+        ("bins", "many", "`bins`: 'many' is not a whole number"),
         ("bin", 2, "`bin`: neither the network nor a head has this option"),
     ],
 )

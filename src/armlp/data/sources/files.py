@@ -19,7 +19,7 @@ import pyarrow as pa
 from armlp.data.sources.csv_files import read_csv, read_dialect
 from armlp.data.sources.source import Part, Source, as_integers
 from armlp.data.time.arrays import register_periods
-from armlp.errors import UserError, one_line
+from armlp.errors import UserError, short_message
 
 _CSV = (".csv", ".tsv", ".txt", ".csv.gz", ".tsv.gz", ".txt.gz")
 _PARQUET = (".parquet", ".pq")
@@ -211,4 +211,4 @@ def _readable(path: Path) -> Iterator[None]:
             fix = "save it as text in UTF-8"
         elif "Expected" in str(error) and "columns" in str(error):
             fix = "give all rows as many cells as the header has, with quotes around what holds separators"
-        raise UserError(f"{path} cannot be read as {kind} ({one_line(error)}): {fix}.") from error
+        raise UserError(f"{path} cannot be read as {kind} ({short_message(error)}): {fix}.") from error

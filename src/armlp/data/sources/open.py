@@ -15,7 +15,7 @@ import pyarrow as pa
 from armlp.data.sources.files import open_files
 from armlp.data.sources.source import Part, Source, split_rows
 from armlp.data.time.arrays import TimesError, times_of_objects
-from armlp.errors import UserError, one_line
+from armlp.errors import UserError, short_message
 
 if TYPE_CHECKING:
     import narwhals as nw
@@ -48,7 +48,7 @@ def _open_memory(table: Any, name: str) -> Source:
     try:
         frame: nw.DataFrame[Any] | nw.LazyFrame[Any] = nw.from_native(table)
     except Exception as error:  # every library behind narwhals raises its own errors
-        reason = "" if isinstance(error, TypeError) else f" ({one_line(error)})"
+        reason = "" if isinstance(error, TypeError) else f" ({short_message(error)})"
         raise UserError(
             f"{'The source' if name == _TABLE else name}, of type {type(table).__name__}, cannot be read as a table"
             f"{reason}: give a pandas, polars or pyarrow table, a path, or a data set's name."
@@ -165,7 +165,7 @@ def _compute(name: str, compute: Callable[[], _Result]) -> _Result:
     try:
         return compute()
     except Exception as error:
-        reason = one_line(error) or type(error).__name__
+        reason = short_message(error) or type(error).__name__
         raise UserError(
             f"{name} cannot be read ({reason}): give one whose files are whole and alike and whose expressions work."
         ) from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import wraps
@@ -18,12 +19,10 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler, ProgressBar, Timer
 from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins import Precision
-from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.seed import isolate_rng
-from torch.optim import Optimizer
 
-from armlp.errors import UserError, check_bounds
+from armlp.arguments import check_arguments
+from armlp.errors import UserError, check_bounds, short_message
 from armlp.files import prepare_output
 
 MONITOR = "val/monitor"  # the CRPS of validation rollouts, which judges intervals too
@@ -35,6 +34,8 @@ TRAINER: dict[str, Any] = {
     "num_sanity_val_steps": 0,
     "enable_model_summary": False,
 }
+
+ONE_DEVICE: dict[str, Any] = {"devices": 1, "strategy": "auto"}
 
 BEST: dict[str, Any] = {
     "filename": "best",
@@ -92,7 +93,7 @@ def all_callbacks(trainer: Trainer) -> list[Callback]:
     return callbacks
 
 
-def listed(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
+def as_list(callbacks: Callback | Sequence[Callback] | None) -> list[Callback]:
     """Return the `callbacks` option of a Trainer as a list."""
     return [callbacks] if isinstance(callbacks, Callback) else list(callbacks or [])
 
@@ -106,6 +107,35 @@ def restore_states(callbacks: Sequence[Callback], states: Sequence[dict[str, Any
     """Restore earlier states of callbacks, so that another training begins as the first one did."""
     for callback, state in zip(callbacks, states, strict=True):
         callback.load_state_dict(deepcopy(state))
+
+
+def check_trainer_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options of a Trainer as plain Python; raise a UserError if one has the wrong type."""
+    if "max_steps" in options and options["max_steps"] is None:
+        raise UserError("`max_steps`: None is not a whole number; give -1 for no limit, or leave the option out.")
+    return check_arguments(Trainer.__init__, options)
+
+
+def check_picklable(options: Mapping[str, Any]) -> None:
+    """Raise a UserError if an option of a Trainer cannot be pickled, such as a callback with a lambda."""
+    for name, value in options.items():
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            try:
+                pickle.dumps(one)
+            except Exception as error:  # pickling can raise anything
+                raise UserError(
+                    f"{name}: {type(one).__name__} cannot be pickled ({short_message(error)}), so the Forecaster "
+                    "cannot be; leave the option out, or use save(path), which keeps no options of the Trainer."
+                ) from error
+
+
+def returns_results(trainer: Trainer) -> bool:
+    """Return whether results come back to this process; strategies that spawn or fork processes lose them."""
+    try:
+        trainer.predict_loop.return_predictions = True
+    except MisconfigurationException:
+        return False
+    return True
 
 
 def log_interval(trainer: Trainer) -> int:
@@ -155,13 +185,6 @@ def without_autocast(
             return step(self, *args, **options)
 
     return wrapped
-
-
-def clip_gradients(trainer: Trainer, optimizer: Optimizer, value: float | None, algorithm: str | None) -> None:
-    """Clip gradients in any precision: Lightning refuses fused optimizers under bf16-mixed, where clipping works."""
-    if value:
-        kind = GradClipAlgorithmType(algorithm or "norm")
-        Precision.clip_gradients(trainer.precision_plugin, optimizer, value, kind)
 
 
 def check_precision(trainer: Trainer) -> None:

@@ -6,22 +6,33 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.trainer.states import TrainerFn
 
-from armlp.training.trainer import all_callbacks, log_interval
+from armlp.training.loop.trainer import all_callbacks, log_interval
 
 
-def measure_by_steps(trainer: Trainer) -> None:
-    """Make a Trainer without a number of epochs train and validate by steps; `settle_length` sets the numbers.
+class ModuleTrainedBySteps(LightningModule):
+    """A module whose Trainer trains and validates by steps, unless it was given a number of epochs."""
 
-    This comes before `fit`, because Lightning would set 1,000 epochs, and because callbacks that monitor a metric look
-    at the end of every epoch if validation goes by epochs.
-    """
-    if trainer.max_epochs is None:
-        trainer.fit_loop.max_epochs = -1
-    if validates_ten_times(trainer):
-        trainer.check_val_every_n_epoch = None
+    @property
+    def trainer(self) -> Trainer:
+        """The Trainer of the module.
+
+        Lightning attaches it before a fit, and would then set 1,000 epochs. Callbacks that monitor a metric would look
+        at the end of every epoch.
+        """
+        return super().trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            if trainer.max_epochs is None:
+                trainer.fit_loop.max_epochs = -1
+            if validates_ten_times(trainer):
+                trainer.check_val_every_n_epoch = None
+        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]  # mypy knows no setters of a class
 
 
 def validates_ten_times(trainer: Trainer) -> bool:
@@ -33,20 +44,28 @@ def validates_ten_times(trainer: Trainer) -> bool:
     return trainer.max_epochs == -1 and isinstance(interval, float) and interval == 1.0
 
 
-def settle_length(trainer: Trainer, steps: int, batches: Callable[[], int]) -> tuple[int, bool]:
-    """Let a Trainer without a length take `steps` optimizer steps and validate ten times in all.
+def set_length(trainer: Trainer, steps: int) -> bool:
+    """Let a Trainer without a length take `steps` optimizer steps; return whether it had none.
 
-    `max_time` is not a length: it only ends the steps early. `batches` counts the batches of an epoch in this process.
-    Return the number of planned steps, and whether it was set here.
+    `max_time` is not a length: it only ends the steps early.
     """
-    if chosen := trainer.max_steps == -1 and trainer.max_epochs == -1:
+    has_none = trainer.max_steps == -1 and trainer.max_epochs == -1
+    if has_none:
         trainer.fit_loop.epoch_loop.max_steps = steps
+    return has_none
+
+
+def plan_steps(trainer: Trainer, batches: Callable[[], int]) -> int:
+    """Return the number of optimizer steps of a Trainer with a length, and let it validate ten times in all.
+
+    `batches` counts the batches of an epoch in this process.
+    """
     by_steps = trainer.max_epochs == -1
     known = by_steps and set(_accumulation(trainer).values()) == {1}  # then the length of the loader is not needed
     count = 0 if known else batches_per_epoch(trainer, batches())
     if validates_ten_times(trainer):
         trainer.val_check_interval = validation_interval(trainer, count, trainer.max_steps)
-    return planned_steps(trainer, count), chosen
+    return planned_steps(trainer, count)
 
 
 def batches_per_epoch(trainer: Trainer, batches: int) -> int:

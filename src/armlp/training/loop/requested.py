@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback, Trainer
@@ -18,9 +18,9 @@ from lightning.pytorch.callbacks import (
 
 from armlp.arguments import to_builtin
 from armlp.data.datamodule import SeriesDataModule
+from armlp.training.loop.steps import validates_ten_times
+from armlp.training.loop.trainer import all_callbacks, is_length_given
 from armlp.training.settings import ModelSettings
-from armlp.training.steps import validates_ten_times
-from armlp.training.trainer import all_callbacks, is_length_given
 
 # Attributes of the Trainer, named as its options, that change the training.
 _TRAINER = (
@@ -57,21 +57,6 @@ class Requested(NamedTuple):
         names = [type(one).__name__ for one in others if not type(one).__module__.startswith("armlp.")]
         of_data = {name: value for name, value in data.given.non_defaults().items() if name not in _NOT_REQUESTED}
         return cls(given.non_defaults(), of_data, options, names)
-
-    @classmethod
-    def from_checkpoint(cls, checkpoint: Mapping[str, Any]) -> Requested:
-        """Return the options of a checkpoint's training; warn if an older version did not save them."""
-        if "requested" in checkpoint:
-            return cls(**checkpoint["requested"])
-        warnings.warn(
-            "The checkpoint is of an older armlp and does not hold the options that its training was given: it is "
-            "trained anew with those that were chosen then, perhaps on rows that are tested now, and for as many steps "
-            "as the data suggest; fit anew to have the same training at every origin.",
-            stacklevel=3,
-        )
-        data = checkpoint["datamodule_hyper_parameters"]
-        data = {name: value for name, value in data.items() if name not in _NOT_REQUESTED}
-        return cls(dict(checkpoint["hyper_parameters"]), data, {})
 
 
 def warn_of_missing_callbacks(requested: Requested, callbacks: Sequence[Callback]) -> None:

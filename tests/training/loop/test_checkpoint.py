@@ -8,7 +8,7 @@ import torch
 
 from armlp.errors import UserError
 from armlp.report.runs import run_folder
-from armlp.training.checkpoint import FORMAT, read_checkpoint
+from armlp.training.loop.checkpoint import FORMAT, read_checkpoint
 from armlp.training.module import ForecastModule
 
 PLAIN = (bool, int, float, str, type(None))

@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationSched
 from torch.optim import Optimizer
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.callbacks import LastCheckpoint
+from armlp.training.loop.callbacks import LastCheckpoint
 from armlp.training.module import ForecastModule
 
 MakeTable = Callable[..., pd.DataFrame]

@@ -13,8 +13,8 @@ from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.loop.trainer import check_precision
 from armlp.training.objective import unrolled_objective
-from armlp.training.trainer import check_precision
 
 LENGTH, PATCH = 12, 2
 HEADS = ("point", "normal", "student_t", "laplace", "mixture", "quantile", "categorical", "poisson")

@@ -9,8 +9,6 @@ from typing import Any, NamedTuple
 
 from lightning.pytorch import Callback
 
-from armlp.training.recipe import Choice
-
 
 class Trial(NamedTuple):
     """One way to train, and the scores of its forecasts at the validation origins."""
@@ -31,9 +29,6 @@ class FitListener:
 
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         """Receive the trials and their scores."""
-
-    def settled(self, choices: Mapping[str, Choice]) -> None:
-        """Receive the options that were chosen from the data, with reasons."""
 
     def final_training_ended(self, name: str, steps: int) -> None:
         """Receive the name of a checkpoint that was trained anew on the validation rows too, for so many steps."""

@@ -16,8 +16,8 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint, WeightAv
 from torch import Tensor
 
 from armlp.data.loaders import TrainingLoader
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.trainer import MONITOR, restored_generators
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.trainer import MONITOR, restored_generators
 from armlp.training.warm_start import warm_start
 
 PATIENCE = 5  # validations in a row that are no better before a training stops
@@ -176,10 +176,11 @@ class TrainingRoutine(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Plan the schedule again if another callback has changed the batch size or the learning rate."""
         module: Any = pl_module
-        before = module.planned
-        if before is not None:
-            module.plan()
-        if module.planned != before:
+        if module.has_other_loaders:
+            return
+        steps = module.total_steps
+        module.plan()
+        if (module.total_steps, module.hparams["learning_rate"]) != (steps, module.settings.learning_rate):
             trainer.strategy.setup_optimizers(trainer)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
