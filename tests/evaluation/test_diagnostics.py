@@ -62,7 +62,7 @@ def test_the_best_the_median_and_the_worst_forecast_are_shown(make_panel, series
         assert one.error == pytest.approx(wanted[one.rank], abs=1e-4)
         assert miss[one.series] == wanted[one.rank]
         assert one.origin == 36
-        assert one.of == series
+        assert one.num_ranked == series
     found.reset()
     assert found.exemplars() == []
 

@@ -55,9 +55,9 @@ def random_model(seed=0, sizes=SIZES, **options):
 def naive_inputs(inputs, values, observed, scaling, covariates, step, row):
     """The inputs of one window, column by column and step by step."""
     columns = list(values[row].flatten())
-    if inputs.mask:
+    if inputs.mask_input:
         columns += list(observed[row].flatten().double())
-    if inputs.level:
+    if inputs.level_input:
         columns += list((scaling.scale[row] / scaling.magnitude[row]).log().flatten())
     spans = {
         "known": range(step, step + LENGTH + PATCH),
@@ -98,7 +98,7 @@ def test_inputs_lie_side_by_side_as_a_concatenation_by_hand(channels, mask, leve
 
 
 def test_without_anything_beside_the_series_the_inputs_are_its_values():
-    inputs = Inputs(LENGTH, PATCH, 1, mask=False, level=False, symbols=0, covariate_sizes={}, members=1)
+    inputs = Inputs(LENGTH, PATCH, 1, mask_input=False, level_input=False, num_codes=0, covariate_sizes={}, members=1)
     values, observed = random_context()
     assert not inputs.has_covariates
     assert inputs(values, observed, SCALERS["none"]().measure(values, observed), None, 0).equal(values[..., 0])
@@ -108,7 +108,9 @@ def test_without_anything_beside_the_series_the_inputs_are_its_values():
 @pytest.mark.parametrize("members", [1, 3])
 @torch.no_grad()
 def test_symbols_are_seen_as_the_vectors_of_their_members_table(channels, members):
-    inputs = Inputs(LENGTH, 1, channels, mask=False, level=False, symbols=7, covariate_sizes={}, members=members)
+    inputs = Inputs(
+        LENGTH, 1, channels, mask_input=False, level_input=False, num_codes=7, covariate_sizes={}, members=members
+    )
     codes = torch.randint(0, 7, (2 * members, LENGTH, channels)).double()
     seen = inputs(codes, torch.ones_like(codes, dtype=torch.bool), None, None, 0)
     tables = inputs.symbol_embedding.weight.view(members, 7, -1)

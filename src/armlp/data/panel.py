@@ -137,6 +137,11 @@ class Panel:
         return int(self.lengths.sum()) * self.observed.shape[1] - observed
 
     @property
+    def numeric(self) -> bool:
+        """Whether the values are numbers; otherwise they are codes of symbols."""
+        return self.symbols is None
+
+    @property
     def fully_observed(self) -> bool:
         """Whether no value of the history is missing."""
         return self.missing == 0

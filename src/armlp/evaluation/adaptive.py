@@ -58,7 +58,7 @@ class AdaptiveFactors:
         """Return the current factors, `[H, K]`."""
         return self._logarithms.exp().float()
 
-    def learn(self, now: int) -> None:
+    def update(self, now: int) -> None:
         """Update the factors with every truth whose time is at most `now`."""
         for part in self._open:
             known = part.due <= now
@@ -84,7 +84,7 @@ class AdaptiveFactors:
         sizes = counts.tolist()
         parts = (part.split(sizes) for part in (paths, scores, due))
         for now, forecast, score, known_at in zip(times.tolist(), *parts, strict=True):
-            self.learn(now)
+            self.update(now)
             factors = self.factors
             moved.append(recalibrate(forecast, factors))
             excess = torch.where(score.isnan(), 0.0, (score > factors).double() - self._misses).mean(1)

@@ -45,7 +45,7 @@ class Exemplar(NamedTuple):
     """The best, the median or the worst forecast."""
 
     rank: str  # `best`, `median` or `worst`
-    of: int  # number of ranked forecasts
+    num_ranked: int  # number of ranked forecasts
     error: float  # mean absolute error, relative to that of the seasonal naive if it is known
     series: int  # index of the series
     origin: int  # row of the first value
@@ -68,8 +68,8 @@ class Diagnostics:
 
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
         """Add the forecasts of a batch; see `Scoreboard.update`."""
-        if self.panel.symbols:
-            return  # no scale
+        if not self.panel.numeric:
+            return
         # The empty last batch of a process with fewer windows is an update too: all processes must exchange sums.
         share = diverged(paths, windows, self.panel).double().sum() / max(1, len(paths) * paths.shape[1])
         self.diverged.update(share.cpu(), weight=len(paths))

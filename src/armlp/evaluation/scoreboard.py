@@ -21,10 +21,11 @@ from armlp.evaluation.baselines.naive import naive_errors
 from armlp.evaluation.diagnostics import Diagnostics
 from armlp.evaluation.metrics.base import METRICS, LeadMetric, Paths
 from armlp.evaluation.one_step import one_step_nll
+from armlp.evaluation.quantiles import MODEL as MODEL
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.registry import Registry
 
-MODEL, BASELINE = "armlp", "seasonal naive"
+BASELINE = "seasonal naive"
 K = TypeVar("K", LeadMetric, Baseline)
 _OWA_REFERENCE = "Naive2"
 _SKILL_ON = ("mase", "mae", "error_rate")
@@ -65,10 +66,10 @@ class Scoreboard:
         self.horizon = horizon
         self.season_length = season_length
         self.unit, self.root_unit = naive_errors(panel, ends, season_length)
-        self._baseline_kinds = select(BASELINES, baselines, bool(panel.symbols))
+        self._baseline_kinds = select(BASELINES, baselines, panel.numeric)
         self._baselines: dict[str, Baseline] = {}  # fitted in the first update, which shows the context length
-        kinds = select(METRICS, metrics, bool(panel.symbols))
-        point = {name: kind for name, kind in kinds.items() if kind.needs in ("point", "symbols")}
+        kinds = select(METRICS, metrics, panel.numeric)
+        point = {name: kind for name, kind in kinds.items() if kind.needs == "point"}
         self.boards = {MODEL: self._board(kinds), **{name: self._board(point) for name in self._baseline_kinds}}
         self.likelihood = MetricCollection({"nll": MeanMetric()})
         self._passed = self._compared = 0  # windows of this pass, and windows that the baselines have forecast
@@ -123,7 +124,7 @@ class Scoreboard:
         """Return every metric by forecaster, with skill and OWA; `device` is where processes can exchange sums.
 
         Skill is measured on MASE, in which all series have the same weight; on MAE where no series has a unit; for
-        symbols on the error rate.
+        values that are no numbers on the error rate.
         """
         rows = {}
         for name, board in self.boards.items():
@@ -139,7 +140,7 @@ class Scoreboard:
         if self.likelihood["nll"].update_called:
             rows[MODEL] |= {metric: value.item() for metric, value in self.likelihood.to(device).compute().items()}
             self.likelihood.to("cpu")
-            if self.panel.symbols:
+            if not self.panel.numeric:
                 rows[MODEL]["perplexity"] = torch.tensor(rows[MODEL]["nll"]).exp().item()
         return rows
 
@@ -166,7 +167,7 @@ class Scoreboard:
             board.reset()
 
 
-def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[str, type[K]]:
+def select(registry: Registry[K], extra: Sequence[str], numeric: bool) -> dict[str, type[K]]:
     """Return the metrics or baselines of a scoreboard by name, in display order.
 
     `extra` holds names or class paths besides the default ones. The name of a class that is not registered is that of
@@ -177,11 +178,11 @@ def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[s
     """
     asked = [registry.find(name) for name in extra]
     for name, kind in zip(extra, asked, strict=True):
-        if not kind.suits(symbols):
+        if not kind.suits(numeric):
             raise UserError(
-                f"`{registry.option}`: {name} is not for {'symbols' if symbols else 'numbers'}; leave it out."
+                f"`{registry.option}`: {name} is {'not for numbers' if numeric else 'for numbers only'}; leave it out."
             )
-    found = {name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.suits(symbols))}
+    found = {name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.suits(numeric))}
     found |= {kind.__name__: kind for kind in asked if kind not in registry.values()}
     return dict(sorted(found.items(), key=lambda item: item[1].order))
 

@@ -66,7 +66,7 @@ def write_onnx(
             stacklevel=2,
         )
     is_recalibrated = module.settings.conformal != "off" and module.has_distribution
-    quantile_levels = None if network.symbols else list(levels) if module.has_distribution else []
+    quantile_levels = None if not network.head.numeric else list(levels) if module.has_distribution else []
     statistics = data.get("covariate_statistics") or {}
     scalings = {role: _column_scaling(columns) for role, columns in statistics.items() if columns}
     before_loop = BeforeLoop(network, scalings)

@@ -34,7 +34,7 @@ def file_metadata(
 ) -> dict[str, str]:
     """Return the metadata of a file: texts as they are, everything else as JSON; `levels` is None without quantiles."""
     network = module.network
-    kind = "symbols" if network.symbols else "counts" if network.head.discrete else "numbers"
+    kind = "symbols" if not network.head.numeric else "counts" if network.head.discrete else "numbers"
     cycles = data.get("calendar_inputs")
     cycles = cycles if isinstance(cycles, (list, tuple)) else ()
     names = ["armlp", *(f"armlp-{side}-{level:g}" for level in levels or () for side in ("lo", "hi"))]

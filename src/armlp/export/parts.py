@@ -55,7 +55,7 @@ class BeforeLoop(nn.Module):
         roles = [role for role in Covariates._fields if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
         seasonal = network.scaler.num_shifts(network.context_length) > 1
-        self.carried = ["window", *(["seen"] if network.inputs.mask else []), *(["shift"] if seasonal else [])]
+        self.carried = ["window", *(["seen"] if network.inputs.mask_input else []), *(["shift"] if seasonal else [])]
         self.carried += [role for role in ("known", "past") if role in roles]
         self.fixed = [*([] if seasonal else ["shift"]), "scale", "magnitude"]
         self.fixed += ["static"] if "static" in roles else []
@@ -84,7 +84,7 @@ class BeforeLoop(nn.Module):
             return part.unflatten(1, (steps, patch)).transpose(0, 1)
 
         found = {"window": rows(context), "seen": rows(observed), "noise": by_step(noise)}
-        scaling = self.network.scale(context, observed)
+        scaling = self.network.measure_scaling(context, observed)
         found |= {name: rows(part) for name, part in scaling._asdict().items()}
         if "known" in given:
             known = given["known"][:, _indices_up_to(length + steps * patch, given["known"].shape[1])]
@@ -150,7 +150,7 @@ class LoopStep(nn.Module):
             calendar = given["calendar_next"][:, None] if "calendar_next" in given else none
             static = given.get("static", none[:, 0])
             covariates = Covariates(given.get("known", none), given.get("past", none), calendar, static)
-        drawn = network.conditional(window, seen, scaling, covariates).draw(given["noise"])
+        drawn = network.predict_patch(window, seen, scaling, covariates).draw(given["noise"])
         drawn = drawn.clamp(min=0) if network.non_negative else drawn
         later = {"window": drawn, "seen": torch.ones_like(drawn, dtype=torch.bool)}
         if "known" in given:

@@ -1,4 +1,4 @@
-"""The inputs of the network: values, mask and level of a window, and covariates."""
+"""The inputs of the network: values and mask of a window, its spread, and covariates."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from armlp.model.scaling import Scaling
 
 
 class Inputs(nn.Module):
-    """Concatenate the inputs of one network call; each member embeds categories and symbols with its own tables.
+    """Concatenate the inputs of one network call; each member embeds codes with separate tables.
 
-    The arguments are those of `AutoregressiveMLP`; `mask` and `level` are its `mask_input` and `level_input`.
+    The arguments are those of `AutoregressiveMLP`; `num_codes` is the number of codes of the values, 0 for numbers.
     """
 
     def __init__(
@@ -23,18 +23,18 @@ class Inputs(nn.Module):
         context_length: int,
         patch_length: int,
         channels: int,
-        mask: bool,
-        level: bool,
-        symbols: int,
+        mask_input: bool,
+        level_input: bool,
+        num_codes: int,
         covariate_sizes: Mapping[str, Sequence[int]],
         members: int,
     ) -> None:
         super().__init__()
         self.context_length, self.patch_length = context_length, patch_length
-        self.channels, self.symbols, self.members = channels, symbols, members
-        self.mask, self.level = mask, level
+        self.channels, self.num_codes, self.members = channels, num_codes, members
+        self.mask_input, self.level_input = mask_input, level_input
         self.sizes = {role: list(covariate_sizes.get(role, [])) for role in Covariates._fields}
-        self.symbol_embedding = self._embedding(symbols) if symbols else None
+        self.symbol_embedding = self._embedding(num_codes) if num_codes else None
         self.embeddings = nn.ModuleDict(
             {
                 f"{role}_{column}": self._embedding_of_categories(size)
@@ -45,7 +45,7 @@ class Inputs(nn.Module):
         )
         steps = {"known": context_length + patch_length, "past": context_length, "calendar": 1, "static": 1}
         columns = {role: sum(embedding_width(size) for size in sizes) for role, sizes in self.sizes.items()}
-        self.width = context_length * (self.value_width + channels * mask) + channels * level
+        self.width = context_length * (self.value_width + channels * mask_input) + channels * level_input
         self.width += sum(steps[role] * columns[role] for role in self.sizes)
 
     def _embedding(self, size: int) -> nn.Embedding:
@@ -68,15 +68,15 @@ class Inputs(nn.Module):
         """Return all inputs `[B, width]` of the patch that begins `step` steps after the origin.
 
         Args:
-            network_window: `[B, L, V]`, network units, or codes of symbols.
+            network_window: `[B, L, V]`, network units, or codes.
             observed: `[B, L, V]`, of the same window.
             scaling: Scaling of the context at the origin.
             covariates: Covariates of the window at the origin and of all patches after it.
         """
         inputs = [self.values(network_window).flatten(1)]
-        if self.mask:
+        if self.mask_input:
             inputs.append(observed.flatten(1).to(network_window.dtype))
-        if self.level:
+        if self.level_input:
             inputs.append((scaling.scale / scaling.magnitude).log().flatten(1))
         if self.has_covariates:
             assert covariates is not None, "the model was trained with covariates, and needs them"
@@ -93,11 +93,11 @@ class Inputs(nn.Module):
             observed: `[B, L, V]`, of the window at the origin.
         """
         inputs = [windows.flatten(2)]
-        if self.mask:
+        if self.mask_input:
             inputs.append(self.windows(observed.to(windows.dtype), steps, after=1).flatten(2))
-        if self.level:
-            level = (scaling.scale / scaling.magnitude).log().flatten(1)
-            inputs.append(level[:, None].expand(-1, len(steps), -1))
+        if self.level_input:
+            ratio = (scaling.scale / scaling.magnitude).log().flatten(1)
+            inputs.append(ratio[:, None].expand(-1, len(steps), -1))
         if self.has_covariates:
             assert covariates is not None, "the model was trained with covariates, and needs them"
             columns = [torch.cat(self._covariates(covariates, step), 1) for step in steps]
@@ -114,19 +114,19 @@ class Inputs(nn.Module):
     @property
     def value_width(self) -> int:
         """Number of inputs per time step of the values."""
-        return self.channels * embedding_width(self.symbols)
+        return self.channels * embedding_width(self.num_codes)
 
-    def symbol_table(self, member: int) -> Tensor | None:
-        """Return a member's embeddings of the symbols, `[A, width]`; None if values are numbers."""
+    def code_table(self, member: int) -> Tensor | None:
+        """Return a member's embeddings of the codes of the values, `[A, width]`; None if values are numbers."""
         if self.symbol_embedding is None:
             return None
         return self.symbol_embedding.weight.detach().unflatten(0, (self.members, -1))[member]
 
     def values(self, values: Tensor) -> Tensor:
-        """Return numbers `[B, L, V]` unchanged, codes of symbols as vectors `[B, L, V, width]`."""
+        """Return numbers `[B, L, V]` unchanged, codes as vectors `[B, L, V, width]`."""
         if self.symbol_embedding is None:
             return values
-        return self._embedded(self.symbol_embedding, values, self.symbols)
+        return self._embedded(self.symbol_embedding, values, self.num_codes)
 
     def _covariates(self, covariates: Covariates, step: int) -> list[Tensor]:
         """Return the covariates of a patch, `[B, ...]` each, in every role numbers before codes."""

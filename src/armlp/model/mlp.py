@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from armlp.data.covariates import Covariates
 from armlp.errors import UserError
-from armlp.model.ensemble import ACTIVATIONS, Pool, layer_norm, linear
+from armlp.model.ensemble import ACTIVATIONS, EnsembleMixture, layer_norm, linear
 from armlp.model.families import HEADS, Predictive
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import SCALERS, Scaling
@@ -98,7 +98,8 @@ class AutoregressiveMLP(nn.Module):
         hidden_sizes, head_options = settings.hidden_sizes or [], dict(settings.head_options or {})
         if residual_blocks and not hidden_sizes:
             raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
-        if (head == "symbols") != (symbols > 0):
+        head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
+        if head_class.distribution.numeric == (symbols > 0):
             raise UserError(
                 f"`head`: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
                 f"{'leave it out' if symbols else 'give `symbols` true if the targets are symbols'}."
@@ -111,7 +112,6 @@ class AutoregressiveMLP(nn.Module):
         self.non_negative = non_negative
         self.members = members
         self.season_length = season_length
-        head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
         chosen = {name: value for name, value in head_options.items() if name in options_of(head_class)}
         self.head = head_class(**chosen, **{name: supplied[name] for name in head_class.supplied})
         # Symbols have neither a scale nor a location to add to.
@@ -170,18 +170,18 @@ class AutoregressiveMLP(nn.Module):
         has_channels = context.dim() == 3
         if not has_channels:
             context, observed = context[..., None], observed[..., None]
-        scaling = self.scale(context, observed)
+        scaling = self.measure_scaling(context, observed)
         if self.members > 1:
             context, observed = (torch.cat([part] * self.members) for part in (context, observed))
             scaling, covariates = scaling.tile(self.members), covariates and covariates.tile(self.members)
-        raw = self.raw(context, observed, scaling, covariates)
+        raw = self.raw_outputs(context, observed, scaling, covariates)
         shift, scale = scaling.shift_at(self.context_length, self.patch_length), scaling.scale
         if not has_channels:
             raw, shift, scale = raw[:, :, 0], shift[:, :, 0], scale[:, :, 0]
         distribution = self.head(raw, shift, scale)
-        return distribution if self.members == 1 else Pool(distribution, self.members)
+        return distribution if self.members == 1 else EnsembleMixture(distribution, self.members)
 
-    def scale(self, context: Tensor, observed: Tensor) -> Scaling:
+    def measure_scaling(self, context: Tensor, observed: Tensor) -> Scaling:
         """Return the scaling of a context at its origin, which holds for the whole forecast.
 
         Args:
@@ -191,7 +191,7 @@ class AutoregressiveMLP(nn.Module):
         statistics = {name: self.get_buffer(name) for name in self.scaler.statistics}
         return self.scaler.measure(context, observed, **statistics)
 
-    def conditional(
+    def predict_patch(
         self,
         window: Tensor,
         observed: Tensor,
@@ -199,7 +199,7 @@ class AutoregressiveMLP(nn.Module):
         covariates: Covariates | None = None,
         step: int = 0,
     ) -> Predictive:
-        """Return the distribution of the patch after a window, `[B, U, V]`, data units, under a given scaling.
+        """Return the distribution of the patch after a window, `[B, U, V]`, data units.
 
         This is what every step of a rollout calls. In an ensemble the rows go by member: the first `1 / E` of the batch
         belongs to the first member, and so on.
@@ -211,10 +211,10 @@ class AutoregressiveMLP(nn.Module):
             covariates: Covariates of the window at the origin.
             step: Steps from the origin to the patch.
         """
-        raw = self.raw(window, observed, scaling, covariates, step)
+        raw = self.raw_outputs(window, observed, scaling, covariates, step)
         return self.head(raw, scaling.shift_at(step + self.context_length, self.patch_length), scaling.scale)
 
-    def raw(
+    def raw_outputs(
         self,
         window: Tensor,
         observed: Tensor,
@@ -222,7 +222,7 @@ class AutoregressiveMLP(nn.Module):
         covariates: Covariates | None = None,
         step: int = 0,
     ) -> Tensor:
-        """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `conditional`."""
+        """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `predict_patch`."""
         values = scaling.to_network(window, step)
         if self.layers is None:
             raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)

@@ -21,7 +21,7 @@ from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows
 from armlp.errors import LARGEST_SEED, UserError, check_bounds
 from armlp.evaluation.fan_charts import Fan, fan_charts, save_chart, series_fan
-from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
+from armlp.evaluation.quantiles import MODEL, check_levels, forecast_columns, mode_columns
 from armlp.files import prepare_output, write_table
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
@@ -137,7 +137,7 @@ class ForecastWriter(Callback):
             if truth is not None:
                 columns["y" + suffix] = truth[..., channel]
             if panel.symbols:
-                columns |= symbol_columns(paths[..., channel])
+                columns |= mode_columns(paths[..., channel])
             else:
                 whole = pl_module.network.head.discrete
                 columns |= forecast_columns(paths[..., channel], levels, "armlp" + suffix, whole=whole)
@@ -194,7 +194,7 @@ def _suffixes(panel: Panel) -> list[str]:
 
 def _with_symbols(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
     """Replace the codes in a column by their symbols."""
-    return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
+    return spell_symbols(panel, values) if panel.symbols and name in ("y", MODEL) else values
 
 
 def _row_index(

@@ -145,6 +145,6 @@ def _forecast_charts(
     for one, paths in zip(exemplars, forecasts, strict=True):
         fan = series_fan(panel, one.series, one.origin, paths, data.season_length, max(horizon, _MIN_HISTORY))
         error = f"MASE {one.error:.2f}" if is_scaled else f"MAE {one.error:.3g}"
-        title = shorten(f"{one.rank.capitalize()} of {one.of:,}: {error}, {fan.title}", 45)
+        title = shorten(f"{one.rank.capitalize()} of {one.num_ranked:,}: {error}, {fan.title}", 45)
         charts[f"forecast_{one.rank}"] = fan_charts([fan._replace(title=title)], small=True)
     return charts

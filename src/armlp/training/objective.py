@@ -86,7 +86,7 @@ def unrolled_objective(
         """Repeat each window for every member and path."""
         return part if paths == members == 1 else torch.cat([part.repeat_interleave(paths, 0)] * members)
 
-    at_origin = model.scale(windows.context, windows.observed)
+    at_origin = model.measure_scaling(windows.context, windows.observed)
     size = _size(model, at_origin)
     unit = loss_unit(at_origin, loss_units) / size
     at_origin = Scaling(*(part / size for part in at_origin))
@@ -108,7 +108,7 @@ def unrolled_objective(
         if link in judged:
             step = link * model.patch_length
             with precision():
-                raw = model.raw(window, observed, scaling, covariates, step)
+                raw = model.raw_outputs(window, observed, scaling, covariates, step)
             shift = scaling.shift_at(step + model.context_length, model.patch_length)
             distribution = model.head(raw.to(window.dtype), shift, scaling.scale)
             if with_nll and model.head.has_density:

@@ -94,7 +94,7 @@ class OnlineRecalibration:
         for windows in newer:
             self.recalibrate(windows, forecast(windows))
         if part == "predict":
-            self._adaptive.learn(torch.iinfo(torch.int64).max)
+            self._adaptive.update(torch.iinfo(torch.int64).max)
         else:
             step = data.settings.test_step or data.horizon
             reach = data.test_split.test_reach

@@ -31,17 +31,17 @@ class Baseline(ABC):
     Attributes:
         default: Whether every scoreboard includes it; otherwise it must be asked for.
         order: Position in tables, ascending.
-        symbols: Whether it can forecast symbols; every baseline can forecast numbers.
+        needs_numbers: Whether it forecasts numbers only, and no codes.
     """
 
     default: ClassVar[bool] = True
     order: ClassVar[float] = 100
-    symbols: ClassVar[bool] = False
+    needs_numbers: ClassVar[bool] = True
 
     @classmethod
-    def suits(cls, symbols: bool) -> bool:
-        """Return whether it can forecast symbols, or numbers where `symbols` is False."""
-        return cls.symbols or not symbols
+    def suits(cls, numeric: bool) -> bool:
+        """Return whether it forecasts numbers, or codes where `numeric` is False."""
+        return numeric or not cls.needs_numbers
 
     @classmethod
     @abstractmethod

@@ -14,7 +14,7 @@ class SeasonalNaive(Baseline):
     """Repeat the last season before the origin; in a series shorter than a season, repeat the last value."""
 
     order = 10
-    symbols = True
+    needs_numbers = False
 
     def __init__(self, panel: Panel, season_length: int) -> None:
         self.panel = panel

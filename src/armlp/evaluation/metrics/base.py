@@ -138,7 +138,7 @@ def covered(truth: Any, low: Any, high: Any) -> Any:
     return (low <= truth) & (truth <= high)
 
 
-Needs = Literal["point", "distribution", "paths", "symbols"]
+Needs = Literal["point", "distribution", "paths"]
 
 
 class LeadMetric(Metric, ABC):
@@ -155,24 +155,25 @@ class LeadMetric(Metric, ABC):
 
     Attributes:
         default: Whether every scoreboard includes it; otherwise it must be asked for.
-        needs: What it scores: any forecast, also a single `point`; a `distribution`; at least two sampled `paths`; or
-            `symbols`, which no other metric scores.
+        needs: What it scores: any forecast, also a single `point`; a `distribution`; or at least two sampled `paths`.
+        numeric: Whether it scores numbers; otherwise it scores codes, and no numbers.
         unit: Error of the seasonal naive that `update` receives as the unit: `mae` or `rmse`.
         curve: Whether its values by lead are logged and drawn.
         heading: Name in tables; the registered name if empty.
         order: Position among the columns of a table, ascending.
-        priority: Columns with a high number are left out first if a table is too wide; None appears in no table.
+        rank: Rank in importance, from 1: the last are left out first if a table is too wide; None is in no table.
         format: Format specification of its values.
         higher_is_better: Which value is the best; None if neither end is.
     """
 
     default: ClassVar[bool] = True
     needs: ClassVar[Needs] = "point"
+    numeric: ClassVar[bool] = True
     unit: ClassVar[Literal["mae", "rmse"]] = "mae"
     curve: ClassVar[bool] = False
     heading: ClassVar[str] = ""
     order: ClassVar[float] = 105
-    priority: ClassVar[float | None] = 15
+    rank: ClassVar[float | None] = 15
     format: ClassVar[str] = ",.4g"
     higher_is_better: bool | None = False
     full_state_update = False
@@ -191,9 +192,9 @@ class LeadMetric(Metric, ABC):
                 self.add_state(name + sums, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
 
     @classmethod
-    def suits(cls, symbols: bool) -> bool:
-        """Return whether it scores symbols, or numbers where `symbols` is False."""
-        return (cls.needs == "symbols") == symbols
+    def suits(cls, numeric: bool) -> bool:
+        """Return whether it scores numbers, or codes where `numeric` is False."""
+        return cls.numeric == numeric
 
     @abstractmethod
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:

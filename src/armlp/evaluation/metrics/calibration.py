@@ -48,7 +48,7 @@ class IntervalScore(_IntervalMetric):
     https://doi.org/10.1198/016214506000001437
     """
 
-    priority = None
+    rank = None
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `high - low`, plus `2 / α` times the distance of a truth outside, at level `100 (1 - α)`."""
@@ -59,13 +59,13 @@ class IntervalScore(_IntervalMetric):
 
 @METRICS.register("coverage_80")
 class _Coverage80(Coverage):
-    heading, order, priority = "in 80%", 80, 70
+    heading, order, rank = "in 80%", 80, 70
     __init__ = partialmethod(Coverage.__init__, level=80)
 
 
 @METRICS.register("coverage_95")
 class _Coverage95(Coverage):
-    heading, order, priority = "in 95%", 85, 75
+    heading, order, rank = "in 95%", 85, 75
     __init__ = partialmethod(Coverage.__init__, level=95)
 
 

@@ -23,7 +23,7 @@ class ContinuousRankedProbabilityScore(LeadMetric):
     Christopher A. T. Ferro (2014), Fair scores for ensemble forecasts, https://doi.org/10.1002/qj.2270
     """
 
-    heading, order, priority, curve = "CRPS", 70, 50, True
+    heading, order, rank, curve = "CRPS", 70, 50, True
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return, for paths, `mean |x - y| - mean over pairs |x - x'| / 2`."""
@@ -34,7 +34,7 @@ class ContinuousRankedProbabilityScore(LeadMetric):
 class ScaledCRPS(LeadMetric):
     """CRPS in units of the seasonal naive's error inside the series, which weighs all series alike."""
 
-    heading, order, priority = "scaled CRPS", 75, None
+    heading, order, rank = "scaled CRPS", 75, None
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `CRPS / unit`; a series that never changes has no unit and does not count."""
@@ -135,7 +135,7 @@ class WeightedQuantileLoss(PinballLoss):
     """
 
     default = True
-    heading, order, priority = "wQL", 60, 60
+    heading, order, rank = "wQL", 60, 60
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return twice the mean pinball loss."""

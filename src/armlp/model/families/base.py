@@ -23,6 +23,7 @@ class Predictive(Distribution):
     Attributes:
         noise: Number of uniform numbers per drawn value.
         discrete: Whether the values are integers.
+        numeric: Whether the values are numbers, with an order and a distance; otherwise they are codes.
         has_density: Whether there is a likelihood.
     """
 
@@ -30,6 +31,7 @@ class Predictive(Distribution):
     has_rsample = True
     noise: ClassVar[int] = 1
     discrete: ClassVar[bool] = False
+    numeric: ClassVar[bool] = True
     has_density: ClassVar[bool] = True
 
     if TYPE_CHECKING:  # torch's methods have no types
@@ -72,14 +74,14 @@ class Predictive(Distribution):
         """Return the distribution of the `top_k` likeliest values, probabilities to the power of `1 / temperature`.
 
         Raises:
-            UserError: The values are not symbols or bins, or an argument is out of its range.
+            UserError: The distribution has no separate choices, or an argument is out of its range.
         """
         if temperature == 1 and top_k is None:
             return self
+        able = (name for name, head in HEADS.items() if head.distribution.sharpened is not Predictive.sharpened)
         raise UserError(
             f"`{'temperature' if top_k is None else 'top_k'}`: this model's head has no separate choices to "
-            "sharpen; leave `temperature` and `top_k` out, or train with `head`=symbols or "
-            "`head`=categorical."
+            f"sharpen; leave `temperature` and `top_k` out, or train with `head`={' or '.join(able)}."
         )
 
 
@@ -93,7 +95,7 @@ class Head(nn.Module, ABC):
 
     A head maps `raw [..., outputs]` and the window's `shift` and `scale` to a distribution in data units. The affine
     map is part of the distribution, so that likelihoods of differently scaled series add up. `raw[..., 0]` is a
-    location in network units, to which the skips are added, in every head but `symbols`.
+    location in network units, to which the skips are added, if the values are numbers.
 
     The arguments of `__init__` that have a default are the head's options. The command line shows their type, default
     and line in the class docstring; `__init__` checks their range.
@@ -104,7 +106,7 @@ class Head(nn.Module, ABC):
         affine: Whether shift and scale only move and stretch the distribution, so that it can be drawn in network
             units.
         loss_in_units: Whether the loss has the units of the data; otherwise it is a likelihood.
-        supplied: Arguments of `__init__` that the network sets (`channels`, `symbols`), and that are no options.
+        supplied: Arguments of `__init__` that the network sets, such as `channels`; they are no options.
     """
 
     distribution: ClassVar[type[Predictive]]
@@ -122,6 +124,11 @@ class Head(nn.Module, ABC):
     def discrete(self) -> bool:
         """Whether the values are integers."""
         return self.distribution.discrete
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the values are numbers."""
+        return self.distribution.numeric
 
     @property
     def has_density(self) -> bool:

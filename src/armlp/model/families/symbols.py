@@ -14,6 +14,7 @@ class Symbols(Predictive):
 
     has_rsample = False
     discrete = True
+    numeric = False
 
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = logits.log_softmax(-1)
@@ -54,6 +55,8 @@ class Symbols(Predictive):
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Symbols:
         """Return the `top_k` likeliest symbols, with their probabilities to the power of `1 / temperature`."""
+        if (temperature, top_k) == (1, None):
+            return self
         return Symbols(sharpen(self.log_probs, temperature, top_k))
 
     def _codes(self) -> Tensor:
