@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from armlp.data.windows import gather
-from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
+from armlp.evaluation.charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
 from armlp.evaluation.labels import format_score
 from armlp.evaluation.quantiles import forecast_columns

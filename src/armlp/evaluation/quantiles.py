@@ -37,6 +37,12 @@ def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool =
     return torch.where(ranked[:, -1:].isnan(), torch.nan, values)
 
 
+def finite_quantiles(paths: Tensor, probabilities: Sequence[float]) -> Tensor:
+    """Return quantiles `[Q, H]` of the finite values among paths `[P, H]`, float64; nan where there are none."""
+    finite = torch.where(paths.isfinite(), paths, torch.nan).double()
+    return torch.stack([finite.nanquantile(probability, 0) for probability in probabilities])
+
+
 def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = False) -> Tensor:
     """Return the median of unsorted paths and the two ends of each interval, `[B, 1 + 2 levels, H, V]`."""
     ends = [probability for level in levels for probability in interval(level)]

@@ -10,15 +10,13 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 
-import armlp.evaluation.baselines
-import armlp.evaluation.metrics  # both register their classes  # noqa: F401
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.baselines.base import BASELINES, Baseline, History
+from armlp.evaluation.baselines import BASELINES, Baseline, History
 from armlp.evaluation.baselines.naive import naive_errors
-from armlp.evaluation.diagnostics import Diagnostics
+from armlp.evaluation.diagnostics import Diagnostics, on_device
 from armlp.evaluation.metrics.base import METRICS, LeadMetric, Paths
 from armlp.evaluation.one_step import one_step_nll
 from armlp.evaluation.quantiles import MODEL as MODEL
@@ -71,7 +69,7 @@ class Scoreboard:
         kinds = select(METRICS, metrics, panel.numeric)
         point = {name: kind for name, kind in kinds.items() if kind.needs == "point"}
         self.boards = {MODEL: self._board(kinds), **{name: self._board(point) for name in self._baseline_kinds}}
-        self.likelihood = MetricCollection({"nll": MeanMetric()})
+        self.likelihood = MeanMetric()
         self._passed = self._compared = 0  # windows of this pass, and windows that the baselines have forecast
 
     def _board(self, kinds: Mapping[str, type[LeadMetric]]) -> MetricCollection:
@@ -116,7 +114,7 @@ class Scoreboard:
         for name, board in self.boards.items():
             for metric, score in board.items():
                 score.merge_state(other.boards[name][metric])
-        likelihood = cast("MeanMetric", other.likelihood["nll"])
+        likelihood = other.likelihood
         if likelihood.update_called:
             self.likelihood.update(value=likelihood.mean_value / likelihood.weight, weight=likelihood.weight)
 
@@ -128,8 +126,8 @@ class Scoreboard:
         """
         rows = {}
         for name, board in self.boards.items():
-            rows[name] = {metric: value.item() for metric, value in board.to(device).compute().items()}
-            board.to("cpu")
+            with on_device(board, device):
+                rows[name] = {metric: value.item() for metric, value in board.compute().items()}
         reference = dict(rows[BASELINE])
         measured = [name for name in _SKILL_ON if not math.isnan(reference.get(name, math.nan))]
         on = measured[0] if measured else next(iter(reference))  # where nothing was observed there is no skill
@@ -137,9 +135,9 @@ class Scoreboard:
             if _OWA_REFERENCE in rows:
                 row["owa"] = sum(_ratio(row[part], rows[_OWA_REFERENCE][part]) for part in ("smape", "mase")) / 2
             row["skill"] = 1 - _ratio(row[on], reference[on])
-        if self.likelihood["nll"].update_called:
-            rows[MODEL] |= {metric: value.item() for metric, value in self.likelihood.to(device).compute().items()}
-            self.likelihood.to("cpu")
+        if self.likelihood.update_called:
+            with on_device(self.likelihood, device):
+                rows[MODEL]["nll"] = self.likelihood.compute().item()
             if not self.panel.numeric:
                 rows[MODEL]["perplexity"] = torch.tensor(rows[MODEL]["nll"]).exp().item()
         return rows
@@ -149,10 +147,8 @@ class Scoreboard:
         curves = {}
         for name, board in self.boards.items():
             if metric in board:
-                score = cast("LeadMetric", board[metric]).to(device)
-                with score.sync_context():
+                with on_device(cast("LeadMetric", board[metric]), device) as score, score.sync_context():
                     curves[name] = score.by_lead().cpu()
-                score.to("cpu")
         return curves
 
     def curves(self, device: torch.device | str = "cpu") -> dict[str, dict[str, Tensor]]:

@@ -63,38 +63,19 @@ class Inputs(nn.Module):
         return any(self.sizes.values())
 
     def forward(
-        self, network_window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, step: int
+        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
     ) -> Tensor:
-        """Return all inputs `[B, width]` of the patch that begins `step` steps after the origin.
+        """Return all inputs `[B, K, width]` of the patches that begin at the ascending `steps [K]` after the origin.
 
         Args:
-            network_window: `[B, L, V]`, network units, or codes.
-            observed: `[B, L, V]`, of the same window.
+            windows: `[B, K, L, ...]` before each patch, embedded by `embed`.
+            observed: `[B, K, L, V]`, of the same windows.
             scaling: Scaling of the context at the origin.
             covariates: Covariates of the window at the origin and of all patches after it.
         """
-        inputs = [self.values(network_window).flatten(1)]
-        if self.mask_input:
-            inputs.append(observed.flatten(1).to(network_window.dtype))
-        if self.level_input:
-            inputs.append((scaling.scale / scaling.magnitude).log().flatten(1))
-        if self.has_covariates:
-            assert covariates is not None, "the model was trained with covariates, and needs them"
-            inputs += self._covariates(covariates, step)
-        return torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
-
-    def ahead(
-        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
-    ) -> Tensor:
-        """Return the inputs `[B, K, width]` at each of the ascending `steps [K]`, without values after the origin.
-
-        Args:
-            windows: `[B, K, L, ...]` from `windows`, 0 after the origin.
-            observed: `[B, L, V]`, of the window at the origin.
-        """
         inputs = [windows.flatten(2)]
         if self.mask_input:
-            inputs.append(self.windows(observed.to(windows.dtype), steps, after=1).flatten(2))
+            inputs.append(observed.flatten(2).to(windows.dtype))
         if self.level_input:
             ratio = (scaling.scale / scaling.magnitude).log().flatten(1)
             inputs.append(ratio[:, None].expand(-1, len(steps), -1))
@@ -104,7 +85,7 @@ class Inputs(nn.Module):
             inputs.append(torch.stack(columns, 1))
         return torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0]
 
-    def windows(self, values: Tensor, steps: Sequence[int], after: float = 0) -> Tensor:
+    def windows(self, values: Tensor, steps: Sequence[int], after: bool = False) -> Tensor:
         """Return the windows `[B, K, L, ...]` that begin at `steps [K]` of `values [B, L, ...]` padded with `after`."""
         filled = values.new_full((len(values), steps[-1], *values.shape[2:]), after)
         windows = torch.cat([values, filled], 1).unfold(1, self.context_length, 1)
@@ -122,7 +103,7 @@ class Inputs(nn.Module):
             return None
         return self.symbol_embedding.weight.detach().unflatten(0, (self.members, -1))[member]
 
-    def values(self, values: Tensor) -> Tensor:
+    def embed(self, values: Tensor) -> Tensor:
         """Return numbers `[B, L, V]` unchanged, codes as vectors `[B, L, V, width]`."""
         if self.symbol_embedding is None:
             return values

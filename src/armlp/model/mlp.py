@@ -227,7 +227,8 @@ class AutoregressiveMLP(nn.Module):
         if self.layers is None:
             raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
         else:
-            raw = self.layers(self.inputs(values, observed, scaling, covariates, step))
+            inputs = self.inputs(self.inputs.embed(values)[:, None], observed[:, None], scaling, covariates, [step])
+            raw = self.layers(inputs[:, 0])
         raw = raw.unflatten(1, (self.patch_length, self.channels, self.head.outputs))
         skips = []
         if self.linear_skip is not None:

@@ -20,7 +20,7 @@ from armlp.data.tables.encoders import spell_symbols
 from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows
 from armlp.errors import LARGEST_SEED, UserError, check_bounds
-from armlp.evaluation.fan_charts import Fan, fan_charts, save_chart, series_fan
+from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
 from armlp.evaluation.quantiles import MODEL, check_levels, forecast_columns, mode_columns
 from armlp.files import prepare_output, write_table
 from armlp.training.module import ForecastModule

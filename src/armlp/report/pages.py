@@ -11,15 +11,17 @@ from torch import Tensor
 
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Windows, gather
-from armlp.evaluation.diagnostic_charts import (
+from armlp.evaluation.charts import (
     MAX_TIMES,
     autocorrelation_chart,
+    fan_charts,
     lead_chart,
     pit_chart,
+    quiet_fonts,
     reliability_chart,
+    series_fan,
 )
 from armlp.evaluation.diagnostics import Exemplar, residual_autocorrelation
-from armlp.evaluation.fan_charts import fan_charts, quiet_fonts, series_fan
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.report.texts import shorten
 from armlp.training.module import ForecastModule

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from armlp.data.windows import Windows
-from armlp.evaluation.metrics.functional import crps, energy_score
+from armlp.evaluation.metrics.base import crps
+from armlp.evaluation.metrics.probabilistic import energy_score
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import Scaling
 

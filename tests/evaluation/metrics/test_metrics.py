@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.metrics.base import Paths
+from armlp.evaluation.metrics.base import Paths, crps
 from armlp.evaluation.metrics.calibration import Coverage, IntervalScore
-from armlp.evaluation.metrics.functional import crps, energy_score
 from armlp.evaluation.metrics.point import (
     ErrorRate,
     MeanAbsoluteError,
@@ -23,6 +22,7 @@ from armlp.evaluation.metrics.probabilistic import (
     EnergyScore,
     PinballLoss,
     ScaledCRPS,
+    energy_score,
 )
 
 HORIZON = 5

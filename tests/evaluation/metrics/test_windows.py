@@ -6,7 +6,7 @@ import torch
 from torchmetrics.utilities import dim_zero_sum
 
 import armlp
-from armlp.evaluation.metrics.functional import energy_score, variogram_score
+from armlp.evaluation.metrics.probabilistic import energy_score, variogram_score
 
 HORIZON = 5
 

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, covered
+from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, as_forecast, covered
 from armlp.evaluation.quantiles import check_levels, interval
 from armlp.model.families.base import Predictive
 
@@ -121,7 +121,7 @@ class PITHistogram(Metric):
         """Add a batch; see `LeadMetric.update`. Diverged forecasts do not count."""
         if not len(truth):
             return
-        forecast = Forecast.of(forecast)
+        forecast = as_forecast(forecast)
         counted = forecast.finite & (~truth.isnan() if observed is None else observed)
         low, high = (level.double() for level in forecast.between(truth))
         others = [axis for axis in range(truth.dim()) if axis != 1]

@@ -11,7 +11,6 @@ from torch import Tensor
 from armlp.arguments import check_argument
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import METRICS, Forecast, LeadMetric, Paths
-from armlp.evaluation.metrics.functional import energy_score, variogram_score
 
 
 @METRICS.register("crps")
@@ -96,6 +95,54 @@ def _paths(metric: LeadMetric, forecast: Forecast) -> Paths:
     return forecast
 
 
+def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
+    """Return the energy score of whole paths: the CRPS of vectors, which measures their dependence too.
+
+    From paths `[B, P, T, V]`, `P` at least 2, truth and observed `[B, T, V]`, it is `[B, T, V]`: the score of the
+    window, the same for all its values, over the root of the number of observed values. `even` is as in `Paths`.
+
+    Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+    https://doi.org/10.1198/016214506000001437
+    """
+    count = paths.shape[1]
+    errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
+    accuracy = _norm(errors).mean(1)
+    size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
+    # Distances by matrix products would lose digits.
+    apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")
+    spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
+    score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
+    """Return the variogram score of whole paths, which compares differences, to the power `order`, of pairs of values.
+
+    From paths `[B, P, T, V]`, truth and observed `[B, T, V]`, it is `[B, T, V]`: the mean over pairs of observed
+    values, the same for all values of the window; nan without a pair.
+
+    Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
+    Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
+    """
+    known = observed.flatten(1)
+    target = torch.where(observed, truth, 0.0).flatten(1)
+    expected = torch.zeros(*target.shape, target.shape[1], dtype=paths.dtype, device=paths.device)
+    for path in paths.flatten(2).unbind(1):  # one at a time, to save memory
+        expected = expected + (path[:, :, None] - path[:, None]).abs() ** order
+    actual = (target[:, :, None] - target[:, None]).abs() ** order
+    pair = (known[:, :, None] & known[:, None]).triu(1)
+    wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
+    score = wrong.sum((1, 2)) / pair.sum((1, 2))
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Return the Euclidean length over the last axis, with a finite gradient at 0."""
+    tiny = torch.finfo(vectors.dtype).tiny
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # its square may overflow
+    return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]
+
+
 _DECILES = tuple(tenth / 10 for tenth in range(1, 10))
 
 
@@ -122,8 +169,8 @@ class PinballLoss(LeadMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `p (truth - quantile)` for a truth above the quantile, and `(1 - p) (quantile - truth)` below it."""
         excess = truth - forecast.quantiles(self.probabilities)
-        level = torch.tensor(self.probabilities).to(excess).view(-1, *[1] * truth.dim())
-        return torch.maximum(level * excess, (level - 1) * excess).mean(0)
+        probability = torch.tensor(self.probabilities).to(excess).view(-1, *[1] * truth.dim())
+        return torch.maximum(probability * excess, (probability - 1) * excess).mean(0)
 
 
 @METRICS.register("wql")

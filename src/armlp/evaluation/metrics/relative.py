@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from armlp.evaluation.metrics.base import Forecast, LeadMetric
+from armlp.evaluation.metrics.base import Forecast, LeadMetric, as_forecast
 from armlp.evaluation.metrics.point import MeanAbsoluteScaledError, SymmetricMAPE
 from armlp.model.families.base import Predictive
 
@@ -35,7 +35,7 @@ class _Relative(WrapperMetric):
         series: Tensor | None = None,
     ) -> None:
         """Add a batch; `reference` is another forecast of the same truth, and the rest is as in `LeadMetric.update`."""
-        for metrics, compared in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
+        for metrics, compared in ((self.ours, as_forecast(forecast)), (self.theirs, as_forecast(reference))):
             for metric in metrics:
                 assert isinstance(metric, Metric)
                 metric.update(compared, truth, observed, unit, series)

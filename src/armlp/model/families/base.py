@@ -43,19 +43,19 @@ class Predictive(Distribution):
             """Return the probability `[...]` of at most `value [...]`, data units."""
 
         def icdf(self, value: Tensor) -> Tensor:
-            """Return the quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
+            """Return the quantiles `[...]` at probabilities `value [...]` between 0 and 1, data units."""
 
     def draw(self, uniform: Tensor) -> Tensor:
         """Return values `[...]` for uniform noise `[..., noise]` in (0, 1), differentiable in the parameters."""
         return self.icdf(uniform[..., 0])
 
-    def _bisected(self, level: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the least values `[...]` between `low` and `high` whose `cdf` reaches `level`, without gradient."""
+    def _bisected(self, share: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the least values `[...]` between `low` and `high` whose `cdf` reaches `share`, without gradient."""
         with torch.no_grad():
-            high = torch.where(self.cdf(low) < level, high, low)
+            high = torch.where(self.cdf(low) < share, high, low)
             for _ in range(torch.finfo(low.dtype).bits):
                 middle = (low + high) / 2
-                below = self.cdf(middle) < level
+                below = self.cdf(middle) < share
                 low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high
 

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from armlp.model.families.base import HEADS, Head, Predictive, positive
-from armlp.model.families.count_quantiles import Array, Recursion, least_count
-from armlp.model.families.traced_counts import traced_least_count
+from armlp.model.families.count_quantiles import Array, Recursion, least_count, traced_least_count
 
 # From this many successes on, a series in their reciprocal is more exact than the hypergeometric function.
 _MANY_SUCCESSES = 4e3
@@ -65,13 +64,12 @@ class Counts(Predictive):
     def icdf(self, value: Tensor) -> Tensor:
         """Return the least count `[...]` whose distribution function reaches `value [...]`."""
         if torch.compiler.is_compiling():  # a graph cannot call scipy
-            level, mean, *more = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
+            share, mean, *more = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
             exact = type(self)(mean, *more)
             excess = more[0] if more else None
-            return traced_least_count(level, mean, excess, exact.variance.sqrt(), exact.log_prob).to(self.rate)
-        level, *parts = np.broadcast_arrays(*_arrays(value, self.rate, *self.more))
-        level, *parts = (part.ravel() for part in (level, *parts))
-        counts = least_count(level, self._probability, self._recursion(*parts), *parts)
+            return traced_least_count(share, mean, excess, exact.variance.sqrt(), exact.log_prob).to(self.rate)
+        share, *parts = (part.ravel() for part in np.broadcast_arrays(*_arrays(value, self.rate, *self.more)))
+        counts = least_count(share, self._probability, self._recursion(*parts), *parts)
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         drawn = torch.as_tensor(counts).to(self.rate).view(shape)
         return drawn + (self.rate - self.rate.detach()) if torch.is_grad_enabled() else drawn

@@ -38,7 +38,7 @@ class Point(Predictive):
         return (value >= self.value).to(self.value.dtype)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return the value at every level."""
+        """Return the value at every probability."""
         return self.value.expand(torch.broadcast_shapes(self.value.shape, value.shape))
 
     def crps(self, value: Tensor) -> Tensor:

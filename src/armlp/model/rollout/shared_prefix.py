@@ -71,14 +71,16 @@ class SharedPrefix:
         scaling = scaling.tile(members)
         context, observed = (torch.cat([part] * members) for part in (inputs.context, inputs.observed))
         covariates = inputs.covariates and inputs.covariates.tile(members)
-        values = model.inputs.values(scaling.to_network(context))
+        values = model.inputs.embed(scaling.to_network(context))
         hidden, skips = [], []
         at_once = max(1, _PREFIX_CHUNK // (len(values) * max(model.inputs.width, values[0].numel())))
         for begin in range(0, len(self.steps), at_once):
             steps = self.steps[begin : begin + at_once]
             windows = model.inputs.windows(values, steps)
             if model.layers is not None:
-                columns = model.inputs.ahead(windows, observed, scaling, covariates, steps)
+                masked = model.inputs.mask_input
+                mask = model.inputs.windows(observed, steps, after=True) if masked else observed[:, None]
+                columns = model.inputs(windows, mask, scaling, covariates, steps)
                 shares = model.layers[0](columns.flatten(0, 1))
                 hidden.append(shares.unflatten(0, (members, -1, len(steps))))
             if self.skips is not None:
