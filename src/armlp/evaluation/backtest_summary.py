@@ -97,9 +97,7 @@ def _like(eager: Any, found: pd.DataFrame, lazy: bool) -> Any:
     """Convert `found` to the library of `eager`."""
     if eager.implementation.is_pandas():
         return found
-    if eager.implementation.is_polars():
-        polars = nw.from_native(found, eager_only=True).to_polars()
-        return polars.lazy() if lazy else polars
-    import pyarrow as pa
-
-    return pa.Table.from_pandas(found, preserve_index=False)
+    frame = nw.from_native(found, eager_only=True)
+    if not eager.implementation.is_polars():
+        return frame.to_arrow()
+    return frame.to_polars().lazy() if lazy else frame.to_polars()

@@ -146,7 +146,7 @@ def pit_chart(mass: Tensor) -> Figure:
     axis.axhline(1, color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), label="calibrated")
     axis.set(xlim=(0, 1), ylim=(0, max(2.0, 1.2 * float(histogram.max()))))
     axis.legend(frameon=False, fontsize=9, loc="upper right", ncols=2)
-    _style_axis(axis, f"PIT: {_describe_shape(histogram)}", "level of the truth in the forecast", "density")
+    _style_axis(axis, f"PIT: {_describe_shape(histogram)}", "share of the forecast below the truth", "density")
     return figure
 
 

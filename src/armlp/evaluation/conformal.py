@@ -164,8 +164,7 @@ class AdaptiveFactors:
         scores = scores.view(len(paths), -1, *scores.shape[1:])  # [B, V, H, K]
         moved = []
         times, counts = cutoff.unique_consecutive(return_counts=True)
-        sizes = counts.tolist()
-        parts = (part.split(sizes) for part in (paths, scores, due))
+        parts = (part.split(counts.tolist()) for part in (paths, scores, due))
         for now, forecast, score, known_at in zip(times.tolist(), *parts, strict=True):
             self.update(now)
             factors = self.factors

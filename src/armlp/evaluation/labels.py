@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from armlp.evaluation import metrics  # noqa: F401  # registers the metrics
 from armlp.evaluation.metrics.base import METRICS
 
 

@@ -52,9 +52,8 @@ def one_step_scores(
     length, patch = network.context_length, network.patch_length
     loader = TrainingLoader(panel, panel.lengths, length, 1, batch_size=1)
     count = max(1, chunk // ((length + patch) * panel.values.shape[1]))
-    with tqdm(
-        desc="scoring", total=loader.num_windows, unit=" rows", delay=2, leave=False, disable=not progress
-    ) as bar:
+    options: dict[str, Any] = {"desc": "scoring", "unit": " rows", "delay": 2, "leave": False}
+    with tqdm(total=loader.num_windows, disable=not progress, **options) as bar:
         for first in range(0, loader.num_windows, count):
             series, row = loader.window(torch.arange(first, min(first + count, loader.num_windows)))
             observed = panel.gather_rows(panel.observed, panel.offsets[series] + row).any(1)
@@ -107,11 +106,10 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
         noise = path_noise(panel.keys[series], row, 1, 1, (network.channels,), seed)[:, 0].double()
         pit = low + noise * (high - low)
     log_likelihood = distribution.log_prob(truth)
+    tail = 2 * torch.minimum(high, 1 - low)
     if not network.head.numeric:
         codes = [distribution.log_prob(torch.full_like(truth, code)) for code in range(network.inputs.num_codes)]
         tail = torch.stack([torch.where(code <= log_likelihood, code.exp(), 0.0) for code in codes]).sum(0)
-    else:
-        tail = 2 * torch.minimum(high, 1 - low)
     tail = tail.clamp(max=1)
     y, pit, tail = (
         torch.where(observed, part, torch.nan)[:, 0] for part in (panel.in_data_units(series, target), pit, tail)

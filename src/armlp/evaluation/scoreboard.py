@@ -35,19 +35,10 @@ class Scoreboard:
     """Scores of the model and of the baselines over the same origins.
 
     Baselines forecast in the first pass only, so every pass must bring the same windows in the same order; it may end
-    earlier.
-
-    Args:
-        panel: The series.
-        ends: `[S]` int64 row at which the rows before the first origin end; only these rows serve to fit baselines and
-            to measure the units of scaled errors.
-        horizon: `H`.
-        season_length: Steps in a season of the baselines.
-        metrics: Names or class paths of further metrics.
-        baselines: Names or class paths of further baselines.
+    earlier. They are fitted, and the units of scaled errors measured, on the rows before `ends [S]`, int64.
 
     Raises:
-        UserError: A metric or baseline is not known, or does not suit the values of the panel.
+        UserError: A name or class path of a further metric or baseline is not known, or does not suit the panel.
     """
 
     def __init__(
@@ -59,10 +50,7 @@ class Scoreboard:
         metrics: Sequence[str] = (),
         baselines: Sequence[str] = (),
     ) -> None:
-        self.panel = panel
-        self.ends = ends
-        self.horizon = horizon
-        self.season_length = season_length
+        self.panel, self.ends, self.horizon, self.season_length = panel, ends, horizon, season_length
         self.unit, self.root_unit = naive_errors(panel, ends, season_length)
         self._baseline_kinds = select(BASELINES, baselines, panel.numeric)
         self._baselines: dict[str, Baseline] = {}  # fitted in the first update, which shows the context length
@@ -90,10 +78,8 @@ class Scoreboard:
                 length = windows.context.shape[1]
                 history = History(self.panel, self.ends, self.unit, length, self.horizon, self.season_length)
                 self._baselines = {name: kind.fit(history) for name, kind in self._baseline_kinds.items()}
-            forecasts |= {
-                name: baseline.forecast(series, origin, self.horizon)[:, None]
-                for name, baseline in self._baselines.items()
-            }
+            for name, baseline in self._baselines.items():
+                forecasts[name] = baseline.forecast(series, origin, self.horizon)[:, None]
         self._passed += len(series)
         self._compared = max(self._compared, self._passed)
         units = {"mae": self.unit[series][:, None], "rmse": self.root_unit[series][:, None]}
@@ -166,19 +152,19 @@ class Scoreboard:
 def select(registry: Registry[K], extra: Sequence[str], numeric: bool) -> dict[str, type[K]]:
     """Return the metrics or baselines of a scoreboard by name, in display order.
 
-    `extra` holds names or class paths besides the default ones. The name of a class that is not registered is that of
-    the class.
-
-    Raises:
-        UserError: A name is not known, or does not suit the values.
+    `extra` holds names or class paths besides the default ones; a UserError says which is not known or does not suit.
+    A class that is not registered has the name of the class.
     """
+    suitable = (numeric, None)
     asked = [registry.find(name) for name in extra]
     for name, kind in zip(extra, asked, strict=True):
-        if not kind.suits(numeric):
+        if kind.numeric not in suitable:
             raise UserError(
                 f"`{registry.option}`: {name} is {'not for numbers' if numeric else 'for numbers only'}; leave it out."
             )
-    found = {name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.suits(numeric))}
+    found = {
+        name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.numeric in suitable)
+    }
     found |= {kind.__name__: kind for kind in asked if kind not in registry.values()}
     return dict(sorted(found.items(), key=lambda item: item[1].order))
 

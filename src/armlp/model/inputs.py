@@ -34,27 +34,18 @@ class Inputs(nn.Module):
         self.channels, self.num_codes, self.members = channels, num_codes, members
         self.mask_input, self.level_input = mask_input, level_input
         self.sizes = {role: list(covariate_sizes.get(role, [])) for role in Covariates._fields}
-        self.symbol_embedding = self._embedding(num_codes) if num_codes else None
-        self.embeddings = nn.ModuleDict(
-            {
-                f"{role}_{column}": self._embedding_of_categories(size)
-                for role, sizes in self.sizes.items()
-                for column, size in enumerate(sizes)
-                if size
-            }
-        )
+        self.symbol_embedding = self._embedding(num_codes, has_unknown=False) if num_codes else None
+        columns = [(f"{role}_{index}", size) for role, sizes in self.sizes.items() for index, size in enumerate(sizes)]
+        self.embeddings = nn.ModuleDict({name: self._embedding(size) for name, size in columns if size})
         steps = {"known": context_length + patch_length, "past": context_length, "calendar": 1, "static": 1}
-        columns = {role: sum(embedding_width(size) for size in sizes) for role, sizes in self.sizes.items()}
         self.width = context_length * (self.value_width + channels * mask_input) + channels * level_input
-        self.width += sum(steps[role] * columns[role] for role in self.sizes)
+        self.width += sum(steps[role] * embedding_width(size) for role, sizes in self.sizes.items() for size in sizes)
 
-    def _embedding(self, size: int) -> nn.Embedding:
-        return nn.Embedding(self.members * size, embedding_width(size))
-
-    def _embedding_of_categories(self, size: int) -> nn.Embedding:
-        """Return an embedding whose code 0, for unknown categories, starts at 0: training may not contain it."""
-        embedding = self._embedding(size)
-        nn.init.zeros_(embedding.weight[::size])
+    def _embedding(self, size: int, has_unknown: bool = True) -> nn.Embedding:
+        """Return an embedding; code 0, for unknown categories, starts at 0, because training may not contain it."""
+        embedding = nn.Embedding(self.members * size, embedding_width(size))
+        if has_unknown:
+            nn.init.zeros_(embedding.weight[::size])
         return embedding
 
     @property

@@ -21,15 +21,7 @@ from armlp.registry import options_of
 
 
 class ResidualBlock(nn.Module):
-    """`x + W2 drop(act(W1 norm(x)))`.
-
-    Args:
-        width: Size of `x`.
-        inner: Size of the layer inside; below `width` it is a bottleneck.
-        activation: A key of `ACTIVATIONS`.
-        dropout: Share of inner units dropped in training.
-        members: `E`.
-    """
+    """`x + W2 drop(act(W1 norm(x)))` for `x [B, width]`; an `inner` size below `width` makes a bottleneck."""
 
     def __init__(self, width: int, inner: int, activation: str, dropout: float, members: int = 1) -> None:
         super().__init__()
@@ -105,13 +97,8 @@ class AutoregressiveMLP(nn.Module):
                 f"{'leave it out' if symbols else 'give `symbols` true if the targets are symbols'}."
             )
 
-        self.context_length = context_length
-        self.patch_length = patch_length
-        self.channels = channels
-        self.symbols = symbols
-        self.non_negative = non_negative
-        self.members = members
-        self.season_length = season_length
+        self.context_length, self.patch_length, self.season_length = context_length, patch_length, season_length
+        self.channels, self.members, self.symbols, self.non_negative = channels, members, symbols, non_negative
         chosen = {name: value for name, value in head_options.items() if name in options_of(head_class)}
         self.head = head_class(**chosen, **{name: supplied[name] for name in head_class.supplied})
         # Symbols have neither a scale nor a location to add to.
@@ -122,16 +109,9 @@ class AutoregressiveMLP(nn.Module):
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
             self.season_ago = [context_length - season_length + step % season_length for step in range(patch_length)]
-        self.inputs = Inputs(
-            context_length,
-            patch_length,
-            channels,
-            mask_input,
-            level_input and self.scaler.by_window,
-            symbols,
-            covariate_sizes or {},
-            members,
-        )
+        level_input = level_input and self.scaler.by_window
+        sizes = covariate_sizes or {}
+        self.inputs = Inputs(context_length, patch_length, channels, mask_input, level_input, symbols, sizes, members)
         outputs = patch_length * channels
         self.max_width = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)
         self.layers: nn.Sequential | None = None
@@ -182,27 +162,17 @@ class AutoregressiveMLP(nn.Module):
         return distribution if self.members == 1 else EnsembleMixture(distribution, self.members)
 
     def measure_scaling(self, context: Tensor, observed: Tensor) -> Scaling:
-        """Return the scaling of a context at its origin, which holds for the whole forecast.
-
-        Args:
-            context: `[B, L, V]`, data units.
-            observed: `[B, L, V]` bool.
-        """
+        """Return the scaling of a context `[B, L, V]`, data units, at its origin; it holds for the whole forecast."""
         statistics = {name: self.get_buffer(name) for name in self.scaler.statistics}
         return self.scaler.measure(context, observed, **statistics)
 
     def predict_patch(
-        self,
-        window: Tensor,
-        observed: Tensor,
-        scaling: Scaling,
-        covariates: Covariates | None = None,
-        step: int = 0,
+        self, window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None = None, step: int = 0
     ) -> Predictive:
         """Return the distribution of the patch after a window, `[B, U, V]`, data units.
 
-        This is what every step of a rollout calls. In an ensemble the rows go by member: the first `1 / E` of the batch
-        belongs to the first member, and so on.
+        This is what every step of a rollout calls. In an ensemble the first `1 / E` of the batch belongs to the first
+        member, and so on.
 
         Args:
             window: `[B, L, V]`, data units.
@@ -215,12 +185,7 @@ class AutoregressiveMLP(nn.Module):
         return self.head(raw, scaling.shift_at(step + self.context_length, self.patch_length), scaling.scale)
 
     def raw_outputs(
-        self,
-        window: Tensor,
-        observed: Tensor,
-        scaling: Scaling,
-        covariates: Covariates | None = None,
-        step: int = 0,
+        self, window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None = None, step: int = 0
     ) -> Tensor:
         """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `predict_patch`."""
         values = scaling.to_network(window, step)

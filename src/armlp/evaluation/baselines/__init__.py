@@ -31,22 +31,20 @@ class Baseline(ABC):
     Attributes:
         default: Whether every scoreboard includes it; otherwise it must be asked for.
         order: Position in tables, ascending.
-        needs_numbers: Whether it forecasts numbers only, and no codes.
+        numeric: Whether it forecasts numbers; False for codes, None for either.
     """
 
     default: ClassVar[bool] = True
     order: ClassVar[float] = 100
-    needs_numbers: ClassVar[bool] = True
+    numeric: ClassVar[bool | None] = True
+
+    def __init__(self, history: History) -> None:
+        self.panel, self.season_length = history.panel, history.season_length
 
     @classmethod
-    def suits(cls, numeric: bool) -> bool:
-        """Return whether it forecasts numbers, or codes where `numeric` is False."""
-        return numeric or not cls.needs_numbers
-
-    @classmethod
-    @abstractmethod
     def fit(cls, history: History) -> Baseline:
         """Fit a baseline on the rows before the first origin."""
+        return cls(history)
 
     @abstractmethod
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:

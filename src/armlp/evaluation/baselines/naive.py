@@ -18,19 +18,9 @@ class SeasonalNaive(Baseline):
     """Repeat the last season before the origin; in a series shorter than a season, repeat the last value."""
 
     order = 10
-    needs_numbers = False
-
-    def __init__(self, panel: Panel, season_length: int) -> None:
-        self.panel = panel
-        self.season_length = season_length
-
-    @classmethod
-    def fit(cls, history: History) -> SeasonalNaive:
-        """Return the baseline; nothing is fitted."""
-        return cls(history.panel, history.season_length)
+    numeric = None
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H, V]`, data units."""
         return seasonal_naive(self.panel, series, origin, horizon, self.season_length)
 
 
@@ -54,16 +44,7 @@ class Drift(Baseline):
 
     order = 30
 
-    def __init__(self, panel: Panel) -> None:
-        self.panel = panel
-
-    @classmethod
-    def fit(cls, history: History) -> Drift:
-        """Return the baseline; nothing is fitted."""
-        return cls(history.panel)
-
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H, V]`, data units."""
         panel = self.panel
         begin = panel.offsets[series]
         first, last = (panel.gather_rows(panel.values, row).double() for row in (begin, begin + origin - 1))
@@ -112,9 +93,7 @@ class Naive2(Baseline):
     order = 20
 
     def __init__(self, panel: Panel, ends: Tensor, season_length: int) -> None:
-        self.panel = panel
-        self.ends = ends
-        self.season_length = season_length
+        self.panel, self.ends, self.season_length = panel, ends, season_length
         self._kept: dict[int, tuple[Tensor, Tensor]] = {}  # indices of the series of the last batch
 
     @classmethod
@@ -123,7 +102,6 @@ class Naive2(Baseline):
         return cls(history.panel, history.ends, history.season_length)
 
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
-        """Return forecasts `[B, H, V]` float64, data units."""
         season = self.season_length
         last = self.panel.gather_rows(self.panel.values, self.panel.offsets[series] + origin - 1)
         last = self.panel.in_data_units(series, last[:, None]).double()

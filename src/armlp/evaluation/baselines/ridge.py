@@ -35,12 +35,10 @@ class RidgeAR(Baseline):
     order = 40
 
     def __init__(self, history: History) -> None:
-        panel, ends, unit, context_length, horizon, season_length = history
+        super().__init__(history)
+        panel, ends, unit, context_length, horizon, _ = history
         channels = panel.values.shape[1]
-        self.panel = panel
         self.context_length = length = min(context_length, _MAX_INPUTS, int((2e9 / channels) ** (1 / 3)))
-        self.horizon = horizon
-        self.season_length = season_length
         self.weights = torch.zeros(channels, length, horizon, dtype=torch.float64)
         if not (ends >= 2).any():
             return
@@ -61,11 +59,6 @@ class RidgeAR(Baseline):
             best = int(torch.stack(errors).argmin())
             gram, moments = gram + early[0][channel], moments + early[1][channel]
             self.weights[channel] = ridge_path(gram, moments, _PENALTIES[best : best + 1])[0]
-
-    @classmethod
-    def fit(cls, history: History) -> RidgeAR:
-        """Fit the regression on windows before the first origin."""
-        return cls(history)
 
     def _moments(self, series: Tensor, origin: Tensor, ends: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of products of inputs with inputs and with outputs, `[V, L, L]` and `[V, L, H]`."""

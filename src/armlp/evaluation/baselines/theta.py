@@ -32,10 +32,8 @@ class Theta(Baseline):
     order = 50
 
     def __init__(self, panel: Panel, season_length: int, max_rows: int = _MAX_ROWS, chunk: int = _CHUNK) -> None:
-        self.panel = panel
-        self.season_length = season_length
-        self.max_rows = max_rows
-        self.chunk = chunk
+        self.panel, self.season_length = panel, season_length
+        self.max_rows, self.chunk = max_rows, chunk
 
     @classmethod
     def fit(cls, history: History) -> Theta:

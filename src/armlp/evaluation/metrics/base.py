@@ -84,10 +84,6 @@ class ClosedForm:
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)
 
-    def log_prob(self, truth: Tensor) -> Tensor:
-        """Return the log-density or log-probability of the truth, `[B, H, V]`."""
-        return self.distribution.log_prob(truth)
-
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distribution function just below the truth and at it, which differ for counts."""
         highest = self.distribution.cdf(truth)
@@ -149,7 +145,7 @@ class LeadMetric(Metric, ABC):
     Attributes:
         default: Whether every scoreboard includes it; otherwise it must be asked for.
         needs: What it scores: any forecast, also a single `point`; a `distribution`; or at least two sampled `paths`.
-        numeric: Whether it scores numbers; otherwise it scores codes, and no numbers.
+        numeric: Whether it scores numbers; False for codes, None for either.
         unit: Error of the seasonal naive that `update` receives as the unit: `mae` or `rmse`.
         curve: Whether its values by lead are logged and drawn.
         heading: Name in tables; the registered name if empty.
@@ -161,7 +157,7 @@ class LeadMetric(Metric, ABC):
 
     default: ClassVar[bool] = True
     needs: ClassVar[Literal["point", "distribution", "paths"]] = "point"
-    numeric: ClassVar[bool] = True
+    numeric: ClassVar[bool | None] = True
     unit: ClassVar[Literal["mae", "rmse"]] = "mae"
     curve: ClassVar[bool] = False
     heading: ClassVar[str] = ""
@@ -183,11 +179,6 @@ class LeadMetric(Metric, ABC):
         for name, size in {"": horizon, "series_": num_series}.items():
             for sums in ("total", "count"):
                 self.add_state(name + sums, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
-
-    @classmethod
-    def suits(cls, numeric: bool) -> bool:
-        """Return whether it scores numbers, or codes where `numeric` is False."""
-        return cls.numeric == numeric
 
     @abstractmethod
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:

@@ -42,7 +42,7 @@ class ScaledCRPS(LeadMetric):
 
 @METRICS.register("energy_score")
 class EnergyScore(LeadMetric):
-    """Energy score of whole paths, data units: the CRPS of vectors, which measures their dependence too.
+    """Energy score of whole paths, data units: see `energy_score`.
 
     Every observed value counts the score of its window, so by lead it is the score of the windows observed there.
 
@@ -68,9 +68,13 @@ class EnergyScore(LeadMetric):
 
 @METRICS.register("variogram_score")
 class VariogramScore(LeadMetric):
-    """Variogram score of whole paths, sensitive to wrong correlations between leads and channels.
+    """Variogram score of whole paths, which compares the differences of pairs of values, to a power.
 
-    Every observed value counts the score of its window, so by lead it is the score of the windows observed there.
+    It is sensitive to wrong correlations between leads and channels. Every observed value counts the score of its
+    window, so by lead it is the score of the windows observed there.
+
+    Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
+    Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
 
     Args:
         order: Power of the differences; the score has units of the data to the power of twice the order.
@@ -85,8 +89,17 @@ class VariogramScore(LeadMetric):
         self.power = order
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return the mean over pairs of the window's values; nan without a pair."""
-        return variogram_score(_paths(self, forecast).values, truth, ~truth.isnan(), self.power)
+        """Return the mean over pairs of the window's observed values; nan without a pair."""
+        paths, known = _paths(self, forecast).values, ~truth.isnan().flatten(1)
+        target = torch.where(truth.isnan(), 0.0, truth).flatten(1)
+        expected = torch.zeros(*target.shape, target.shape[1], dtype=paths.dtype, device=paths.device)
+        for path in paths.flatten(2).unbind(1):  # one at a time, to save memory
+            expected = expected + (path[:, :, None] - path[:, None]).abs() ** self.power
+        actual = (target[:, :, None] - target[:, None]).abs() ** self.power
+        pair = (known[:, :, None] & known[:, None]).triu(1)
+        wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
+        score = wrong.sum((1, 2)) / pair.sum((1, 2))
+        return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
 
 def _paths(metric: LeadMetric, forecast: Forecast) -> Paths:
@@ -112,27 +125,6 @@ def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = Fa
     apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")
     spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
     score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
-    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
-
-
-def variogram_score(paths: Tensor, truth: Tensor, observed: Tensor, order: float = 0.5) -> Tensor:
-    """Return the variogram score of whole paths, which compares differences, to the power `order`, of pairs of values.
-
-    From paths `[B, P, T, V]`, truth and observed `[B, T, V]`, it is `[B, T, V]`: the mean over pairs of observed
-    values, the same for all values of the window; nan without a pair.
-
-    Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
-    Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
-    """
-    known = observed.flatten(1)
-    target = torch.where(observed, truth, 0.0).flatten(1)
-    expected = torch.zeros(*target.shape, target.shape[1], dtype=paths.dtype, device=paths.device)
-    for path in paths.flatten(2).unbind(1):  # one at a time, to save memory
-        expected = expected + (path[:, :, None] - path[:, None]).abs() ** order
-    actual = (target[:, :, None] - target[:, None]).abs() ** order
-    pair = (known[:, :, None] & known[:, None]).triu(1)
-    wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
-    score = wrong.sum((1, 2)) / pair.sum((1, 2))
     return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
 

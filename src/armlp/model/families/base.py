@@ -137,12 +137,9 @@ class Head(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Return the distribution of values `[..., U, V]`, data units.
+        """Return the distribution of values `[..., U, V]`, data units, for raw outputs `[..., U, V, outputs]`.
 
-        Args:
-            raw: `[..., U, V, outputs]`.
-            shift: Broadcasts against the values, data units.
-            scale: Broadcasts against the values, data units per network unit.
+        `shift` (data units) and `scale` (data units per network unit) broadcast against the values.
         """
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
@@ -152,22 +149,16 @@ class Head(nn.Module, ABC):
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
         """Return drawn values `[..., U, V]` in network units, if the head is `affine`.
 
-        They equal those of `forward(raw, 0, 1)`; a head may override this with a faster way.
-
-        Args:
-            raw: `[..., U, V, outputs]`; is expanded to the noise, and may be overwritten.
-            noise: `[..., U, V, noise]` from `prepare_noise`.
+        They equal those of `forward(raw, 0, 1)` for noise `[..., U, V, noise]` from `prepare_noise`; a head may
+        override this with a faster way. `raw` is expanded to the noise, and may be overwritten.
         """
         raw = raw.expand(*noise.shape[:-1], -1)
         return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(noise)
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """Return the training loss of each value `[...]`; by default the negative log-likelihood.
+        """Return the training loss of each `value [...]`, data units; by default the negative log-likelihood.
 
-        Args:
-            distribution: The result of `forward`.
-            value: `[...]`, data units.
-            unit: `[...]`, data units; divides a loss that has the units of the data.
+        `distribution` is the result of `forward`; `unit [...]` divides a loss that has the units of the data.
         """
         return -distribution.log_prob(value)
 
@@ -193,10 +184,7 @@ def positive(raw: Tensor, out: Tensor | None = None) -> Tensor:
 def sharpen(log_probs: Tensor, temperature: float, top_k: int | None) -> Tensor:
     """Return logits `[..., A]` of the `top_k` likeliest choices, probabilities to the power of `1 / temperature`."""
     if not temperature > 0:
-        raise UserError(
-            f"`temperature`: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "
-            "choice is left."
-        )
+        raise UserError(f"`temperature`: {temperature} is not above 0; near 0 only the likeliest choice is left.")
     if top_k is not None and top_k < 1:
         raise UserError(f"`top_k`: {top_k} is too small; at least 1 choice must stay.")
     best = log_probs.amax(-1, keepdim=True)

@@ -25,7 +25,6 @@ class Binned(PiecewiseLinearQuantile):
         super().__init__(totals[..., :-1] / totals[..., -1:], edges, log_masses)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Binned:
-        """Return the `top_k` likeliest bins, with their probabilities to the power of `1 / temperature`."""
         if (temperature, top_k) == (1, None):
             return self
         return Binned(sharpen(self.log_masses, temperature, top_k), self.knots)

@@ -45,14 +45,13 @@ class Counts(Predictive):
     @staticmethod
     @abstractmethod
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
-        """Return the distribution, that of `count - 1` weighted by the count, and the distance in `crps`, float64.
+        """Return the distribution, that of `count - 1` weighted by the count, and the mean distance of two counts.
 
-        The distance is half the mean distance of two counts, in multiples of the variance.
+        All are float64; the distance is halved, and in multiples of the variance.
         """
 
     @property
     def mean(self) -> Tensor:
-        """`[...]`, data units."""
         return self.rate
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -92,11 +91,9 @@ class Poisson(Counts):
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`, equal to the mean."""
         return self.rate
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean = value.double().clamp(min=0), self.rate.double()
         return _where_count(count.xlogy(mean) - mean - (count + 1).lgamma(), value).to(self.rate)
 
@@ -123,11 +120,9 @@ class NegativeBinomial(Counts):
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`, squared data units."""
         return self.rate + self.more[0] ** 2
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean, excess = value.double().clamp(min=0), self.rate.double(), self.more[0].double()
         successes = (mean / excess) ** 2
         # For many successes the difference of two large log-gammas loses all digits; Stirling's series gives it with an
@@ -154,14 +149,9 @@ class NegativeBinomial(Counts):
     def _recursion(mean: Array, *more: Array) -> Recursion:
         successes = (mean / more[0]) ** 2
         failure = mean / (successes + mean)
-        variance = mean + more[0] ** 2
-        return Recursion(
-            zero=np.exp(-successes * np.log1p(mean / successes)),
-            offset=successes * failure,
-            slope=failure,
-            variance=variance,
-            skewness=(1 + failure) / np.sqrt(successes * failure),
-        )
+        zero = np.exp(-successes * np.log1p(mean / successes))
+        skewness = (1 + failure) / np.sqrt(successes * failure)
+        return Recursion(zero, successes * failure, failure, variance=mean + more[0] ** 2, skewness=skewness)
 
     @staticmethod
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:

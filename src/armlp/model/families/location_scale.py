@@ -21,7 +21,6 @@ class Normal(Predictive, torch.distributions.Normal):
         return -(((value - self.loc) / self.scale) ** 2) / 2 - self.scale.log() - math.log(2 * math.pi) / 2
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the probability `[...]` of at most `value [...]`, data units."""
         return torch.special.ndtr((value - self.loc) / self.scale)
 
     def crps(self, value: Tensor) -> Tensor:
@@ -37,7 +36,6 @@ class Laplace(Predictive, torch.distributions.Laplace):
     """The Laplace distribution, drawn through its quantile function."""
 
     def crps(self, value: Tensor) -> Tensor:
-        """Return the continuous ranked probability score `[...]` at `value [...]`, data units, in closed form."""
         distance = (value - self.loc).abs() / self.scale
         return self.scale * (distance + (-distance).exp() - 0.75)
 
@@ -62,7 +60,6 @@ class StudentT(Predictive, torch.distributions.StudentT):
         return torch.where(self.df > 1, self.loc, torch.nan)
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return values `[...]` for uniform noise `[..., 2]`, differentiable in the parameters."""
         return self.loc + self.scale * self.standard(self.df, self.polar(uniform))
 
     @staticmethod

@@ -39,7 +39,6 @@ class PiecewiseLinearQuantile(Predictive):
         super().__init__(torch.broadcast_shapes(probabilities.shape, knots.shape)[:-1], validate_args=False)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return quantiles `[...]` at probabilities `value [...]` between 0 and 1, data units."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         lower = (_count_below(self.probabilities, value.expand(shape)) - 1).clamp(0, self.probabilities.shape[-1] - 2)
         left, right = (_pick(self.knots, lower + side) for side in (0, 1))
@@ -54,14 +53,12 @@ class PiecewiseLinearQuantile(Predictive):
         return torch.where(value < low, left_tail, torch.where(value > high, right_tail, inner))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the probability `[...]` of at most `value [...]`, data units."""
         inner = self.probabilities[..., 0] + (self._shares(value) * self.probabilities.diff()).sum(-1)
         low, high = self._tail_masses(value)
         first, last = self.knots[..., 0], self.knots[..., -1]
         return torch.where(value < first, low, torch.where(value > last, 1 - high, inner))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density `[...]` at `value [...]`, data units."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         below, above = self._tails()
         widths = torch.cat([below[..., None], self._gaps(), above[..., None]], -1)

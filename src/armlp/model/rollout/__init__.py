@@ -1,4 +1,4 @@
-"""The rollout: the conditional distribution applied to its own output, step after step."""
+"""The rollout: the network applied to its samples, patch after patch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,7 @@ _BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def path_noise(
-    keys: Tensor,
-    origins: Tensor,
-    num_paths: int,
-    horizon: int,
-    per_value: tuple[int, ...],
-    seed: int,
-    members: int = 1,
+    keys: Tensor, origins: Tensor, num_paths: int, horizon: int, per_value: tuple[int, ...], seed: int, members: int = 1
 ) -> Tensor:
     """Return the uniform noise of every path, drawn from the key of its series, so that it does not depend on a batch.
 
@@ -103,7 +97,7 @@ def rollout(
         temperature: For heads with separate choices, such as bins; below 1 likely ones become likelier.
         top_k: For the same heads; only this many of the likeliest choices are drawn.
         zero: `[B, 1, V]` where a non-negative model cuts forecasts off, if a constant was subtracted; 0 if left out.
-        given: `[B, H, V]` values that every path has, data units; nan where it draws its own.
+        given: `[B, H, V]` values that every path has, data units; nan where it draws them.
         precision: Type of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
         reference: Use the plain loop, the oracle of tests, which gives the same numbers far more slowly.
 

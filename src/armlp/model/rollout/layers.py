@@ -25,13 +25,8 @@ _IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 class IncrementalLayers:
     """The layers and the skips of one member of an `AutoregressiveMLP`, dropout off.
 
-    Args:
-        model: The network.
-        member: Index of the member.
-        dtype: Type of the products between layers; that of the weights if left out.
-
-    Attributes:
-        skip: Weight `[U * V, L * V]` and bias of both skips together, one linear map of a window; None without skips.
+    `dtype` is the type of the products between layers; that of the weights if left out. `skip` is the weight
+    `[U * V, L * V]` and bias of both skips together, one linear map of a window; None without skips.
     """
 
     def __init__(self, model: AutoregressiveMLP, member: int, dtype: torch.dtype | None = None) -> None:
@@ -71,16 +66,11 @@ class IncrementalLayers:
             self.inputs[:, now.start * self.width : now.stop * self.width] = vectors.reshape(len(self.inputs), -1)
 
     def __call__(self, hidden: Tensor | None, location: Tensor | None, step: int) -> Tensor:
-        """Return the input of the head at a step.
+        """Return the input of the head after `step` generated steps, `[B, P, U, V, outputs]`, network units.
 
-        Args:
-            hidden: `[B, hidden]` part of the first layer that the paths of a series share.
-            location: `[U, V, B, 1]` part of the skips that they share.
-            step: Number of steps that are generated already.
-
-        Returns:
-            `[B, P, U, V, outputs]`, network units, where `P` is 1 before anything is generated; in memory outputs come
-            first. The next call overwrites it.
+        `hidden [B, hidden]` and `location [U, V, B, 1]` are the parts of the first layer and of the skips that the
+        paths of a series share. `P` is 1 before anything is generated. In memory the outputs come first; the next call
+        overwrites them.
         """
         length = self.model.context_length
         start = max(0, step - length)  # the first generated step that is still in the window

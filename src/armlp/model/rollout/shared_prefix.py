@@ -8,6 +8,8 @@ value is drawn all paths are equal, and the network is called once per series.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -22,7 +24,7 @@ _NOISE_CHUNK = 1 << 19
 
 
 class SharedPrefix:
-    """Rolls blocks of series forward, with the numbers of `reference_rollout`.
+    """Roll blocks of series forward, with the numbers of `reference_rollout`.
 
     Args:
         model: The network, in evaluation mode.
@@ -55,21 +57,20 @@ class SharedPrefix:
         prefix = self._prefix(inputs, scaling)
         paths = inputs.context.new_empty(noise.shape[:-1])
         for member in range(self.model.members):
-            mine = slice(member, None, self.model.members)
-            hidden, location = (None if part is None else part[member] for part in prefix)
-            drawn = self._recursion(member, inputs, scaling, hidden, location, noise[:, mine])
-            paths[:, mine] = self._in_data_units(drawn, inputs, scaling)
+            of_member = slice(member, None, self.model.members)
+            shared = [None if part is None else part[member] for part in prefix]
+            drawn = self._generate(self.layers[member], shared, inputs, scaling, noise[:, of_member])
+            paths[:, of_member] = self._in_data_units(drawn, inputs, scaling)
         return paths
 
     def _prefix(self, inputs: RolloutInputs, scaling: Scaling) -> tuple[Tensor | None, Tensor | None]:
         """Return the parts of the first layer and of the skips that the paths of a series share, at every step.
 
-        Returns:
-            `[E, K, B, hidden]` and `[E, K, U, V, B, 1]`, network units; None for a part that the network lacks.
+        They are `[E, K, B, hidden]` and `[E, K, U, V, B, 1]`, network units; None for a part that the network lacks.
         """
         model, members = self.model, self.model.members
         scaling = scaling.tile(members)
-        context, observed = (torch.cat([part] * members) for part in (inputs.context, inputs.observed))
+        context, observed = (torch.cat([part] * members) for part in inputs[:2])
         covariates = inputs.covariates and inputs.covariates.tile(members)
         values = model.inputs.embed(scaling.to_network(context))
         hidden, skips = [], []
@@ -92,16 +93,15 @@ class SharedPrefix:
         patch = (model.patch_length, context.shape[2])
         return first, torch.cat(skips, 2).permute(0, 2, 3, 1).unflatten(2, patch).contiguous()[..., None]
 
-    def _recursion(
+    def _generate(
         self,
-        member: int,
+        layers: IncrementalLayers,
+        shared: Sequence[Tensor | None],
         inputs: RolloutInputs,
         scaling: Scaling,
-        hidden: Tensor | None,
-        location: Tensor | None,
         noise: Tensor,
     ) -> Tensor:
-        """Return the paths of one member, `[B, P, T, V]`, network units."""
+        """Return the paths of one member, `[B, P, T, V]`, network units; `shared` are its parts of the prefix."""
         model, head, patch = self.model, self.model.head, self.model.patch_length
         series, paths, span, channels = noise.shape[:4]
         shift, scale = scaling.shift_at(model.context_length, span)[:, None], scaling.scale[:, None]
@@ -109,20 +109,19 @@ class SharedPrefix:
         known = None if inputs.known_future is None else (inputs.known_future[:, None] - shift) / scale
         # What is drawn, and the same within the reach of network units, which the network takes.
         drawn, limited = inputs.context.new_empty(2, series, paths, span, channels)
-        layers = self.layers[member]
         layers.begin(limited)
         in_network_units = head.affine and (self.temperature, self.top_k) == (1, None)
         # Noise is prepared for many steps at once: with few paths it would take most of the time of a step.
         at_once = max(1, _NOISE_CHUNK // (head.outputs * noise[:, :, :patch].numel() or 1))
         drawn_patches, limited_patches = self._patches(drawn), self._patches(limited)
-        hiddens, locations = (len(self.steps) * [None] if part is None else part for part in (hidden, location))
-        for call, (step, common, base) in enumerate(zip(self.steps, hiddens, locations, strict=True)):
+        hidden, location = (len(self.steps) * [None] if part is None else part for part in shared)
+        for call, step in enumerate(self.steps):
             now = slice(step, step + patch)
             if call % at_once == 0:
                 first, last = step, self.steps[call : call + at_once][-1]
                 soon = noise[:, :, first : last + patch].movedim(2, 0).contiguous().movedim(0, 2)  # read by step
                 noises = self._patches(head.prepare_noise(soon) if in_network_units else soon)
-            raw = layers(common, base, step)
+            raw = layers(hidden[call], location[call], step)
             if in_network_units:
                 value = head.draw(raw, noises[step - first])
             else:
