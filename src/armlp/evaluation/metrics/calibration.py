@@ -112,7 +112,8 @@ class PITHistogram(Metric):
         forecast: Tensor | Predictive | Forecast,
         truth: Tensor,
         observed: Tensor | None = None,
-        **unused: Any,
+        unit: Tensor | None = None,
+        series: Tensor | None = None,
     ) -> None:
         """Add a batch; see `LeadMetric.update`. Diverged forecasts do not count."""
         if not len(truth):
