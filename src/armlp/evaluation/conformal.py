@@ -114,7 +114,6 @@ class AdaptiveFactors:
 
     Args:
         factors: `[H', K]` initial factors, such as those of the validation; None starts at 1.
-        horizon: `H`.
         step: Rows between two origins.
         series: Number of forecasts per origin, which share the rate.
         rate: Rise of the logarithm of a factor if every series of an origin misses.

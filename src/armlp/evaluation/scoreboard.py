@@ -174,10 +174,7 @@ def _ratio(score: float, reference: float) -> float:
 
 
 class Evaluation:
-    """Scores and diagnostics of a validation, or of a test if `part` is `test`, with `metrics` and `baselines` by name.
-
-    Attributes `scores` to `coverage` are those of the last pass.
-    """
+    """Scores and diagnostics of the last pass of a validation, or of a test if `part` is `test`."""
 
     def __init__(
         self,

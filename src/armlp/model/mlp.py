@@ -212,11 +212,7 @@ def _set_to_zero(layer: nn.Module) -> None:
 
 
 def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:
-    """Refuse saved options that name a class whose module is not imported: reading a file never runs code.
-
-    Raises:
-        UserError: Naming the module to import first.
-    """
+    """Refuse saved options that name a class whose module is not imported: reading a file never runs code."""
     for registry in (HEADS, SCALERS):
         name = hyper_parameters.get(registry.option)
         if isinstance(name, str):

@@ -43,11 +43,7 @@ def head_options(*names: str) -> dict[str, HeadOption]:
 
 
 def check_head_options(options: Mapping[str, Any], head: str | None) -> dict[str, Any]:
-    """Return head options as plain Python, those of heads other than `head` checked too.
-
-    Raises:
-        UserError: No head takes an option, or a value is of another type or out of its range.
-    """
+    """Return head options as plain Python; raise a UserError if no head takes one, or its value is not valid."""
     known = head_options(*([] if head is None else [head]))
     checked = {}
     for name, value in options.items():

@@ -37,10 +37,7 @@ def path_noise(
     Args:
         keys: `[B]` int64 hash of each series' id.
         origins: `[B]` int64 row of the origin.
-        num_paths: `P`.
-        horizon: `H`.
         per_value: `(V, model.head.noise)`; `(model.head.noise,)` of contexts without a channel axis.
-        seed: Seed of all paths.
         members: `E` of the network; path `p` is of member `p % E`.
 
     Returns:

@@ -53,8 +53,7 @@ def reference_rollout(
         steps: Steps from the origin at which the network is called, ascending from 0.
         inputs: What the paths start from.
         noise: `[B, P, T, V, model.head.noise]`, to the end of the last patch.
-        temperature: See `rollout`.
-        top_k: See `rollout`.
+        temperature: As in `rollout`, like `top_k`.
     """
     length, patch, members, paths = model.context_length, model.patch_length, model.members, noise.shape[1]
     series, each = len(inputs.context), paths // members

@@ -26,12 +26,8 @@ _NOISE_CHUNK = 1 << 19
 class SharedPrefix:
     """Roll blocks of series forward, with the numbers of `reference_rollout`.
 
-    Args:
-        model: The network, in evaluation mode.
-        steps: Steps from the origin at which the network is called, ascending from 0.
-        temperature: See `rollout`.
-        top_k: See `rollout`.
-        dtype: Type of the products between layers; that of their weights if left out. Locations stay exact.
+    The arguments are those of `reference_rollout`, and `dtype`: the type of the products between layers, that of their
+    weights if left out. Locations stay exact.
     """
 
     def __init__(
