@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 import armlp
 from armlp.data.windows import Windows, gather
-from armlp.evaluation.baselines.base import BASELINES
+from armlp.evaluation.baselines import BASELINES
 from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
 from armlp.model.scaling import SCALERS
@@ -26,7 +26,7 @@ MakeTable = Callable[..., pd.DataFrame]
 PARTS = '''
 import torch
 
-from armlp.evaluation.baselines.base import BASELINES, Baseline
+from armlp.evaluation.baselines import BASELINES, Baseline
 from armlp.evaluation.metrics.base import METRICS, LeadMetric
 from armlp.model.families import HEADS
 from armlp.model.families.location_scale import NormalHead

@@ -21,7 +21,7 @@ from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCL
 from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
-from armlp.model.families.options import head_options
+from armlp.model.families import head_options
 from armlp.parser import (
     FILES,
     TABLES,

@@ -18,7 +18,7 @@ from torch import nn
 from armlp.arguments import check_argument
 from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.encoders import spell_values
 from armlp.errors import UserError, check_bounds
 from armlp.files import prepare_output
 from armlp.presets import read_preset
@@ -227,7 +227,7 @@ class Forecaster:
         module, parts = self._run("predict", data, writer, return_predictions=True)
         paths = in_order(from_all_ranks([part.cpu() for part in parts], module.trainer.world_size)).numpy()
         paths = paths[..., 0] if paths.shape[-1] == 1 else paths
-        return spell_symbols(data.panel, paths) if data.panel.symbols else paths
+        return spell_values(data.panel, paths)
 
     def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
         """Score every row by its probability given the rows before it, to find anomalies.

@@ -16,13 +16,12 @@ from armlp.arguments import check_arguments
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.storage import parse_bytes
-from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.encoders import spell_values
 from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows
 from armlp.errors import LARGEST_SEED, UserError, check_bounds
-from armlp.evaluation.fan_charts import Fan, fan_charts, save_chart, series_fan
-from armlp.evaluation.quantiles import check_levels, forecast_columns, symbol_columns
-from armlp.evaluation.scoreboard import MODEL
+from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
+from armlp.evaluation.quantiles import MODEL, check_levels, forecast_columns, mode_columns
 from armlp.files import prepare_output, write_table
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
@@ -105,8 +104,8 @@ class ForecastWriter(Callback):
                 raise UserError(f"`{option}`: {path} is the data itself or another output; give it a name of its own.")
             in_use.add(Path(path).resolve())
             prepare_output(path, suffixes)
-        if self.plot is not None and data.panel.symbols:
-            raise UserError("`plot`: symbols have no scale to draw a chart on; leave it out.")
+        if self.plot is not None and not data.panel.is_numeric:
+            raise UserError("`plot`: the values are no numbers, so there is no scale to draw a chart on; leave it out.")
         pl_module.sampling = self.sampling
         self._gap = data.test_split.test_gap if stage == "test" else 0
         if not self.gathers:
@@ -135,8 +134,8 @@ class ForecastWriter(Callback):
         for channel, suffix in enumerate(_suffixes(panel)):
             if truth is not None:
                 columns["y" + suffix] = truth[..., channel]
-            if panel.symbols:
-                columns |= symbol_columns(paths[..., channel])
+            if not panel.is_numeric:
+                columns |= mode_columns(paths[..., channel])
             else:
                 whole = pl_module.network.head.discrete
                 columns |= forecast_columns(paths[..., channel], levels, MODEL + suffix, whole=whole)
@@ -189,8 +188,8 @@ def _suffixes(panel: Panel) -> list[str]:
 
 
 def _with_symbols(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
-    """Replace the codes in a column by their symbols."""
-    return spell_symbols(panel, values) if panel.symbols and name in ("y", MODEL) else values
+    """Replace the codes in a column by what they stand for."""
+    return spell_values(panel, values) if name in ("y", MODEL) else values
 
 
 def _row_index(

@@ -133,7 +133,7 @@ class Dashboard(Callback):
             origins = pl_module.datamodule.val_dataloader()
             add_charts(writer, "val_best", step, pl_module, _sampler(pl_module), self._best, origins)
         writer.add_text("model_card", model_card(pl_module, scores, step), step)
-        names = sorted(scores[MODEL], key=lambda name: label(name).priority or math.inf)
+        names = sorted(scores[MODEL], key=lambda name: label(name).rank or math.inf)
         metrics = {f"val_best/{name}": scores[MODEL][name] for name in names}
         options = _distinguishing(_options(trainer, pl_module), pl_module.reasons)
         logger.log_hyperparams(options, metrics, step=step)

@@ -186,7 +186,7 @@ def check_monitors_defined(
 def _known(data: SeriesDataModule, metrics: Sequence[str]) -> list[str]:
     """Return the metrics that a training of any model may log."""
     symbols = bool(data.panel.symbols)
-    scores = (*select(METRICS, metrics, symbols), *(_SYMBOLS if symbols else _NUMBERS), *_VALIDATION)
+    scores = (*select(METRICS, metrics, not symbols), *(_SYMBOLS if symbols else _NUMBERS), *_VALIDATION)
     return [MONITOR, *(f"val/{name}" for name in scores), *(f"train/{name}" for name in _TRAINING)]
 
 

@@ -11,9 +11,8 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.adaptive import AdaptiveFactors
 from armlp.evaluation.baselines.theta import Theta
-from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
+from armlp.evaluation.conformal import AdaptiveFactors, conformal_factors, conformal_scores, recalibrate
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
 from armlp.training.sampling import Sampling, from_all_ranks
@@ -80,7 +79,7 @@ class OnlineRecalibration:
         for windows in newer:
             self.recalibrate(windows, forecast(windows))
         if part == "predict":
-            self._adaptive.learn(torch.iinfo(torch.int64).max)
+            self._adaptive.update(torch.iinfo(torch.int64).max)
         else:
             step = data.settings.test_step or data.horizon
             reach = data.test_split.test_span

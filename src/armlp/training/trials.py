@@ -31,7 +31,7 @@ def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[st
 
     Options are those of `ForecastModule`, and `max_steps`. scripts/LOG.md has the experiments behind them.
     """
-    if data.panel.symbols or choices["optimizer"].value == "muon":
+    if not data.panel.is_numeric or choices["optimizer"].value == "muon":
         return {}
     typical, context = data.split.typical_length(data.panel.lengths), choices["context_length"].value
     longer = {"context_length": 2 * context} if 2 * context <= typical // 4 else {}

@@ -173,9 +173,10 @@ def encoder_like(panel: Panel) -> NumberEncoder:
     return target_encoder(panel.symbols)
 
 
-def spell_symbols(panel: Panel, codes: np.ndarray) -> np.ndarray:
-    """Return the symbols of codes `[...]` as objects, None for nan."""
-    assert panel.symbols is not None
+def spell_values(panel: Panel, codes: np.ndarray) -> np.ndarray:
+    """Return the symbols of codes `[...]` as objects, None for nan; numbers stay as they are."""
+    if panel.symbols is None:
+        return codes
     alphabet = np.array([*panel.symbols, None], dtype=object)
     return np.asarray(alphabet[_as_index(codes)])
 
