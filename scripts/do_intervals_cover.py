@@ -26,7 +26,7 @@ from report import add_write_option, table, write_results
 from armlp import Forecaster
 from armlp.data import catalog
 from armlp.evaluation.metrics.base import covered
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 KINDS = ("off", "split", "adaptive")
 LEVELS = (80, 95)
@@ -70,11 +70,11 @@ def backtests(name: str, seed: int, options: argparse.Namespace) -> dict[str, pd
         values = pd.concat([values, long_table(entry.load_test())])
     training: dict[str, Any] = {"test_windows": options.windows, "test_step": options.step}
     training |= {} if options.max_steps is None else {"max_steps": options.max_steps}
-    horizon = options.horizon or entry.options.horizon
+    horizon = options.horizon or entry.defaults.horizon
     tables = {}
     with tempfile.TemporaryDirectory() as folder:
         quietly = {"default_root_dir": folder, "enable_progress_bar": False}
-        season = entry.options.season_length
+        season = entry.defaults.season_length
         forecaster = Forecaster(horizon, seed=seed, season_length=season, conformal="split", **training, **quietly)
         forecaster.fit(values).save(Path(folder) / "model.ckpt")
         for kind in KINDS:

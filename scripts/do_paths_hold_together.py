@@ -33,10 +33,10 @@ import numpy as np
 import pandas as pd
 import torch
 from accuracy.benchmarks import load
+from armlp.evaluation.metrics.functional import energy_score, variogram_score
 from report import add_write_option, table, write_results
 
 from armlp import Forecaster
-from armlp.evaluation.metrics.functional import energy_score, variogram_score
 
 REAL = ("m3-monthly", "m3-quarterly", "tourism-monthly", "m4-hourly", "taylor")
 PATHS, FUTURES = 200, 50

@@ -47,7 +47,7 @@ from what_helps import train
 import armlp
 from armlp.data import catalog
 from armlp.routing import pop_options
-from armlp.training.trainer import quiet
+from armlp.training.loop.trainer import quiet
 
 HORIZON, PATHS = 48, 200
 LEADS = (1, 12, 24, 48)

@@ -35,7 +35,7 @@ from peers import version as version_in
 from report import commit, processor
 
 import armlp
-from armlp.training.trainer import quiet
+from armlp.training.loop.trainer import quiet
 
 BASELINES = ("seasonal-naive", "naive2", "ridge-ar")
 ARMLP = ("armlp-fast", "armlp-default", "armlp-best")

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from report import add_write_option, table, write_results
 
 import armlp
-from armlp.training.trainer import TRAINER, quiet
+from armlp.training.loop.trainer import TRAINER, quiet
 
 SIZES = {
     "[64]": {"hidden_sizes": [64], "residual_blocks": 0},

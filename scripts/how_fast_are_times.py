@@ -21,9 +21,9 @@ import numpy as np
 import pandas as pd
 from report import add_write_option, table, write_results
 
-from armlp.data.calendar import Calendar
-from armlp.data.frequency import infer_calendar
-from armlp.data.time_features import feature_cycles, time_features
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.features import feature_cycles, time_features
+from armlp.data.time.frequency import infer_calendar
 
 ROWS, ZONE = 1000, "Europe/Berlin"
 

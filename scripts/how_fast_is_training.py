@@ -245,8 +245,8 @@ def armlp_fit(options: dict[str, Any], steps: int, **trainer_options: Any) -> fl
     from armlp.report.progress import StepBar
     from armlp.report.runs import RunLogger
     from armlp.report.tensorboard import Dashboard
-    from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-    from armlp.training.trainer import BEST, TRAINER
+    from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+    from armlp.training.loop.trainer import BEST, TRAINER
 
     def fit() -> None:
         callbacks = [BestCheckpoint(**BEST), LastCheckpoint(), Dashboard(), StepBar(), ConsoleListener()]

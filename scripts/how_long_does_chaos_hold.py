@@ -30,7 +30,7 @@ from what_helps import train
 import armlp
 from armlp.data.catalog import generated
 from armlp.routing import pop_options
-from armlp.training.trainer import quiet
+from armlp.training.loop.trainer import quiet
 
 STEP, EXPONENT, LIMIT = 0.02, 0.9056, 0.4
 POINTS, STARTS, APART, HORIZON = 10_000, 40, 250, 1000

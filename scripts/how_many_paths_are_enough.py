@@ -23,8 +23,8 @@ from armlp.data.windows import Windows
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
+from armlp.training.loop.trainer import quiet
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import quiet
 
 
 class Scores(NamedTuple):

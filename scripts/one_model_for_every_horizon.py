@@ -31,7 +31,7 @@ from what_helps import train
 import armlp
 from armlp.data import catalog
 from armlp.routing import pop_options
-from armlp.training.trainer import quiet
+from armlp.training.loop.trainer import quiet
 
 MONTH = 30 * 24
 BORDERS = {"train": 12 * MONTH, "val": 16 * MONTH, "test": 20 * MONTH}

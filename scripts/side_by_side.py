@@ -50,13 +50,13 @@ def textbook_loop(network: AutoregressiveMLP, context: Tensor, noise: Tensor) ->
     series, paths, horizon = noise.shape[:3]
     length, patch = network.context_length, network.patch_length
     context, noise = context[..., None], noise.unsqueeze(3)
-    scaling = network.scale(context, torch.ones_like(context, dtype=torch.bool)).repeat(paths)
+    scaling = network.measure_scaling(context, torch.ones_like(context, dtype=torch.bool)).repeat(paths)
     noise = torch.nn.functional.pad(noise.flatten(0, 1), (0, 0, 0, 0, 0, -horizon % patch), value=0.5)
     window = context.repeat_interleave(paths, 0)
     observed = torch.ones_like(window, dtype=torch.bool)
     patches = []
     for step in range(0, horizon, patch):
-        distribution = network.conditional(window, observed, scaling, step=step)
+        distribution = network.predict_patch(window, observed, scaling, step=step)
         patches.append(distribution.draw(noise[:, step : step + patch]))
         window = torch.cat([window, patches[-1]], 1)[:, -length:]
     return torch.cat(patches, 1)[:, :horizon, 0].unflatten(0, (series, paths))

@@ -122,7 +122,7 @@ def draw(values: np.ndarray, peaks: dict[int, list[float]], slopes: dict[int, fl
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    from armlp.evaluation.fan_charts import BLUE, INK, ORANGE
+    from armlp.evaluation.charts import BLUE, INK, ORANGE
 
     figure = Figure(figsize=(9, 4), layout="constrained", dpi=110)
     FigureCanvasAgg(figure)

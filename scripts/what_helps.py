@@ -21,8 +21,8 @@ from lightning.pytorch import Trainer, seed_everything
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.scoreboard import MODEL
 from armlp.routing import pop_options
+from armlp.training.loop.trainer import TRAINER, quiet
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import TRAINER, quiet
 
 
 def main() -> None:

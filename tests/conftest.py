@@ -20,13 +20,13 @@ from torch.utils.tensorboard import writer
 
 from armlp import Forecaster
 from armlp.cli import main
-from armlp.data.calendar import Calendar
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
-from armlp.training.checkpoint import read_checkpoint
+from armlp.data.time.calendar import Calendar
+from armlp.training.loop.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
+from armlp.training.settle import settle_model
 
 # No time limit for an example: a busy machine is no fault of the code.
 settings.register_profile("armlp", deadline=None)
@@ -112,7 +112,7 @@ def settled() -> Callable[..., ForecastModule]:
 
     def make(data: SeriesDataModule, **options: Any) -> ForecastModule:
         given = ModelSettings(**options)
-        return ForecastModule.of(settle(given, data), given)
+        return ForecastModule.of(settle_model(given, data))
 
     return make
 

@@ -134,7 +134,7 @@ def test_numbers_of_numpy_are_numbers(fitted: Forecaster):
     pd.testing.assert_frame_equal(plain, numpy)
     pd.testing.assert_frame_equal(plain, fitted.predict(horizon=3, levels=80, num_paths=7, seed=2))
     options = {"hidden_sizes": np.array([3, 2]), "dropout": np.float32(0.25), "ridge_init": np.bool_(True)}
-    assert armlp.ForecastModule(**options).given.non_defaults() == {
+    assert armlp.ForecastModule(**options).settings.non_defaults() == {
         "hidden_sizes": [3, 2],
         "dropout": 0.25,
         "ridge_init": True,
@@ -227,3 +227,8 @@ def test_an_argument_is_kept_or_refused_but_never_changed(value: Any):
         else:
             with pytest.raises(UserError, match=r"^`x`: "):
                 check_argument("x", value, hint)
+
+
+def test_no_limit_of_steps_is_minus_one_as_in_lightning():
+    with pytest.raises(armlp.UserError, match="`max_steps`: None is not a whole number; give -1 for no limit"):
+        armlp.Forecaster(max_steps=None)

@@ -254,9 +254,8 @@ def test_a_checkpoint_without_the_options_of_its_training_says_so(trained: Any, 
     del checkpoint["requested"]  # as an earlier version wrote it
     torch.save(checkpoint, tmp_path / "older.ckpt")
     loaded = Forecaster.load(tmp_path / "older.ckpt", enable_progress_bar=False, max_steps=2)
-    with pytest.warns(UserWarning, match="does not hold the options that its training was given"):
-        found = loaded.backtest(trained.table, windows=2, refit=2)
-    assert np.isfinite(found["armlp"]).all()
+    with pytest.raises(UserError, match="`refit`: the checkpoint does not hold the options of its training; fit anew"):
+        loaded.backtest(trained.table, windows=2, refit=2)
 
 
 @pytest.mark.parametrize(

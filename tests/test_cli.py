@@ -21,7 +21,7 @@ from armlp.data.windows import Windowing
 from armlp.forecaster import Forecaster
 from armlp.model.families import HEADS
 from armlp.model.rollout import path_noise, rollout
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
 
 MakeTable = Callable[..., pd.DataFrame]

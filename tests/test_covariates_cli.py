@@ -13,7 +13,7 @@ import torch
 
 from armlp.cli import main
 from armlp.forecaster import Forecaster
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 HORIZON, ROWS = 4, 60
 COLUMNS = {

@@ -15,18 +15,18 @@ from torch.utils.data import DataLoader
 
 import armlp
 from armlp.data.windows import Windows, gather
-from armlp.evaluation.baselines.base import BASELINES
+from armlp.evaluation.baselines import BASELINES
 from armlp.evaluation.metrics.base import METRICS
 from armlp.model.families import HEADS
 from armlp.model.scaling import SCALERS
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 MakeTable = Callable[..., pd.DataFrame]
 
 PARTS = '''
 import torch
 
-from armlp.evaluation.baselines.base import BASELINES, Baseline
+from armlp.evaluation.baselines import BASELINES, Baseline
 from armlp.evaluation.metrics.base import METRICS, LeadMetric
 from armlp.model.families import HEADS
 from armlp.model.families.location_scale import NormalHead

@@ -12,7 +12,7 @@ import torch
 from armlp import Forecaster
 from armlp.data.detect import find_season
 from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.windows import Split
+from armlp.data.split import Split
 from armlp.evaluation.one_step import one_step_nll
 from armlp.evaluation.scoreboard import MODEL, Scoreboard
 from armlp.model.families import HEADS

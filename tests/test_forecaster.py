@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 
 import armlp
 from armlp import Forecaster, UserError
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 MakeTable = Callable[..., pd.DataFrame]
 SMALL: dict[str, Any] = {

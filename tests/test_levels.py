@@ -13,7 +13,7 @@ from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
-from armlp.evaluation.fan_charts import series_fan
+from armlp.evaluation.charts import series_fan
 from armlp.evaluation.scoreboard import BASELINE, MODEL
 from armlp.forecaster import Forecaster
 from armlp.report.forecast_writer import ForecastWriter

@@ -8,7 +8,7 @@ import pytest
 
 from armlp.data.settings import DataSettings
 from armlp.errors import UserError
-from armlp.model.families.options import head_options
+from armlp.model.families import head_options
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.settings import NetworkSettings
 from armlp.options import Options

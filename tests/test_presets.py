@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from armlp import Forecaster, UserError, presets
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 FOLDER = Path(presets.__file__).parent
 

@@ -15,10 +15,9 @@ from lightning.pytorch import Trainer
 
 import armlp
 from armlp.data import catalog
-from armlp.evaluation.baselines.base import BASELINES
+from armlp.evaluation.baselines import BASELINES
 from armlp.evaluation.metrics.base import METRICS
-from armlp.model.families import HEADS
-from armlp.model.families.options import head_options
+from armlp.model.families import HEADS, head_options
 from armlp.model.scaling import SCALERS
 from armlp.report.forecast_writer import ForecastWriter
 

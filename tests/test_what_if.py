@@ -79,7 +79,7 @@ def test_members_patches_and_channels_take_each_what_is_given():
     observed = torch.ones_like(context, dtype=torch.bool)
     uniform = torch.cat([noise, torch.full_like(noise[:, :, :2], 0.5)], 2)
     for series in range(4):
-        scaling = model.scale(context[series : series + 1], observed[:1]).tile(2)
+        scaling = model.measure_scaling(context[series : series + 1], observed[:1]).tile(2)
         known = (~given[series].isnan()).tolist()
         for path in range(6):
             whole = context[series].tolist()
@@ -88,7 +88,7 @@ def test_members_patches_and_channels_take_each_what_is_given():
                 if not patch or (any(known[step - 1]) and not all(known[step])):
                     window = torch.tensor(whole[-5:])[None].repeat(2, 1, 1)
                     with torch.no_grad():
-                        law = model.conditional(window, observed[:2], scaling, None, step)
+                        law = model.predict_patch(window, observed[:2], scaling, None, step)
                         patch = law.draw(uniform[series : series + 1, path, step : step + 3].repeat(2, 1, 1, 1))[
                             path % 2
                         ].tolist()

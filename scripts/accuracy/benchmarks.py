@@ -86,7 +86,7 @@ def load(name: str) -> Benchmark:
     if name.startswith("etth1-"):
         return _ett(int(name.removeprefix("etth1-")))
     entry = catalog.get(name)
-    options: dict[str, Any] = {"horizon": entry.options.horizon, "season_length": entry.options.season_length}
+    options: dict[str, Any] = {"horizon": entry.defaults.horizon, "season_length": entry.defaults.season_length}
     table = long_table(entry.load())
     if entry.load_test is not None:
         table = pd.concat([table, long_table(entry.load_test())])

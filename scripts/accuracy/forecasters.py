@@ -20,8 +20,8 @@ from accuracy.benchmarks import ETT_HORIZONS, Benchmark, chunks, load
 from accuracy.scores import LEVELS
 
 import armlp
-from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive
-from armlp.evaluation.baselines.naive2 import Naive2
+from armlp.evaluation.baselines import History
+from armlp.evaluation.baselines.naive import Naive2, naive_errors, seasonal_naive
 from armlp.evaluation.baselines.ridge import RidgeAR
 
 PEERS = Path(__file__).with_name("peers.py")
@@ -78,7 +78,7 @@ class Baselines:
             # As by default in armlp: seven daily seasons, three of any other, at least H, at most half a series.
             wish = max(season * (7 if 24 <= season <= 48 else 1 if season > 48 else 3), horizon, 10)
             context = max(1, min(wish, int(self.ends.float().median()) // 2))
-            ridge = RidgeAR(panel, self.ends, self.unit, context, horizon, season)
+            ridge = RidgeAR(History(panel, self.ends, self.unit, context, horizon, season))
 
             def made(series: torch.Tensor, origin: torch.Tensor) -> torch.Tensor:
                 return ridge.forecast(series, origin, horizon)

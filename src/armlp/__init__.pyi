@@ -3,7 +3,7 @@ from .data.datamodule import SeriesDataModule as SeriesDataModule
 from .data.panel import Panel as Panel
 from .errors import UserError as UserError
 from .evaluation.backtest_summary import summarize_backtest as summarize_backtest
-from .evaluation.baselines.base import BASELINES as BASELINES
+from .evaluation.baselines import BASELINES as BASELINES
 from .evaluation.metrics.base import METRICS as METRICS
 from .evaluation.metrics.calibration import Coverage as Coverage
 from .evaluation.metrics.calibration import IntervalScore as IntervalScore

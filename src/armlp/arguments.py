@@ -45,9 +45,9 @@ def check_argument(option: str, value: Any, hint: Any) -> Any:
     if _fits(found, hint):
         return found
     kinds = [kind for kind in _members(hint) if kind is not types.NoneType]
-    needed = dict.fromkeys(_name(kind) for kind in kinds)
+    needed = " or ".join(dict.fromkeys(_name(kind) for kind in kinds))
     left_out = ", or leave it out" if len(kinds) < len(_members(hint)) else ""
-    raise UserError(f"`{option}`: {_shown(value)} is no {' or '.join(needed)}; give one{left_out}.")
+    raise UserError(f"`{option}`: {_shown(value)} is not {needed}; give another value{left_out}.")
 
 
 def check_arguments(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -91,8 +91,8 @@ def _name(hint: Any) -> str:
     if kind is Literal:
         return " or ".join(map(repr, parts))
     if parts and issubclass(kind, Iterable) and not issubclass(kind, Mapping):
-        return f"list of {_NAMES[parts[0]][1]}" if parts[0] in _NAMES else "list"
-    return _NAMES[kind][0] if kind in _NAMES else str(kind.__name__)
+        return f"a list of {_NAMES[parts[0]][1]}" if parts[0] in _NAMES else "a list"
+    return f"a {_NAMES[kind][0] if kind in _NAMES else kind.__name__}"
 
 
 def _shown(value: Any) -> str:

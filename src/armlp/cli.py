@@ -18,10 +18,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.cli import ArgsType, LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from armlp.commands import ExportingTrainer
+from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError, check_bounds
-from armlp.model.families.options import head_options
+from armlp.model.families import head_options
 from armlp.parser import (
     FILES,
     TABLES,
@@ -39,13 +39,12 @@ from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder, resumed_run, run_folder, runs_folder
 from armlp.report.tensorboard import Dashboard, TestDashboard
-from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
-from armlp.training.checkpoint import read_checkpoint
 from armlp.training.fit import fit
+from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint, StopEarly
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.trainer import BEST, TRAINER, all_callbacks, as_list, quiet, trainer_mistakes
 from armlp.training.module import ForecastModule
-from armlp.training.refit_backtest import backtest_refitting
-from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.trainer import BEST, TRAINER, all_callbacks, listed, quiet, trainer_mistakes
+from armlp.training.refit_backtest import backtest_refitting, repeated_options
 from armlp.version import SUMMARY, __version__
 
 # Callbacks that `fit` has options for, by the name of these options.
@@ -59,15 +58,16 @@ _BAREBONES = {
     "num_sanity_val_steps": None, "enable_model_summary": None,
 }  # fmt: skip
 
+_WRITTEN = {
+    "test": "backtest table", "predict": "forecast table", "score": "score table", "export": "exported rollout"
+}  # fmt: skip
+
 
 class ArmlpCLI(LightningCLI):
     """`armlp fit | validate | test | predict | score | export`.
 
     What a checkpoint holds becomes the default of the options, so that `predict --ckpt_path CKPT` needs no other,
-    and the command line wins.
-
-    Args:
-        args: What follows `armlp` on the command line.
+    and the command line wins. `args` is what follows `armlp` on the command line.
     """
 
     def __init__(self, args: Sequence[str]) -> None:
@@ -86,7 +86,7 @@ class ArmlpCLI(LightningCLI):
         super().__init__(
             ForecastModule,
             SeriesDataModule,
-            trainer_class=ExportingTrainer,
+            trainer_class=CommandTrainer,
             args=args,
             trainer_defaults=TRAINER,
             seed_everything_default=0,
@@ -190,7 +190,7 @@ class ArmlpCLI(LightningCLI):
             always.append(TestDashboard(str(self.ckpt_path)))
         self.trainer_defaults = TRAINER | {"callbacks": always}
         off = {"checkpoint", "last_checkpoint"} if options["enable_checkpointing"] is False else set()
-        if any(isinstance(callback, EarlyStopping) for callback in listed(options["callbacks"])):
+        if any(isinstance(callback, EarlyStopping) for callback in as_list(options["callbacks"])):
             off.add("early_stopping")
         if options["barebones"]:  # nothing is logged that they could work with
             off |= {*_FIT_CALLBACKS}
@@ -232,47 +232,30 @@ class ArmlpCLI(LightningCLI):
             return
         check_bounds("--refit", config.refit, 0)
         checkpoint = read_checkpoint(config.ckpt_path)
-        requested = Requested.from_checkpoint(checkpoint)
-        warn_of_missing_callbacks(requested, listed(self.config_init.test.trainer.callbacks))
-        data = _changed_options(self.datamodule.hparams, checkpoint["datamodule_hyper_parameters"])
-        data |= {name: self.datamodule.hparams[name] for name in ("test_step", "test_gap")}
-        data |= {
-            "test_windows": self.datamodule.hparams["test_windows"] or 1,
-            "memory_budget": config.data.memory_budget,
-        }
+        hparams = self.datamodule.hparams
+        data = _changed_options(hparams, checkpoint["datamodule_hyper_parameters"])
+        data |= {"test_step": hparams["test_step"], "test_gap": hparams["test_gap"]}
+        data |= {"test_windows": hparams["test_windows"] or 1, "memory_budget": config.data.memory_budget}
+        source = data.pop("source", self.datamodule.source)
+        model = _changed_options(self.model.settings.flat(), checkpoint["hyper_parameters"])
         usual = {name: option.default for name, option in inspect.signature(Trainer).parameters.items()} | TRAINER
-        backtest_refitting(
-            data.pop("source", self.datamodule.source),
-            requested.data | data,
-            requested.model | _changed_options(self.model.settings.flat(), checkpoint["hyper_parameters"]),
-            TRAINER | requested.trainer | _changed_options(self.config_init.test.trainer, usual),
-            self.config_init.test.forecast,
-            config.refit,
-            listener=self._listener,
-        )
+        trainer = _changed_options(self.config_init.test.trainer, usual)
+        repeated = repeated_options(checkpoint, data, model, trainer)
+        backtest_refitting(source, *repeated, self.config_init.test.forecast, config.refit, self._listener)
 
-    def after_test(self) -> None:
-        """Print where the table is."""
-        if self.trainer.is_global_zero:
-            print(f"backtest table: {self.config.test.forecast.output}")
-
-    def after_score(self) -> None:
-        """Print where the table is."""
-        print(f"score table: {self.config.score.output}")
-
-    def after_export(self) -> None:
-        """Print where the file is."""
-        print(f"exported rollout: {self.config.export.output}")
-
-    def after_predict(self) -> None:
-        """Print where the forecast is."""
+    def _print_outputs(self) -> None:
+        """Print where the files are that a command has written."""
         if not self.trainer.is_global_zero:
             return
-        forecast = self.config.predict.forecast
-        print(f"forecast table: {forecast.output}")
-        for what, path in {"paths": forecast.paths, "fan charts": forecast.plot}.items():
-            if path is not None:
-                print(f"{what}: {path}")
+        options = self.config[self.subcommand]
+        options = options.forecast if self.subcommand in TABLES else options
+        print(f"{_WRITTEN[str(self.subcommand)]}: {options.output}")
+        if self.subcommand == "predict":
+            for what, path in {"paths": options.paths, "fan charts": options.plot}.items():
+                if path is not None:
+                    print(f"{what}: {path}")
+
+    after_test = after_predict = after_score = after_export = _print_outputs
 
 
 class _SaveConfig(SaveConfigCallback):
@@ -293,11 +276,7 @@ def _changed_options(options: Mapping[str, Any] | Namespace, before: Mapping[str
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run one command; a user's mistake ends with one sentence on standard error and exit code 2.
-
-    Args:
-        args: What follows `armlp` on the command line; `sys.argv` if left out.
-    """
+    """Run one command; a user's mistake ends with one sentence on standard error and exit code 2."""
     quiet()
     # So that a configuration with defaults of Lightning that are enums can be written.
     yaml.SafeDumper.add_multi_representer(Enum, lambda dumper, enum: dumper.represent_data(enum.value))

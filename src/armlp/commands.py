@@ -14,14 +14,14 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import LARGEST_SEED, UserError, check_bounds
 from armlp.evaluation.one_step import score_table
 from armlp.files import prepare_output, write_table
-from armlp.training.checkpoint import read_checkpoint
 from armlp.training.checks import warn_of_other_frequency
+from armlp.training.loop.checkpoint import read_checkpoint
 from armlp.training.module import ForecastModule
-from armlp.training.settle import settle
+from armlp.training.settle import settle_model
 
 
-class ScoringTrainer(Trainer):
-    """A Lightning Trainer that can also score rows."""
+class CommandTrainer(Trainer):
+    """A Lightning Trainer that can also score rows and export rollouts."""
 
     def score(
         self,
@@ -37,7 +37,7 @@ class ScoringTrainer(Trainer):
         Args:
             ckpt_path: Checkpoint to load weights from; default: the weights that the model has.
             output: Table to write, `.parquet` or `.csv`; default: `scores.parquet` in the run folder.
-            seed: Seed of the draws in the PIT of counts and symbols.
+            seed: Seed of the draws in the PIT of values that have a probability, such as counts.
             progress: Show a progress bar if it takes long.
 
         Returns:
@@ -50,19 +50,14 @@ class ScoringTrainer(Trainer):
             if isinstance(source, (str, os.PathLike)) and Path(output).resolve() == Path(source).resolve():
                 raise UserError(f"--output: {output} is the data itself; give the table a name of its own.")
             prepare_output(output, (".parquet", ".csv"))
-        settle(model.settings, datamodule)  # refuses data of another kind
+        settle_model(model.settings, datamodule)  # refuses data of another kind
         warn_of_other_frequency(datamodule)
         if ckpt_path is not None:
-            model.load_state_dict(read_checkpoint(ckpt_path)["state_dict"])
-        assert model.network is not None
+            model.restore(read_checkpoint(ckpt_path))
         table = score_table(model.network.to(self.strategy.root_device), datamodule.panel, seed, progress)
         if output is not None:
             write_table(table, output)
         return table
-
-
-class ExportingTrainer(ScoringTrainer):
-    """A Lightning Trainer that can also score rows and export rollouts."""
 
     def export(
         self,
@@ -86,7 +81,5 @@ class ExportingTrainer(ScoringTrainer):
         from armlp.export import write_onnx
 
         if ckpt_path is not None:
-            checkpoint = read_checkpoint(ckpt_path)
-            model.load_state_dict(checkpoint["state_dict"])
-            model.on_load_checkpoint(checkpoint)
+            model.restore(read_checkpoint(ckpt_path))
         write_onnx(model, datamodule.hparams, output or "model.onnx", horizon, num_paths, levels)

@@ -16,7 +16,7 @@ class UserError(ValueError):
         super().__init__("".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in sentence))
 
 
-def one_line(error: Exception) -> str:
+def short_message(error: Exception) -> str:
     """Return the message of a library's exception on one line of at most 160 characters."""
     return " ".join(str(error).split())[:160].rstrip(".")
 

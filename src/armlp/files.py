@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from armlp.errors import UserError, one_line
+from armlp.errors import UserError, short_message
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,9 @@ def replacing(path: str | os.PathLike[str], purpose: str = "", fix: str = "give 
             path.rename(old)
         unfinished.replace(path)
     except OSError as error:
-        raise UserError(f"{path}{purpose} cannot be written ({error.strerror or one_line(error)}): {fix}.") from error
+        raise UserError(
+            f"{path}{purpose} cannot be written ({error.strerror or short_message(error)}): {fix}."
+        ) from error
     finally:
         for leftover in (unfinished, old):
             if leftover.is_dir():

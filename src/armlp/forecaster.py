@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pickle
 import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -13,15 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch import Callback, Trainer, seed_everything
 from torch import nn
 
-from armlp.arguments import check_argument, check_arguments
-from armlp.commands import ScoringTrainer
+from armlp.arguments import check_argument
+from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.tables.encoders import spell_symbols
-from armlp.errors import UserError, check_bounds, one_line
+from armlp.data.tables.encoders import spell_values
+from armlp.errors import UserError, check_bounds
 from armlp.files import prepare_output
 from armlp.presets import read_preset
 from armlp.report.console import ConsoleListener, leakage_warning, print_summaries
@@ -30,23 +28,26 @@ from armlp.report.progress import StepBar
 from armlp.report.runs import RunLogger
 from armlp.report.tensorboard import Dashboard
 from armlp.routing import pop_options, split_options
-from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.fit import fit_with_options
-from armlp.training.listener import FitListener
-from armlp.training.module import ForecastModule
-from armlp.training.refit_backtest import backtest_refitting
-from armlp.training.requested import Requested, warn_of_missing_callbacks
-from armlp.training.sampling import from_all_ranks, in_order
-from armlp.training.trainer import (
+from armlp.training.loop.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.trainer import (
+    ONE_DEVICE,
     TRAINER,
+    as_list,
     callback_states,
+    check_picklable,
+    check_trainer_options,
     isolated_training,
-    listed,
     quiet,
     restore_states,
     restored_generators,
+    returns_results,
     trainer_mistakes,
 )
+from armlp.training.module import ForecastModule
+from armlp.training.refit_backtest import backtest_refitting, repeated_options
+from armlp.training.sampling import from_all_ranks, in_order
 
 if TYPE_CHECKING:
     from narwhals.typing import IntoFrame
@@ -79,7 +80,8 @@ class Forecaster:
             validation (before a `refit` on the validation rows); after `backtest`, those of all origins.
 
     Raises:
-        UserError: An option is unknown or out of its range; the message names it.
+        UserError: An option is unknown or out of its range, nothing has been fitted yet, or a table or a file cannot be
+            used. The message names what is wrong and the fix. All methods raise it.
     """
 
     def __init__(
@@ -99,9 +101,9 @@ class Forecaster:
         checked = vars(SeriesDataModule(**given).given)
         self._data = self._given = {name: checked.get(name, value) for name, value in given.items()}
         self._model = usual["model"] | model
-        self._trainer_options = check_arguments(Trainer.__init__, usual["trainer"] | trainer)
+        self._trainer_options = check_trainer_options(usual["trainer"] | trainer)
         self._trainer = TRAINER | self._trainer_options
-        self._callback_states = callback_states(listed(self._trainer.get("callbacks")))
+        self._callback_states = callback_states(as_list(self._trainer.get("callbacks")))
         with torch.device("meta"):  # checks the options without memory or random numbers
             ForecastModule(**self._model)
         self._seed = int(checked["seed"])
@@ -112,14 +114,14 @@ class Forecaster:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return everything but the table and the network, which `__setstate__` builds from the checkpoint."""
-        _check_picklable(self._trainer)
+        check_picklable(self._trainer)
         return vars(self) | {"_table": None, "_module": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         quiet()
         vars(self).update(state)
         if self._checkpoint is not None:
-            self._module = _module_of(self._checkpoint)
+            self._restore(self._checkpoint)
 
     def __copy__(self) -> Forecaster:
         """Return a copy that shares everything, also the table; fitting one does not change the other."""
@@ -142,14 +144,11 @@ class Forecaster:
 
         Returns:
             The forecaster itself.
-
-        Raises:
-            UserError: The table cannot be used; the message says why and how to fix it.
         """
         data, options = SeriesDataModule(table, **self._given), dict(self._trainer)
         if options.get("logger") in (None, True):
             options["logger"] = RunLogger(options.get("default_root_dir"))
-        own = listed(options.get("callbacks"))
+        own = as_list(options.get("callbacks"))
         restore_states(own, self._callback_states)
         listener, shown = self._listener()
         with isolated_training():
@@ -183,8 +182,8 @@ class Forecaster:
             levels: Central coverages of the intervals, in percent.
             num_paths: `P`, sampled futures per series, whose quantiles are the forecast.
             seed: Seed of the paths; a series has the same paths with the same seed.
-            temperature: For symbols and bins: below 1 likely values become likelier, above 1 less likely.
-            top_k: For symbols and bins: draw from the `top_k` likeliest values only.
+            temperature: For categorical heads: below 1 likely values become likelier, above 1 less likely.
+            top_k: For categorical heads: draw from the `top_k` likeliest values only.
             future: A table of ids, times and known covariates in the horizon, if `table` does not hold them.
             known_future: What if: a table of ids, times and some targets in the horizon. All paths take these values,
                 and later values are drawn given them; earlier values do not change. No other argument supplies targets
@@ -196,9 +195,6 @@ class Forecaster:
         Returns:
             A table of the same kind as the input, with the columns `unique_id, ds, armlp` (the median) and
             `armlp-lo-80, armlp-hi-80` for each level, data units, sorted by `unique_id, ds`.
-
-        Raises:
-            UserError: Nothing has been fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, levels, num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
@@ -225,16 +221,13 @@ class Forecaster:
         Returns:
             `[S, P, H]`, or `[S, P, H, V]` for vector series, data units; symbols for series of symbols. It is float32,
             or float64 if float32 would lose digits, as for a series near 1e9 that varies by 1.
-
-        Raises:
-            UserError: Nothing has been fitted, or the table cannot be used.
         """
         writer = ForecastWriter(None, (), num_paths, seed, temperature, top_k, precision, memory)
         data = self._data_of(table, horizon, future, known_future)
         module, parts = self._run("predict", data, writer, return_predictions=True)
         paths = in_order(from_all_ranks([part.cpu() for part in parts], module.trainer.world_size)).numpy()
         paths = paths[..., 0] if paths.shape[-1] == 1 else paths
-        return spell_symbols(data.panel, paths) if data.panel.symbols else paths
+        return spell_values(data.panel, paths)
 
     def score(self, table: IntoFrame | str | os.PathLike[str] | None = None, seed: int = 0) -> Any:
         """Score every row by its probability given the rows before it, to find anomalies.
@@ -259,9 +252,7 @@ class Forecaster:
         """
         data = self._data_of(table)
         progress = self._trainer.get("enable_progress_bar", True)
-        with trainer_mistakes():
-            trainer = ScoringTrainer(logger=False, **self._devices())
-        return trainer.score(self._module_for_one_call(), data, seed=seed, progress=progress)
+        return self._tool().score(self._module_for_one_call(), data, seed=seed, progress=progress)
 
     def backtest(
         self,
@@ -293,9 +284,6 @@ class Forecaster:
         Returns:
             A table as that of `predict`, with the columns `cutoff`, the time of the origin, and `y`, sorted by
             `unique_id, cutoff, ds`. `armlp.summarize_backtest` summarizes it.
-
-        Raises:
-            UserError: Nothing has been fitted, or the table cannot be used.
         """
         windows, gap = check_argument("windows", windows, int), check_argument("gap", gap, int)
         step, refit = check_argument("step", step, int | None), check_argument("refit", refit, int | bool)
@@ -314,31 +302,20 @@ class Forecaster:
             elif sentence := leakage_warning(data):  # print_summaries has printed it otherwise
                 warnings.warn(sentence, stacklevel=2)
             return writer.table
-        requested = Requested.from_checkpoint(self._fitted())
-        warn_of_missing_callbacks(requested, listed(self._trainer.get("callbacks")))
         options |= {"memory_budget": self._given.get("memory_budget")}
-        trainer = TRAINER | requested.trainer | self._trainer_options
-        if not _gives_back(Trainer(logger=False, **self._devices())):
-            trainer |= _ONE_DEVICE
+        trainer = self._trainer_options
+        if not returns_results(Trainer(logger=False, **self._devices())):
+            trainer = trainer | ONE_DEVICE
+        repeated = repeated_options(self._fitted(), options, {}, trainer)
+        listener, _ = self._listener()
         with isolated_training():
             self.scores = backtest_refitting(
-                data.source,
-                requested.data | options,
-                requested.model,
-                trainer,
-                writer,
-                int(refit),
-                states=self._callback_states,
-                listener=self._listener()[0],
+                data.source, *repeated, writer, int(refit), listener, self._callback_states
             )
         return writer.table
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`.
-
-        Raises:
-            UserError: Nothing has been fitted, or the file cannot be written.
-        """
+        """Write one `.ckpt` file, enough to forecast a new table, from Python or with `armlp predict`."""
         prepare_output(check_argument("path", path, _PATH), (".ckpt",))
         write_checkpoint(self._fitted(), path)
 
@@ -376,9 +353,6 @@ class Forecaster:
         Args:
             path: A `.ckpt` file.
             **options: Options of Lightning's `Trainer`, such as `accelerator`.
-
-        Raises:
-            UserError: The file is missing, cut short, or not written by armlp.
         """
         check_argument("path", path, _PATH)
         forecaster = cls(**pop_options(Trainer, wrong := dict(options)))
@@ -392,7 +366,10 @@ class Forecaster:
     def _restore(self, checkpoint: dict[str, Any]) -> None:
         checkpoint = move_data_to_device(checkpoint, "cpu")  # so that a pickle loads on any machine
         self._data = dict(checkpoint["datamodule_hyper_parameters"])
-        self._module, self._checkpoint = _module_of(checkpoint), checkpoint
+        with restored_generators(include_cuda=False):  # initial weights are drawn, then replaced
+            module = ForecastModule(**checkpoint["hyper_parameters"])
+        module.restore(checkpoint)
+        self._module, self._checkpoint = module, checkpoint
 
     def _fitted(self) -> dict[str, Any]:
         if self._checkpoint is None:
@@ -433,12 +410,12 @@ class Forecaster:
             returned = getattr(trainer, command)(module, datamodule=data, **options)
         return module, returned
 
-    def _tool(self, writer: ForecastWriter) -> Trainer:
+    def _tool(self, *callbacks: Callback) -> CommandTrainer:
         """Return a Trainer that writes no run."""
-        options = {"logger": False, "callbacks": [writer, *self._listener()[1]], **self._devices()}
+        options = {"logger": False, "callbacks": [*callbacks, *self._listener()[1]], **self._devices()}
         with trainer_mistakes():
-            trainer = Trainer(**options)
-        return trainer if _gives_back(trainer) else Trainer(**options | _ONE_DEVICE)
+            trainer = CommandTrainer(**options)
+        return trainer if returns_results(trainer) else CommandTrainer(**options | ONE_DEVICE)
 
     def _devices(self) -> dict[str, Any]:
         """Return the options of the Trainer that select devices and precision."""
@@ -454,34 +431,3 @@ class Forecaster:
 
 
 _PATH = str | os.PathLike[str]
-_ONE_DEVICE: dict[str, Any] = {"devices": 1, "strategy": "auto"}
-
-
-def _gives_back(trainer: Trainer) -> bool:
-    """Return whether results come back to this process; strategies that spawn or fork processes lose them."""
-    try:
-        trainer.predict_loop.return_predictions = True
-    except MisconfigurationException:
-        return False
-    return True
-
-
-def _module_of(checkpoint: dict[str, Any]) -> ForecastModule:
-    with restored_generators(include_cuda=False):  # initial weights are drawn, then replaced
-        module = ForecastModule(**checkpoint["hyper_parameters"])
-    module.load_state_dict(checkpoint["state_dict"])
-    module.on_load_checkpoint(checkpoint)
-    return module
-
-
-def _check_picklable(options: dict[str, Any]) -> None:
-    """Raise a UserError if an option of the Trainer cannot be pickled, such as a callback with a lambda."""
-    for name, value in options.items():
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            try:
-                pickle.dumps(one)
-            except Exception as error:  # pickling can raise anything
-                raise UserError(
-                    f"{name}: {type(one).__name__} cannot be pickled ({one_line(error)}), so the Forecaster cannot be; "
-                    "leave the option out, or use save(path), which keeps no options of the Trainer."
-                ) from error

@@ -17,13 +17,9 @@ def option(
     maximum: float | None = None,
     choices: Sequence[str] | Mapping[str, Any] = (),
 ) -> Any:
-    """Return a field of an `Options` class. The string below the field documents it.
+    """Return a field of an `Options` class, with its smallest and largest value, or with the values that it may have.
 
-    Args:
-        default: None means that the value is chosen from the data.
-        minimum: The smallest valid value.
-        maximum: The largest valid value.
-        choices: The valid values, or a registry of them.
+    The default None means that the value is chosen from the data. The string below the field documents it.
     """
     return field(default=default, metadata={"minimum": minimum, "maximum": maximum, "choices": choices})
 
@@ -33,8 +29,16 @@ class Options:
     """Options that check their types, ranges and choices when they are made, and raise a UserError."""
 
     def __post_init__(self) -> None:
-        for name, value in check_options(type(self), vars(self)).items():
-            object.__setattr__(self, name, value)
+        hints = get_type_hints(type(self))
+        for one in fields(self):
+            value = check_argument(one.name, getattr(self, one.name), hints[one.name])
+            minimum, maximum, choices = (one.metadata.get(what) for what in ("minimum", "maximum", "choices"))
+            if choices and value is not None and value not in choices:
+                raise UserError(f"`{one.name}`: {value!r} is not known; use one of {', '.join(choices)}.")
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                lowest, highest = (-LARGEST if minimum is None else minimum), (LARGEST if maximum is None else maximum)
+                check_bounds(one.name, value, lowest, highest)
+            object.__setattr__(self, one.name, value)
 
     @classmethod
     def defaults(cls) -> dict[str, Any]:
@@ -44,24 +48,6 @@ class Options:
     def non_defaults(self) -> dict[str, Any]:
         """Return the options that differ from their defaults."""
         return {name: value for name, value in vars(self).items() if value != self.defaults()[name]}
-
-
-def check_options(declared: type[Options], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values as plain Python if they have the types, ranges and choices that a class declares."""
-    found = dict(values)
-    hints = get_type_hints(declared)
-    for one in fields(declared):
-        if one.name not in values:
-            continue
-        value = found[one.name] = check_argument(one.name, values[one.name], hints[one.name])
-        minimum, maximum, choices = (one.metadata.get(what) for what in ("minimum", "maximum", "choices"))
-        if choices and value is not None and value not in choices:
-            raise UserError(f"`{one.name}`: {value!r} is not known; use one of {', '.join(choices)}.")
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            check_bounds(
-                one.name, value, -LARGEST if minimum is None else minimum, LARGEST if maximum is None else maximum
-            )
-    return found
 
 
 def pop_undeclared(options: dict[str, Any], declared: type[Options]) -> dict[str, Any]:

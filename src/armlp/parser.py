@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 from lightning.pytorch import Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 
-from armlp.commands import ExportingTrainer
+from armlp.commands import CommandTrainer
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import METRICS
@@ -37,11 +37,9 @@ _CKPT_PATH = (
 
 
 class CommandParser(LightningArgumentParser):
-    """The parser of one command, whose errors are one sentence.
+    """The parser of one command (None: of the program), whose errors are one sentence.
 
-    Args:
-        command: The name of the command; None for the program.
-        is_asked: Whether the command is to be run. Other parsers stay empty, because adding all options takes long.
+    Parsers of commands that are not asked for stay empty, because adding all options takes long.
     """
 
     def __init__(self, *args: Any, command: str | None = None, is_asked: bool = True, **options: Any) -> None:
@@ -123,16 +121,9 @@ def checkpoint_defaults(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def merge_checkpoint(config: Namespace, checkpoint: Mapping[str, Any], path: str, is_resumed: bool) -> None:
-    """Take the options that a configuration leaves open from a checkpoint.
+    """Take the options that a configuration leaves open from a checkpoint; raise a UserError if they contradict it.
 
-    Args:
-        config: The options of a command, which are changed in place.
-        checkpoint: The checkpoint.
-        path: Its file, for messages.
-        is_resumed: Whether its training goes on. Otherwise options that have no part in the network may differ.
-
-    Raises:
-        UserError: An option contradicts the checkpoint.
+    `config` is changed in place. Options that have no part in the network may differ, unless the training goes on.
     """
     alphabet = checkpoint["datamodule_hyper_parameters"].get("symbols", False)
     if config.data.symbols is True:  # as in a preset: the symbols of the training
@@ -170,5 +161,5 @@ def _flags(command: str | None) -> Mapping[str, str]:
     for group, kind in groups.items():
         flags |= {name: f"--{group}.{name}" for name in option_names(kind)}
     if command in FILES:
-        flags |= {name: f"--{name}" for name in option_names(getattr(ExportingTrainer, command))}
+        flags |= {name: f"--{name}" for name in option_names(getattr(CommandTrainer, command))}
     return flags

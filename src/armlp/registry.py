@@ -24,9 +24,7 @@ class Registry(Mapping[str, type[T]], Generic[T]):
 
     A class outside the package is found by its registered name or by its class path (`package.module.Class`).
 
-    Args:
-        option: The option that selects a class, for messages.
-        base: The base class of all of them.
+    `option` is the option that selects a class, for messages.
     """
 
     def __init__(self, option: str, base: type[Any]) -> None:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from armlp.errors import UserError
-from armlp.model.families.options import head_options
+from armlp.model.families import head_options
 from armlp.model.settings import NetworkSettings
 
 

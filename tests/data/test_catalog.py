@@ -48,7 +48,7 @@ def put(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, text: str) -> 
 
 def test_the_default_is_twelve_weeks_of_half_hours_from_a_monday() -> None:
     panel = panel_of(catalog.DEFAULT)
-    options = catalog.get(catalog.DEFAULT).options
+    options = catalog.get(catalog.DEFAULT).defaults
     assert (len(panel), len(panel.values), panel.calendar.freq) == (1, 12 * 336, "30min")
     assert str(panel.calendar.instants(panel.starts[:1])[0])[:19] == "2000-06-05T00:00:00"
     assert (options.horizon, options.season_length) == (48, 336)
@@ -86,7 +86,7 @@ def test_competitions_have_the_sizes_of_the_literature_and_tests_that_go_on(
     test = read_panel(entry.load_test())
     assert (len(train), len(test)) == (count, count)
     assert (int(train.lengths.min()), int(train.lengths.max())) == (shortest, longest)
-    assert (entry.options.horizon, entry.options.season_length) == (horizon, season)
+    assert (entry.defaults.horizon, entry.defaults.season_length) == (horizon, season)
     assert train.fully_observed
     assert (test.lengths == horizon).all()
     assert (train.starts == 1).all()
@@ -190,7 +190,7 @@ def test_what_looks_like_a_path_or_is_a_table_stays_what_it_is(tmp_path: Path, m
     (tmp_path / "mine").mkdir()
     table = pd.DataFrame({"ds": [1], "y": [1.0]})
     for source in ("missing.csv", "some/where", "mine", "*.parquet", tmp_path, table):
-        assert catalog.resolve(source) == (source, catalog.Options()) or source is table
+        assert catalog.resolve(source) == (source, catalog.Defaults()) or source is table
     assert catalog.resolve(table)[0] is table
 
 

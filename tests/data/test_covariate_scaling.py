@@ -12,11 +12,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
-from armlp.data.covariate_scaling import CovariateScaling, covariate_sizes, fit_statistics
+from armlp.data.covariate_scaling import covariate_sizes, fit_statistics, scaling_of
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
+from armlp.data.time.calendar import Calendar
 from armlp.data.windows import Windowing
 from armlp.errors import UserError
 
@@ -82,7 +82,7 @@ def test_columns_are_scaled_and_coded_by_their_training_rows(lengths: list[int],
     assert columns.static[:, 0].numpy() == pytest.approx((levels - levels.mean()) / spread)
     assert columns.static[:, 1].tolist() == [1 + index % 3 for index in levels]
     assert data.covariate_sizes == {"known": [0, 1 + len(places)], "past": [0], "static": [0, 1 + min(3, len(lengths))]}
-    assert (data.calendar_size, data.has_covariates) == (4, True)
+    assert (data.calendar_size, data.panel.has_covariates) == (4, True)
 
 
 def test_nothing_that_is_held_out_tells_of_the_columns():
@@ -283,12 +283,12 @@ def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fi
         "static": [],
     }
     assert covariate_sizes(statistics)["past"] == [0, 3, *([0] if told else [])]
-    got = CovariateScaling.of(panel, statistics).past(raw)
+    got = scaling_of(panel, statistics).past(raw)
     assert got.flatten(0, 1).tolist() == expected
     # Whatever comes from a step on, nothing before it moves.
     step = data.draw(st.integers(0, steps - 1))
     raw[:, step:, 0] = data.draw(st.sampled_from([math.nan, 7.0]))
-    assert CovariateScaling.of(panel, statistics).past(raw)[:, :step].equal(got[:, :step])
+    assert scaling_of(panel, statistics).past(raw)[:, :step].equal(got[:, :step])
 
 
 def test_a_column_that_was_whole_in_training_is_filled_and_has_no_more_to_tell():
@@ -328,7 +328,7 @@ def test_left_out_the_calendar_tells_what_training_has_seen_twice(freq: Any, row
     data = SeriesDataModule(table, horizon=HORIZON)
     assert list(data.panel.calendar_cycles) == data.hparams["calendar_inputs"] == cycles
     assert data.calendar_size == 2 * len(cycles)
-    assert data.has_covariates == bool(cycles)
+    assert data.panel.has_covariates == bool(cycles)
 
 
 @pytest.mark.parametrize(
@@ -366,7 +366,7 @@ def test_a_cycle_that_the_times_do_not_tell_is_named(freq: Any, asked: Any, sent
 def test_data_without_covariates_say_so():
     data = SeriesDataModule(table_of([20]), horizon=HORIZON)
     assert data.covariate_sizes == {"known": [], "past": [], "static": []}
-    assert (data.calendar_size, data.has_covariates) == (0, False)
+    assert (data.calendar_size, data.panel.has_covariates) == (0, False)
     assert not math.isnan(float(next(iter(data.predict_dataloader())).context.sum()))
 
 

@@ -12,13 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import Calendar
-from armlp.data.covariate_scaling import CovariateScaling
+from armlp.data.covariate_scaling import scaling_of
 from armlp.data.covariates import CovariateColumn, Covariates
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.tables.read import read_panel
-from armlp.data.time_features import time_features
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.features import time_features
 from armlp.data.windows import gather
 from armlp.errors import UserError
 from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive
@@ -219,7 +219,7 @@ def make_gappy_panel(make_covariate_panel: Callable[..., Panel]) -> Callable[...
         statistics = {
             role: [{"name": one.name} | column for one in columns] for role, columns in panel.covariate_columns.items()
         }
-        return replace(panel, covariate_scaling=CovariateScaling.of(panel, statistics))
+        return replace(panel, covariate_scaling=scaling_of(panel, statistics))
 
     return make
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lightning.pytorch import Callback, Trainer
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.training_record import TrainingRecord
+from armlp.data.split import TrainingRecord
 from armlp.data.windows import Windowing
 from armlp.errors import UserError
 from armlp.training.module import ForecastModule

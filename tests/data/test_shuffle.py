@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2, kstest
 
-from armlp.data.shuffle import FeistelOrder, shuffled
+from armlp.data.loaders import FeistelOrder, shuffled
 
 MANY = 1 << 18
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.split import Split
 from armlp.data.summary import Between, DataSummary, summarize
 from armlp.data.tables.read import read_panel
-from armlp.data.windows import Split, Windowing
+from armlp.data.windows import Windowing
 
 SPLITS = st.builds(Split, st.integers(1, 5), st.integers(1, 3), st.integers(0, 2))
 

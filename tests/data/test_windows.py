@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data import loaders, windows
-from armlp.data import shuffle as shuffling
 from armlp.data.loaders import OriginLoader, TrainingLoader
-from armlp.data.windows import Split, gather
+from armlp.data.split import Split, origins_between
+from armlp.data.windows import gather
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)
 properties = settings(max_examples=40)
@@ -294,7 +294,7 @@ def test_test_windows_end_with_the_series_and_nothing_from_their_first_origin_on
 def test_targets_in_the_gap_are_as_if_not_observed(make_panel):
     panel = make_panel([20, 30])
     split = Split(3, 1, 2, 1, 4)
-    loader = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, split.test_reach, gap=4)
+    loader = OriginLoader(panel, *split.origins(panel.lengths, "test"), 5, split.test_span, gap=4)
     (batch,) = loader
     assert batch.target_observed[..., 0].int().tolist() == [[0] * 4 + [1] * 3] * 4
     assert batch.observed.all()
@@ -344,7 +344,7 @@ def test_a_context_at_the_end_of_a_series_is_its_last_values(make_panel):
 @pytest.fixture
 def computed_order(monkeypatch):
     """The order of windows as it is where they are too many to draw, and few windows gathered at a time."""
-    monkeypatch.setattr(shuffling, "_MAX_DRAWN", 0)
+    monkeypatch.setattr(loaders, "_MAX_DRAWN", 0)
     monkeypatch.setattr(loaders, "_CHUNK", 80)
 
 
@@ -390,6 +390,6 @@ def test_epochs_that_are_cut_short_draw_all_batches_in_turn(make_panel):
 )
 def test_origins_between_are_the_last_of_a_count_from_the_first(firsts: list[int], reach: int, apart: int, most: int):
     first = torch.tensor(firsts)
-    series, origins = windows.origins_between(first, first + reach, apart, most)
+    series, origins = origins_between(first, first + reach, apart, most)
     wanted = [(row, at) for row, start in enumerate(firsts) for at in [*range(start, start + reach, apart)][-most:]]
     assert list(zip(series.tolist(), origins.tolist(), strict=True)) == wanted

@@ -8,8 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.adaptive import AdaptiveFactors
-from armlp.evaluation.conformal import LEVELS, conformal_factors, conformal_scores, recalibrate
+from armlp.evaluation.conformal import COVERAGES, AdaptiveFactors, conformal_factors, conformal_scores, recalibrate
 
 
 def recalibrated(adaptive: AdaptiveFactors, paths: torch.Tensor, truth: torch.Tensor, *times: torch.Tensor):
@@ -109,7 +108,7 @@ def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_ru
     rate = 0.1 / np.ceil(np.arange(1, horizon + 1) / step)
     reach = np.log(50) + 0.1
     for lead, level in np.ndindex(*missed.shape):
-        assert abs(missed[lead, level] - (1 - LEVELS[level])) <= reach / (origins * rate[lead]) + horizon / origins
+        assert abs(missed[lead, level] - (1 - COVERAGES[level])) <= reach / (origins * rate[lead]) + horizon / origins
 
 
 @given(st.integers(0, 99), st.integers(1, 5), st.integers(1, 4), st.sampled_from([1, 3, 7]), st.floats(0, 0.5))
@@ -122,19 +121,19 @@ def test_the_forecasts_are_those_of_a_loop_over_single_truths(
     generator = torch.Generator().manual_seed(seed)
     gone = torch.rand(stream.truth.shape, generator=generator) < missing
     stream.truth[gone] = torch.nan
-    start = torch.linspace(0.5, 2, horizon * len(LEVELS)).view(horizon, -1)
+    start = torch.linspace(0.5, 2, horizon * len(COVERAGES)).view(horizon, -1)
     found = stream.followed(start, at_once, rate=0.3)
     logarithms = start.double().log().numpy()
     scores = [scores_of(paths, truth).numpy() for paths, truth in zip(stream.paths, stream.truth, strict=True)]
     used: list[np.ndarray] = []
     for now in range(origins):
-        for before, lead, one, level in np.ndindex(now, horizon, series, len(LEVELS)):
+        for before, lead, one, level in np.ndindex(now, horizon, series, len(COVERAGES)):
             known_at = before * step + lead
             if not (now - 1) * step - 1 < known_at <= now * step - 1 or np.isnan(scores[before][one, lead, level]):
                 continue
             missed = scores[before][one, lead, level] > used[before][lead, level]
             rate = 0.3 / series / np.ceil((lead + 1) / step)
-            logarithms[lead, level] += rate * (missed - (1 - LEVELS[level]))
+            logarithms[lead, level] += rate * (missed - (1 - COVERAGES[level]))
         used.append(np.exp(logarithms).astype(np.float32))
         expected = recalibrate(stream.paths[now][..., None], torch.from_numpy(used[now]))[..., 0]
         torch.testing.assert_close(found[now], expected, rtol=1e-5, atol=1e-6)

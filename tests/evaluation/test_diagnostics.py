@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from armlp.data.windows import gather
-from armlp.evaluation.diagnostic_charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
+from armlp.evaluation.charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
 from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
 from armlp.evaluation.labels import format_score
 from armlp.evaluation.quantiles import forecast_columns
@@ -62,7 +62,7 @@ def test_the_best_the_median_and_the_worst_forecast_are_shown(make_panel, series
         assert one.error == pytest.approx(wanted[one.rank], abs=1e-4)
         assert miss[one.series] == wanted[one.rank]
         assert one.origin == 36
-        assert one.of == series
+        assert one.num_ranked == series
     found.reset()
     assert found.exemplars() == []
 

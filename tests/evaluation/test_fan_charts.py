@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.evaluation.fan_charts import Fan, fan_charts, series_fan
+from armlp.evaluation.charts import Fan, fan_charts, series_fan
 
 
 def fan(title="s", paths=20, truth=True, baseline=True, dated=True):

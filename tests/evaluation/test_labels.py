@@ -61,7 +61,7 @@ def test_a_metric_says_itself_how_it_is_shown():
     @METRICS.register("test_of_labels")
     class Hits(LeadMetric):
         default = False
-        heading, order, priority, format = "hits", 1, 2, ".1f"
+        heading, order, rank, format = "hits", 1, 2, ".1f"
         higher_is_better = True
 
         def score(self, forecast, truth, unit):

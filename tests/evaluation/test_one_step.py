@@ -9,8 +9,8 @@ import pytest
 import torch
 from scipy import stats
 
-from armlp.data.calendar import Calendar
 from armlp.data.panel import Panel
+from armlp.data.time.calendar import Calendar
 from armlp.errors import UserError
 from armlp.evaluation.one_step import OneStepScores, one_step_scores, score_table
 from armlp.model.mlp import AutoregressiveMLP

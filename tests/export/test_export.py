@@ -157,7 +157,7 @@ def told(tmp_path_factory):
 
 def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_read(told, tmp_path):
     forecaster, past, future = told
-    assert forecaster._module.conformal_factors is not None
+    assert forecaster._module.recalibration.factors is not None
     forecaster.export(tmp_path / "model.onnx", levels=(50,))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
     metadata = session.get_modelmeta().custom_metadata_map

@@ -10,7 +10,7 @@ from torch import nn
 
 from armlp.data.covariates import Covariates
 from armlp.data.windows import Windows
-from armlp.model.ensemble import Pool, StackedLayerNorm, StackedLinear
+from armlp.model.ensemble import EnsembleMixture, StackedLayerNorm, StackedLinear
 from armlp.model.families import HEADS
 from armlp.model.families.location_scale import Normal
 from armlp.model.families.symbols import Symbols
@@ -160,7 +160,7 @@ def test_an_ensemble_says_the_mean_density_of_its_members(head):
     windows = random_windows(PATCH, head == "symbols")
     inputs = windows.context, windows.observed, windows.covariates
     pool, alone = ensemble(*inputs), [single(*inputs) for single in singles]
-    assert isinstance(pool, Pool)
+    assert isinstance(pool, EnsembleMixture)
     assert pool.batch_shape == alone[0].batch_shape
     value = windows.target.round().abs() if ensemble.head.discrete else windows.target
     assert torch.allclose(pool.mean, torch.stack([one.mean for one in alone]).mean(0))
@@ -175,7 +175,7 @@ def test_an_ensemble_says_the_mean_density_of_its_members(head):
 def test_the_density_of_a_pool_integrates_to_its_distribution_function_and_to_one(seed):
     generator = torch.Generator().manual_seed(seed)
     means, spreads = 2 * torch.randn(3, 2, generator=generator), 0.5 + torch.rand(3, 2, generator=generator)
-    pool = Pool(Normal(means.double(), spreads.double()), 3)  # three members, a single window, two values
+    pool = EnsembleMixture(Normal(means.double(), spreads.double()), 3)  # three members, a single window, two values
 
     def density(value, place):
         return pool.log_prob(torch.tensor(value).double())[0, place].exp().item()
@@ -190,7 +190,7 @@ def test_the_density_of_a_pool_integrates_to_its_distribution_function_and_to_on
 def test_mean_and_variance_of_a_pool_are_those_of_its_draws():
     generator = torch.Generator().manual_seed(0)
     members = Normal(torch.tensor([[-2.0], [0.5], [4.0]]), torch.tensor([[0.3], [2.0], [1.0]]))
-    pool = Pool(members, 3)
+    pool = EnsembleMixture(members, 3)
     which, normal = torch.randint(0, 3, (100_000,), generator=generator), torch.randn(100_000, generator=generator)
     drawn = (members.mean[which, 0] + members.stddev[which, 0] * normal).numpy()
     assert pool.mean.item() == pytest.approx(drawn.mean(), abs=5 * float(drawn.std()) / 1e5**0.5)
@@ -219,7 +219,7 @@ def test_the_quantile_of_a_pool_inverts_its_distribution_function(head, level):
 
 def test_a_pool_of_symbols_is_of_the_mean_probabilities():
     logits = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    pool = Pool(Symbols(logits), 2)
+    pool = EnsembleMixture(Symbols(logits), 2)
     probabilities = logits.softmax(-1).view(2, 3, 4).mean(0)
     for code in range(4):
         assert np.allclose(pool.log_prob(torch.tensor(float(code))).exp(), probabilities[:, code])

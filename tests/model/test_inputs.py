@@ -55,9 +55,9 @@ def random_model(seed=0, sizes=SIZES, **options):
 def naive_inputs(inputs, values, observed, scaling, covariates, step, row):
     """The inputs of one window, column by column and step by step."""
     columns = list(values[row].flatten())
-    if inputs.mask:
+    if inputs.mask_input:
         columns += list(observed[row].flatten().double())
-    if inputs.level:
+    if inputs.level_input:
         columns += list((scaling.scale[row] / scaling.magnitude[row]).log().flatten())
     spans = {
         "known": range(step, step + LENGTH + PATCH),
@@ -81,6 +81,10 @@ def naive_inputs(inputs, values, observed, scaling, covariates, step, row):
     return torch.stack([torch.as_tensor(value, dtype=torch.float64) for value in columns])
 
 
+def one_call(inputs, values, observed, scaling, covariates, step):
+    return inputs(inputs.embed(values)[:, None], observed[:, None], scaling, covariates, [step])[:, 0]
+
+
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("level", [True, False])
@@ -91,26 +95,30 @@ def test_inputs_lie_side_by_side_as_a_concatenation_by_hand(channels, mask, leve
     inputs = Inputs(LENGTH, PATCH, channels, mask, level, 0, SIZES, members=1).double()
     values, observed = random_context(channels=channels)
     scaling, covariates = SCALERS["standard"]().measure(values, observed), random_covariates()
-    seen = inputs(values, observed, scaling, covariates, step)
+    seen = one_call(inputs, values, observed, scaling, covariates, step)
     assert seen.shape == (3, inputs.width)
     for row in range(3):
         assert torch.allclose(seen[row], naive_inputs(inputs, values, observed, scaling, covariates, step, row))
 
 
 def test_without_anything_beside_the_series_the_inputs_are_its_values():
-    inputs = Inputs(LENGTH, PATCH, 1, mask=False, level=False, symbols=0, covariate_sizes={}, members=1)
+    inputs = Inputs(LENGTH, PATCH, 1, mask_input=False, level_input=False, num_codes=0, covariate_sizes={}, members=1)
     values, observed = random_context()
     assert not inputs.has_covariates
-    assert inputs(values, observed, SCALERS["none"]().measure(values, observed), None, 0).equal(values[..., 0])
+    assert one_call(inputs, values, observed, SCALERS["none"]().measure(values, observed), None, 0).equal(
+        values[..., 0]
+    )
 
 
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("members", [1, 3])
 @torch.no_grad()
 def test_symbols_are_seen_as_the_vectors_of_their_members_table(channels, members):
-    inputs = Inputs(LENGTH, 1, channels, mask=False, level=False, symbols=7, covariate_sizes={}, members=members)
+    inputs = Inputs(
+        LENGTH, 1, channels, mask_input=False, level_input=False, num_codes=7, covariate_sizes={}, members=members
+    )
     codes = torch.randint(0, 7, (2 * members, LENGTH, channels)).double()
-    seen = inputs(codes, torch.ones_like(codes, dtype=torch.bool), None, None, 0)
+    seen = one_call(inputs, codes, torch.ones_like(codes, dtype=torch.bool), None, None, 0)
     tables = inputs.symbol_embedding.weight.view(members, 7, -1)
     assert tables.shape[2] == embedding_width(7)
     assert seen.shape == (2 * members, inputs.width)
@@ -124,7 +132,7 @@ def test_every_member_has_a_table_of_its_own_for_every_column_of_codes():
     inputs = Inputs(LENGTH, PATCH, 1, False, False, 0, {"static": [5]}, members=3).double()
     values, observed = random_context(batch=6)
     covariates = random_covariates(6, sizes={"static": [5]})
-    seen = inputs(values, observed, SCALERS["none"]().measure(values, observed), covariates, 0)
+    seen = one_call(inputs, values, observed, SCALERS["none"]().measure(values, observed), covariates, 0)
     tables = inputs.embeddings["static_0"].weight.view(3, 5, -1)
     for row in range(6):
         assert seen[row, LENGTH:].equal(tables[row // 2, int(covariates.static[row, 0])])

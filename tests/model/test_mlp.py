@@ -147,9 +147,9 @@ def test_training_starts_at_the_seasonal_naive(head, scaler, patch, season, chan
     ).double()
     window = context = random_context(5, LENGTH, channels)
     observed = torch.ones_like(window, dtype=torch.bool)
-    scaling = model.scale(window, observed)
+    scaling = model.measure_scaling(window, observed)
     # In network units, because counts bend the location to stay above 0.
-    location = model.raw(window, observed, scaling)[..., 0]
+    location = model.raw_outputs(window, observed, scaling)[..., 0]
     location = (scaling.shift_at(LENGTH, patch) + scaling.scale * location).view(5, patch, channels)
     for step in range(patch):
         row = LENGTH + step - season

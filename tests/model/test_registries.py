@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from armlp.errors import UserError
-from armlp.model.families import HEADS
+from armlp.model.families import HEADS, head_options
 from armlp.model.families.location_scale import NormalHead
-from armlp.model.families.options import head_options
 from armlp.model.mlp import AutoregressiveMLP, check_class_paths
 from armlp.model.scaling import SCALERS, Scaler, Scaling
 

@@ -10,15 +10,16 @@ import torch
 from lightning.pytorch import Trainer
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.data.split import Split
 from armlp.data.summary import summarize
 from armlp.data.tables.read import read_panel
-from armlp.data.windows import Split
-from armlp.report.comparison import compare_with_baselines
 from armlp.report.console import ConsoleListener, print_choices, print_scores, print_summary
 from armlp.report.progress import StepBar
-from armlp.training.listener import Trial
+from armlp.report.texts import compare_with_baselines
+from armlp.training.loop.listener import Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
+from armlp.training.settle import Settled
 from armlp.training.trials import RECIPE
 
 SCORES = {
@@ -74,13 +75,14 @@ def test_a_listener_prints_the_data_then_the_trials_then_the_choices(
     listener = ConsoleListener()
     best = Trial("wide", {"dropout": 0.2}, {"skill": 0.25, "scaled_crps": 0.5}, 0.5, 1.25)
     listener.trials_ended([Trial(RECIPE, {}, {"skill": 0.125, "scaled_crps": 1.5}, 1.5, 2.5), best])
-    listener.settled({"dropout": Choice(0.2, "best of 2 tried on validation")})
+    module = ForecastModule(hidden_sizes=[4])
+    module.settled = Settled(module.settings, preferred={"dropout": Choice(0.2, "best of 2 tried on validation")})
     assert not capsys.readouterr().out
     trainer = Trainer(
         max_steps=1, logger=False, enable_checkpointing=False, callbacks=[listener], enable_progress_bar=False,
         enable_model_summary=False, limit_val_batches=0, default_root_dir=tmp_path,
     )  # fmt: skip
-    trainer.fit(ForecastModule(hidden_sizes=[4]), datamodule=SeriesDataModule(trained.table, horizon=6))
+    trainer.fit(module, datamodule=SeriesDataModule(trained.table, horizon=6))
     printed = said(capsys).replace("│ ", "").replace("┃ ", "")
     titles = ("The data: ", "Tried on validation", "tried with skill scaled CRPS seconds", "Chosen from the data")
     found = [printed.find(words) for words in titles]

@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import CSVLogger
 
 from armlp import Forecaster, UserError
 from armlp.report.runs import RunLogger, claim_log_folder, make_run_folder
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
 
 MakeTable = Callable[..., pd.DataFrame]
 QUICK: dict[str, Any] = {

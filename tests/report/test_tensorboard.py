@@ -24,10 +24,10 @@ from armlp.data.windows import Windows
 from armlp.parser import with_flags
 from armlp.report.forecast_writer import ForecastWriter
 from armlp.report.tensorboard import Dashboard, TestDashboard
-from armlp.training.callbacks import BestCheckpoint
-from armlp.training.checkpoint import read_checkpoint
+from armlp.training.loop.callbacks import BestCheckpoint
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.trainer import BEST
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import BEST
 
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
 CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")
@@ -147,7 +147,7 @@ def test_the_versions_that_a_run_was_made_with_are_shown(events: EventAccumulato
 
 def test_every_option_is_shown_as_it_was_settled(trained: Any, events: EventAccumulator):
     checkpoint = read_checkpoint(trained.best)
-    shown = text_of(events, "settled")
+    shown = text_of(events, "options")
     assert set(shown) - {"option"} == {
         *checkpoint["hyper_parameters"],
         *checkpoint["datamodule_hyper_parameters"],
@@ -225,7 +225,7 @@ def text_of(events: EventAccumulator, tag: str) -> dict[str, str]:
 
 
 def test_the_data_and_what_was_chosen_from_them_are_shown_as_text(trained: Any, events: EventAccumulator):
-    data, options = text_of(events, "data"), text_of(events, "options")
+    data, options = text_of(events, "data"), text_of(events, "settled")
     assert data["data"] == str(trained.source)
     assert data["length"] == "96 steps"
     assert data["validation"].startswith("3 origins x 6 steps, 2024-01-04 06:00 to")

@@ -10,9 +10,9 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.callbacks import BestCheckpoint, LastCheckpoint
+from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint
+from armlp.training.loop.trainer import BEST
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import BEST
 
 STEPS = 12
 

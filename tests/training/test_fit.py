@@ -1,7 +1,7 @@
 """Tests of a fit from beginning to end: what it settles, what it reports, and the final training on validation too."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,15 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.callbacks import BestCheckpoint, StopEarly
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.fit import fit, fit_with_options, settle_refit
-from armlp.training.listener import FitListener, Trial
+from armlp.training.fit import choose_refit, fit, fit_with_options
+from armlp.training.loop.callbacks import BestCheckpoint, StopEarly
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.listener import FitListener, Trial
+from armlp.training.loop.trainer import BEST, TRAINER, is_length_given
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
-from armlp.training.trainer import BEST, TRAINER, is_length_given
+from armlp.training.settle import settle_model
 
 MakeTable = Callable[..., pd.DataFrame]
 Weights = dict[str, torch.Tensor]
@@ -326,12 +326,12 @@ def test_much_validation_or_too_little_is_trained_on_unless_the_length_of_the_tr
     series: int, rows: int, steps: int, options: dict[str, Any], wanted: bool, make_table: MakeTable
 ):
     data = SeriesDataModule(make_table(series, rows), horizon=6)
-    settled = settle(ModelSettings(), data)
+    settled = settle_model(ModelSettings(), data)
     settled.choices["max_steps"] = Choice(steps, "")
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     usual = {"callbacks": [BestCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
     trainer = Trainer(**TRAINER | quiet | usual | options)
-    found = settle_refit(settled, data, trainer, is_length_given(trainer))
+    found = choose_refit(settled, data, trainer, is_length_given(trainer))
     assert found.settings.refit is wanted
     assert ("refit" in found.reasons) is wanted
 
@@ -340,10 +340,10 @@ def test_what_was_given_is_settled(make_table: MakeTable):
     data = SeriesDataModule(make_table(rows=66), horizon=6)
     for given in (True, False):
         trainer = Trainer(logger=False, callbacks=[BestCheckpoint(**BEST)], max_steps=3)
-        assert settle_refit(settle(ModelSettings(refit=given), data), data, trainer, True).settings.refit is given
+        assert choose_refit(settle_model(ModelSettings(refit=given), data), data, trainer, True).settings.refit is given
     without = Trainer(logger=False, enable_checkpointing=False)
     with pytest.raises(UserError, match=r"`refit`: .*`enable_checkpointing`"):
-        settle_refit(settle(ModelSettings(refit=True), data), data, without, False)
+        choose_refit(settle_model(ModelSettings(refit=True), data), data, without, False)
 
 
 class Diary(FitListener):
@@ -359,14 +359,11 @@ class Diary(FitListener):
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         self.heard.append(f"trials of {', '.join(trial.name for trial in trials)}")
 
-    def settled(self, choices: Mapping[str, Choice]) -> None:
-        self.heard.append(f"hidden_sizes {choices['hidden_sizes'].value}")
-
     def final_training_ended(self, name: str, steps: int) -> None:
         self.heard.append(f"{name} of {steps} steps")
 
 
-def test_a_listener_hears_of_trials_choices_and_the_final_training_in_order(make_table: MakeTable):
+def test_a_listener_hears_of_trials_and_the_final_training_in_order(make_table: MakeTable):
     diary, data = Diary(), SeriesDataModule(make_table(), horizon=6)
     options = {"max_steps": 2, "logger": False, "enable_progress_bar": False}
     module, checkpoint = fit_with_options(ForecastModule(trials=1, refit=True, val_paths=10), data, options, (), diary)
@@ -374,7 +371,6 @@ def test_a_listener_hears_of_trials_choices_and_the_final_training_in_order(make
         "trying recipe, 1 of 2: 2 steps",
         "trying linear, 2 of 2: 2 steps",
         "trials of recipe, linear",
-        "hidden_sizes []",
         "training on validation too: 2 steps",
         "best.ckpt of 2 steps",
     ]

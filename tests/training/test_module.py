@@ -174,3 +174,15 @@ def test_a_model_is_not_put_on_series_of_other_channels(trainer: Any, make_table
     two = SeriesDataModule(make_table().assign(z=1.0), target_columns=["y", "z"], horizon=6)
     with pytest.raises(UserError, match="trained on 1 values per time step, but the table has 2"):
         fitted.predict(module, datamodule=two)
+
+
+def test_a_resumed_training_carries_on_its_best_scores(trainer: Any, make_table: MakeTable, tmp_path: Path):
+    """With a learning rate of 0 no later validation is better."""
+    data, options = SeriesDataModule(make_table(), horizon=6), {"max_epochs": -1, "val_check_interval": 1}
+    first = trainer(max_steps=1, **options)
+    first.fit(begun := ForecastModule(hidden_sizes=[4], learning_rate=0.0), datamodule=data)
+    first.save_checkpoint(tmp_path / "begun.ckpt")
+    resumed = ForecastModule(hidden_sizes=[4], learning_rate=0.0)
+    trainer(max_steps=3, **options).fit(resumed, datamodule=data, ckpt_path=tmp_path / "begun.ckpt")
+    assert resumed.best == begun.best
+    assert resumed.best_scores is not None

@@ -94,7 +94,7 @@ def naive_chains(model, windows, feed, paths=1, links=None):
     ]
     for row in range(len(windows.context)):
         one = slice(row, row + 1)
-        scaling = model.scale(windows.context[one], windows.observed[one])
+        scaling = model.measure_scaling(windows.context[one], windows.observed[one])
         for path in range(paths):
             window, seen = windows.context[one], windows.observed[one]
             distributions, patches = [], []
@@ -102,7 +102,7 @@ def naive_chains(model, windows, feed, paths=1, links=None):
                 if links and link % links == 0:
                     window = window.detach()
                 known = covariates_of(windows, row, link * PATCH)
-                distributions.append(model.conditional(window[:, -LENGTH:], seen[:, -LENGTH:], scaling, known))
+                distributions.append(model.predict_patch(window[:, -LENGTH:], seen[:, -LENGTH:], scaling, known))
                 patch = distributions[-1].mean
                 if sampled:
                     patch = distributions[-1].draw(open_interval(noise[link][row * paths + path])[None])
@@ -230,7 +230,9 @@ def test_through_the_last_patch_only_the_gradient_is_that_of_windows_that_are_da
             target_observed=windows.target_observed[:, part],
         )
         expected = expected + gradients(model, unrolled_objective(model, one).loss) * one.target_observed.sum()
-        patch = model.conditional(values[:, -LENGTH:], observed[:, -LENGTH:], model.scale(values, observed)).mean
+        patch = model.predict_patch(
+            values[:, -LENGTH:], observed[:, -LENGTH:], model.measure_scaling(values, observed)
+        ).mean
         values = torch.cat([values, patch.detach()], 1)
         observed = torch.cat([observed, torch.ones_like(patch, dtype=torch.bool)], 1)
     loss = unrolled_objective(model, windows, feed="mean", gradient="last").loss
@@ -304,10 +306,10 @@ def test_the_likelihood_is_measured_only_where_it_was_asked_for():
 @pytest.mark.parametrize("scaler", SCALERS)
 def test_input_noise_is_told_in_network_units_and_moves_neither_scaling_nor_target(scaler):
     model, windows = random_model(head="normal", scaler=scaler), random_windows(PATCH)
-    scaling = model.scale(windows.context, windows.observed)
+    scaling = model.measure_scaling(windows.context, windows.observed)
     torch.manual_seed(0)
     noisy = windows.context + 0.3 * scaling.scale * torch.randn_like(windows.context)
-    scores = model.conditional(noisy, windows.observed, scaling).log_prob(windows.target)
+    scores = model.predict_patch(noisy, windows.observed, scaling).log_prob(windows.target)
     loss = seeded(0, model, windows, input_noise=0.3).loss
     assert torch.allclose(loss, -scores[windows.target_observed].mean())
 

@@ -83,8 +83,8 @@ def test_muon_trains_every_member_as_it_would_alone():
             optimizer.zero_grad()
         everything = torch.ones(32, 6, 1, dtype=torch.bool)
         rows = torch.cat([context, context])
-        scaling = ensemble.scale(rows, everything)
-        law = ensemble.conditional(rows, everything, scaling)
+        scaling = ensemble.measure_scaling(rows, everything)
+        law = ensemble.predict_patch(rows, everything, scaling)
         (-law.log_prob(torch.cat([value, value])).mean() * 2).backward()
         for one in alone:
             (-one(context).log_prob(value).mean()).backward()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
-from armlp.data.windows import Split
+from armlp.data.split import Split
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.settings import network_options
 from armlp.training.recipe import SHORT, Choice, _training_values

@@ -12,7 +12,7 @@ from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, Mode
 
 from armlp import Forecaster
 from armlp.report.forecast_writer import ForecastWriter
-from armlp.training.listener import FitListener
+from armlp.training.loop.listener import FitListener
 from armlp.training.refit_backtest import backtest_refitting
 
 MakeTable = Callable[..., pd.DataFrame]

@@ -11,8 +11,8 @@ from armlp.training.module import ForecastModule
 from armlp.training.settings import ModelSettings
 
 REFUSED = [
-    ({"effort": 1.5}, "`effort`: 1.5 is no whole number; give one"),
-    ({"members": True}, "`members`: True is no whole number; give one"),
+    ({"effort": 1.5}, "`effort`: 1.5 is not a whole number; give another value"),
+    ({"members": True}, "`members`: True is not a whole number; give another value"),
     ({"gradient": "half"}, "`gradient`: 'half' is not known; use full, last or a number of patches"),
     ({"gradient": 0}, "`gradient`: 0 is not known; use full, last or a number of patches"),
     ({"gradient": -2}, "`gradient`: -2 is not known"),
@@ -64,8 +64,8 @@ def test_a_module_has_its_network_at_once_where_nothing_is_left_to_the_data():
 
 
 def test_members_are_left_to_the_data_only_where_more_work_is_allowed():
-    assert ForecastModule().settings.members == 1
-    assert ForecastModule(effort=2).settings.members is None
+    assert ModelSettings().with_default_members().members == 1
+    assert ModelSettings(effort=2).with_default_members().members is None
     assert not ForecastModule(**WHOLE, effort=2).settings.is_settled
 
 

@@ -10,7 +10,7 @@ from armlp.errors import UserError
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice, recipe
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
+from armlp.training.settle import settle_model
 
 CASES: dict[str, dict[str, Any]] = {
     "nothing": {},
@@ -28,12 +28,12 @@ def test_settling_is_pure_and_settled_settings_stay(options: dict[str, Any], mak
     data.setup()
     settings = ModelSettings(**options)
     before = dict(vars(data)), dict(data.hparams), dict(vars(settings)), torch.get_rng_state()
-    first, second = settle(settings, data), settle(settings, data)
+    first, second = settle_model(settings, data), settle_model(settings, data)
     assert first == second
     assert (dict(vars(data)), dict(data.hparams), dict(vars(settings))) == before[:3]
     assert torch.equal(torch.get_rng_state(), before[3])
     assert vars(first.settings).items() >= settings.non_defaults().items()
-    again = settle(first.settings, data)
+    again = settle_model(first.settings, data)
     assert again.settings == first.settings
     assert again.reasons == {}
 
@@ -41,10 +41,10 @@ def test_settling_is_pure_and_settled_settings_stay(options: dict[str, Any], mak
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
 def test_a_module_of_settled_settings_has_its_network_at_once(options: dict[str, Any], make_table: Any):
     data, given = SeriesDataModule(make_table(), horizon=6), ModelSettings(**options)
-    settled = settle(given, data)
-    module = ForecastModule.of(settled, given)
+    settled = settle_model(given, data)
+    module = ForecastModule.of(settled)
     assert module.settings.flat() == settled.settings.flat()
-    assert (module.given, module.reasons) == (given, settled.reasons)
+    assert module.reasons == settled.reasons
     assert module.network.context_length == settled.settings.context_length
     assert module.windowing.context_length == module.network.context_length
     assert dict(module.hparams) == settled.settings.flat()
@@ -52,7 +52,7 @@ def test_a_module_of_settled_settings_has_its_network_at_once(options: dict[str,
 
 def test_every_reason_is_of_an_option_that_was_left_out(make_table: Any):
     data, given = SeriesDataModule(make_table(), horizon=6), {"dropout": 0.2, "head": "normal"}
-    settled = settle(ModelSettings(**given), data)
+    settled = settle_model(ModelSettings(**given), data)
     assert not settled.reasons.keys() & given.keys()
     named = {name: choice.value for name, choice in settled.reasons.items() if name != "calendar_inputs"}
     assert vars(settled.settings).items() >= named.items()
@@ -61,14 +61,14 @@ def test_every_reason_is_of_an_option_that_was_left_out(make_table: Any):
 def test_what_is_preferred_comes_before_the_recipe_and_not_before_what_was_given(make_table: Any):
     data = SeriesDataModule(make_table(), horizon=6)
     preferred = {"hidden_sizes": Choice([3], "tried"), "max_steps": Choice(7, "tried")}
-    settled = settle(ModelSettings(), data, preferred)
+    settled = settle_model(ModelSettings(), data, preferred)
     assert settled.settings.hidden_sizes == [3]
     assert settled.max_steps == preferred["max_steps"]
     assert settled.reasons["hidden_sizes"] == preferred["hidden_sizes"]
     assert settled.preferred == preferred
     # A choice of trials is none by hand, which would leave Theta out.
-    assert settled.settings.theta_share == settle(ModelSettings(), data).settings.theta_share > 0
-    assert settle(ModelSettings(hidden_sizes=[3]), data).settings.theta_share == 0
+    assert settled.settings.theta_share == settle_model(ModelSettings(), data).settings.theta_share > 0
+    assert settle_model(ModelSettings(hidden_sizes=[3]), data).settings.theta_share == 0
 
 
 def test_cycles_of_the_calendar_have_a_reason_unless_they_were_given(make_table: Any, settled: Any):
@@ -96,7 +96,7 @@ def test_a_model_without_use_for_the_calendar_leaves_it_out_unless_it_was_asked_
 def test_the_chain_reaches_the_horizon_whatever_the_patch_that_was_given(make_table: Any):
     data = SeriesDataModule(make_table(rows=500), horizon=6)
     for patch, chain in ((1, 6), (4, 2), (6, 1), (20, 1)):
-        settings = settle(ModelSettings(patch_length=patch), data).settings
+        settings = settle_model(ModelSettings(patch_length=patch), data).settings
         assert (settings.unroll, settings.feed) == (chain, "truth")
 
 
@@ -104,7 +104,7 @@ def test_a_network_without_layers_or_a_torch_without_muon_is_not_trained_by_it(m
     data = SeriesDataModule("lorenz")
 
     def optimizer_of(**options: Any) -> str | None:
-        return settle(ModelSettings(**options), data).settings.optimizer
+        return settle_model(ModelSettings(**options), data).settings.optimizer
 
     assert optimizer_of() == "muon"
     assert optimizer_of(hidden_sizes=[]) == "adamw"
@@ -117,7 +117,7 @@ def test_effort_goes_into_members_or_where_nothing_is_noise_into_steps(make_tabl
     sources = SeriesDataModule(make_table(), horizon=5), SeriesDataModule("lorenz", horizon=5)
 
     def work(data: SeriesDataModule, **options: Any) -> tuple[int | None, int]:
-        settled = settle(ModelSettings(**options), data)
+        settled = settle_model(ModelSettings(**options), data)
         return settled.settings.members, settled.max_steps.value
 
     table, equation = sources
@@ -131,7 +131,7 @@ def test_effort_goes_into_members_or_where_nothing_is_noise_into_steps(make_tabl
 
 def test_effort_is_not_lost_where_all_else_was_given(make_table: Any, settled: Any):
     data = SeriesDataModule(make_table(), horizon=5)
-    options = vars(settle(ModelSettings(), data).settings)
+    options = vars(settle_model(ModelSettings(), data).settings)
     options = {name: value for name, value in options.items() if name not in ("members", "effort")}
     module = settled(data, **options, effort=3)
     assert module.network.members == module.settings.members == 3

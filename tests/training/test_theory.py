@@ -22,10 +22,10 @@ from armlp.data.windows import Windows
 from armlp.evaluation.one_step import one_step_nll
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import rollout
+from armlp.training.loop.trainer import TRAINER
 from armlp.training.module import ForecastModule
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import learning_rate_factor
-from armlp.training.trainer import TRAINER
 
 FIRST, SECOND, SPREAD = 1.2, -0.5, 0.7  # of an autoregression of order two
 HORIZON, PATHS = 20, 20_000

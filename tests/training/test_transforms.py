@@ -1,6 +1,6 @@
 """Tests of the share of Theta: where forecasts move towards Theta's, by how much, and what stays."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.baselines.theta import Theta
 from armlp.training.fit import fit
-from armlp.training.listener import FitListener
+from armlp.training.loop.trainer import TRAINER
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import Choice
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
-from armlp.training.trainer import TRAINER
+from armlp.training.settle import settle_model
 from armlp.training.transforms import TowardsTheta
 
 MakeTable = Callable[..., pd.DataFrame]
@@ -127,7 +125,7 @@ def test_theta_has_a_share_of_short_series_of_numbers_unless_the_network_was_cho
     make_table: MakeTable,
 ):
     def share(table: pd.DataFrame, data: dict[str, Any] | None = None, **options: Any) -> float:
-        settled = settle(ModelSettings(**options), SeriesDataModule(table, horizon=5, **data or {}))
+        settled = settle_model(ModelSettings(**options), SeriesDataModule(table, horizon=5, **data or {}))
         assert settled.settings.theta_share is not None
         return settled.settings.theta_share
 
@@ -176,16 +174,18 @@ def test_who_says_how_long_to_train_gets_the_network_alone(make_table: MakeTable
     class Enough(Exception):
         """Ends a fit when its options are settled."""
 
-    class Listener(FitListener):
-        def settled(self, choices: Mapping[str, Choice]) -> None:
-            chosen.append(choices["theta_share"].value if "theta_share" in choices else None)
+    class Look(Callback):
+        def on_fit_start(self, trainer: Trainer, pl_module: Any) -> None:
+            reasons = pl_module.reasons
+            chosen.append(reasons["theta_share"].value if "theta_share" in reasons else None)
             raise Enough
 
     chosen: list[float | None] = []
     for steps in ({"max_steps": 2}, {}):
         module = ForecastModule(trials=0, refit=False, members=1)
+        trainer = Trainer(**TRAINER | QUIET | steps, callbacks=[Look()])
         with pytest.raises(Enough):
-            fit(Trainer(**TRAINER | QUIET | steps), module, SeriesDataModule(make_table(), horizon=5), Listener())
+            fit(trainer, module, SeriesDataModule(make_table(), horizon=5))
     assert chosen == [None, 0.35]
     module = ForecastModule(trials=0, refit=False)
     data = SeriesDataModule(make_table(), horizon=5)

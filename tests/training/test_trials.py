@@ -15,14 +15,14 @@ from lightning.pytorch import Trainer, seed_everything
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
 from armlp.evaluation.conformal import MIN_WINDOWS
-from armlp.training.checkpoint import read_checkpoint
-from armlp.training.listener import FitListener
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.trainer import TRAINER, quiet
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
-from armlp.training.trainer import TRAINER, quiet
-from armlp.training.trials import RECIPE, Trial, best_of, candidates, entries_of, num_trials, try_candidates
+from armlp.training.settle import settle_model
+from armlp.training.trials import RECIPE, Trial, best_of, candidates, list_trials, num_trials, try_candidates
 
 MakeTable = Callable[..., pd.DataFrame]
 QUIET: dict[str, Any] = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False}
@@ -102,12 +102,12 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
 @pytest.mark.parametrize("alone", [False, True])
 def test_what_trials_have_settled_is_as_if_it_had_been_given_by_hand(name: str, alone: bool, make_table: MakeTable):
     data = SeriesDataModule(make_table(), horizon=6)
-    settled = settle(ModelSettings(), data)
+    settled = settle_model(ModelSettings(), data)
     options = candidates(data, settled.choices)[name] | ({"theta_share": 0.0} if alone else {})
     preferred = {option: Choice(value, "tried") for option, value in options.items()}
-    chosen = settle(ModelSettings(), data, preferred)
+    chosen = settle_model(ModelSettings(), data, preferred)
     given = {"theta_share": 0.35} | {option: value for option, value in options.items() if option != "max_steps"}
-    assert chosen.settings == settle(ModelSettings(**given), data).settings
+    assert chosen.settings == settle_model(ModelSettings(**given), data).settings
     assert chosen.max_steps.value == options["max_steps"]
 
 
@@ -141,7 +141,7 @@ def test_what_is_tried_contradicts_nothing_that_was_given(
         trainer(**given),
     )
     number = num_trials(settings, data, like)
-    entries = entries_of(settings, data, like, number) if number != 0 else []
+    entries = list_trials(settings, data, like, number) if number != 0 else []
     assert [entry.name for entry in entries if len(entries) > 1] == expected
     for entry in entries:
         assert not entry.options.keys() & settings.non_defaults().keys()
@@ -152,9 +152,9 @@ def test_what_cannot_be_trained_on_the_data_is_not_tried(make_table: MakeTable):
     priced = make_table().assign(price=1.0)
     for options in ({"known_covariates": "price"}, {"calendar_inputs": True}):
         data = SeriesDataModule(priced, horizon=6, target_columns="y", **options)
-        assert "linear" not in [entry.name for entry in entries_of(ModelSettings(), data, trainer(), None)]
+        assert "linear" not in [entry.name for entry in list_trials(ModelSettings(), data, trainer(), None)]
     symbols = SeriesDataModule("markov", horizon=6)
-    assert [entry.name for entry in entries_of(ModelSettings(), symbols, trainer(), None)] == [RECIPE]
+    assert [entry.name for entry in list_trials(ModelSettings(), symbols, trainer(), None)] == [RECIPE]
 
 
 def test_a_few_windows_choose_nothing(make_table: MakeTable):

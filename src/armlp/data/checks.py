@@ -11,30 +11,37 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.data.tables.mixed_steps import DENSE, MAX_SERIES, check_mixed_steps
-from armlp.data.time_features import CYCLE_NAMES, feature_cycles, spell_cycles
-from armlp.data.windows import Split, Windows
+from armlp.data.split import Split
+from armlp.data.time.features import CYCLE_NAMES, feature_cycles, spell_cycles
+from armlp.data.time.frequency import DENSE, MAX_SERIES, check_mixed_steps
+from armlp.data.windows import Windows
 from armlp.errors import UserError
 
 # From this share of the series on, constant ones are reported.
 _MANY_CONSTANT = 0.5
 
 
-def rows_needed(split: Split) -> int:
-    """Return how many rows training needs of a series: two, and those held out."""
-    return 2 + split.held_out
-
-
 def check_lengths(panel: Panel, split: Split) -> None:
     """Raise a `UserError` if no series is long enough to train on."""
-    needed = rows_needed(split)
+    needed = split.rows_needed
+    if int(panel.lengths.max()) < needed:
+        held_out = f"{needed}, {needed - 2} of them held out; lower `horizon`, `val_windows` or `test_windows`"
+        raise _too_short(panel, "is long enough to train on", held_out)
+
+
+def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None:
+    """Raise a `UserError` if a part (`val`, `test` or `predict`) has no origin."""
+    if not len(series):
+        needed = 1 + (split.test_span if part == "test" else split.horizon + split.test_length)
+        raise _too_short(panel, f"of {panel.name} is long enough for the {part} windows", f"{needed}; lower `horizon`")
+
+
+def _too_short(panel: Panel, what: str, needed: str) -> UserError:
     longest = int(panel.lengths.argmax())
-    if panel.lengths[longest] < needed:
-        raise UserError(
-            f"No series is long enough to train on: the longest, '{panel.ids[longest]}', has "
-            f"{int(panel.lengths[longest])} rows and needs {needed}, {needed - 2} of them held out; lower "
-            "`horizon`, `val_windows` or `test_windows`, or add rows."
-        )
+    return UserError(
+        f"No series {what}: the longest, '{panel.ids[longest]}', has {int(panel.lengths[longest])} rows and needs "
+        f"{needed}, or add rows."
+    )
 
 
 def check_window_count(panel: Panel, windows: int, processes: int) -> None:
@@ -57,15 +64,17 @@ def check_regular_gaps(panel: Panel) -> None:
 
     In a wide table, weekly values among daily ones stand between empty cells.
     """
-    if panel.fully_observed or panel.symbols is not None:
+    if panel.fully_observed or not panel.is_numeric:
         return
     for channel in range(len(panel.channels)):
-        seen = torch.zeros(len(panel), dtype=torch.int64)
+        counts = torch.zeros(len(panel), dtype=torch.int64)
         for block in panel.blocks():
-            seen.index_add_(0, panel.locate(block)[0], panel.observed[block, channel].long())
-        sparse = ((seen > 2) & (seen <= DENSE * panel.lengths)).nonzero()[:, 0]
-        sparse = sparse[seen[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
-        rows = [panel.observed_of(index)[:, channel].nonzero()[:, 0] for index in sparse.tolist()]
+            counts.index_add_(0, panel.locate(block)[0], panel.observed[block, channel].long())
+        sparse = ((counts > 2) & (counts <= DENSE * panel.lengths)).nonzero()[:, 0]
+        sparse = sparse[counts[sparse].argsort(descending=True, stable=True)][:MAX_SERIES]
+        observed = panel.observed[:, channel]
+        first, last = panel.offsets[sparse].tolist(), (panel.offsets[:-1] + panel.lengths)[sparse].tolist()
+        rows = [observed[begin:end].nonzero()[:, 0] for begin, end in zip(first, last, strict=True)]
         if not rows:
             continue
         begins = np.cumsum([0, *map(len, rows)])
@@ -76,49 +85,42 @@ def check_regular_gaps(panel: Panel) -> None:
 
 def warn_of_short(panel: Panel, split: Split) -> None:
     """Warn about series that are too short to train on."""
-    short = (split.train_ends(panel.lengths) < 2).nonzero()[:, 0]
-    if not len(short):
-        return
-    needed = rows_needed(split)
-    names = ", ".join(f"'{panel.ids[index]}' ({int(panel.lengths[index])} rows)" for index in short[:3].tolist())
-    warnings.warn(
-        f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
-        f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out; to "
-        "train on more, add rows or lower `horizon`, `val_windows` or `test_windows`.",
-        stacklevel=3,
-    )
+    short = (split.train_ends(panel.lengths) < 2).nonzero()[:, 0].tolist()
+    if short:
+        needed = split.rows_needed
+        names = ", ".join(f"'{panel.ids[index]}' ({int(panel.lengths[index])} rows)" for index in short[:3])
+        warnings.warn(
+            f"{len(short)} of {len(panel)} series are too short to train on and are only forecast: {names}"
+            f"{', ...' if len(short) > 3 else ''}; a series needs {needed} rows, {needed - 2} of them held out; to "
+            "train on more, add rows or lower `horizon`, `val_windows` or `test_windows`.",
+            stacklevel=3,
+        )
 
 
 def warn_of_constant(panel: Panel) -> None:
     """Warn about target columns that never change, or many series that never change."""
-    if panel.symbols is not None:
+    if not panel.is_numeric:
         return
-    dead = panel.constant.all(axis=0).nonzero()[0]
-    if len(dead):
-        what = f"target column '{panel.channels[dead[0]]}'" if len(panel.channels) > 1 else "target"
+    columns, series = panel.constant.all(axis=0).nonzero()[0], panel.constant.all(axis=1).nonzero()[0]
+    if len(columns):
+        what = f"target column '{panel.channels[columns[0]]}'" if len(panel.channels) > 1 else "target"
         warnings.warn(
             f"The {what} of {panel.name} never changes within a series: correct the table, or give other "
             "`target_columns`.",
             stacklevel=3,
         )
-        return
-    constant = panel.constant.all(axis=1).nonzero()[0]
-    if len(constant) >= _MANY_CONSTANT * len(panel):
-        names = ", ".join(f"'{panel.ids[index]}'" for index in constant[:3])
+    elif len(series) >= _MANY_CONSTANT * len(panel):
+        names = ", ".join(f"'{panel.ids[index]}'" for index in series[:3])
         warnings.warn(
-            f"{len(constant)} of {len(panel)} series of {panel.name} never change: {names}"
-            f"{', ...' if len(constant) > 3 else ''}; leave them out of the table, because training spends as much on "
+            f"{len(series)} of {len(panel)} series of {panel.name} never change: {names}"
+            f"{', ...' if len(series) > 3 else ''}; leave them out of the table, because training spends as much on "
             "them as on the others.",
             stacklevel=3,
         )
 
 
 def check_counts(panel: Panel, head: str) -> None:
-    """Refuse values to which a head of counts gives no probability.
-
-    Raises:
-        UserError: A value is negative or not whole, or a series is stored less a level, which leaves no counts.
-    """
+    """Raise a `UserError` if a value is no count, or a series is stored less a level, which leaves no counts."""
     if panel.levels is not None:
         large = panel.levels.abs().amax(1)
         raise UserError(
@@ -151,28 +153,15 @@ def check_calendar_cycles(panel: Panel, cycles: Sequence[str]) -> None:
             raise UserError(
                 f"`calendar_inputs`: {cycle!r} is no cycle of a calendar; give some of {', '.join(CYCLE_NAMES)}."
             )
-    told = feature_cycles(panel.calendar)
-    if set(cycles) <= set(told):
+    known = feature_cycles(panel.calendar)
+    if set(cycles) <= set(known):
         return
     times = "are integers" if panel.calendar.is_integer else f"step by {panel.calendar.freq}"
-    tells = f"only {spell_cycles(told)}" if told else "nothing"
+    has = f"only {spell_cycles(known)}" if known else "nothing"
     raise UserError(
         f"`calendar_inputs`: the model uses {spell_cycles(cycles)}, but the times of {panel.name} {times}, for "
-        f"which the calendar has {tells}: give dates that step as in training, or train with "
+        f"which the calendar has {has}: give dates that step as in training, or train with "
         "`calendar_inputs` false."
-    )
-
-
-def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None:
-    """Raise a `UserError` if a part (`val`, `test` or `predict`) has no origin."""
-    if len(series):
-        return
-    longest = int(panel.lengths.argmax())
-    needed = 1 + (split.test_reach if part == "test" else split.horizon + split.test_length)
-    raise UserError(
-        f"No series of {panel.name} is long enough for the {part} windows: the longest, "
-        f"'{panel.ids[longest]}', has {int(panel.lengths[longest])} rows and needs {needed}; lower "
-        "`horizon`, or add rows."
     )
 
 

@@ -1,21 +1,17 @@
-"""Scaling of covariates: numbers in units of their spread in training, categories as codes of training."""
+"""Statistics of covariates in training, and the scaling of later ones by them."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from armlp.data.covariates import ROLES, CovariateColumn, Covariates, columns
+from armlp.data.covariates import ROLES, ColumnScaling, CovariateColumn, CovariateScaling
+from armlp.data.panel import Panel
 from armlp.errors import UserError
-
-if TYPE_CHECKING:
-    from armlp.data.panel import Panel
-
 
 # By role, for each column its `name` with `mean`, `std` and `missing` (whether some were), or with `categories`.
 # Plain values, for checkpoints; older ones lack `missing`.
@@ -29,16 +25,13 @@ def fit_statistics(panel: Panel, ends: Tensor) -> Statistics:
     tallies = {role: [_Tally(column) for column in panel.covariate_columns[role]] for role in ROLES}
     if tallies["known"] or tallies["past"]:
         for rows in panel.blocks():
-            seen = panel.rows_before(ends, rows)
+            trained = panel.rows_before(ends, rows)
             for role in ("known", "past"):
-                _count(tallies[role], getattr(panel, role)[rows][seen])
-    _count(tallies["static"], panel.static[ends > 0])
-    return {role: [tally.statistics() for tally in tallies[role]] for role in ROLES}
-
-
-def _count(tallies: Sequence[_Tally], values: Tensor) -> None:
-    for tally, column in zip(tallies, values.T, strict=True):
+                for tally, column in zip(tallies[role], getattr(panel, role)[rows][trained].T, strict=True):
+                    tally.add(column)
+    for tally, column in zip(tallies["static"], panel.static[ends > 0].T, strict=True):
         tally.add(column)
+    return {role: [tally.statistics() for tally in tallies[role]] for role in ROLES}
 
 
 class _Tally:
@@ -51,27 +44,27 @@ class _Tally:
     def __init__(self, column: CovariateColumn) -> None:
         self.column = column
         self.count, self.mean, self.squares, self.missing = 0, 0.0, 0.0, False
-        self.seen = torch.zeros(len(column.categories or ()), dtype=torch.bool)
+        self.found = torch.zeros(len(column.categories or ()), dtype=torch.bool)
 
     def add(self, values: Tensor) -> None:
         """Add `[rows]` values, nan where missing."""
-        there = values[~values.isnan()]
-        self.missing |= len(there) < len(values)
+        present = values[~values.isnan()]
+        self.missing |= len(present) < len(values)
         if self.column.categories is not None:
-            self.seen[there.long()] = True
-        elif len(there):
-            there = there.double()
-            count, mean = len(there), float(there.mean())
-            total, apart = self.count + count, mean - self.mean
-            self.squares += float((there - mean).square().sum()) + apart * apart * self.count * count / total
-            self.mean += apart * count / total
+            self.found[present.long()] = True
+        elif len(present):
+            present = present.double()
+            count, mean = len(present), float(present.mean())
+            total, change = self.count + count, mean - self.mean
+            self.squares += float((present - mean).square().sum()) + change * change * self.count * count / total
+            self.mean += change * count / total
             self.count = total
 
     def statistics(self) -> dict[str, Any]:
         """Return the statistics as plain values."""
         name = self.column.name
         if self.column.categories is not None:
-            return {"name": name, "categories": [self.column.categories[code] for code in self.seen.nonzero()[:, 0]]}
+            return {"name": name, "categories": [self.column.categories[code] for code in self.found.nonzero()[:, 0]]}
         std = math.sqrt(self.squares / max(1, self.count))
         varies = std > _MIN_SPREAD * max(abs(self.mean), _MIN_SPREAD)
         return {"name": name, "mean": self.mean, "std": std if varies else 1.0, "missing": self.missing}
@@ -95,73 +88,17 @@ def _masked(trained: Sequence[Mapping[str, Any]]) -> list[int]:
     return [index for index, column in enumerate(trained) if column.get("missing")]
 
 
-@dataclass(frozen=True)
-class CovariateScaling:
-    """Scales raw covariates for the network."""
-
-    known: ColumnScaling
-    past: ColumnScaling
-    static: ColumnScaling
-
-    @classmethod
-    def of(cls, panel: Panel, statistics: Statistics) -> CovariateScaling:
-        """Return the scaling of a panel's covariates; raise a `UserError` if they are not those of training."""
-        for role in ROLES:
-            given = [column.name for column in panel.covariate_columns[role]]
-            expected = [column["name"] for column in statistics[role]]
-            if given != expected:
-                raise UserError(
-                    f"`{role}_covariates`: {given} was given, but the model was trained with {expected}; leave "
-                    "the option out, or train anew."
-                )
-        return cls(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
-
-    def on(self, device: torch.device) -> CovariateScaling:
-        """Return the scaling on a device."""
-        return CovariateScaling(*(part.on(device) for part in (self.known, self.past, self.static)))
-
-    def __call__(self, raw: Covariates) -> Covariates:
-        """Return the covariates of windows, scaled for the network."""
-        static = self.static(raw.static[:, None])[:, 0]
-        return raw._replace(known=self.known(raw.known), past=self.past(raw.past), static=static)
-
-
-@dataclass(frozen=True)
-class ColumnScaling:
-    """The scaling of the columns of one role."""
-
-    mean: Tensor  # `[C]` in training; 0 for categories
-    std: Tensor  # `[C]` in training; 1 for categories
-    codes: Mapping[int, Tensor]  # by index of the column: training codes by panel code, the last if missing
-    masked: Sequence[int]  # index of each column with a mask
-
-    def on(self, device: torch.device) -> ColumnScaling:
-        """Return the scaling on a device."""
-        codes = {index: codes.to(device) for index, codes in self.codes.items()}
-        return replace(self, mean=self.mean.to(device), std=self.std.to(device), codes=codes)
-
-    def __call__(self, raw: Tensor) -> Tensor:
-        """Scale numbers and encode categories of `[B, T, C]`, and append masks: `[B, T, C + masks]`, 1 where present.
-
-        A missing number becomes the last one before it, never one after it; without one, the mean in training.
-        """
-        if not raw.shape[-1]:
-            return raw
-        scaled = (raw - self.mean) / self.std
-        missing = raw.isnan()
-        # Exported graphs cannot branch on data, and on a GPU the check would wait.
-        if torch.compiler.is_compiling() or raw.device.type != "cpu" or missing.any():
-            scaled = _filled_forward(scaled, missing)
-        for index, codes in self.codes.items():
-            scaled[..., index] = codes[raw[..., index].nan_to_num(-1.0).long()]
-        return torch.cat([scaled, columns(~missing, self.masked).to(raw)], dim=-1) if self.masked else scaled
-
-
-def _filled_forward(values: Tensor, missing: Tensor) -> Tensor:
-    """Return `[B, T, C]` with missing values replaced by the last one before them in `T`, or 0."""
-    row = torch.arange(values.shape[1], device=values.device)[:, None]
-    last = torch.where(missing, 0, row).cummax(dim=1).values
-    return values.gather(1, last).nan_to_num(0.0)
+def scaling_of(panel: Panel, statistics: Statistics) -> CovariateScaling:
+    """Return the scaling of a panel's covariates; raise a `UserError` if they are not those of training."""
+    for role in ROLES:
+        given = [column.name for column in panel.covariate_columns[role]]
+        expected = [column["name"] for column in statistics[role]]
+        if given != expected:
+            raise UserError(
+                f"`{role}_covariates`: {given} was given, but the model was trained with {expected}; leave "
+                "the option out, or train anew."
+            )
+    return CovariateScaling(**{role: _column_scaling(panel, role, statistics[role]) for role in ROLES})
 
 
 def _column_scaling(panel: Panel, role: str, statistics: Sequence[Mapping[str, Any]]) -> ColumnScaling:

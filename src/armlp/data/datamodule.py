@@ -13,27 +13,17 @@ from lightning.pytorch import LightningDataModule
 from torch import Tensor
 
 from armlp.arguments import to_builtin
-from armlp.data import catalog
-from armlp.data.checks import (
-    check_known_covariates,
-    check_lengths,
-    check_observed,
-    check_origins,
-    check_regular_gaps,
-    check_window_count,
-    warn_of_constant,
-    warn_of_short,
-)
+from armlp.data import catalog, checks
 from armlp.data.covariate_scaling import covariate_sizes
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.settings import DataSettings, choose_batch_size, settle, split_of, with_inputs
+from armlp.data.settings import DataSettings, settle, split_of, with_inputs
+from armlp.data.split import Split, TrainingRecord, origins_between
 from armlp.data.storage import parse_bytes
 from armlp.data.summary import DataSummary, summarize
 from armlp.data.tables.known_future import KnownFuture, read_known_future
 from armlp.data.tables.read import read_panel
-from armlp.data.training_record import TrainingRecord
-from armlp.data.windows import Split, Windowing, Windows, origins_between
+from armlp.data.windows import Windowing, Windows
 
 # Enough origins of a series to measure recent coverage.
 _MAX_NEW_ORIGINS = 50
@@ -79,13 +69,10 @@ class SeriesDataModule(LightningDataModule):
         self.hparams.update(vars(self.settings))
         if isinstance(source, (str, os.PathLike)):
             self.hparams["source"] = os.fspath(source)
-        memory_budget = to_builtin(memory_budget)
-        if memory_budget is not None:
-            parse_bytes(memory_budget)
-        self.source = source
-        self.future = future
-        self.known_future = known_future
-        self.memory_budget = memory_budget
+        self.source, self.future, self.known_future = source, future, known_future
+        self.memory_budget = to_builtin(memory_budget)
+        if self.memory_budget is not None:
+            parse_bytes(self.memory_budget)
         self.windowing = Windowing()
         self.later_windows = 0  # test windows after those of this model, in a backtest that refits
         self.chooses_cycles = self.settings.calendar_inputs is None  # from the data
@@ -105,8 +92,7 @@ class SeriesDataModule(LightningDataModule):
     @property
     def panel(self) -> Panel:
         """The panel, read at its first use."""
-        if self._panel is None:
-            self.setup()
+        self.setup()
         assert self._panel is not None
         return self._panel
 
@@ -124,7 +110,7 @@ class SeriesDataModule(LightningDataModule):
 
     @property
     def split(self) -> Split:
-        """The rows held out of training, known once the panel has been read."""
+        """The rows held out of training; reads the panel."""
         self.setup()
         split = split_of(self.settings, self.later_windows)
         return split if self._holds_out_validation else replace(split, val_windows=0)
@@ -134,59 +120,10 @@ class SeriesDataModule(LightningDataModule):
         """The split of a test: at least one window, and no validation."""
         return replace(self.split, val_windows=0, test_windows=self.settings.test_windows or 1)
 
-    def setup(self, stage: str | None = None) -> None:
-        """Read the source once and choose what was left out; for `fit`, also what depends on the model."""
-        if self._panel is None:
-            source, usual = catalog.resolve(self.source)
-            options = self.settings.reader(usual)
-            panel = read_panel(source, **options, future=self.future, memory_budget=self.memory_budget)
-            if source is not self.source:
-                panel = replace(panel, name=str(self.source))
-            self._use(settle(self.settings, panel, usual), panel)
-        if stage == "fit":
-            self._settle_training()
-
-    def _use(self, settings: DataSettings, panel: Panel) -> None:
-        self.settings, self._panel = settings, with_inputs(panel, settings)
-        self.hparams.update(vars(settings))
-
-    def _settle_training(self) -> None:
-        """Choose what depends on the model: the batch size, and whether it uses the calendar."""
-        panel, settings, windowing = self.panel, self.settings, self._windowing()
-        if not windowing.calendar and self.chooses_cycles:
-            settings = replace(settings, calendar_inputs=[])
-        if settings.batch_size is None:
-            settings = replace(settings, batch_size=self._usual_batch_size())
-        self._use(replace(settings, trained_freq=panel.calendar.freq), panel)
-
-    def _usual_batch_size(self) -> int:
-        windowing = self._windowing()
-        patches = -(-windowing.span // windowing.patch_length)
-        return choose_batch_size(self._training_loader(1).num_windows, patches)
-
-    def copy(self, hold_out_validation: bool = True) -> SeriesDataModule:
-        """Return a data module of the same panel for another Trainer.
-
-        Args:
-            hold_out_validation: False trains on the validation rows too.
-        """
-        self.setup()
-        copied = copy(self)
-        copied.trainer = None
-        copied._hparams = copy(self.hparams)  # Lightning has no public way to copy hyperparameters
-        copied._holds_out_validation = hold_out_validation
-        return copied
-
     @property
     def num_val_windows(self) -> int:
         """The number of validation windows times that of channels."""
-        panel = self.panel  # settles the split
-        return len(self.split.origins(panel.lengths, "val")[0]) * len(panel.channels)
-
-    @property
-    def has_covariates(self) -> bool:
-        """Whether windows have covariates or calendar features."""
-        return self.panel.has_covariates
+        return len(self.split.origins(self.panel.lengths, "val")[0]) * len(self.panel.channels)
 
     @property
     def covariate_sizes(self) -> dict[str, list[int]]:
@@ -199,6 +136,42 @@ class SeriesDataModule(LightningDataModule):
         """`F`, the number of calendar features: a sine and a cosine of every cycle."""
         return 2 * len(self.panel.calendar_cycles)
 
+    def setup(self, stage: str | None = None) -> None:
+        """Read the source once and choose what was left out; for `fit`, also what depends on the model."""
+        if self._panel is None:
+            source, defaults = catalog.resolve(self.source)
+            options = self.settings.reader(defaults)
+            panel = read_panel(source, **options, future=self.future, memory_budget=self.memory_budget)
+            if source is not self.source:
+                panel = replace(panel, name=str(self.source))
+            self._use(settle(self.settings, panel, defaults), panel)
+        if stage == "fit":
+            settings = replace(self.settings, trained_freq=self.panel.calendar.freq)
+            if not self._windowing().calendar and self.chooses_cycles:
+                settings = replace(settings, calendar_inputs=[])
+            if settings.batch_size is None:
+                settings = replace(settings, batch_size=self._usual_batch_size())
+            self._use(settings, self.panel)
+
+    def _use(self, settings: DataSettings, panel: Panel) -> None:
+        self.settings, self._panel = settings, with_inputs(panel, settings)
+        self.hparams.update(vars(settings))
+
+    def _usual_batch_size(self) -> int:
+        # Large batches run at the speed of matrix multiplication, but small data need the noise of small ones.
+        windows, windowing = self._training_loader(1).num_windows, self._windowing()
+        patches = -(-windowing.span // windowing.patch_length)
+        return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
+
+    def copy(self, hold_out_validation: bool = True) -> SeriesDataModule:
+        """Return a data module of the same panel for another Trainer, which may train on the validation rows too."""
+        self.setup()
+        copied = copy(self)
+        copied.trainer = None
+        copied._hparams = copy(self.hparams)  # Lightning has no public way to copy hyperparameters
+        copied._holds_out_validation = hold_out_validation
+        return copied
+
     def _windowing(self) -> Windowing:
         module = None if self.trainer is None else self.trainer.lightning_module
         return getattr(module, "windowing", self.windowing)
@@ -209,15 +182,11 @@ class SeriesDataModule(LightningDataModule):
         return {"rank": self.trainer.global_rank, "world_size": self.trainer.world_size}
 
     def check_trainable(self) -> None:
-        """Refuse data that cannot be trained on or validated.
-
-        Raises:
-            UserError: No series is long enough, or nothing was observed in the validation windows.
-        """
+        """Raise a `UserError` about data that cannot be trained on or validated."""
         if self.settings.freq is None:
-            check_regular_gaps(self.panel)
-        check_lengths(self.panel, self.split)
-        check_observed(self.panel, self.split, self.val_dataloader())
+            checks.check_regular_gaps(self.panel)
+        checks.check_lengths(self.panel, self.split)
+        checks.check_observed(self.panel, self.split, self.val_dataloader())
 
     def summary(self) -> DataSummary:
         """Return a summary of the training data."""
@@ -229,18 +198,14 @@ class SeriesDataModule(LightningDataModule):
         return TrainingLoader(self.panel, ends, *sizes, seed=self.settings.seed, **self._ranks())
 
     def train_dataloader(self) -> TrainingLoader:
-        """Return shuffled batches of all training windows; warn about short or constant series.
-
-        Raises:
-            UserError: No series is long enough.
-        """
+        """Return shuffled batches of all training windows; warn about short or constant series."""
         panel, split = self.panel, self.split
-        check_lengths(panel, split)
-        warn_of_short(panel, split)
-        warn_of_constant(panel)
+        checks.check_lengths(panel, split)
+        checks.warn_of_short(panel, split)
+        checks.warn_of_constant(panel)
         # Lightning's tools that search for a batch size write it to `hparams`.
         loader = self._training_loader(self.hparams["batch_size"] or self._usual_batch_size())
-        check_window_count(panel, loader.num_windows, loader.world_size)
+        checks.check_window_count(panel, loader.num_windows, loader.world_size)
         if self.trainer is not None:
             loader.panel = panel.on_device(self.trainer.strategy.root_device)
         self._record = TrainingRecord.of(panel, loader.ends + split.val_windows * self.horizon)
@@ -248,17 +213,15 @@ class SeriesDataModule(LightningDataModule):
 
     def _origin_loader(self, split: Split, part: str, span: int) -> OriginLoader:
         series, origins = split.origins(self.panel.lengths, part)
-        check_origins(self.panel, split, part, series)
-        if part == "test" and self._windowing().tests_by_time:
-            series, origins = self._in_time(series, origins)
-        return self._loader(series, origins, span, split.test_gap if part == "test" else 0)
+        checks.check_origins(self.panel, split, part, series)
+        by_time = part == "test" and self._windowing().tests_by_time
+        return self._loader(series, origins, span, split.test_gap if part == "test" else 0, by_time)
 
-    def _in_time(self, series: Tensor, origins: Tensor) -> tuple[Tensor, Tensor]:
-        order = self.panel.times(series, origins).argsort(stable=True)
-        return series[order], origins[order]
-
-    def _loader(self, series: Tensor, origins: Tensor, span: int, gap: int = 0) -> OriginLoader:
+    def _loader(self, series: Tensor, origins: Tensor, span: int, gap: int, by_time: bool) -> OriginLoader:
         windowing = self._windowing()
+        if by_time:
+            order = self.panel.times(series, origins).argsort(stable=True)
+            series, origins = series[order], origins[order]
         covariate_span = -(-(span or self.horizon) // windowing.patch_length) * windowing.patch_length
         sizes = windowing.context_length, span, windowing.series_at_once
         options = {"covariate_span": covariate_span, "gap": gap, **self._ranks()}
@@ -275,17 +238,13 @@ class SeriesDataModule(LightningDataModule):
 
     def test_dataloader(self) -> OriginLoader:
         """Return the test origins; one per series where `test_windows` is 0."""
-        return self._origin_loader(self.test_split, "test", self.test_split.test_reach)
+        return self._origin_loader(self.test_split, "test", self.test_split.test_span)
 
     def predict_dataloader(self) -> OriginLoader:
-        """Return the end of every series.
-
-        Raises:
-            UserError: Known covariates are missing in the horizon, or `known_future` does not fit.
-        """
+        """Return the end of every series; raise a `UserError` if known covariates or `known_future` do not fit."""
         panel = self.panel
         _ = self.known_values  # so that mistakes in it show first
-        check_known_covariates(panel, self.horizon, (self.settings.covariate_statistics or {})["known"])
+        checks.check_known_covariates(panel, self.horizon, (self.settings.covariate_statistics or {})["known"])
         return self._origin_loader(self.split, "predict", 0)
 
     @cached_property
@@ -305,14 +264,13 @@ class SeriesDataModule(LightningDataModule):
     def newer_dataloader(self, part: str) -> OriginLoader:
         """Return origins `H` apart in rows after the training, ordered by time, at most 50 of a series.
 
-        Args:
-            part: `test` for those before the first test origin, `predict` for all.
+        Part `test` has those before the first test origin, `predict` all.
         """
         panel, horizon = self.panel, self.horizon
         ends = self.test_split.train_ends(panel.lengths) if part == "test" else panel.lengths
         least = (ends // 2).clamp(1, self._windowing().context_length)
         first = self._record.first_new(panel, ends, least)
-        return self._loader(*self._in_time(*origins_between(first, ends, horizon, _MAX_NEW_ORIGINS)), horizon)
+        return self._loader(*origins_between(first, ends, horizon, _MAX_NEW_ORIGINS), horizon, 0, by_time=True)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the rows that were trained on, for later tests."""

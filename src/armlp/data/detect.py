@@ -68,7 +68,7 @@ def is_deterministic(panel: Panel, ends: Tensor) -> bool:
 
     Several series never count as deterministic. Rows from `ends [S]` on are not used.
     """
-    if len(panel) != 1 or panel.symbols or not panel.fully_observed:
+    if len(panel) != 1 or not panel.is_numeric or not panel.fully_observed:
         return False
     values = _training_values(panel, ends)
     windows = len(values) - _MEMORY

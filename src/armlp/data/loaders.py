@@ -3,55 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import pairwise
+from math import isqrt
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.data.shuffle import shuffled
 from armlp.data.windows import Windows, gather
 
 # About this many values are gathered at a time, for several batches; more would not fit the cache.
 _CHUNK = 1 << 20
 # Beyond this many steps from the guess below, a binary search is faster.
 _MAX_BEYOND = 3
+# Up to this count the whole order is drawn, which is faster but takes 8 bytes a number.
+_MAX_DRAWN = 1 << 22
+_ROUNDS = 6
+_HALF = np.uint64(32)
+_MIXING = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 
 
+@dataclass(eq=False, repr=False)
 class TrainingLoader:
     """Shuffled batches of all training windows, epoch after epoch, gathered on the device of the panel.
 
     Origins begin after a full context, or in the middle of a series that is too short for one, whose contexts are
     padded. In a series shorter than two spans, targets reach past its end, masked. The order follows from
     `(seed, epoch)`, so that the number of batches drawn is the whole state and a resumed loader goes on mid-epoch.
-
-    Args:
-        ends: `[S]` int64 row at which the training part of each series ends.
-        context_length: `L`.
-        span: `T`, training targets after the context.
-        batch_size: Most windows in a batch; the batches of an epoch differ by at most one window.
-        rank: Index of this process, which takes its stride of the common order.
-        world_size: Number of processes.
     """
 
-    def __init__(
-        self,
-        panel: Panel,
-        ends: Tensor,
-        context_length: int,
-        span: int,
-        batch_size: int,
-        seed: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.panel, self.ends = panel, ends
-        self.context_length, self.span, self.batch_size = context_length, span, batch_size
-        self.seed, self.rank, self.world_size = seed, rank, world_size
-        self.batches_drawn = 0
-        last = torch.maximum(ends - span, ends // 2)
-        self.first_origins = ((last + 1) // 2).clamp(min=1, max=context_length)
+    panel: Panel
+    ends: Tensor  # `[S]` int64 row at which the training part of each series ends
+    context_length: int  # `L`
+    span: int  # `T`, training targets after the context
+    batch_size: int  # most windows in a batch; the batches of an epoch differ by at most one window
+    seed: int = 0
+    rank: int = 0  # index of this process, which takes its stride of the common order
+    world_size: int = 1
+    batches_drawn: int = field(default=0, init=False)
+
+    def __post_init__(self) -> None:
+        ends = self.ends
+        last = torch.maximum(ends - self.span, ends // 2)
+        self.first_origins = ((last + 1) // 2).clamp(min=1, max=self.context_length)
         counts = torch.where(ends >= 2, last - self.first_origins + 1, 0)
         self.window_offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         # The leading bits of a window's index give the first series it can belong to, mostly that one or the next.
@@ -98,27 +95,21 @@ class TrainingLoader:
 
         They may go on into the next order: `limit_train_batches` ends Lightning's epochs early, but skips no batch.
         """
-        end = self.batches_drawn + len(self)
+        end, batches, windows = self.batches_drawn + len(self), len(self), self.num_windows // self.world_size
+        at_once = max(1, _CHUNK // (self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]))
         while self.batches_drawn < end:
-            yield from self._of_one_order(end)
-
-    def _of_one_order(self, end: int) -> Iterator[Windows]:
-        """Yield the batches from `batches_drawn` to the end of their order, or to the batch `end`."""
-        windows = self.num_windows // self.world_size
-        epoch, drawn = divmod(self.batches_drawn, len(self))
-        batches, until = len(self), min(len(self), end - epoch * len(self))
-        order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
-        values = self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]
-        at_once = max(1, _CHUNK // values)
-        for batch in range(drawn, until, at_once):
-            numbers = range(batch, min(batch + at_once, until) + 1)
-            edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
-            index = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
-            series, origin = self.window(order[index])
-            found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
-            for part in found.split([last - first for first, last in pairwise(edges)]):
-                self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
-                yield part
+            epoch, drawn = divmod(self.batches_drawn, batches)
+            order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
+            until = min(batches, end - epoch * batches)
+            for batch in range(drawn, until, at_once):
+                numbers = range(batch, min(batch + at_once, until) + 1)
+                edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]
+                index = self.rank + self.world_size * torch.arange(edges[0], edges[-1])
+                series, origin = self.window(order[index])
+                found = gather(self.panel, series, origin, self.context_length, self.span, self.ends[series])
+                for part in found.split([last - first for first, last in pairwise(edges)]):
+                    self.batches_drawn += 1  # before the yield: Lightning stops a sized loader at its last batch
+                    yield part
 
     def state_dict(self) -> dict[str, Any]:
         """Return the whole state, one integer."""
@@ -129,38 +120,25 @@ class TrainingLoader:
         self.batches_drawn = state["batches_drawn"]
 
 
+@dataclass(eq=False, repr=False)
 class OriginLoader:
-    """Windows at given origins, in order, for validation, test and forecasts.
+    """Windows at given origins, in order, for validation, test and forecasts."""
 
-    Args:
-        series: `[W]` int64.
-        origins: `[W]` int64.
-        context_length: `L`.
-        span: `T`, targets after the origin; 0 for none.
-        rank: Index of this process, which takes its stride of the origins.
-        world_size: Number of processes.
-        covariate_span: Steps after the origin that covariates cover; `T` where None.
-        gap: Targets after the origin that are marked as missing.
-    """
+    panel: Panel
+    series: Tensor  # `[W]` int64; of this process after construction, as the origins
+    origins: Tensor  # `[W]` int64
+    context_length: int  # `L`
+    span: int  # `T`, targets after the origin; 0 for none
+    batch_size: int = 256
+    rank: int = 0  # index of this process, which takes its stride of the origins
+    world_size: int = 1
+    covariate_span: int | None = None  # steps after the origin that covariates cover; `T` where None
+    gap: int = 0  # targets after the origin that are marked as missing
 
-    def __init__(
-        self,
-        panel: Panel,
-        series: Tensor,
-        origins: Tensor,
-        context_length: int,
-        span: int,
-        batch_size: int = 256,
-        rank: int = 0,
-        world_size: int = 1,
-        covariate_span: int | None = None,
-        gap: int = 0,
-    ) -> None:
-        self.panel = panel
-        self.series, self.origins = series[rank::world_size], origins[rank::world_size]
-        self.context_length, self.span, self.batch_size = context_length, span, batch_size
-        self.covariate_span, self.gap = covariate_span, gap
-        self.num_batches = -(-len(series[::world_size]) // batch_size)
+    def __post_init__(self) -> None:
+        self.num_batches = -(-len(self.series[:: self.world_size]) // self.batch_size)
+        self.series = self.series[self.rank :: self.world_size]
+        self.origins = self.origins[self.rank :: self.world_size]
 
     def __len__(self) -> int:
         """Return the number of batches, the same in all processes: with fewer origins, the last one is empty."""
@@ -175,3 +153,58 @@ class OriginLoader:
             )
             windows.target_observed[:, : self.gap] = False
             yield windows
+
+
+def shuffled(count: int, seed: int, max_drawn: int | None = None) -> Tensor | FeistelOrder:
+    """Return the numbers below `count` in an order that the seed determines.
+
+    Up to `max_drawn` numbers are drawn at once; a longer order is computed where it is indexed.
+    """
+    if count <= (_MAX_DRAWN if max_drawn is None else max_drawn):
+        return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return FeistelOrder(count, seed)
+
+
+class FeistelOrder:
+    """A pseudorandom permutation of the numbers below `count` that takes no memory.
+
+    An index is a cell `(left, right)` of a nearly square grid with at least `count` cells. Each round adds a hash of
+    one half to the other, which permutes the cells. A cell from `count` on is permuted again (cycle walking).
+
+    John Black, Phillip Rogaway (2002), Ciphers with Arbitrary Finite Domains,
+    https://doi.org/10.1007/3-540-45760-7_9
+
+    Args:
+        count: At least 1 and below 2 to the 62.
+        seed: Selects the permutation.
+    """
+
+    def __init__(self, count: int, seed: int) -> None:
+        self.count = count
+        width = isqrt(count - 1) + 1
+        self._sides = np.uint64(width), np.uint64(-(-count // width))
+        self._keys = np.random.SeedSequence(seed % 2**64).generate_state(_ROUNDS, np.uint64)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Return the `[B]` int64 numbers at `[B]` int64 indices below `count`."""
+        number = self._permuted(index.numpy().astype(np.uint64))
+        while (beyond := number >= self.count).any():
+            number[beyond] = self._permuted(number[beyond])
+        return torch.from_numpy(number.view(np.int64))
+
+    def _permuted(self, cell: np.ndarray) -> np.ndarray:
+        """Return cells after all rounds."""
+        width, height = self._sides
+        left, right = cell % width, cell // width
+        for key in self._keys:
+            left += _scrambled(right ^ key, width)
+            left -= width * (left >= width)
+            left, right, width, height = right, left, height, width
+        return left + right * width
+
+
+def _scrambled(number: np.ndarray, below: np.uint64) -> np.ndarray:
+    """Return a hash below a bound: the finaliser of SplitMix64, its upper half scaled."""
+    for shift, factor in _MIXING:
+        number = (number ^ (number >> shift)) * factor
+    return ((number >> _HALF) * below) >> _HALF

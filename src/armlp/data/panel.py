@@ -5,32 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from armlp.data.covariates import ROLES, CovariateColumn, Covariates
-
-if TYPE_CHECKING:
-    from armlp.data.calendar import Calendar
-    from armlp.data.storage import Residency
-
+from armlp.data.covariates import ROLES, CovariateColumn, CovariateScaling
+from armlp.data.storage import Residency
+from armlp.data.time.calendar import Calendar
 
 _NO_COLUMNS = torch.empty(0, 0)
 # Ids converted to text at a time: Python strings may take more memory than their series.
 _MAX_NAMES = 1 << 16
-
-
-class CovariateMap(Protocol):
-    """Scales raw covariates for the network, such as `CovariateScaling`."""
-
-    def __call__(self, raw: Covariates, /) -> Covariates:
-        """Return scaled covariates."""
-
-    def on(self, device: torch.device, /) -> CovariateMap:
-        """Return the map on a device."""
 
 
 @dataclass(frozen=True)
@@ -55,50 +42,29 @@ class Panel:
     density and no error.
 
     Everything is in main memory, except for the rows that `on_device` moves.
-
-    Attributes:
-        values: `[N, V]` float32, data units less the level.
-        observed: `[N, V]` bool, False where a value was missing.
-        offsets: `[S + 1]` int64.
-        ids: `[S]` ids in the type of the table, ascending.
-        starts: `[S]` int64 time of the first row of each series, as `calendar` counts time.
-        calendar: The time step.
-        channels: `V` names of the target columns.
-        style: The types of the source table.
-        name: The data set, for messages.
-        future: `[S]` int64 number of future rows of each series; None where there are none.
-        known: `[N, C]` float32 covariates known ahead, numbers or codes of categories; nan where missing.
-        past: `[N, C]` float32 covariates known up to the origin.
-        static: `[S, M]` float32 covariates of the series.
-        covariate_columns: The columns of `known`, `past` and `static`.
-        covariate_scaling: Applied to the covariates of windows; None leaves them raw.
-        calendar_cycles: The cycles of the calendar that windows have features of.
-        symbols: The symbols by code, in the type of the table; None where values are numbers.
-        levels: `[S, V]` float64, 0 for most series; None where no series needs one.
-        residency: Limits the resident memory of a memory-mapped store; None where the store is in memory.
     """
 
-    values: Tensor
-    observed: Tensor
-    offsets: Tensor
-    ids: np.ndarray
-    starts: np.ndarray
+    values: Tensor  # `[N, V]` float32, data units less the level
+    observed: Tensor  # `[N, V]` bool, False where a value was missing
+    offsets: Tensor  # `[S + 1]` int64
+    ids: np.ndarray  # `[S]` in the type of the table, ascending
+    starts: np.ndarray  # `[S]` int64 time of the first row of each series, as `calendar` counts time
     calendar: Calendar
-    channels: tuple[str, ...] = ("y",)
+    channels: tuple[str, ...] = ("y",)  # `V` names of the target columns
     style: TableStyle = field(default_factory=TableStyle)
-    name: str = "table"
-    future: Tensor | None = None
-    known: Tensor = _NO_COLUMNS
-    past: Tensor = _NO_COLUMNS
-    static: Tensor = _NO_COLUMNS
+    name: str = "table"  # of the data set, for messages
+    future: Tensor | None = None  # `[S]` int64 number of future rows of each series; None where there are none
+    known: Tensor = _NO_COLUMNS  # `[N, C]` float32 covariates, numbers or codes of categories; nan where missing
+    past: Tensor = _NO_COLUMNS  # `[N, C]` float32
+    static: Tensor = _NO_COLUMNS  # `[S, M]` float32
     covariate_columns: Mapping[str, tuple[CovariateColumn, ...]] = field(
         default_factory=lambda: dict.fromkeys(ROLES, ())
     )
-    covariate_scaling: CovariateMap | None = None
-    calendar_cycles: tuple[str, ...] = ()
-    symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None
-    levels: Tensor | None = None
-    residency: Residency | None = None
+    covariate_scaling: CovariateScaling | None = None  # applied to the covariates of windows; None leaves them raw
+    calendar_cycles: tuple[str, ...] = ()  # those that windows have features of
+    symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None  # by code; None for numbers
+    levels: Tensor | None = None  # `[S, V]` float64, 0 for most series; None where no series needs one
+    residency: Residency | None = None  # limits the resident memory of a memory-mapped store
 
     def __post_init__(self) -> None:
         """Give the roles without a column a width of 0."""
@@ -158,23 +124,25 @@ class Panel:
         return np.asarray(low >= high)
 
     @property
+    def is_numeric(self) -> bool:
+        """Whether values are numbers, not codes without an order."""
+        return self.symbols is None
+
+    @property
     def has_covariates(self) -> bool:
         """Whether windows have covariates or calendar features."""
         return bool(self.calendar_cycles) or any(self.covariate_columns.values())
 
     def blocks(self, max_values: int = 1 << 17) -> Iterator[slice]:
-        """Yield slices of rows, so that a pass over the store takes bounded memory.
+        """Yield slices of rows of at most `max_values` values, so that a pass over the store takes bounded memory.
 
         Every row is in one slice, in order; a slice may begin and end within a series.
-
-        Args:
-            max_values: Most values in a slice, which has at least one row.
         """
         rows = max(1, max_values // max(1, self.values.shape[1]))
         for first in range(0, len(self.values), rows):
             yield slice(first, min(first + rows, len(self.values)))
             if self.residency is not None:
-                self.residency.settle()
+                self.residency.limit()
 
     def locate(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return the `[n]` series of the rows of a slice, and their `[n]` row within it, both int64."""
@@ -198,11 +166,9 @@ class Panel:
         return row < ends[series]
 
     def gather_rows(self, store: Tensor, row: Tensor) -> Tensor:
-        """Return a copy of rows of one of the panel's tensors, within the budget of a memory-mapped one.
+        """Return a copy of the rows `row`, `[B]` or `[B, T]` int64, of one of the panel's tensors.
 
-        Args:
-            store: `[N, ...]`, such as `values`, or a view of it whose rows are rows of the panel.
-            row: `[B]` or `[B, T]` int64.
+        `store` may also be a view whose rows are rows of the panel. A memory-mapped one stays within its budget.
         """
         if self.residency is not None:
             return torch.cat([store[part] for part in self.residency.parts(row)])
@@ -229,21 +195,11 @@ class Panel:
         values = self.values[first : first + self.lengths[index]]
         return self.in_data_units(torch.tensor([index]), values[None])[0]
 
-    def observed_of(self, index: int) -> Tensor:
-        """Return `[n, V]` bool, which values of the history of one series were observed."""
-        first = self.offsets[index]
-        return self.observed[first : first + self.lengths[index]]
-
     def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
-        """Return stored values in data units.
+        """Return stored values `[B, ..., V]` of `series [B]` in data units.
 
-        Args:
-            series: `[B]` int64.
-            values: `[B, ..., V]`.
-
-        Returns:
-            `[B, ..., V]`, unchanged where the panel has no levels, otherwise float64 in main memory, because not every
-            accelerator has float64.
+        They are unchanged where the panel has no levels, otherwise float64 in main memory, which not every accelerator
+        has.
         """
         if self.levels is None:
             return values

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from armlp.data.catalog import Options as CatalogOptions
+from armlp.data.catalog import Defaults
 from armlp.data.checks import check_calendar_cycles
-from armlp.data.covariate_scaling import CovariateScaling, check_not_empty, fit_statistics
+from armlp.data.covariate_scaling import check_not_empty, fit_statistics, scaling_of
 from armlp.data.detect import find_season
 from armlp.data.panel import Panel
-from armlp.data.time_features import feature_cycles, repeated_cycles
-from armlp.data.windows import Split
+from armlp.data.split import Split
+from armlp.data.time.features import feature_cycles, repeated_cycles
 from armlp.errors import LARGEST_SEED, UserError
 from armlp.options import Options, option
 
@@ -44,7 +44,7 @@ class DataSettings(Options):
     calendar_inputs: bool | Sequence[str] | str | None = None
     """Give the model the time of day, the day of the week and so on of the steps to forecast: `true` for all that the
     calendar has, `false` for none, or a list of `day`, `week`, `month` (of days), `year` and `months` (of a year).
-    Where left out, the cycles that come round at least twice in a typical series of training."""
+    Where left out, the cycles that repeat at least twice in a typical series of training."""
 
     symbols: bool | Sequence[str] | Sequence[int] | Sequence[bool] = False
     """`true` where the target holds symbols (text, integers, booleans) instead of numbers, or the list of symbols."""
@@ -87,10 +87,10 @@ class DataSettings(Options):
     trained_freq: str | int | None = None
     """The step of time of the training data; set by training, so leave it out."""
 
-    def reader(self, usual: CatalogOptions) -> dict[str, Any]:
+    def reader(self, defaults: Defaults) -> dict[str, Any]:
         """Return the options of `read_panel`; those of a catalog data set take precedence."""
-        found = {name: getattr(self, name) for name in _READER} | dict(usual.reader)
-        return found | {"symbols": self.symbols or found["symbols"], "usual_freq": self.trained_freq}
+        found = {name: getattr(self, name) for name in _READER} | dict(defaults.reader)
+        return found | {"symbols": self.symbols or found["symbols"], "default_freq": self.trained_freq}
 
 
 _READER = (
@@ -99,16 +99,12 @@ _READER = (
 )  # fmt: skip
 
 
-def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataSettings:
-    """Return settings in which everything but the batch size is chosen, without using held-out rows.
-
-    Raises:
-        UserError: There is only one symbol, or the calendar or the covariates cannot be used.
-    """
+def settle(settings: DataSettings, panel: Panel, defaults: Defaults) -> DataSettings:
+    """Return settings in which everything but the batch size is chosen, without using held-out rows."""
     settings = replace(
         settings,
-        horizon=settings.horizon or usual.horizon or panel.calendar.horizon,
-        val_windows=usual.val_windows or 1 if settings.val_windows is None else settings.val_windows,
+        horizon=settings.horizon or defaults.horizon or panel.calendar.horizon,
+        val_windows=defaults.val_windows or 1 if settings.val_windows is None else settings.val_windows,
     )
     split = split_of(settings)
     if panel.symbols is not None:
@@ -122,7 +118,7 @@ def settle(settings: DataSettings, panel: Panel, usual: CatalogOptions) -> DataS
         settings = replace(settings, covariate_statistics=statistics)
     return replace(
         settings,
-        season_length=settings.season_length or usual.season_length or _season(panel, split),
+        season_length=settings.season_length or defaults.season_length or _season(panel, split),
         calendar_inputs=_cycles(settings.calendar_inputs, panel, split),
     )
 
@@ -145,26 +141,14 @@ def with_inputs(panel: Panel, settings: DataSettings) -> Panel:
     """Return the panel with the covariate scaling and the calendar features of settled settings."""
     assert settings.covariate_statistics is not None
     assert isinstance(settings.calendar_inputs, list)
-    scaling = CovariateScaling.of(panel, settings.covariate_statistics)
+    scaling = scaling_of(panel, settings.covariate_statistics)
     return replace(panel, covariate_scaling=scaling, calendar_cycles=tuple(settings.calendar_inputs))
-
-
-def choose_batch_size(windows: int, patches: int) -> int:
-    """Return the number of windows in a batch.
-
-    Large batches run at the speed of matrix multiplication, but small data need the noise of small ones.
-
-    Args:
-        windows: Training windows in an epoch.
-        patches: Patches in the unroll of a window.
-    """
-    return min(max(32, 512 // min(6, patches)), max(32, windows // 16))
 
 
 def _season(panel: Panel, split: Split) -> int:
     """Return the season of the frequency, or of the training part where the times are bare integers."""
-    if panel.symbols is not None:
-        return 1  # symbols do not follow the season of the calendar
+    if not panel.is_numeric:
+        return 1  # only numbers follow the season of the calendar
     if panel.calendar.is_integer:
         return find_season(panel, split.train_ends(panel.lengths))
     return panel.calendar.season_length

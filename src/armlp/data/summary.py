@@ -8,10 +8,9 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from armlp.data.calendar import Calendar, spell_time
-from armlp.data.checks import rows_needed
 from armlp.data.panel import Panel
-from armlp.data.windows import Split
+from armlp.data.split import Split
+from armlp.data.time.calendar import Calendar, spell_time
 
 _MAX_NAMES = 6
 
@@ -31,7 +30,7 @@ class Between(NamedTuple):
         return self.earliest if self.is_one else f"between {self.earliest} and {self.latest}"
 
 
-class Part(NamedTuple):
+class SplitPart(NamedTuple):
     """One part of the split."""
 
     windows: int  # number of origins, or of training windows in an epoch
@@ -61,21 +60,22 @@ class DataSummary(NamedTuple):
     too_short: int  # series with fewer rows
     covariates: dict[str, list[str]]  # names by role
     calendar_inputs: bool  # whether there are calendar features
-    train: Part | None
-    val: Part | None
-    test: Part | None
+    train: SplitPart | None
+    val: SplitPart | None
+    test: SplitPart | None
 
     def rows(self) -> dict[str, str]:
         """Return the summary as a table of labels and texts."""
         fewest, median, most = self.lengths
         channels = len(self.channels)
         freq = f"integers, {self.calendar.freq} apart" if self.calendar.is_integer else str(self.calendar.freq)
+        missing = f"{100 * self.missing:.3g}%" if self.missing >= 1e-4 else "less than 0.01%"
         rows = {
             "series": f"{self.series:,}" + (f" of {channels} channels: {_few(self.channels)}" if channels > 1 else ""),
             "length": f"{fewest:,} to {most:,} steps, median {median:,.0f}" if fewest < most else f"{most:,} steps",
             "frequency": freq + (f", {self.calendar.timezone}" if self.calendar.timezone else ""),
             "season": f"{self.season_length:,} steps" if self.season_length > 1 else "none",
-            "missing": _share(self.missing),
+            "missing": f"{missing} of the values" if self.missing else "none",
         }
         if self.symbols is not None:
             rows["symbols"] = f"{len(self.symbols)}: {_few(self.symbols)}"
@@ -103,7 +103,6 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
     lengths = panel.lengths
     ends = split.train_ends(lengths)
     usable = (ends >= 2).nonzero()[:, 0]
-    needed = rows_needed(split)
     return DataSummary(
         name=panel.name,
         series=len(panel),
@@ -112,11 +111,11 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
         calendar=panel.calendar,
         season_length=season_length,
         missing=panel.missing / (int(lengths.sum()) * len(panel.channels)),
-        constant=None if panel.symbols is not None else int(panel.constant.sum()),
+        constant=int(panel.constant.sum()) if panel.is_numeric else None,
         symbols=panel.symbols,
         horizon=split.horizon,
-        needed=needed,
-        held_out=needed - 2,
+        needed=split.rows_needed,
+        held_out=split.held_out,
         too_short=len(panel) - len(usable),
         covariates={role: [column.name for column in columns] for role, columns in panel.covariate_columns.items()},
         calendar_inputs=bool(panel.calendar_cycles),
@@ -126,19 +125,19 @@ def summarize(panel: Panel, split: Split, season_length: int, training_windows: 
     )
 
 
-def _held_out(panel: Panel, split: Split, part: str, ends: Tensor) -> Part | None:
+def _held_out(panel: Panel, split: Split, part: str, ends: Tensor) -> SplitPart | None:
     """Return a part that begins in every series with its first origin, and ends before the rows `ends [S]`."""
     series, origins = split.origins(panel.lengths, part)
     first = series.diff(prepend=series.new_full((1,), -1)) != 0
     return _part(panel, len(series), series[first], origins[first], ends[series[first]])
 
 
-def _part(panel: Panel, windows: int, series: Tensor, begins: Tensor, ends: Tensor) -> Part | None:
+def _part(panel: Panel, windows: int, series: Tensor, begins: Tensor, ends: Tensor) -> SplitPart | None:
     """Return the part of `series [n]` from the rows `begins [n]` to before the rows `ends [n]`."""
     if not len(series):
         return None
     starts = panel.starts[series.numpy()]
-    return Part(windows, *(_between(panel.calendar, starts, rows) for rows in (begins, ends - 1)))
+    return SplitPart(windows, *(_between(panel.calendar, starts, rows) for rows in (begins, ends - 1)))
 
 
 def _between(calendar: Calendar, starts: np.ndarray, rows: Tensor) -> Between:
@@ -156,9 +155,3 @@ def _few(names: Sequence[object]) -> str:
 
 def _count(number: int, what: str) -> str:
     return f"{number:,} {what}{'' if number == 1 else 's'}"
-
-
-def _share(share: float) -> str:
-    if not share:
-        return "none"
-    return f"{100 * share:.3g}% of the values" if share >= 1e-4 else "less than 0.01% of the values"

@@ -1,9 +1,8 @@
-"""Windows of a panel, and splits by time."""
+"""Windows of a panel."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
-from armlp.data.time_features import time_features
+from armlp.data.time.features import time_features
 
 
 class Windowing(NamedTuple):
@@ -80,7 +79,11 @@ def gather(
         values, observed = _padded(panel, series, origin, context_length, span, end)
     else:
         first = panel.offsets[series] + origin - context_length
-        values, observed = _stretches(panel, first.clamp(0, len(panel.values) - length), length)
+        first = first.clamp(0, len(panel.values) - length)
+        values = panel.gather_rows(panel.values.unfold(0, length, 1).transpose(1, 2), first)
+        observed = torch.ones_like(values, dtype=torch.bool)
+        if not panel.fully_observed:
+            observed = panel.gather_rows(panel.observed.unfold(0, length, 1).transpose(1, 2), first)
         beyond = ((origin < context_length) | (origin + span > end)).nonzero()[:, 0]
         if len(beyond):
             row = panel.to_store_device(beyond)
@@ -92,25 +95,22 @@ def gather(
     return Windows(context, context_observed, target, target_observed, series, origin, covariates)
 
 
-def _stretches(panel: Panel, first: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """Return the `[B, length, V]` values from the rows `first [B]` on, and which of them were observed."""
-
-    def read(store: Tensor) -> Tensor:
-        return panel.gather_rows(store.unfold(0, length, 1).transpose(1, 2), first)
-
-    values = read(panel.values)
-    return values, torch.ones_like(values, dtype=torch.bool) if panel.fully_observed else read(panel.observed)
-
-
 def _padded(
     panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Return the `[B, L + T, V]` values of windows that may reach beyond their series, and which were observed."""
+    row, inside = _rows(panel, series, origin, context_length, span, end)
+    return panel.gather_rows(panel.values, row), panel.gather_rows(panel.observed, row) & inside[..., None]
+
+
+def _rows(
+    panel: Panel, series: Tensor, origin: Tensor, context_length: int, span: int, end: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the `[B, L + T]` rows of windows, the nearest row for those beyond their series, and which are inside."""
     origin, end, start = (panel.to_store_device(part) for part in (origin, end, panel.offsets[series]))
     row = origin[:, None] + torch.arange(-context_length, span, device=origin.device)
-    inside = (row >= 0) & (row < end[:, None])
-    row = start[:, None] + row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
-    return panel.gather_rows(panel.values, row), panel.gather_rows(panel.observed, row) & inside[..., None]
+    nearest = row.clamp(min=0).minimum(end[:, None].clamp(min=1) - 1)
+    return start[:, None] + nearest, (row >= 0) & (row < end[:, None])
 
 
 def _gather_covariates(
@@ -121,10 +121,8 @@ def _gather_covariates(
     def rows(columns: Tensor, lengths: Tensor) -> Tensor:
         if not columns.shape[1]:
             return columns.new_empty(len(origin), context_length + span, 0)
-        last = (lengths[series] if end is None else end).clamp(min=1) - 1
-        at, last, start = (panel.to_store_device(part) for part in (origin, last, panel.offsets[series]))
-        row = at[:, None] + torch.arange(-context_length, span, device=at.device)
-        return panel.gather_rows(columns, start[:, None] + row.clamp(min=0).minimum(last[:, None]))
+        last = lengths[series] if end is None else end
+        return panel.gather_rows(columns, _rows(panel, series, origin, context_length, span, last)[0])
 
     calendar = panel.values.new_empty(len(origin), span, 0)
     if panel.calendar_cycles:
@@ -135,80 +133,3 @@ def _gather_covariates(
     known, past = rows(panel.known, panel.stored_lengths), rows(panel.past, panel.lengths)
     covariates = Covariates(known, past, calendar, panel.gather_rows(panel.static, series))
     return covariates if panel.covariate_scaling is None else panel.covariate_scaling(covariates)
-
-
-@dataclass(frozen=True)
-class Split:
-    """A split of every series by time, from its end: `... train | val_windows x H | test part`.
-
-    Test windows may overlap or leave out rows between them; the test part goes from the first test origin to the end.
-    """
-
-    horizon: int  # `H`
-    val_windows: int = 1  # validation origins, `H` apart
-    test_windows: int = 0  # test origins
-    test_step: int | None = None  # steps from one test origin to the next; `H` where None
-    test_gap: int = 0  # rows after a test origin that do not count; the next `H` do
-    later_windows: int = 0  # origins after the test origins, left for another model
-
-    @property
-    def test_reach(self) -> int:
-        """Rows from a test origin to the end of its window."""
-        return self.test_gap + self.horizon
-
-    @property
-    def test_length(self) -> int:
-        """Rows of the test part; 0 without one."""
-        windows = self.test_windows + self.later_windows
-        return self.test_reach + (windows - 1) * (self.test_step or self.horizon) if windows else 0
-
-    @property
-    def held_out(self) -> int:
-        """Rows at the end of every series that are not trained on."""
-        return self.val_windows * self.horizon + self.test_length
-
-    def train_ends(self, lengths: Tensor) -> Tensor:
-        """Return the `[S]` int64 row at which training ends; below 2 where a series is too short to train on."""
-        return lengths - self.held_out
-
-    def typical_length(self, lengths: Tensor) -> int:
-        """Return the median number of training rows over the trainable series; at least 1."""
-        ends = self.train_ends(lengths)
-        return max(1, int((ends[ends >= 2] if (ends >= 2).any() else ends).float().median()))
-
-    def origins(self, lengths: Tensor, part: str) -> tuple[Tensor, Tensor]:
-        """Return the `[W]` series and `[W]` origins, int64, of a part; leave out origins without a value before them.
-
-        Args:
-            lengths: `[S]` int64.
-            part: `val`, `test`, or `predict` (the end of every series).
-        """
-        step = self.test_step or self.horizon
-        count, last, apart = {
-            "val": (self.val_windows, self.test_length + self.horizon, self.horizon),
-            "test": (self.test_windows, self.test_reach + self.later_windows * step, step),
-            "predict": (1, 0, 1),
-        }[part]
-        count = max(0, min(count, 1 + (int(lengths.max()) - 1 - last) // apart))  # at most those of the longest series
-        steps_back = last + apart * torch.arange(count - 1, -1, -1)
-        origins = lengths[:, None] - steps_back
-        series = torch.arange(len(lengths))[:, None].expand_as(origins)
-        usable = origins >= 1
-        return series[usable], origins[usable]
-
-
-def origins_between(first: Tensor, ends: Tensor, apart: int, most: int) -> tuple[Tensor, Tensor]:
-    """Return `[W]` series and `[W]` rows, int64, of the last `most` origins of each series.
-
-    Args:
-        first: `[S]` int64 first origin of each series.
-        ends: `[S]` int64; all origins are smaller.
-        apart: Steps from one origin to the next.
-        most: Most origins of a series.
-    """
-    counts = torch.div(ends - first + apart - 1, apart, rounding_mode="floor").clamp(min=0)
-    first = first + (counts - most).clamp(min=0) * apart
-    counts = counts.clamp(max=most)
-    series = torch.arange(len(first)).repeat_interleave(counts)
-    number = torch.arange(len(series)) - (counts.cumsum(0) - counts)[series]
-    return series, first[series] + apart * number

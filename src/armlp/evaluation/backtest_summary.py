@@ -11,7 +11,7 @@ import pandas as pd
 from armlp.arguments import check_argument
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import covered
-from armlp.evaluation.quantiles import SYMBOL
+from armlp.evaluation.quantiles import MODEL
 
 _BY = {"lead": "lead", "series": "unique_id"}
 _REQUIRED = ("unique_id", "ds", "cutoff")
@@ -27,8 +27,8 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
     Returns:
         A table of the same kind with the columns `lead` or `unique_id`; `channel`, for vector series; `count`, the
         number of observed values; `mae`, `rmse` (data units), `smape` (percent, as in the M4 competition), and
-        `coverage-80` (share inside) for each level; for symbols only `error_rate`. A diverged forecast has an infinite
-        error.
+        `coverage-80` (share inside) for each level; of a table with `armlp-share` only `error_rate`. A diverged
+        forecast has an infinite error.
 
     Raises:
         UserError: The table is not a backtest table, or `by` is not known.
@@ -44,7 +44,7 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
     eager = frame.collect() if isinstance(frame, nw.LazyFrame) else frame
     rows = eager.to_pandas()
     targets = [name for name in rows.columns if name == "y" or name.startswith("y-")]
-    if not targets or any(name not in rows.columns for name in (*_REQUIRED, *(SYMBOL + name[1:] for name in targets))):
+    if not targets or any(name not in rows.columns for name in (*_REQUIRED, *(MODEL + name[1:] for name in targets))):
         raise UserError(
             f"The table has the columns {', '.join(map(str, rows.columns))}, but a backtest table has unique_id, ds, "
             "cutoff, y and armlp: give what Forecaster.backtest returned or armlp test wrote."
@@ -73,10 +73,10 @@ def summarize_backtest(table: Any, by: str = "series") -> Any:
 
 def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
     """Return the scores of each row, 0 where the truth was not observed."""
-    truth, forecast = rows[f"y{suffix}"], rows[f"{SYMBOL}{suffix}"]
+    truth, forecast = rows[f"y{suffix}"], rows[f"{MODEL}{suffix}"]
     observed = truth.notna()
     scores: dict[str, Any] = {"count": observed}
-    if f"{SYMBOL}-share" in rows and "y-share" not in rows:
+    if f"{MODEL}-share" in rows and "y-share" not in rows:
         scores["error_rate"] = truth != forecast
     else:
         error = (truth - forecast).abs().astype(float)
@@ -86,10 +86,10 @@ def _scores(rows: pd.DataFrame, suffix: str) -> pd.DataFrame:
         diverged = observed & ~np.isfinite(forecast.astype(float))
         scores = {name: score if name == "count" else score.mask(diverged, np.inf) for name, score in scores.items()}
         for name in rows.columns:
-            low = f"{SYMBOL}{suffix}-lo-"
+            low = f"{MODEL}{suffix}-lo-"
             if name.startswith(low):
                 level = name.removeprefix(low)
-                scores[f"coverage-{level}"] = covered(truth, rows[name], rows[f"{SYMBOL}{suffix}-hi-{level}"])
+                scores[f"coverage-{level}"] = covered(truth, rows[name], rows[f"{MODEL}{suffix}-hi-{level}"])
     return pd.DataFrame(scores).astype(float).where(observed, 0.0)
 
 
@@ -97,9 +97,7 @@ def _like(eager: Any, found: pd.DataFrame, lazy: bool) -> Any:
     """Convert `found` to the library of `eager`."""
     if eager.implementation.is_pandas():
         return found
-    if eager.implementation.is_polars():
-        polars = nw.from_native(found, eager_only=True).to_polars()
-        return polars.lazy() if lazy else polars
-    import pyarrow as pa
-
-    return pa.Table.from_pandas(found, preserve_index=False)
+    frame = nw.from_native(found, eager_only=True)
+    if not eager.implementation.is_polars():
+        return frame.to_arrow()
+    return frame.to_polars().lazy() if lazy else frame.to_polars()

@@ -1,6 +1,8 @@
-"""Conformal recalibration of sampled paths."""
+"""Conformal recalibration of sampled paths, with fixed factors or along a stream of forecasts."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -8,7 +10,7 @@ from torch import Tensor
 from armlp.evaluation.quantiles import between_ranks
 
 # Central coverages at which factors are estimated; factors of other coverages are interpolated.
-LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
+COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
 MIN_WINDOWS = 30  # fewer windows give no factors
 _MIN_POOLED = 2000  # neighbouring leads are pooled until there are this many scores
 _MAX_FACTOR = 4.0  # the largest factor; its inverse is the smallest
@@ -17,16 +19,16 @@ _MAX_FACTOR = 4.0  # the largest factor; its inverse is the smallest
 def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     """Return the distance of the truth from the median, relative to the end of each interval on the same side.
 
-    From paths `[B, P, H, V]`, target and observed `[B, H, V]`, scores are `[B * V, H, K]` for `K` levels; nan where the
-    truth was not observed or a path diverged.
+    From paths `[B, P, H, V]`, target and observed `[B, H, V]`, scores are `[B * V, H, K]` for `K` coverages; nan where
+    the truth was not observed or a path diverged.
 
     Yaniv Romano, Evan Patterson, Emmanuel Candes (2019), Conformalized Quantile Regression,
     https://arxiv.org/abs/1905.03222
     """
-    levels = torch.tensor(LEVELS, dtype=paths.dtype, device=paths.device)
+    coverages = torch.tensor(COVERAGES, dtype=paths.dtype, device=paths.device)
     ranked = paths.sort(1).values
-    median = _at(ranked, torch.full_like(levels[:1], 0.5))[..., 0]
-    low, high = (_at(ranked, (1 + side * levels) / 2) for side in (-1, 1))
+    median = _at(ranked, torch.full_like(coverages[:1], 0.5))[..., 0]
+    low, high = (_at(ranked, (1 + side * coverages) / 2) for side in (-1, 1))
     error = (target - median)[..., None]
     distance = torch.where(error > 0, high - median[..., None], median[..., None] - low)
     scores = torch.where(error == 0, 0.0, error.abs() / distance)
@@ -44,16 +46,16 @@ def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
 def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
     """Return the factors `[H, K]` of the distances from the median with which every interval covers.
 
-    A factor is the quantile, at its level, of the scores `[N, H, K]` of a lead and its neighbours, corrected for their
-    finite number. The correction counts windows, not leads, because the errors of one window are dependent. Those of
-    different series at one origin are too, so the logarithm of a factor is shrunk to `n / (n + 1)` of itself for `n`
+    A factor is the quantile, at its coverage, of the scores `[N, H, K]` of a lead and its neighbours, corrected for
+    their finite number. The correction counts windows, not leads, because the errors of one window are dependent. Those
+    of different series at one origin are too, so the logarithm of a factor is shrunk to `n / (n + 1)` of itself for `n`
     origins. Factors are between 1/4 and 4; None if there are fewer than 30 windows.
     """
     known = ~scores.isnan().any(-1)
     windows = int(known.any(1).sum())
     if windows < MIN_WINDOWS:
         return None
-    probabilities = (torch.tensor(LEVELS, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
+    probabilities = (torch.tensor(COVERAGES, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
     horizon = scores.shape[1]
     counts = known.sum(0)
     factors = []
@@ -72,27 +74,100 @@ def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
 def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     """Stretch or shrink paths `[B, P, H, V]` around their median by lead; the median and the order of the paths stay.
 
-    Sums and other functions of paths are recalibrated too. The level of a value is that of its rank among the paths; a
-    single path does not change. Leads beyond the factors `[H', K]` use the last ones.
+    Sums and other functions of paths are recalibrated too. A value is an end of the interval of its rank among the
+    paths; a single path does not change. Leads beyond the factors `[H', K]` use the last ones.
     """
     count, horizon = paths.shape[1:3]
     lead = torch.arange(horizon, device=paths.device).clamp(max=len(factors) - 1)
     rank = torch.arange(1, count + 1, device=paths.device, dtype=torch.float64)
-    level = (2 * rank / (count + 1) - 1).abs()
-    factor = _interpolated(factors.to(paths.device, torch.float64)[lead], level)  # [H, P]
+    coverage = (2 * rank / (count + 1) - 1).abs()
+    factor = _interpolated(factors.to(paths.device, torch.float64)[lead], coverage)  # [H, P]
     factor = factor.T.to(paths.dtype)[..., None]
     ranked, order = paths.sort(1)
     median = _at(ranked, ranked.new_full((1,), 0.5))[..., 0].unsqueeze(1)
     moved = factor * (ranked - median)
-    # Keep the order of the paths where factors fall faster from level to level than distances rise.
+    # Keep the order of the paths where factors fall faster with the coverage than distances rise.
     above = moved.clamp(min=0).cummax(1).values
     below = moved.clamp(max=0).flip(1).cummin(1).values.flip(1)
     return torch.empty_like(paths).scatter_(1, order, median + above + below)
 
 
-def _interpolated(factors: Tensor, level: Tensor) -> Tensor:
-    """Return factors `[H, P]` at `level [P]`, linear between `LEVELS` and constant beyond."""
-    known = torch.tensor(LEVELS, dtype=level.dtype, device=level.device)
-    upper = torch.searchsorted(known, level).clamp(1, len(known) - 1)
-    share = ((level - known[upper - 1]) / (known[upper] - known[upper - 1])).clamp(0, 1)
+def _interpolated(factors: Tensor, coverage: Tensor) -> Tensor:
+    """Return factors `[H, P]` at `coverage [P]`, linear between `COVERAGES` and constant beyond."""
+    known = torch.tensor(COVERAGES, dtype=coverage.dtype, device=coverage.device)
+    upper = torch.searchsorted(known, coverage).clamp(1, len(known) - 1)
+    share = ((coverage - known[upper - 1]) / (known[upper] - known[upper - 1])).clamp(0, 1)
     return torch.lerp(factors[:, upper - 1], factors[:, upper], share)
+
+
+class AdaptiveFactors:
+    """Update the factors of `recalibrate` along a stream of forecasts.
+
+    A factor rises when a truth falls outside its interval and falls a little when it lies inside, so that each interval
+    has its nominal coverage in the long run, whatever the stream. After `N` forecasts of each series, the coverage at a
+    lead is off by at most (range of the log scores + rate) / (N * rate). The rate is divided by the number of forecasts
+    that are open at once, which would otherwise all correct the same mistake.
+
+    Isaac Gibbs, Emmanuel Candes (2021), Adaptive Conformal Inference Under Distribution Shift,
+    https://arxiv.org/abs/2106.00170; Anastasios Angelopoulos, Emmanuel Candes, Ryan Tibshirani (2023), Conformal PID
+    Control for Time Series Prediction, https://arxiv.org/abs/2307.16895 (quantile tracking, here of log scores)
+
+    Args:
+        factors: `[H', K]` initial factors, such as those of the validation; None starts at 1.
+        step: Rows between two origins.
+        series: Number of forecasts per origin, which share the rate.
+        rate: Rise of the logarithm of a factor if every series of an origin misses.
+        max_factor: Upper bound of the factors; its inverse is the lower bound.
+    """
+
+    def __init__(
+        self, factors: Tensor | None, horizon: int, step: int, series: int, rate: float = 0.1, max_factor: float = 64.0
+    ) -> None:
+        if factors is None:
+            factors = torch.ones(1, len(COVERAGES))
+        lead = torch.arange(horizon)
+        self._logarithms = factors[lead.clamp(max=len(factors) - 1)].double().log()
+        open_at_once = torch.ceil((lead + 1) / step)
+        self._limit = math.log(max_factor)
+        self._rate = rate / (series * open_at_once[:, None])
+        self._misses = 1 - torch.tensor(COVERAGES, dtype=torch.float64)  # expected share
+        # For forecasts whose truth is not fully known: its times [B, H], and 1 for a miss, less the expected share of
+        # misses, [B, H, K]; 0 where nothing was observed.
+        self._open: list[tuple[Tensor, Tensor]] = []
+
+    @property
+    def factors(self) -> Tensor:
+        """Return the current factors, `[H, K]`."""
+        return self._logarithms.exp().float()
+
+    def update(self, now: int) -> None:
+        """Update the factors with every truth whose time is at most `now`."""
+        for due, excess in self._open:
+            known = due <= now
+            self._logarithms += self._rate * torch.where(known[..., None], excess, 0.0).sum(0)
+            excess[known] = 0.0
+        self._open = [(due, excess) for due, excess in self._open if (due > now).any()]
+        self._logarithms.clamp_(-self._limit, self._limit)
+
+    def recalibrate(self, paths: Tensor, truth: Tensor, observed: Tensor, cutoff: Tensor, due: Tensor) -> Tensor:
+        """Return paths `[B, P, H, V]`, each recalibrated with the factors at its cutoff.
+
+        Args:
+            paths: `[B, P, H, V]`, with ascending cutoffs over all calls.
+            truth: `[B, H, V]`, in the units of the paths; used from the time when it is due.
+            observed: `[B, H, V]` bool.
+            cutoff: `[B]` int64 time of the last row before each forecast.
+            due: `[B, H]` int64 times of the truth.
+        """
+        scores = conformal_scores(paths, truth, observed).cpu().double()
+        scores = scores.view(len(paths), -1, *scores.shape[1:])  # [B, V, H, K]
+        moved = []
+        times, counts = cutoff.unique_consecutive(return_counts=True)
+        parts = (part.split(counts.tolist()) for part in (paths, scores, due))
+        for now, forecast, score, known_at in zip(times.tolist(), *parts, strict=True):
+            self.update(now)
+            factors = self.factors
+            moved.append(recalibrate(forecast, factors))
+            excess = torch.where(score.isnan(), 0.0, (score > factors).double() - self._misses).mean(1)
+            self._open.append((known_at, excess))
+        return torch.cat(moved) if moved else paths

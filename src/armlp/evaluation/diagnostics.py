@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import NamedTuple, TypeVar
 
 import torch
-from torch import Tensor
-from torchmetrics import MeanMetric
+from torch import Tensor, nn
+from torchmetrics import MeanMetric, Metric
 
 from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
@@ -17,6 +18,7 @@ from armlp.evaluation.metrics.base import Paths
 from armlp.evaluation.metrics.calibration import Coverage, PITHistogram
 from armlp.model.mlp import AutoregressiveMLP
 
+M = TypeVar("M", bound=nn.Module)
 # A path further from its context than this many times the range of the context has diverged.
 _MAX_RANGES = 10
 _MAX_SERIES, _MAX_ROWS, _BATCH = 16, 512, 1024  # for residuals: series, rows per series, rows at a time
@@ -41,11 +43,26 @@ def diverged(paths: Tensor, windows: Windows, panel: Panel) -> Tensor:
     return ~inside.all(2)
 
 
+@contextmanager
+def on_device(metric: M, device: torch.device | str) -> Iterator[M]:
+    """Move a metric, or a collection, to the device on which processes exchange sums, and then back to the CPU."""
+    yield metric.to(device)
+    metric.to("cpu")
+
+
+def _value(metric: Metric, device: torch.device | str) -> float:
+    """Return the value over all processes; nan before the first batch."""
+    if not metric.update_called:
+        return math.nan
+    with on_device(metric, device):
+        return metric.compute().item()
+
+
 class Exemplar(NamedTuple):
     """The best, the median or the worst forecast."""
 
     rank: str  # `best`, `median` or `worst`
-    of: int  # number of ranked forecasts
+    num_ranked: int  # number of ranked forecasts
     error: float  # mean absolute error, relative to that of the seasonal naive if it is known
     series: int  # index of the series
     origin: int  # row of the first value
@@ -68,8 +85,8 @@ class Diagnostics:
 
     def update(self, paths: Tensor, windows: Windows, whole: bool = False) -> None:
         """Add the forecasts of a batch; see `Scoreboard.update`."""
-        if self.panel.symbols:
-            return  # no scale
+        if not self.panel.is_numeric:
+            return
         # The empty last batch of a process with fewer windows is an update too: all processes must exchange sums.
         share = diverged(paths, windows, self.panel).double().sum() / max(1, len(paths) * paths.shape[1])
         self.diverged.update(share.cpu(), weight=len(paths))
@@ -99,36 +116,27 @@ class Diagnostics:
         ranked = known[error[known].argsort(stable=True)]
         count = len(ranked)
         positions = {"best": 0, **({"median": count // 2} if count > 2 else {}), "worst": count - 1}
-        chosen = {rank: int(ranked[position]) for rank, position in list(positions.items())[:count]}
+        rows = {rank: int(ranked[position]) for rank, position in list(positions.items())[:count]}
         return [
-            Exemplar(rank, count, float(error[row]), int(windows[row, 0]), int(windows[row, 1]))
-            for rank, row in chosen.items()
+            Exemplar(rank, count, float(error[row]), *map(int, windows[row, :2].tolist())) for rank, row in rows.items()
         ]
 
     def calibration(self, device: torch.device | str = "cpu") -> Tensor | None:
         """Return the mass in each bin of the probability integral transform, `[bins]`; None without sampled paths."""
         if not self.pit.update_called:
             return None
-        pit = self.pit.to(device)
-        with pit.sync_context():
+        with on_device(self.pit, device) as pit, pit.sync_context():
             mass = pit.mass.sum(0).cpu()
-        self.pit.to("cpu")
         return mass if mass.sum() > 0 else None
 
     def coverage(self, device: torch.device | str = "cpu") -> Mapping[float, float]:
         """Return the share of the truth inside each interval, by level in percent; empty for single paths."""
-        shares = {}
-        for level, metric in self._coverage.items():
-            if metric.update_called:
-                shares[float(level)] = metric.to(device).compute().item()
-                metric.to("cpu")
+        shares = {float(level): _value(metric, device) for level, metric in self._coverage.items()}
         return {level: share for level, share in shares.items() if not math.isnan(share)}
 
     def share_diverged(self, device: torch.device | str = "cpu") -> float:
         """Return the share of diverged paths; nan before the first batch."""
-        share = self.diverged.to(device).compute().item() if self.diverged.update_called else math.nan
-        self.diverged.to("cpu")
-        return share
+        return _value(self.diverged, device)
 
     def reset(self) -> None:
         """Remove all batches."""

@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from armlp.evaluation import metrics  # noqa: F401  # registers the metrics
 from armlp.evaluation.metrics.base import METRICS
 
 
@@ -15,7 +14,7 @@ class Label(NamedTuple):
 
     heading: str
     order: float = 105
-    priority: float | None = 15
+    rank: float | None = 15
     format: str = ",.4g"
     higher_is_better: bool | None = False
 
@@ -40,7 +39,7 @@ def label(name: str) -> Label:
         return _DERIVED[known]
     if known in METRICS:
         kind = METRICS[known]
-        return Label(kind.heading or name, kind.order, kind.priority, kind.format, kind.higher_is_better)
+        return Label(kind.heading or name, kind.order, kind.rank, kind.format, kind.higher_is_better)
     stem = known.rstrip("0123456789.")
     alike = [label(other) for other in METRICS if stem.endswith("_") and other.startswith(stem)]
     return alike[0]._replace(heading=name) if alike else Label(name)
@@ -54,7 +53,7 @@ def format_score(name: str, value: float) -> str:
 def shown(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return the names of the scores to show, the most important first; scores that are nan everywhere are left out."""
     names = {name for row in scores.values() for name, value in row.items() if not math.isnan(value)}
-    ranked = [(priority, name) for name in names if (priority := label(name).priority) is not None]
+    ranked = [(rank, name) for name in names if (rank := label(name).rank) is not None]
     return [name for _, name in sorted(ranked)]
 
 

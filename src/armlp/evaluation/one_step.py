@@ -13,11 +13,11 @@ from tqdm import tqdm
 from armlp.data.covariates import Covariates
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
-from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.encoders import spell_values
 from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows, gather
 from armlp.errors import UserError
-from armlp.model.ensemble import Pool
+from armlp.model.ensemble import EnsembleMixture
 from armlp.model.families.base import Predictive
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise
@@ -47,16 +47,15 @@ def one_step_scores(
     The first `L` rows of a series are context and have no scores; in a series of less than `2 L` rows, its first half.
     A network that emits patches is called for every row, and only its first step counts. The tail probability of a
     number is twice the smaller of P(at most the truth) and P(at least the truth), and 1 at most; under the true
-    distribution it is below `a` with probability `a`, for counts at most `a`. That of a symbol is the probability of
-    all symbols that are no likelier. `seed` is that of the random PIT of counts and symbols.
+    distribution it is below `a` with probability `a`, for counts at most `a`. That of a code is the probability of
+    all codes that are no likelier. `seed` is that of the random PIT of discrete values.
     """
     network.eval()
     length, patch = network.context_length, network.patch_length
     loader = TrainingLoader(panel, panel.lengths, length, 1, batch_size=1)
     count = max(1, chunk // ((length + patch) * panel.values.shape[1]))
-    with tqdm(
-        desc="scoring", total=loader.num_windows, unit=" rows", delay=2, leave=False, disable=not progress
-    ) as bar:
+    options: dict[str, Any] = {"desc": "scoring", "unit": " rows", "delay": 2, "leave": False}
+    with tqdm(total=loader.num_windows, disable=not progress, **options) as bar:
         for first in range(0, loader.num_windows, count):
             series, row = loader.window(torch.arange(first, min(first + count, loader.num_windows)))
             observed = panel.gather_rows(panel.observed, panel.offsets[series] + row).any(1)
@@ -91,7 +90,7 @@ def score_table(network: AutoregressiveMLP, panel: Panel, seed: int = 0, progres
     for channel, name in enumerate(panel.channels):
         for score, values in zip(OneStepScores._fields[2:], columns, strict=True):
             column = values[:, channel].numpy()
-            spelled = spell_symbols(panel, column) if panel.symbols and score == "y" else column
+            spelled = spell_values(panel, column) if score == "y" else column
             table[score if len(panel.channels) == 1 else f"{score}-{name}"] = spelled
     return write_table_like(panel, series.numpy(), {"ds": row.numpy()}, table)
 
@@ -109,11 +108,10 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
         noise = path_noise(panel.keys[series], row, 1, 1, (network.channels,), seed)[:, 0].double()
         pit = low + noise * (high - low)
     log_likelihood = distribution.log_prob(truth)
-    if network.symbols:
-        codes = [distribution.log_prob(torch.full_like(truth, code)) for code in range(network.symbols)]
+    tail = 2 * torch.minimum(high, 1 - low)
+    if not network.head.numeric:
+        codes = [distribution.log_prob(torch.full_like(truth, code)) for code in range(network.inputs.num_codes)]
         tail = torch.stack([torch.where(code <= log_likelihood, code.exp(), 0.0) for code in codes]).sum(0)
-    else:
-        tail = 2 * torch.minimum(high, 1 - low)
     tail = tail.clamp(max=1)
     y, pit, tail = (
         torch.where(observed, part, torch.nan)[:, 0] for part in (panel.in_data_units(series, target), pit, tail)
@@ -164,10 +162,10 @@ def _patch_log_likelihood(
     def rows(part: Tensor) -> Tensor:
         return torch.cat([part] * model.members)
 
-    scaling = model.scale(context, observed)
+    scaling = model.measure_scaling(context, observed)
     target, counted = rows(scaling.within_reach(target, model.context_length)), rows(counted)
     covariates = None if covariates is None else covariates.tile(model.members)
-    distribution = model.conditional(rows(context), rows(observed), scaling.tile(model.members), covariates)
+    distribution = model.predict_patch(rows(context), rows(observed), scaling.tile(model.members), covariates)
     joint = torch.where(counted, distribution.log_prob(target), 0.0).double().flatten(1).sum(1)
     if model.dependence is not None and not (model.head.discrete or model.dependence.is_independent):
         joint = joint + model.dependence.log_density(distribution.normal_scores(target), counted)
@@ -184,8 +182,8 @@ def _next_step(network: AutoregressiveMLP, windows: Windows) -> Predictive:
     covariates = windows.covariates
     if covariates is not None:
         covariates = type(covariates)(*(part.to(device) for part in covariates)).tile(network.members)
-    scaling = network.scale(context, observed)
-    raw = network.raw(context, observed, scaling, covariates)[:, :1]
+    scaling = network.measure_scaling(context, observed)
+    raw = network.raw_outputs(context, observed, scaling, covariates)[:, :1]
     shift = scaling.shift_at(network.context_length, 1)
     distribution = network.head(*(part.cpu().double() for part in (raw, shift, scaling.scale)))
-    return distribution if network.members == 1 else Pool(distribution, network.members)
+    return distribution if network.members == 1 else EnsembleMixture(distribution, network.members)

@@ -11,7 +11,7 @@ from torch import Tensor
 from armlp.arguments import check_argument, to_builtin
 from armlp.errors import UserError
 
-SYMBOL = "armlp"
+MODEL = "armlp"  # name of the model in tables
 
 
 def interval(level: float) -> tuple[float, float]:
@@ -37,6 +37,12 @@ def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool =
     return torch.where(ranked[:, -1:].isnan(), torch.nan, values)
 
 
+def finite_quantiles(paths: Tensor, probabilities: Sequence[float]) -> Tensor:
+    """Return quantiles `[Q, H]` of the finite values among paths `[P, H]`, float64; nan where there are none."""
+    finite = torch.where(paths.isfinite(), paths, torch.nan).double()
+    return torch.stack([finite.nanquantile(probability, 0) for probability in probabilities])
+
+
 def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = False) -> Tensor:
     """Return the median of unsorted paths and the two ends of each interval, `[B, 1 + 2 levels, H, V]`."""
     ends = [probability for level in levels for probability in interval(level)]
@@ -44,7 +50,7 @@ def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = Fal
 
 
 def forecast_columns(
-    paths: Tensor, levels: Sequence[float], name: str = "armlp", whole: bool = False
+    paths: Tensor, levels: Sequence[float], name: str = MODEL, whole: bool = False
 ) -> dict[str, Tensor]:
     """Return the columns `name`, `name-lo-80`, `name-hi-80`, ... `[B, H]` of a forecast table of paths `[B, P, H]`."""
     check_levels(levels)
@@ -52,10 +58,10 @@ def forecast_columns(
     return dict(zip(names, interval_quantiles(paths, levels, whole).unbind(1), strict=True))
 
 
-def symbol_columns(paths: Tensor) -> dict[str, Tensor]:
-    """Return the most frequent symbol of the paths `[B, P, H]`, and the share of paths that have it, `[B, H]` each."""
-    symbol = paths.mode(1).values
-    return {SYMBOL: symbol, f"{SYMBOL}-share": (paths == symbol[:, None]).to(paths.dtype).mean(1)}
+def mode_columns(paths: Tensor) -> dict[str, Tensor]:
+    """Return the most frequent value of the paths `[B, P, H]`, and the share of paths that have it, `[B, H]` each."""
+    mode = paths.mode(1).values
+    return {MODEL: mode, f"{MODEL}-share": (paths == mode[:, None]).to(paths.dtype).mean(1)}
 
 
 def check_levels(levels: Sequence[float] | float, option: str = "levels") -> list[float]:

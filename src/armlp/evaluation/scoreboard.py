@@ -10,21 +10,20 @@ import torch
 from torch import Tensor
 from torchmetrics import MeanMetric, MetricCollection
 
-import armlp.evaluation.baselines
-import armlp.evaluation.metrics  # both register their classes  # noqa: F401
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.baselines.base import BASELINES, Baseline, History
+from armlp.evaluation.baselines import BASELINES, Baseline, History
 from armlp.evaluation.baselines.naive import naive_errors
-from armlp.evaluation.diagnostics import Diagnostics
+from armlp.evaluation.diagnostics import Diagnostics, on_device
 from armlp.evaluation.metrics.base import METRICS, LeadMetric, Paths
 from armlp.evaluation.one_step import one_step_nll
+from armlp.evaluation.quantiles import MODEL as MODEL
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.registry import Registry
 
-MODEL, BASELINE = "armlp", "seasonal naive"
+BASELINE = "seasonal naive"
 K = TypeVar("K", LeadMetric, Baseline)
 _OWA_REFERENCE = "Naive2"
 _SKILL_ON = ("mase", "mae", "error_rate")
@@ -36,19 +35,10 @@ class Scoreboard:
     """Scores of the model and of the baselines over the same origins.
 
     Baselines forecast in the first pass only, so every pass must bring the same windows in the same order; it may end
-    earlier.
-
-    Args:
-        panel: The series.
-        ends: `[S]` int64 row at which the rows before the first origin end; only these rows serve to fit baselines and
-            to measure the units of scaled errors.
-        horizon: `H`.
-        season_length: Steps in a season of the baselines.
-        metrics: Names or class paths of further metrics.
-        baselines: Names or class paths of further baselines.
+    earlier. They are fitted, and the units of scaled errors measured, on the rows before `ends [S]`, int64.
 
     Raises:
-        UserError: A metric or baseline is not known, or does not suit the values of the panel.
+        UserError: A name or class path of a further metric or baseline is not known, or does not suit the panel.
     """
 
     def __init__(
@@ -60,17 +50,14 @@ class Scoreboard:
         metrics: Sequence[str] = (),
         baselines: Sequence[str] = (),
     ) -> None:
-        self.panel = panel
-        self.ends = ends
-        self.horizon = horizon
-        self.season_length = season_length
+        self.panel, self.ends, self.horizon, self.season_length = panel, ends, horizon, season_length
         self.unit, self.root_unit = naive_errors(panel, ends, season_length)
-        self._baseline_kinds = select(BASELINES, baselines, bool(panel.symbols))
+        self._baseline_kinds = select(BASELINES, baselines, panel.is_numeric)
         self._baselines: dict[str, Baseline] = {}  # fitted in the first update, which shows the context length
-        kinds = select(METRICS, metrics, bool(panel.symbols))
-        point = {name: kind for name, kind in kinds.items() if kind.needs in ("point", "symbols")}
+        kinds = select(METRICS, metrics, panel.is_numeric)
+        point = {name: kind for name, kind in kinds.items() if kind.needs == "point"}
         self.boards = {MODEL: self._board(kinds), **{name: self._board(point) for name in self._baseline_kinds}}
-        self.likelihood = MetricCollection({"nll": MeanMetric()})
+        self.likelihood = MeanMetric()
         self._passed = self._compared = 0  # windows of this pass, and windows that the baselines have forecast
 
     def _board(self, kinds: Mapping[str, type[LeadMetric]]) -> MetricCollection:
@@ -91,10 +78,8 @@ class Scoreboard:
                 length = windows.context.shape[1]
                 history = History(self.panel, self.ends, self.unit, length, self.horizon, self.season_length)
                 self._baselines = {name: kind.fit(history) for name, kind in self._baseline_kinds.items()}
-            forecasts |= {
-                name: baseline.forecast(series, origin, self.horizon)[:, None]
-                for name, baseline in self._baselines.items()
-            }
+            for name, baseline in self._baselines.items():
+                forecasts[name] = baseline.forecast(series, origin, self.horizon)[:, None]
         self._passed += len(series)
         self._compared = max(self._compared, self._passed)
         units = {"mae": self.unit[series][:, None], "rmse": self.root_unit[series][:, None]}
@@ -115,7 +100,7 @@ class Scoreboard:
         for name, board in self.boards.items():
             for metric, score in board.items():
                 score.merge_state(other.boards[name][metric])
-        likelihood = cast("MeanMetric", other.likelihood["nll"])
+        likelihood = other.likelihood
         if likelihood.update_called:
             self.likelihood.update(value=likelihood.mean_value / likelihood.weight, weight=likelihood.weight)
 
@@ -123,12 +108,12 @@ class Scoreboard:
         """Return every metric by forecaster, with skill and OWA; `device` is where processes can exchange sums.
 
         Skill is measured on MASE, in which all series have the same weight; on MAE where no series has a unit; for
-        symbols on the error rate.
+        values that are no numbers on the error rate.
         """
         rows = {}
         for name, board in self.boards.items():
-            rows[name] = {metric: value.item() for metric, value in board.to(device).compute().items()}
-            board.to("cpu")
+            with on_device(board, device):
+                rows[name] = {metric: value.item() for metric, value in board.compute().items()}
         reference = dict(rows[BASELINE])
         measured = [name for name in _SKILL_ON if not math.isnan(reference.get(name, math.nan))]
         on = measured[0] if measured else next(iter(reference))  # where nothing was observed there is no skill
@@ -136,10 +121,10 @@ class Scoreboard:
             if _OWA_REFERENCE in rows:
                 row["owa"] = sum(_ratio(row[part], rows[_OWA_REFERENCE][part]) for part in ("smape", "mase")) / 2
             row["skill"] = 1 - _ratio(row[on], reference[on])
-        if self.likelihood["nll"].update_called:
-            rows[MODEL] |= {metric: value.item() for metric, value in self.likelihood.to(device).compute().items()}
-            self.likelihood.to("cpu")
-            if self.panel.symbols:
+        if self.likelihood.update_called:
+            with on_device(self.likelihood, device):
+                rows[MODEL]["nll"] = self.likelihood.compute().item()
+            if not self.panel.is_numeric:
                 rows[MODEL]["perplexity"] = torch.tensor(rows[MODEL]["nll"]).exp().item()
         return rows
 
@@ -148,10 +133,8 @@ class Scoreboard:
         curves = {}
         for name, board in self.boards.items():
             if metric in board:
-                score = cast("LeadMetric", board[metric]).to(device)
-                with score.sync_context():
+                with on_device(cast("LeadMetric", board[metric]), device) as score, score.sync_context():
                     curves[name] = score.by_lead().cpu()
-                score.to("cpu")
         return curves
 
     def curves(self, device: torch.device | str = "cpu") -> dict[str, dict[str, Tensor]]:
@@ -166,22 +149,22 @@ class Scoreboard:
             board.reset()
 
 
-def select(registry: Registry[K], extra: Sequence[str], symbols: bool) -> dict[str, type[K]]:
+def select(registry: Registry[K], extra: Sequence[str], numeric: bool) -> dict[str, type[K]]:
     """Return the metrics or baselines of a scoreboard by name, in display order.
 
-    `extra` holds names or class paths besides the default ones. The name of a class that is not registered is that of
-    the class.
-
-    Raises:
-        UserError: A name is not known, or does not suit the values.
+    `extra` holds names or class paths besides the default ones; a UserError says which is not known or does not suit.
+    A class that is not registered has the name of the class.
     """
+    suitable = (numeric, None)
     asked = [registry.find(name) for name in extra]
     for name, kind in zip(extra, asked, strict=True):
-        if not kind.suits(symbols):
+        if kind.numeric not in suitable:
             raise UserError(
-                f"`{registry.option}`: {name} is not for {'symbols' if symbols else 'numbers'}; leave it out."
+                f"`{registry.option}`: {name} is {'not for numbers' if numeric else 'for numbers only'}; leave it out."
             )
-    found = {name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.suits(symbols))}
+    found = {
+        name: kind for name, kind in registry.items() if kind in asked or (kind.default and kind.numeric in suitable)
+    }
     found |= {kind.__name__: kind for kind in asked if kind not in registry.values()}
     return dict(sorted(found.items(), key=lambda item: item[1].order))
 
@@ -191,10 +174,7 @@ def _ratio(score: float, reference: float) -> float:
 
 
 class Evaluation:
-    """Scores and diagnostics of a validation, or of a test if `part` is `test`, with `metrics` and `baselines` by name.
-
-    Attributes `scores` to `coverage` are those of the last pass.
-    """
+    """Scores and diagnostics of the last pass of a validation, or of a test if `part` is `test`."""
 
     def __init__(
         self,

@@ -34,11 +34,11 @@ _TAIL = (
 )
 
 
-def ndtri(level: Tensor) -> Tensor:
-    """Return quantiles of the standard normal distribution for levels from 1e-11 to 1 - 1e-11."""
-    centred = level - 0.5
+def ndtri(share: Tensor) -> Tensor:
+    """Return quantiles of the standard normal distribution for probabilities from 1e-11 to 1 - 1e-11."""
+    centred = share - 0.5
     middle = centred * _ratio(_MIDDLE, 0.180625 - centred * centred)
-    lighter = torch.minimum(level, 1 - level)
+    lighter = torch.minimum(share, 1 - share)
     tail = _ratio(_TAIL, (-lighter.log()).sqrt() - 1.6)
     return torch.where(centred.abs() <= 0.425, middle, torch.where(centred < 0, -tail, tail))
 

@@ -14,7 +14,7 @@ from onnx import helper, inliner
 from torch.distributions import Distribution
 from torch.export import Dim
 
-from armlp.errors import UserError, one_line
+from armlp.errors import UserError, short_message
 from armlp.export.decompositions import DECOMPOSITIONS
 from armlp.export.parts import AfterLoop, BeforeLoop, Example, LoopStep
 
@@ -96,7 +96,7 @@ def _trace(part: BeforeLoop | LoopStep | AfterLoop, examples: Mapping[str, Examp
         exported = torch.onnx.export(program, dynamo=True, opset_version=OPSET, verbose=False)
     except Exception as error:  # torch raises many types
         lines = [line for line in str(error).splitlines() if "Error" in line or "not supported" in line]
-        reason = one_line(Exception(lines[-1] if lines else error))
+        reason = short_message(Exception(lines[-1] if lines else error))
         raise UserError(
             f"Export: ONNX cannot hold {part.title} ({reason}); {part.remedy}, or forecast with armlp predict."
         ) from error

@@ -8,23 +8,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from armlp.data.covariate_scaling import ColumnScaling
-from armlp.data.covariates import Covariates
+from armlp.data.covariates import ColumnScaling, Covariates
 from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import interval_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaling
-
-# The axes of each input that may have any size, with their names.
-_FREE_AXES = {
-    "context": {0: "batch"},
-    "observed": {0: "batch"},
-    "noise": {0: "batch", 1: "paths", 2: "horizon"},
-    "known": {0: "batch", 1: "times"},
-    "past": {0: "batch"},
-    "calendar": {0: "batch", 1: "leads"},
-    "static": {0: "batch"},
-}
 
 
 class Example(NamedTuple):
@@ -56,16 +44,17 @@ class BeforeLoop(nn.Module):
         roles = [role for role in Covariates._fields if network.inputs.sizes[role]]
         self.inputs = ["context", "observed", "noise", *roles]
         seasonal = network.scaler.num_shifts(network.context_length) > 1
-        self.carried = ["window", *(["seen"] if network.inputs.mask else []), *(["shift"] if seasonal else [])]
-        self.carried += [role for role in ("known", "past") if role in roles]
+        carried = {"window": True, "observed": network.inputs.mask_input, "shift": seasonal}
+        carried |= {role: role in roles for role in ("known", "past")}
+        self.carried = [name for name, changes in carried.items() if changes]
         self.fixed = [*([] if seasonal else ["shift"]), "scale", "magnitude"]
         self.fixed += ["static"] if "static" in roles else []
         self.stepped = ["noise", *(f"{role}_next" for role in ("known", "calendar") if role in roles)]
 
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
         """Return the values of `carried`, `fixed` and `stepped`, in this order."""
-        given = dict(zip(self.inputs, inputs, strict=True))
-        context, observed, noise = (given[name] for name in ("context", "observed", "noise"))
+        context, observed, noise, *columns = tensors
+        covariates = dict(zip(self.inputs[3:], columns, strict=True))
         if self.network.channels == 1:  # the file has no channel axis then
             context, observed, noise = context[..., None], observed[..., None], noise.unsqueeze(3)
         members, patch, length = self.network.members, self.network.patch_length, self.network.context_length
@@ -88,21 +77,21 @@ class BeforeLoop(nn.Module):
         def by_step(part: Tensor) -> Tensor:
             return part.unflatten(1, (steps, patch)).transpose(0, 1)
 
-        found = {"window": rows(context), "seen": rows(observed), "noise": by_step(noise)}
-        scaling = self.network.scale(context, observed)
+        found = {"window": rows(context), "observed": rows(observed), "noise": by_step(noise)}
+        scaling = self.network.measure_scaling(context, observed)
         found |= {name: rows(part) for name, part in scaling._asdict().items()}
-        if "known" in given:
-            known = given["known"][:, _indices_up_to(length + steps * patch, given["known"].shape[1])]
+        if (known := covariates.get("known")) is not None:
+            known = known[:, _indices_up_to(length + steps * patch, known.shape[1])]
             known = rows(self._scaled("known", known))
             later = torch.cat([known[:, length + patch :], known[:, -patch:]], 1)  # no step follows the last
             found |= {"known": known[:, : length + patch], "known_next": by_step(later)}
-        if "past" in given:
-            found["past"] = rows(self._scaled("past", given["past"]))
-        if "calendar" in given:
-            first = (torch.arange(steps) * patch).clamp(max=given["calendar"].shape[1] - 1)
-            found["calendar_next"] = rows(given["calendar"][:, first]).transpose(0, 1)
-        if "static" in given:
-            found["static"] = rows(self._scaled("static", given["static"][:, None])[:, 0])
+        if (past := covariates.get("past")) is not None:
+            found["past"] = rows(self._scaled("past", past))
+        if (calendar := covariates.get("calendar")) is not None:
+            first = (torch.arange(steps) * patch).clamp(max=calendar.shape[1] - 1)
+            found["calendar_next"] = rows(calendar[:, first]).transpose(0, 1)
+        if (static := covariates.get("static")) is not None:
+            found["static"] = rows(self._scaled("static", static[:, None])[:, 0])
         return [found[name] for name in (*self.carried, *self.fixed, *self.stepped)]
 
     def examples(self) -> dict[str, Example]:
@@ -111,20 +100,23 @@ class BeforeLoop(nn.Module):
         # Sizes above 1 that all differ, so that tracing takes none for another or for a constant.
         batch, paths, steps = 3, 5, 2 * network.patch_length + 5
         channels = (network.channels,) if network.channels > 1 else ()
-        num_columns = {role: len(sizes) for role, sizes in network.inputs.sizes.items()}
-        num_columns |= {role: len(scaling.mean) for role, scaling in self.scalings.items()}
-        sizes = {
-            "context": (batch, length, *channels),
-            "observed": (batch, length, *channels),
-            "noise": (batch, paths, steps, *channels, max(1, network.head.noise)),
-            "known": (batch, length + steps + 1, num_columns["known"]),
-            "past": (batch, length, num_columns["past"]),
-            "calendar": (batch, steps + 2, num_columns["calendar"]),
-            "static": (batch, num_columns["static"]),
+        width = {role: len(sizes) for role, sizes in network.inputs.sizes.items()}
+        width |= {role: len(scaling.mean) for role, scaling in self.scalings.items()}
+        shapes = {
+            "context": ((batch, length, *channels), ("batch",)),
+            "observed": ((batch, length, *channels), ("batch",)),
+            "noise": ((batch, paths, steps, *channels, max(1, network.head.noise)), ("batch", "paths", "horizon")),
+            "known": ((batch, length + steps + 1, width["known"]), ("batch", "times")),
+            "past": ((batch, length, width["past"]), ("batch",)),
+            "calendar": ((batch, steps + 2, width["calendar"]), ("batch", "leads")),
+            "static": ((batch, width["static"]), ("batch",)),
         }
-        values = {name: torch.full(sizes[name], 0.5) for name in self.inputs}
-        values["observed"] = values["observed"].bool()
-        return {name: Example(value, _FREE_AXES[name]) for name, value in values.items()}
+        found = {}
+        for name in self.inputs:
+            shape, axes = shapes[name]
+            value = torch.full(shape, 0.5)
+            found[name] = Example(value.bool() if name == "observed" else value, dict(enumerate(axes)))
+        return found
 
     def _scaled(self, role: str, columns: Tensor) -> Tensor:
         return self.scalings[role](columns) if role in self.scalings else columns
@@ -142,30 +134,30 @@ class LoopStep(nn.Module):
         self.carried = before_loop.carried
         self.names = [*before_loop.carried, *before_loop.fixed, *before_loop.stepped]
 
-    def forward(self, *inputs: Tensor) -> list[Tensor]:
+    def forward(self, *tensors: Tensor) -> list[Tensor]:
         """Return the values of `carried` for the next step, and the drawn patch `[rows, U, V]`, data units."""
-        given = dict(zip(self.names, inputs, strict=True))
-        network, window = self.network, given["window"]
+        now = dict(zip(self.names, tensors, strict=True))
+        network, window = self.network, now["window"]
         patch = network.patch_length
-        seen = given.get("seen", torch.ones_like(window, dtype=torch.bool))
-        scaling = Scaling(given["shift"], given["scale"], given["magnitude"])
+        observed = now.get("observed", torch.ones_like(window, dtype=torch.bool))
+        scaling = Scaling(now["shift"], now["scale"], now["magnitude"])
         covariates = None
         if network.inputs.has_covariates:
             none = window.new_empty(window.shape[0], 1, 0)
-            calendar = given["calendar_next"][:, None] if "calendar_next" in given else none
-            static = given.get("static", none[:, 0])
-            covariates = Covariates(given.get("known", none), given.get("past", none), calendar, static)
-        drawn = network.conditional(window, seen, scaling, covariates).draw(given["noise"])
+            calendar = now["calendar_next"][:, None] if "calendar_next" in now else none
+            static = now.get("static", none[:, 0])
+            covariates = Covariates(now.get("known", none), now.get("past", none), calendar, static)
+        drawn = network.predict_patch(window, observed, scaling, covariates).draw(now["noise"])
         drawn = drawn.clamp(min=0) if network.non_negative else drawn
-        later = {"window": drawn, "seen": torch.ones_like(drawn, dtype=torch.bool)}
-        if "known" in given:
-            later["known"] = given["known_next"]
-        if "past" in given:
-            later["past"] = torch.zeros_like(given["past"][:, :1]).expand(-1, patch, -1)
-        passed = {name: _shifted(given[name], part) for name, part in later.items() if name in given}
+        later = {"window": drawn, "observed": torch.ones_like(drawn, dtype=torch.bool)}
+        if "known" in now:
+            later["known"] = now["known_next"]
+        if "past" in now:
+            later["past"] = torch.zeros_like(now["past"][:, :1]).expand(-1, patch, -1)
+        passed = {name: _shifted(now[name], part) for name, part in later.items() if name in now}
         if "shift" in self.carried:
-            turn = patch % given["shift"].shape[1]
-            passed["shift"] = torch.cat([given["shift"][:, turn:], given["shift"][:, :turn]], 1)
+            turn = patch % now["shift"].shape[1]
+            passed["shift"] = torch.cat([now["shift"][:, turn:], now["shift"][:, :turn]], 1)
         return [*(passed[name] for name in self.carried), drawn]
 
 

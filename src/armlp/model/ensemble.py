@@ -63,7 +63,7 @@ class StackedLayerNorm(nn.Module):
         return torch.addcmul(self.bias, grouped, self.weight).flatten(0, 1)
 
 
-class Pool(Predictive):
+class EnsembleMixture(Predictive):
     """The distribution of an ensemble: the equal mixture of the distributions `[E * B, ...]` of its `count` members.
 
     It describes single values. Each path comes from one member, so only paths show how values depend on each other.
@@ -99,7 +99,7 @@ class Pool(Predictive):
         return self._split_members(self.members.cdf(self._repeat_members(value))).mean(0)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return quantiles `[B, ...]` at levels `value`, by bisection between the members', without gradient."""
+        """Return quantiles `[B, ...]` at probabilities `value`, by bisection between the members', without gradient."""
         ends = self._split_members(self.members.icdf(self._repeat_members(value)))
         return self._bisected(value, ends.amin(0), ends.amax(0))
 

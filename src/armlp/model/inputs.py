@@ -1,4 +1,4 @@
-"""The inputs of the network: values, mask and level of a window, and covariates."""
+"""The inputs of the network: values and mask of a window, its spread, and covariates."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from armlp.model.scaling import Scaling
 
 
 class Inputs(nn.Module):
-    """Concatenate the inputs of one network call; each member embeds categories and symbols with its own tables.
+    """Concatenate the inputs of one network call; each member embeds codes with separate tables.
 
-    The arguments are those of `AutoregressiveMLP`; `mask` and `level` are its `mask_input` and `level_input`.
+    The arguments are those of `AutoregressiveMLP`; `num_codes` is the number of codes of the values, 0 for numbers.
     """
 
     def __init__(
@@ -23,38 +23,29 @@ class Inputs(nn.Module):
         context_length: int,
         patch_length: int,
         channels: int,
-        mask: bool,
-        level: bool,
-        symbols: int,
+        mask_input: bool,
+        level_input: bool,
+        num_codes: int,
         covariate_sizes: Mapping[str, Sequence[int]],
         members: int,
     ) -> None:
         super().__init__()
         self.context_length, self.patch_length = context_length, patch_length
-        self.channels, self.symbols, self.members = channels, symbols, members
-        self.mask, self.level = mask, level
+        self.channels, self.num_codes, self.members = channels, num_codes, members
+        self.mask_input, self.level_input = mask_input, level_input
         self.sizes = {role: list(covariate_sizes.get(role, [])) for role in Covariates._fields}
-        self.symbol_embedding = self._embedding(symbols) if symbols else None
-        self.embeddings = nn.ModuleDict(
-            {
-                f"{role}_{column}": self._embedding_of_categories(size)
-                for role, sizes in self.sizes.items()
-                for column, size in enumerate(sizes)
-                if size
-            }
-        )
+        self.symbol_embedding = self._embedding(num_codes, has_unknown=False) if num_codes else None
+        columns = [(f"{role}_{index}", size) for role, sizes in self.sizes.items() for index, size in enumerate(sizes)]
+        self.embeddings = nn.ModuleDict({name: self._embedding(size) for name, size in columns if size})
         steps = {"known": context_length + patch_length, "past": context_length, "calendar": 1, "static": 1}
-        columns = {role: sum(embedding_width(size) for size in sizes) for role, sizes in self.sizes.items()}
-        self.width = context_length * (self.value_width + channels * mask) + channels * level
-        self.width += sum(steps[role] * columns[role] for role in self.sizes)
+        self.width = context_length * (self.value_width + channels * mask_input) + channels * level_input
+        self.width += sum(steps[role] * embedding_width(size) for role, sizes in self.sizes.items() for size in sizes)
 
-    def _embedding(self, size: int) -> nn.Embedding:
-        return nn.Embedding(self.members * size, embedding_width(size))
-
-    def _embedding_of_categories(self, size: int) -> nn.Embedding:
-        """Return an embedding whose code 0, for unknown categories, starts at 0: training may not contain it."""
-        embedding = self._embedding(size)
-        nn.init.zeros_(embedding.weight[::size])
+    def _embedding(self, size: int, has_unknown: bool = True) -> nn.Embedding:
+        """Return an embedding; code 0, for unknown categories, starts at 0, because training may not contain it."""
+        embedding = nn.Embedding(self.members * size, embedding_width(size))
+        if has_unknown:
+            nn.init.zeros_(embedding.weight[::size])
         return embedding
 
     @property
@@ -63,48 +54,29 @@ class Inputs(nn.Module):
         return any(self.sizes.values())
 
     def forward(
-        self, network_window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, step: int
+        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
     ) -> Tensor:
-        """Return all inputs `[B, width]` of the patch that begins `step` steps after the origin.
+        """Return all inputs `[B, K, width]` of the patches that begin at the ascending `steps [K]` after the origin.
 
         Args:
-            network_window: `[B, L, V]`, network units, or codes of symbols.
-            observed: `[B, L, V]`, of the same window.
+            windows: `[B, K, L, ...]` before each patch, embedded by `embed`.
+            observed: `[B, K, L, V]`, of the same windows.
             scaling: Scaling of the context at the origin.
             covariates: Covariates of the window at the origin and of all patches after it.
         """
-        inputs = [self.values(network_window).flatten(1)]
-        if self.mask:
-            inputs.append(observed.flatten(1).to(network_window.dtype))
-        if self.level:
-            inputs.append((scaling.scale / scaling.magnitude).log().flatten(1))
-        if self.has_covariates:
-            assert covariates is not None, "the model was trained with covariates, and needs them"
-            inputs += self._covariates(covariates, step)
-        return torch.cat(inputs, dim=1) if len(inputs) > 1 else inputs[0]
-
-    def ahead(
-        self, windows: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None, steps: Sequence[int]
-    ) -> Tensor:
-        """Return the inputs `[B, K, width]` at each of the ascending `steps [K]`, without values after the origin.
-
-        Args:
-            windows: `[B, K, L, ...]` from `windows`, 0 after the origin.
-            observed: `[B, L, V]`, of the window at the origin.
-        """
         inputs = [windows.flatten(2)]
-        if self.mask:
-            inputs.append(self.windows(observed.to(windows.dtype), steps, after=1).flatten(2))
-        if self.level:
-            level = (scaling.scale / scaling.magnitude).log().flatten(1)
-            inputs.append(level[:, None].expand(-1, len(steps), -1))
+        if self.mask_input:
+            inputs.append(observed.flatten(2).to(windows.dtype))
+        if self.level_input:
+            ratio = (scaling.scale / scaling.magnitude).log().flatten(1)
+            inputs.append(ratio[:, None].expand(-1, len(steps), -1))
         if self.has_covariates:
             assert covariates is not None, "the model was trained with covariates, and needs them"
             columns = [torch.cat(self._covariates(covariates, step), 1) for step in steps]
             inputs.append(torch.stack(columns, 1))
         return torch.cat(inputs, dim=2) if len(inputs) > 1 else inputs[0]
 
-    def windows(self, values: Tensor, steps: Sequence[int], after: float = 0) -> Tensor:
+    def windows(self, values: Tensor, steps: Sequence[int], after: bool = False) -> Tensor:
         """Return the windows `[B, K, L, ...]` that begin at `steps [K]` of `values [B, L, ...]` padded with `after`."""
         filled = values.new_full((len(values), steps[-1], *values.shape[2:]), after)
         windows = torch.cat([values, filled], 1).unfold(1, self.context_length, 1)
@@ -114,19 +86,19 @@ class Inputs(nn.Module):
     @property
     def value_width(self) -> int:
         """Number of inputs per time step of the values."""
-        return self.channels * embedding_width(self.symbols)
+        return self.channels * embedding_width(self.num_codes)
 
-    def symbol_table(self, member: int) -> Tensor | None:
-        """Return a member's embeddings of the symbols, `[A, width]`; None if values are numbers."""
+    def code_table(self, member: int) -> Tensor | None:
+        """Return a member's embeddings of the codes of the values, `[A, width]`; None if values are numbers."""
         if self.symbol_embedding is None:
             return None
         return self.symbol_embedding.weight.detach().unflatten(0, (self.members, -1))[member]
 
-    def values(self, values: Tensor) -> Tensor:
-        """Return numbers `[B, L, V]` unchanged, codes of symbols as vectors `[B, L, V, width]`."""
+    def embed(self, values: Tensor) -> Tensor:
+        """Return numbers `[B, L, V]` unchanged, codes as vectors `[B, L, V, width]`."""
         if self.symbol_embedding is None:
             return values
-        return self._embedded(self.symbol_embedding, values, self.symbols)
+        return self._embedded(self.symbol_embedding, values, self.num_codes)
 
     def _covariates(self, covariates: Covariates, step: int) -> list[Tensor]:
         """Return the covariates of a patch, `[B, ...]` each, in every role numbers before codes."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from armlp.data.covariates import Covariates
 from armlp.errors import UserError
 from armlp.model.dependence import Dependence
-from armlp.model.ensemble import ACTIVATIONS, Pool, layer_norm, linear
+from armlp.model.ensemble import ACTIVATIONS, EnsembleMixture, layer_norm, linear
 from armlp.model.families import HEADS, Predictive
 from armlp.model.inputs import Inputs
 from armlp.model.scaling import SCALERS, Scaling
@@ -22,15 +22,7 @@ from armlp.registry import options_of
 
 
 class ResidualBlock(nn.Module):
-    """`x + W2 drop(act(W1 norm(x)))`.
-
-    Args:
-        width: Size of `x`.
-        inner: Size of the layer inside; below `width` it is a bottleneck.
-        activation: A key of `ACTIVATIONS`.
-        dropout: Share of inner units dropped in training.
-        members: `E`.
-    """
+    """`x + W2 drop(act(W1 norm(x)))` for `x [B, width]`; an `inner` size below `width` makes a bottleneck."""
 
     def __init__(self, width: int, inner: int, activation: str, dropout: float, members: int = 1) -> None:
         super().__init__()
@@ -99,20 +91,15 @@ class AutoregressiveMLP(nn.Module):
         hidden_sizes, head_options = settings.hidden_sizes or [], dict(settings.head_options or {})
         if residual_blocks and not hidden_sizes:
             raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
-        if (head == "symbols") != (symbols > 0):
+        head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
+        if head_class.distribution.numeric == (symbols > 0):
             raise UserError(
                 f"`head`: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
                 f"{'leave it out' if symbols else 'give `symbols` true if the targets are symbols'}."
             )
 
-        self.context_length = context_length
-        self.patch_length = patch_length
-        self.channels = channels
-        self.symbols = symbols
-        self.non_negative = non_negative
-        self.members = members
-        self.season_length = season_length
-        head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
+        self.context_length, self.patch_length, self.season_length = context_length, patch_length, season_length
+        self.channels, self.members, self.symbols, self.non_negative = channels, members, symbols, non_negative
         chosen = {name: value for name, value in head_options.items() if name in options_of(head_class)}
         self.head = head_class(**chosen, **{name: supplied[name] for name in head_class.supplied})
         self.dependence = Dependence(patch_length, channels) if self.head.noise else None
@@ -124,16 +111,9 @@ class AutoregressiveMLP(nn.Module):
         self.season_ago: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
             self.season_ago = [context_length - season_length + step % season_length for step in range(patch_length)]
-        self.inputs = Inputs(
-            context_length,
-            patch_length,
-            channels,
-            mask_input,
-            level_input and self.scaler.by_window,
-            symbols,
-            covariate_sizes or {},
-            members,
-        )
+        level_input = level_input and self.scaler.by_window
+        sizes = covariate_sizes or {}
+        self.inputs = Inputs(context_length, patch_length, channels, mask_input, level_input, symbols, sizes, members)
         outputs = patch_length * channels
         self.max_width = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)
         self.layers: nn.Sequential | None = None
@@ -172,39 +152,29 @@ class AutoregressiveMLP(nn.Module):
         has_channels = context.dim() == 3
         if not has_channels:
             context, observed = context[..., None], observed[..., None]
-        scaling = self.scale(context, observed)
+        scaling = self.measure_scaling(context, observed)
         if self.members > 1:
             context, observed = (torch.cat([part] * self.members) for part in (context, observed))
             scaling, covariates = scaling.tile(self.members), covariates and covariates.tile(self.members)
-        raw = self.raw(context, observed, scaling, covariates)
+        raw = self.raw_outputs(context, observed, scaling, covariates)
         shift, scale = scaling.shift_at(self.context_length, self.patch_length), scaling.scale
         if not has_channels:
             raw, shift, scale = raw[:, :, 0], shift[:, :, 0], scale[:, :, 0]
         distribution = self.head(raw, shift, scale)
-        return distribution if self.members == 1 else Pool(distribution, self.members)
+        return distribution if self.members == 1 else EnsembleMixture(distribution, self.members)
 
-    def scale(self, context: Tensor, observed: Tensor) -> Scaling:
-        """Return the scaling of a context at its origin, which holds for the whole forecast.
-
-        Args:
-            context: `[B, L, V]`, data units.
-            observed: `[B, L, V]` bool.
-        """
+    def measure_scaling(self, context: Tensor, observed: Tensor) -> Scaling:
+        """Return the scaling of a context `[B, L, V]`, data units, at its origin; it holds for the whole forecast."""
         statistics = {name: self.get_buffer(name) for name in self.scaler.statistics}
         return self.scaler.measure(context, observed, **statistics)
 
-    def conditional(
-        self,
-        window: Tensor,
-        observed: Tensor,
-        scaling: Scaling,
-        covariates: Covariates | None = None,
-        step: int = 0,
+    def predict_patch(
+        self, window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None = None, step: int = 0
     ) -> Predictive:
-        """Return the distribution of the patch after a window, `[B, U, V]`, data units, under a given scaling.
+        """Return the distribution of the patch after a window, `[B, U, V]`, data units.
 
-        This is what every step of a rollout calls. In an ensemble the rows go by member: the first `1 / E` of the batch
-        belongs to the first member, and so on.
+        This is what every step of a rollout calls. In an ensemble the first `1 / E` of the batch belongs to the first
+        member, and so on.
 
         Args:
             window: `[B, L, V]`, data units.
@@ -213,23 +183,19 @@ class AutoregressiveMLP(nn.Module):
             covariates: Covariates of the window at the origin.
             step: Steps from the origin to the patch.
         """
-        raw = self.raw(window, observed, scaling, covariates, step)
+        raw = self.raw_outputs(window, observed, scaling, covariates, step)
         return self.head(raw, scaling.shift_at(step + self.context_length, self.patch_length), scaling.scale)
 
-    def raw(
-        self,
-        window: Tensor,
-        observed: Tensor,
-        scaling: Scaling,
-        covariates: Covariates | None = None,
-        step: int = 0,
+    def raw_outputs(
+        self, window: Tensor, observed: Tensor, scaling: Scaling, covariates: Covariates | None = None, step: int = 0
     ) -> Tensor:
-        """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `conditional`."""
+        """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `predict_patch`."""
         values = scaling.to_network(window, step)
         if self.layers is None:
             raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
         else:
-            raw = self.layers(self.inputs(values, observed, scaling, covariates, step))
+            inputs = self.inputs(self.inputs.embed(values)[:, None], observed[:, None], scaling, covariates, [step])
+            raw = self.layers(inputs[:, 0])
         raw = raw.unflatten(1, (self.patch_length, self.channels, self.head.outputs))
         skips = []
         if self.linear_skip is not None:
@@ -248,11 +214,7 @@ def _set_to_zero(layer: nn.Module) -> None:
 
 
 def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:
-    """Refuse saved options that name a class whose module is not imported: reading a file never runs code.
-
-    Raises:
-        UserError: Naming the module to import first.
-    """
+    """Refuse saved options that name a class whose module is not imported: reading a file never runs code."""
     for registry in (HEADS, SCALERS):
         name = hyper_parameters.get(registry.option)
         if isinstance(name, str):

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from armlp.registry import Registry
 
-# A spread below this share of the level is rounding noise of float32, not variation.
+# A spread below this share of the values is rounding noise of float32, not variation.
 _ROUNDING = 1e-5
-# The spread of a constant context as a share of its level, which keeps forecasts near the constant.
+# The spread of a constant context as a share of its size, which keeps forecasts near the constant.
 _CONSTANT = 1e-2
 # The smallest scale: much smaller ones have no reciprocal in float32.
 _MIN_SCALE = 1e-32
@@ -86,8 +86,8 @@ class Observed:
 class Scaler(ABC):
     """Base class of scalers, which measure the scaling of a window.
 
-    Forecasts are equivariant in scale with all scalers except `none` and `global`, and in level with all except
-    these and `mean_abs`.
+    Forecasts are equivariant in scale with all scalers except `none` and `global`, and under shifts with all
+    except these and `mean_abs`.
 
     Args:
         season_length: `M`, steps in a season.
@@ -109,12 +109,9 @@ class Scaler(ABC):
 
     @abstractmethod
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return the scaling of a context; only observed values count.
+        """Return the scaling of a context `[B, L, V]`, data units; only observed values count.
 
-        Args:
-            context: `[B, L, V]`, data units.
-            observed: `[B, L, V]` bool.
-            statistics: Those of the training data, as `fit` returned them.
+        `statistics` are those of the training data, as `fit` returned them.
         """
 
     def num_shifts(self, context_length: int) -> int:
@@ -126,12 +123,7 @@ class Scaler(ABC):
         return {}
 
     def fit(self, values: Tensor, observed: Tensor) -> dict[str, Tensor]:
-        """Return the statistics of training data; they broadcast to `initial_statistics`.
-
-        Args:
-            values: `[N, V]`, data units.
-            observed: `[N, V]` bool.
-        """
+        """Return the statistics of training data `[N, V]`, data units; they broadcast to `initial_statistics`."""
         return {}
 
 
@@ -146,7 +138,6 @@ class NoScaler(Scaler):
     by_window = False
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return the identity."""
         magnitude = Observed(context, observed).magnitude
         return Scaling(torch.zeros_like(magnitude), torch.ones_like(magnitude), magnitude)
 
@@ -156,7 +147,6 @@ class MeanAbsScaler(Scaler):
     """Divide by the mean absolute value."""
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return a shift of 0 and the mean absolute value."""
         magnitude = Observed(context, observed).magnitude
         return Scaling(torch.zeros_like(magnitude), magnitude, magnitude)
 
@@ -166,7 +156,6 @@ class StandardScaler(Scaler):
     """Subtract the mean and divide by the standard deviation."""
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return the mean and the standard deviation."""
         window = Observed(context, observed)
         mean = window.mean()
         return window.scaling(mean, window.deviation(mean))
@@ -177,7 +166,6 @@ class LastScaler(Scaler):
     """Subtract the last observed value and divide by the standard deviation."""
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
-        """Return the last observed value and the standard deviation."""
         window = Observed(context, observed)
         step = torch.arange(context.shape[1], device=context.device)[:, None]
         last = torch.where(window.weight > 0, step, -1).argmax(1, keepdim=True)
@@ -236,7 +224,6 @@ class GlobalScaler(Scaler):
     statistics = ("level", "spread")
 
     def initial_statistics(self, channels: int) -> dict[str, Tensor]:
-        """Return a level of 0 and a spread of 1."""
         shape = (1, 1, channels) if channels > 1 else (1, 1)  # the shapes in checkpoints
         return {"level": torch.zeros(shape), "spread": torch.ones(shape)}
 
@@ -244,12 +231,12 @@ class GlobalScaler(Scaler):
         """Return the mean and the standard deviation of observed values; 1 where nothing varies."""
         values, weight = values.double(), observed.double()
         count = weight.sum(0).clamp(min=1)
-        level = (weight * values).sum(0) / count
-        spread = ((weight * (values - level)).square().sum(0) / count).sqrt()
-        return {"level": level, "spread": torch.where(spread > 1e-6 * level.abs(), spread, 1.0)}
+        mean = (weight * values).sum(0) / count
+        spread = ((weight * (values - mean)).square().sum(0) / count).sqrt()
+        return {"level": mean, "spread": torch.where(spread > 1e-6 * mean.abs(), spread, 1.0)}
 
     def measure(self, context: Tensor, observed: Tensor, **statistics: Tensor) -> Scaling:
         """Return the training statistics, the same for all windows."""
         magnitude = Observed(context, observed).magnitude
-        level, spread = (statistics[name].to(magnitude).expand_as(magnitude) for name in self.statistics)
-        return Scaling(level, spread, magnitude)
+        mean, spread = (statistics[name].to(magnitude).expand_as(magnitude) for name in self.statistics)
+        return Scaling(mean, spread, magnitude)

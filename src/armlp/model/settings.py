@@ -8,8 +8,7 @@ from typing import Any
 
 from armlp.errors import UserError, check_bounds
 from armlp.model.ensemble import ACTIVATIONS
-from armlp.model.families import HEADS
-from armlp.model.families.options import HeadOption, check_head_options, head_options
+from armlp.model.families import HEADS, HeadOption, check_head_options, head_options
 from armlp.model.scaling import SCALERS
 from armlp.options import Options, option
 

@@ -14,14 +14,7 @@ _SECTIONS = ("data", "model", "trainer")
 
 
 def preset_path(name: str | os.PathLike[str]) -> Path:
-    """Return the file of a preset.
-
-    Args:
-        name: A preset's name, or a file, which is returned as it is.
-
-    Raises:
-        UserError: It is neither.
-    """
+    """Return the file of a preset; `name` may also be a file, which is returned as it is."""
     if Path(name).exists():
         return Path(name)
     names = sorted(path.name.removesuffix(".yaml") for path in _FOLDER.iterdir() if path.name.endswith(".yaml"))
@@ -31,14 +24,7 @@ def preset_path(name: str | os.PathLike[str]) -> Path:
 
 
 def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]]:
-    """Return the options of a preset by section: those of the data, the model and the Trainer.
-
-    Args:
-        name: A preset's name, or a file; None has no options.
-
-    Raises:
-        UserError: It is neither, or holds something else.
-    """
+    """Return the options of a preset, or of a file, by section: those of the data, the model and the Trainer."""
     if name is None:
         return {section: {} for section in _SECTIONS}
     found = read_yaml(name)
@@ -52,14 +38,7 @@ def read_preset(name: str | os.PathLike[str] | None) -> dict[str, dict[str, Any]
 
 
 def read_yaml(name: str | os.PathLike[str]) -> Any:
-    """Return what the file of a preset holds, or another file of options, such as one that `armlp fit` has saved.
-
-    Args:
-        name: A preset's name, or a file.
-
-    Raises:
-        UserError: It is neither, or no YAML.
-    """
+    """Return what the file of a preset holds, or another file of options, such as one that `armlp fit` has saved."""
     import yaml  # at its first use: the import takes a while
 
     try:

@@ -21,12 +21,12 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.evaluation.labels import best_score, format_score, label, shown
-from armlp.report.comparison import compare_with_baselines
 from armlp.report.progress import StepBar
-from armlp.training.callbacks import LastCheckpoint, best_checkpoint
-from armlp.training.listener import FitListener, Trial
+from armlp.report.texts import choice_rows, compare_with_baselines
+from armlp.training.loop.callbacks import LastCheckpoint, best_checkpoint
+from armlp.training.loop.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import Choice, explained
+from armlp.training.recipe import Choice
 from armlp.training.trials import best_of
 
 _MAX_ROWS = 6  # of a test by lead or by series
@@ -35,16 +35,13 @@ _MAX_ROWS = 6  # of a test by lead or by series
 class ConsoleListener(FitListener, Callback):
     """Print the data and the chosen options when training starts, and the scores when they are known.
 
-    Args:
-        progress: Whether to show progress bars.
-        spell: Function that rewrites the options named in a sentence, such as `armlp.parser.with_flags`.
+    `spell` rewrites the options named in a sentence, as `armlp.parser.with_flags` does.
     """
 
     def __init__(self, progress: bool = True, spell: Callable[[str], str] = str) -> None:
         self.progress, self.spell = progress, spell
         self._has_trained = False
         self._trials: Sequence[Trial] = ()
-        self._choices: Mapping[str, Choice] = {}
 
     def progress_bar(self, description: str, steps: int | None) -> list[Callback]:
         """Return a progress bar, if `progress`."""
@@ -53,10 +50,6 @@ class ConsoleListener(FitListener, Callback):
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         """Keep the trials to print them after the data."""
         self._trials = trials
-
-    def settled(self, choices: Mapping[str, Choice]) -> None:
-        """Keep the choices to print them after the data."""
-        self._choices = choices
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the data, the trials, and the chosen options with their reasons."""
@@ -67,8 +60,8 @@ class ConsoleListener(FitListener, Callback):
         print_summary(pl_module.datamodule.summary())
         if self._trials:
             print_trials(self._trials)
-        if self._choices:
-            print_choices(self._choices)
+        if pl_module.reasons:
+            print_choices(pl_module.reasons)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores and the path of the best checkpoint."""
@@ -186,7 +179,7 @@ def print_trials(trials: Sequence[Trial]) -> None:
 def print_choices(choices: Mapping[str, Choice]) -> None:
     """Print the chosen options, their values and the reasons."""
     table = Table("option", "chosen", "because", title="Chosen from the data", title_justify="left")
-    for row in explained(choices):
+    for row in choice_rows(choices):
         table.add_row(*map(Text, row))
     Console().print(table)
 

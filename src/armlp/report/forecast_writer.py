@@ -16,12 +16,12 @@ from armlp.arguments import check_arguments
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
 from armlp.data.storage import parse_bytes
-from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.encoders import spell_values
 from armlp.data.tables.write import write_table_like
 from armlp.data.windows import Windows
 from armlp.errors import LARGEST_SEED, UserError, check_bounds
-from armlp.evaluation.fan_charts import Fan, fan_charts, save_chart, series_fan
-from armlp.evaluation.quantiles import SYMBOL, check_levels, forecast_columns, symbol_columns
+from armlp.evaluation.charts import Fan, fan_charts, save_chart, series_fan
+from armlp.evaluation.quantiles import MODEL, check_levels, forecast_columns, mode_columns
 from armlp.files import prepare_output, write_table
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import PRECISIONS, Sampling, from_all_ranks
@@ -47,8 +47,8 @@ class ForecastWriter(Callback):
         levels: Central coverages of the intervals, in percent.
         num_paths: `P`, sampled futures per series.
         seed: Seed of the paths; the same seed and series give the same paths.
-        temperature: For symbols and bins: below 1 makes likely ones likelier, above 1 less so.
-        top_k: For symbols and bins: number of the likeliest that may be drawn.
+        temperature: For categorical heads: below 1 makes likely ones likelier, above 1 less so.
+        top_k: For categorical heads: number of the likeliest that may be drawn.
         precision: Precision of matrix products: `32-true`, or `bf16-mixed`, coarser but faster for large networks.
         memory: Memory for paths, such as `1GB`; it limits how many series are forecast at a time.
         paths: Also write every path here, `.parquet` or `.csv`, as `unique_id, ds, path, y`; in a test with `cutoff`.
@@ -104,62 +104,55 @@ class ForecastWriter(Callback):
                 raise UserError(f"`{option}`: {path} is the data itself or another output; give it a name of its own.")
             in_use.add(Path(path).resolve())
             prepare_output(path, suffixes)
-        if self.plot is not None and data.panel.symbols:
-            raise UserError("`plot`: symbols have no scale to draw a chart on; leave it out.")
+        if self.plot is not None and not data.panel.is_numeric:
+            raise UserError("`plot`: the values are no numbers, so there is no scale to draw a chart on; leave it out.")
         pl_module.sampling = self.sampling
         self._gap = data.test_split.test_gap if stage == "test" else 0
         if not self.gathers:
             self._batches = []
 
-    def on_predict_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
+    def _collect(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Windows,
+        batch_idx: int,
+        dataloader_idx: int = 0,
     ) -> None:
-        """Keep the forecasts of a batch."""
-        self._collect(pl_module, batch, outputs)
-
-    def on_test_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Windows, *args: Any
-    ) -> None:
-        """Keep the forecasts of a batch and the truth."""
-        assert isinstance(pl_module, ForecastModule)
-        truth = pl_module.datamodule.panel.in_data_units(batch.series, batch.target)
-        truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
-        self._collect(pl_module, batch, outputs, truth)
-
-    def _collect(self, pl_module: LightningModule, batch: Windows, paths: Tensor, truth: Tensor | None = None) -> None:
+        """Keep the forecasts of a batch, and in a test the truth."""
         assert isinstance(pl_module, ForecastModule)
         if not len(batch.series):
             return
         panel = pl_module.datamodule.panel
+        truth, paths = None, outputs
+        if trainer.testing:
+            truth = panel.in_data_units(batch.series, batch.target)
+            truth = torch.where(batch.target_observed.to(truth.device), truth, torch.nan)
         levels = self.levels if pl_module.has_distribution else []
         columns: dict[str, Tensor] = {}
         for channel, suffix in enumerate(_suffixes(panel)):
             if truth is not None:
                 columns["y" + suffix] = truth[..., channel]
-            if panel.symbols:
-                columns |= symbol_columns(paths[..., channel])
+            if not panel.is_numeric:
+                columns |= mode_columns(paths[..., channel])
             else:
                 whole = pl_module.network.head.discrete
-                columns |= forecast_columns(paths[..., channel], levels, "armlp" + suffix, whole=whole)
+                columns |= forecast_columns(paths[..., channel], levels, MODEL + suffix, whole=whole)
         columns = {name: values[:, self._gap :].cpu() for name, values in columns.items()}
         is_kept = self.paths is not None or not self._batches  # the first batch is enough to draw
         kept = paths.cpu() if is_kept else None
         self._batches.append(BatchForecasts(batch.series.cpu(), batch.origin.cpu(), columns, kept))
 
-    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the forecast table."""
-        self._write(trainer, pl_module, with_cutoff=False)
+    on_predict_batch_end = on_test_batch_end = _collect
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Make the backtest table, which adds `cutoff` and `y`."""
-        self._write(trainer, pl_module, with_cutoff=True)
-
-    def _write(self, trainer: Trainer, pl_module: LightningModule, with_cutoff: bool) -> None:
+    def _write(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the forecast table, or the backtest table, which adds `cutoff` and `y`."""
         assert isinstance(pl_module, ForecastModule)
         batches = [batch for rank in from_all_ranks(self._batches, trainer.world_size) for batch in rank]
         if not batches:
             return
-        data = pl_module.datamodule
+        data, with_cutoff = pl_module.datamodule, trainer.testing
         series, times = _row_index(batches, self._gap, with_cutoff)
         columns = {}
         for name in batches[0].columns:
@@ -178,6 +171,8 @@ class ForecastWriter(Callback):
         if not self.gathers:
             self._batches = []
 
+    on_predict_epoch_end = on_test_epoch_end = _write
+
 
 def _fans(data: SeriesDataModule, batch: BatchForecasts) -> list[Fan]:
     """Return charts of the first series of a batch."""
@@ -193,8 +188,8 @@ def _suffixes(panel: Panel) -> list[str]:
 
 
 def _with_symbols(panel: Panel, name: str, values: np.ndarray) -> np.ndarray:
-    """Replace the codes in a column by their symbols."""
-    return spell_symbols(panel, values) if panel.symbols and name in ("y", SYMBOL) else values
+    """Replace the codes in a column by what they stand for."""
+    return spell_values(panel, values) if name in ("y", MODEL) else values
 
 
 def _row_index(

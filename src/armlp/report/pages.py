@@ -11,15 +11,17 @@ from torch import Tensor
 
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Windows, gather
-from armlp.evaluation.diagnostic_charts import (
+from armlp.evaluation.charts import (
     MAX_TIMES,
     autocorrelation_chart,
+    fan_charts,
     lead_chart,
     pit_chart,
+    quiet_fonts,
     reliability_chart,
+    series_fan,
 )
 from armlp.evaluation.diagnostics import Exemplar, residual_autocorrelation
-from armlp.evaluation.fan_charts import fan_charts, quiet_fonts, series_fan
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.report.texts import shorten
 from armlp.training.module import ForecastModule
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 _MIN_HISTORY = 12  # rows before the origin in a chart
 # The first of these that was measured is drawn by lead.
-_ERRORS = {"mae": "MAE", "error_rate": "Share of wrong symbols"}
+_ERRORS = {"mae": "MAE", "error_rate": "Error rate"}
 
 
 class ChartData(NamedTuple):
@@ -118,7 +120,7 @@ def add_charts(
         figures["pit"] = pit_chart(data.calibration)
     if data.coverage:
         figures["reliability"] = reliability_chart(data.coverage)
-    if residuals_of is not None and data.exemplars:  # symbols have no exemplars
+    if residuals_of is not None and data.exemplars:  # values without an order have none
         panel, horizon = module.datamodule.panel, module.evaluation.scoreboard.horizon
         origins = residuals_of.series, residuals_of.origins
         if autocorrelation := residual_autocorrelation(module.network, panel, *origins, horizon):
@@ -145,6 +147,6 @@ def _forecast_charts(
     for one, paths in zip(exemplars, forecasts, strict=True):
         fan = series_fan(panel, one.series, one.origin, paths, data.season_length, max(horizon, _MIN_HISTORY))
         error = f"MASE {one.error:.2f}" if is_scaled else f"MAE {one.error:.3g}"
-        title = shorten(f"{one.rank.capitalize()} of {one.of:,}: {error}, {fan.title}", 45)
+        title = shorten(f"{one.rank.capitalize()} of {one.num_ranked:,}: {error}, {fan.title}", 45)
         charts[f"forecast_{one.rank}"] = fan_charts([fan._replace(title=title)], small=True)
     return charts

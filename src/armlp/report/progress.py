@@ -9,18 +9,15 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from tqdm import tqdm
 
+from armlp.training.loop.trainer import log_interval
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import log_interval
 
 
 class StepBar(ProgressBar):
     """Show one bar per stage, which counts the steps of the whole training.
 
-    Lightning's `TQDMProgressBar` starts a new bar at every epoch and validation.
-
-    Args:
-        description: Label of the training bar.
-        steps: Number of training steps; that of the module by default.
+    Lightning's `TQDMProgressBar` starts a new bar at every epoch and validation. The number of training steps is that
+    of the module by default.
     """
 
     def __init__(self, description: str = "training", steps: int | None = None) -> None:

@@ -48,11 +48,7 @@ def make_run_folder(runs: str | os.PathLike[str]) -> Path:
 
 
 def find_checkpoint(path: str, root: str | os.PathLike[str] | None = None) -> str:
-    """Return the file of `--ckpt_path`: a path, or `last` or `best` of the newest run below `root` that has one.
-
-    Raises:
-        UserError: No run has such a file, or `path` is a keyword of Lightning that armlp does not support.
-    """
+    """Return the file of `--ckpt_path`: a path, or `last` or `best` of the newest run below `root` that has one."""
     word = path.partition(":")[0]
     if word not in _KEYWORDS:
         return path
@@ -84,9 +80,7 @@ class RunLogger(TensorBoardLogger):
     Lightning's logger picks the next free number but makes the folder later, so trainings that start together share
     one.
 
-    Args:
-        root: The folder that holds `lightning_logs`; the current one by default.
-        resumed: A checkpoint of a run whose folder is used again.
+    `root` is the folder that holds `lightning_logs`; `resumed` a checkpoint of a run whose folder is used again.
     """
 
     def __init__(self, root: str | os.PathLike[str] | None = None, resumed: str | None = None) -> None:

@@ -20,17 +20,23 @@ from armlp.data.settings import DataSettings
 from armlp.data.windows import Windows
 from armlp.evaluation.labels import label
 from armlp.evaluation.scoreboard import MODEL
-from armlp.report.comparison import compare_with_baselines
 from armlp.report.pages import ChartData, add_charts, add_layout, add_lead_curves
 from armlp.report.runs import run_folder
-from armlp.report.texts import choice_table, data_table, model_card, option_table, score_table, version_table
-from armlp.training.callbacks import best_checkpoint
-from armlp.training.checkpoint import read_checkpoint
+from armlp.report.texts import (
+    choice_table,
+    compare_with_baselines,
+    data_table,
+    model_card,
+    option_table,
+    score_table,
+    version_table,
+)
+from armlp.training.loop.callbacks import best_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint
+from armlp.training.loop.steps import is_logged
 from armlp.training.module import ForecastModule
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
-from armlp.training.steps import is_logged
-from armlp.training.trainer import MONITOR
 
 
 class Dashboard(Callback):
@@ -45,8 +51,7 @@ class Dashboard(Callback):
     def __init__(self) -> None:
         self._windows = 0  # since the last log
         self._started = self._stopped = self._drawn = 0.0  # seconds
-        self._lowest = math.inf  # of the monitored metric
-        self._best = ChartData()
+        self._best = ChartData()  # of the best validation
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log the data, every option, the reasons of the chosen ones, and package versions."""
@@ -57,8 +62,8 @@ class Dashboard(Callback):
         options = _options(trainer, pl_module)
         texts = {
             "data": data_table(pl_module),
-            "options": choice_table(pl_module),
-            "settled": option_table(options),
+            "settled": choice_table(pl_module),
+            "options": option_table(options),
             "versions": version_table(pl_module),
         }
         for tag, text in texts.items():
@@ -110,12 +115,11 @@ class Dashboard(Callback):
         """Start the clock again, and keep the chart data of the best validation."""
         self._started += time.perf_counter() - self._stopped
         assert isinstance(pl_module, ForecastModule)
-        monitored = trainer.callback_metrics[MONITOR].item()
         logger = _logger(trainer)
-        if math.isinf(self._lowest) and logger is not None and trainer.state.fn == "fit":
+        if not self._best.curves and logger is not None and trainer.state.fn == "fit":
             add_layout(logger.experiment, pl_module.scores)
-        if monitored < self._lowest:
-            self._lowest, self._best = monitored, ChartData.from_evaluation(pl_module.evaluation)
+        if pl_module.scores is pl_module.best.scores:  # the last validation is the best
+            self._best = ChartData.from_evaluation(pl_module.evaluation)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log charts, errors by lead and model card of the best validation, and the hyperparameters."""
@@ -129,18 +133,18 @@ class Dashboard(Callback):
             origins = pl_module.datamodule.val_dataloader()
             add_charts(writer, "val_best", step, pl_module, _sampler(pl_module), self._best, origins)
         writer.add_text("model_card", model_card(pl_module, scores, step), step)
-        names = sorted(scores[MODEL], key=lambda name: label(name).priority or math.inf)
+        names = sorted(scores[MODEL], key=lambda name: label(name).rank or math.inf)
         metrics = {f"val_best/{name}": scores[MODEL][name] for name in names}
         options = _distinguishing(_options(trainer, pl_module), pl_module.reasons)
         logger.log_hyperparams(options, metrics, step=step)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the best validation so far."""
-        return {"lowest": self._lowest, **self._best.state()}
+        """Return the chart data of the best validation so far."""
+        return self._best.state()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the best validation so far."""
-        self._lowest, self._best = state["lowest"], ChartData.from_state(state)
+        """Restore the chart data of the best validation so far."""
+        self._best = ChartData.from_state(state)
 
 
 def _logger(trainer: Trainer) -> TensorBoardLogger | None:

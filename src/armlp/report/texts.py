@@ -1,4 +1,4 @@
-"""Markdown texts of a run on TensorBoard."""
+"""Texts about a run: Markdown for TensorBoard, and sentences that compare a model with the baselines."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from importlib.metadata import version
 from typing import Any
 
 from armlp.evaluation.labels import format_score, label, shown
-from armlp.evaluation.scoreboard import MODEL
-from armlp.report.comparison import compare_with_baselines
+from armlp.evaluation.scoreboard import BASELINE, MODEL
 from armlp.training.module import ForecastModule
-from armlp.training.recipe import explained
+from armlp.training.recipe import Choice
 from armlp.version import __version__
 
 _PACKAGES = ("torch", "lightning", "torchmetrics", "numpy", "pandas", "tensorboard")
@@ -37,9 +36,14 @@ def data_table(module: ForecastModule) -> str:
     return table(("data", summary.name), summary.rows().items())
 
 
+def choice_rows(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
+    """Return options, values and reasons as strings; leave out options without a reason."""
+    return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
+
+
 def choice_table(module: ForecastModule) -> str:
     """Return a table of the options chosen from the data, with reasons; empty if every option was set."""
-    chosen = explained(module.reasons)
+    chosen = choice_rows(module.reasons)
     return table(("option", "chosen", "because"), chosen) if chosen else ""
 
 
@@ -110,3 +114,33 @@ def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -
     end = summary.train.ends if summary.train else "the split"
     limits.append(f"It was trained on values up to {end}, and expects the future to behave alike.")
     return limits
+
+
+def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """Return sentences that say whether the model is worth using, from the metrics by forecaster."""
+    skill = scores[MODEL]["skill"]
+    if math.isnan(skill):
+        return ["The seasonal naive makes no error here, so there is no skill to measure."]
+    if skill > 0:
+        sentences = [f"armlp's error is {100 * skill:.0f}% smaller than that of the seasonal naive."]
+    else:
+        sentences = [
+            f"armlp is worse than the seasonal naive here (its error is {-100 * skill:.0f}% larger): use the seasonal "
+            "naive, or judge on more windows (`val_windows`, `test_windows`) before you use this model."
+        ]
+    others = {name: row["skill"] for name, row in scores.items() if name not in (MODEL, BASELINE)}
+    better = [
+        f"{name} (error {100 * (other - skill) / (1 - skill):.0f}% smaller)"
+        for name, other in others.items()
+        if other > skill
+    ]
+    if better:
+        sentences.append(f"armlp is worse than {_enumeration(better)}: a simpler method does better here.")
+    elif others and skill > 0:
+        sentences.append(f"It beats {_enumeration(list(others))} too.")
+    return sentences
+
+
+def _enumeration(names: Sequence[str]) -> str:
+    """Join names as English does: "a, b and c"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))

@@ -9,11 +9,11 @@ from typing import Any
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 
-from armlp.data.calendar import Calendar
 from armlp.data.checks import check_counts
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.panel import Panel
-from armlp.data.time_features import spell_cycles
+from armlp.data.time.calendar import Calendar
+from armlp.data.time.features import spell_cycles
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.metrics.base import METRICS
@@ -21,9 +21,9 @@ from armlp.evaluation.scoreboard import select
 from armlp.model.families import HEADS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS
+from armlp.training.loop.trainer import MONITOR, all_callbacks
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
-from armlp.training.trainer import MONITOR, all_callbacks
 from armlp.training.warm_start import MAX_INPUTS
 
 _LARGE = 1e9  # squares of larger values (and of values below 1 / _LARGE) come near the limits of float32
@@ -41,18 +41,24 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
     if objective == "energy" and settings.lead_weighting != "even":
         raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
-    if settings.conformal != "off" and (network.symbols or network.head.discrete or not network.head.noise):
+    if settings.conformal != "off" and (network.head.discrete or not network.head.noise):
         raise UserError(
             f"`conformal`: {settings.conformal} stretches forecasts that spread on a scale, which those of the "
             f"head {head!r} do not; use another `head`, or leave the option out."
         )
-    if settings.theta_share and (network.symbols or network.head.discrete):
+    if settings.theta_share and network.head.discrete:
         raise UserError(
             f"`theta_share`: {settings.theta_share} moves forecasts by fractions, which the head {head!r} "
             "cannot represent; give `theta_share` 0."
         )
-    if settings.ridge_init:
-        _check_ridge(network)
+    inputs = network.context_length * network.channels
+    if settings.ridge_init and network.linear_skip is None:
+        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
+    if settings.ridge_init and inputs > MAX_INPUTS:
+        raise UserError(
+            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
+            "regression; lower `context_length`, or leave the option out."
+        )
     most = network.context_length // 2
     if network.scaler.needs_season and network.scaler.num_shifts(network.context_length) == 1:
         raise UserError(
@@ -61,17 +67,6 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
         )
     if network.symbols and settings.input_noise:
         raise UserError(f"`input_noise`: {settings.input_noise} is for numbers, not for symbols; leave it out.")
-
-
-def _check_ridge(network: AutoregressiveMLP) -> None:
-    inputs = network.context_length * network.channels
-    if network.linear_skip is None:
-        raise UserError("`ridge_init`: there is no linear skip to start; give `linear_skip` true.")
-    if inputs > MAX_INPUTS:
-        raise UserError(
-            f"`ridge_init`: the context has {inputs} inputs, and {MAX_INPUTS} are the most for a ridge "
-            "regression; lower `context_length`, or leave the option out."
-        )
 
 
 def check_same_data(settings: ModelSettings, choices: Mapping[str, Choice], data: SeriesDataModule) -> None:
@@ -191,7 +186,7 @@ def check_monitors_defined(
 def _known(data: SeriesDataModule, metrics: Sequence[str]) -> list[str]:
     """Return the metrics that a training of any model may log."""
     symbols = bool(data.panel.symbols)
-    scores = (*select(METRICS, metrics, symbols), *(_SYMBOLS if symbols else _NUMBERS), *_VALIDATION)
+    scores = (*select(METRICS, metrics, not symbols), *(_SYMBOLS if symbols else _NUMBERS), *_VALIDATION)
     return [MONITOR, *(f"val/{name}" for name in scores), *(f"train/{name}" for name in _TRAINING)]
 
 

@@ -41,8 +41,8 @@ def patch_scores(network: AutoregressiveMLP, windows: Windows, generator: torch.
 
     context, observed, target, target_observed = (rows(part) for part in windows[:4])
     covariates = None if windows.covariates is None else windows.covariates.tile(network.members)
-    scaling = network.scale(context, observed)
-    distribution = network.conditional(context, observed, scaling, covariates)
+    scaling = network.measure_scaling(context, observed)
+    distribution = network.predict_patch(context, observed, scaling, covariates)
     target = scaling.within_reach(target[:, : network.patch_length], network.context_length)
     mask = network.head.score_mask(target_observed[:, : network.patch_length])
     within = torch.rand(target.shape, generator=generator).to(target) if network.head.discrete else None

@@ -19,15 +19,12 @@ from lightning.pytorch.utilities.seed import isolate_rng
 from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
-from armlp.training.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
-from armlp.training.checkpoint import read_checkpoint, write_checkpoint
 from armlp.training.checks import check_monitors
-from armlp.training.listener import FitListener
-from armlp.training.module import ForecastModule
-from armlp.training.recipe import STEPS, Choice
-from armlp.training.requested import Requested
-from armlp.training.settle import Settled, settle
-from armlp.training.trainer import (
+from armlp.training.loop.callbacks import BestCheckpoint, LastCheckpoint, StopEarly, best_checkpoint
+from armlp.training.loop.checkpoint import read_checkpoint, write_checkpoint
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.requested import Requested
+from armlp.training.loop.trainer import (
     BEST,
     MONITOR,
     all_callbacks,
@@ -36,6 +33,9 @@ from armlp.training.trainer import (
     trainer_like,
     trainer_mistakes,
 )
+from armlp.training.module import ForecastModule
+from armlp.training.recipe import STEPS, Choice
+from armlp.training.settle import Settled, settle_model
 from armlp.training.trials import try_candidates
 
 # A final training is worth it if validation has at least this share of the training rows.
@@ -65,16 +65,8 @@ def fit(
 ) -> Fitted:
     """Train, and train once more on the validation rows too if that is worthwhile.
 
-    Args:
-        trainer: The Trainer.
-        module: A module with the options as given. The trained one is another.
-        data: The data.
-        listener: Learns of trials, choices and the final training.
-        resumed: The checkpoint that the training goes on from.
-        before_training: Called when all checks have passed, before anything is written.
-
-    Raises:
-        UserError: Nothing can be trained; the message names what is wrong and the fix.
+    `module` has the options as given; the trained one is another. The training goes on from the checkpoint `resumed`.
+    `before_training` is called when all checks have passed, before anything is written.
     """
     listener = listener if listener is not None and trainer.is_global_zero else FitListener()
     is_length_set, first_step = is_length_given(trainer), 0
@@ -82,34 +74,44 @@ def fit(
     # Check everything before a run folder is made.
     data.check_trainable()
     if resumed is not None:
-        first_step = _resume(module, resumed)
-    requested = module.requested or Requested.of(module.given, data, trainer)
-    given = module.given
-    if is_length_set and given.theta_share is None:
-        given = replace(
-            given, theta_share=0.0
-        )  # a length that is given switches Theta off too, as it does trials and refit
+        checkpoint = read_checkpoint(resumed)
+        if "refit" in checkpoint:
+            raise UserError(
+                f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go "
+                "on from there; give the last.ckpt beside it."
+            )
+        module.on_load_checkpoint(checkpoint)
+        first_step = checkpoint["global_step"]
+    given = module.settings
+    requested = module.requested or Requested.of(given, data, trainer)
+    if is_length_set and given.theta_share is None:  # a length switches Theta off, as it does trials and refit
+        given = replace(given, theta_share=0.0)
     with isolate_rng():
-        ForecastModule.of(settle(given, data), given)  # raises if the options and the data do not go together
+        ForecastModule.of(settle_model(given, data))  # raises if the options and the data do not go together
     check_monitors(trainer, data, given.metrics or ())
     prepare_run(trainer)
 
     # Settle what was left out, by trials too.
-    preferred = module.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
-    settled = settle_refit(settle(given, data, preferred), data, trainer, is_length_set)
+    preferred = module.settled.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
+    settled = choose_refit(settle_model(given, data, preferred), data, trainer, is_length_set)
     module = _module_of(settled, module)
     module.requested = requested
-    if data.num_val_windows < MIN_WINDOWS:
-        _put_off_early_stopping(trainer)
+    for callback in all_callbacks(trainer) if data.num_val_windows < MIN_WINDOWS else []:
+        # A few windows would stop a training by chance, before the learning rate comes down.
+        if isinstance(callback, StopEarly) and callback.monitor == MONITOR and not callback.is_patience_given:
+            callback.patience = sys.maxsize
 
     # Train.
     before_training()
-    takes_default_length = trainer.max_steps == -1 and trainer.max_epochs in (-1, None)
-    choices = module.reasons | ({"max_steps": settled.max_steps} if takes_default_length else {})
-    listener.settled(choices)
     trainer.fit(module, datamodule=data, ckpt_path=None if resumed is None else os.fspath(resumed))
     if trainer.global_step == first_step and trainer.is_global_zero:
-        _warn_of_no_step(first_step)
+        warnings.warn(
+            f"nothing was left to train: the checkpoint is at step {first_step} already; raise `max_steps` to go on."
+            if first_step
+            else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, `max_epochs` "
+            "or `limit_train_batches`.",
+            stacklevel=2,
+        )
 
     # Train once more, on the validation rows too.
     best = best_checkpoint(trainer)
@@ -132,18 +134,8 @@ def fit_with_options(
 ) -> Fitted:
     """Fit with a new Trainer, which keeps the best weights and stops early.
 
-    Args:
-        module: A module with the options as given.
-        data: The data.
-        options: Options of the Trainer. Without a logger nothing is written.
-        callbacks: More callbacks; an `EarlyStopping` takes the place of ours.
-        listener: Learns of trials, choices and the final training.
-
-    Returns:
-        The trained module, and a checkpoint in any case: that of the end where no other was kept.
-
-    Raises:
-        UserError: Nothing can be trained; the message names what is wrong and the fix.
+    Without a logger among the `options` of the Trainer nothing is written. An `EarlyStopping` among the `callbacks`
+    takes the place of ours. If no checkpoint was kept, that of the end is returned.
     """
     stops = [] if any(isinstance(callback, EarlyStopping) for callback in callbacks) else [StopEarly()]
     with TemporaryDirectory() as folder:
@@ -162,41 +154,18 @@ def fit_with_options(
         return Fitted(module, trainer.strategy.broadcast(checkpoint))
 
 
-def _resume(module: ForecastModule, resumed: str | os.PathLike[str]) -> int:
-    """Restore a module from the checkpoint that its training goes on from; return the step of the checkpoint."""
-    checkpoint = read_checkpoint(resumed)
-    if "refit" in checkpoint:
-        raise UserError(
-            f"--ckpt_path: {resumed} was trained anew on the validation rows after its training, which cannot go on "
-            "from there; give the last.ckpt beside it."
-        )
-    module.on_load_checkpoint(checkpoint)
-    step: int = checkpoint["global_step"]
-    return step
-
-
 def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
     """Return a module of settled settings; a network that was complete from the start keeps its weights."""
     if not hasattr(given, "network"):
-        return ForecastModule.of(settled, given.given)
+        return ForecastModule.of(settled)
     with isolate_rng():
-        module = ForecastModule.of(settled, given.given)
+        module = ForecastModule.of(settled)
     module.load_state_dict(given.state_dict())
     return module
 
 
-def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
-    """Settle whether a final training follows.
-
-    Args:
-        settled: The settled options of the model.
-        data: The data.
-        trainer: The Trainer of the training.
-        is_length_set: Whether the Trainer was given a length.
-
-    Raises:
-        UserError: It is asked for where several processes train, or where there will be no best checkpoint.
-    """
+def choose_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
+    """Choose whether a final training follows; `is_length_set` says whether the Trainer was given a length."""
     refit, reasons = settled.settings.refit, dict(settled.reasons)
     possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
     if refit and not possible:
@@ -216,7 +185,7 @@ def settle_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_
         refit = bool(found)
         if refit:
             reasons["refit"] = Choice(True, found[0])
-    return settled._replace(settings=replace(settled.settings, refit=refit), reasons=reasons)
+    return replace(settled, settings=replace(settled.settings, refit=refit), reasons=reasons)
 
 
 def _train_on_all(
@@ -258,20 +227,3 @@ def _train_on_all(
     write_checkpoint(checkpoint, path)
     listener.final_training_ended(name, steps)
     return checkpoint
-
-
-def _put_off_early_stopping(trainer: Trainer) -> None:
-    """Train to the end: with a few windows, validation would stop by chance, before the learning rate comes down."""
-    for callback in all_callbacks(trainer):
-        if isinstance(callback, StopEarly) and callback.monitor == MONITOR and not callback.is_patience_given:
-            callback.patience = sys.maxsize
-
-
-def _warn_of_no_step(first_step: int) -> None:
-    warnings.warn(
-        f"nothing was left to train: the checkpoint is at step {first_step} already; raise `max_steps` to go on."
-        if first_step
-        else "nothing was trained, because the Trainer was given no step to take: raise `max_steps`, `max_epochs` or "
-        "`limit_train_batches`.",
-        stacklevel=3,
-    )

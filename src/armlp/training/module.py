@@ -3,44 +3,50 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import Callback
+from lightning.pytorch.plugins import Precision
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windowing, Windows
-from armlp.errors import UserError
 from armlp.evaluation.scoreboard import MODEL, Evaluation
-from armlp.model.mlp import AutoregressiveMLP
 from armlp.options import pop_undeclared
-from armlp.training.callbacks import ExponentialAverage, TrainingRoutine
-from armlp.training.checkpoint import FORMAT
 from armlp.training.checks import (
     check_monitors,
     check_monitors_defined,
-    check_options_agree,
     warn_of_other_frequency,
 )
 from armlp.training.dependence import estimate_dependence
+from armlp.training.loop.callbacks import ExponentialAverage, TrainingRoutine
+from armlp.training.loop.checkpoint import FORMAT
+from armlp.training.loop.requested import Requested
+from armlp.training.loop.steps import is_logged, plan_steps, set_length
+from armlp.training.loop.trainer import MONITOR, check_precision, without_autocast
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
 from armlp.training.recipe import Choice
-from armlp.training.requested import Requested
 from armlp.training.sampling import Sampling
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import Settled, settle
-from armlp.training.steps import is_logged, measure_by_steps, settle_length
-from armlp.training.trainer import MONITOR, check_precision, clip_gradients, without_autocast
+from armlp.training.settle import Settled, SettledModule
 from armlp.training.transforms import AtLeastNaive, PathTransform, Recalibration, TowardsTheta
 
 
-class ForecastModule(LightningModule):
+class BestValidation(NamedTuple):
+    """The best validation so far."""
+
+    monitored: float = math.inf  # the score that was compared, lower is better
+    scores: dict[str, dict[str, float]] | None = None  # by forecaster and metric
+
+
+class ForecastModule(SettledModule):
     """Trains an `AutoregressiveMLP`, validates and tests its rollouts, and forecasts.
 
     What is left out is chosen from the data. A module whose options are all given has its network at once; any other
@@ -50,76 +56,39 @@ class ForecastModule(LightningModule):
         **options: The options of `ModelSettings`.
 
     Attributes:
-        given: The options as given.
-        settings: The options, with everything chosen once the network exists.
+        settled: The options: as given, and with everything chosen once the network exists.
         network: The network.
-        reasons: Why the options that were left out have their values.
-        preferred: The options among them that trials have chosen.
-        best_scores: The scores of the best validation, by forecaster and metric.
-        refit_steps: The steps of the final training on the validation part too; None where there was none.
+        monitored: The score of the last validation that selects the best checkpoint.
+        best: The best validation.
+        refit_steps: The steps of the final training on the validation part too, if there was one.
         requested: The options that the training of these weights was given.
     """
 
-    settings_class = ModelSettings
-    network: AutoregressiveMLP
     evaluation: Evaluation  # of the validation or the test
     total_steps: int  # of the training
 
     def __init__(self, **options: Any) -> None:
         super().__init__()
         head_options = pop_undeclared(options, ModelSettings)
-        self.given = ModelSettings(head_options=head_options, **options)
-        self.settings = self.given.with_default_members()
+        self.settled = Settled(ModelSettings(head_options=head_options, **options))
         self.save_hyperparameters(logger=False)
-        self.hparams.update(self.settings.flat())
         self.sampling = Sampling()
         self.transforms: list[PathTransform] = []
         self.recalibration = Recalibration(self.settings.conformal)
-        self.reasons: dict[str, Choice] = {}
-        self.preferred: dict[str, Choice] = {}
-        self.best_scores: dict[str, dict[str, float]] | None = None
-        self.monitored = self._lowest = math.inf  # at the last validation, and at the best one
+        self.monitored, self.best = math.inf, BestValidation()
         self.refit_steps: int | None = None
         self.requested: Requested | None = None
-        self._max_steps = Choice(_MAX_STEPS, "")
-        self.planned: tuple[int, float] | None = None  # the steps and the learning rate of the schedule
         self._series_at_once = Windowing().series_at_once
-        if self.settings.is_settled:
-            self._build()
+        self.take(self.settled)
 
-    @classmethod
-    def of(cls, settled: Settled, given: ModelSettings) -> ForecastModule:
-        """Return a module of settled settings.
-
-        Args:
-            settled: The settings, and why.
-            given: The settings as given, for a later training that repeats this one.
-        """
-        module = cls(**settled.settings.flat())
-        module.given, module.reasons, module.preferred = given, settled.reasons, settled.preferred
-        return module
-
-    def _build(self) -> None:
-        self.network = self.settings.network()
-        check_options_agree(self.settings, self.network)
-
-    def _settle(self, data: SeriesDataModule) -> None:
-        """Choose what was left out, and build the network if there is none yet."""
-        settled = settle(self.settings, data, self.preferred)
-        self.settings, self.reasons = settled.settings, settled.reasons or self.reasons
-        self.hparams.update(self.settings.flat())
-        self._max_steps = settled.max_steps
-        if not hasattr(self, "network"):
-            self._build()
-
-    def _ensure_network(self) -> None:
-        if not hasattr(self, "network"):
-            self._settle(self.datamodule)
+    @property
+    def best_scores(self) -> dict[str, dict[str, float]] | None:
+        """The scores of the best validation, by forecaster and metric."""
+        return self.best.scores
 
     @property
     def windowing(self) -> Windowing:
         """What the network needs of a window."""
-        self._ensure_network()
         settings, patch = self.settings, self.network.patch_length
         span = patch * (settings.unroll or 1)
         calendar = "calendar" in (settings.covariate_sizes or {})
@@ -127,70 +96,33 @@ class ForecastModule(LightningModule):
         return Windowing(self.network.context_length, span, patch, calendar, self._series_at_once, by_time)
 
     @property
-    def has_distribution(self) -> bool:
-        """Whether forecasts spread, so that intervals mean something; a point head's do not."""
-        return self.network.head.noise > 0
-
-    @property
     def scores(self) -> dict[str, dict[str, float]]:
         """The scores of the last validation or test, by forecaster and metric."""
         return self.evaluation.scores
 
-    @property
-    def conformal_factors(self) -> Tensor | None:
-        """The factors `[H, K]` that recalibrate paths; None where there are none."""
-        return self.recalibration.factors
-
-    @property
-    def trainer(self) -> Trainer:
-        """The trainer that the module is attached to."""
-        return super().trainer
-
-    @trainer.setter
-    def trainer(self, trainer: Trainer | None) -> None:
-        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
-            measure_by_steps(trainer)
-        LightningModule.trainer.fset(self, trainer)  # type: ignore[attr-defined]  # mypy knows no setters of a class
-
-    @property
-    def datamodule(self) -> SeriesDataModule:
-        """The data of the trainer."""
-        datamodule = getattr(self.trainer, "datamodule", None)
-        if not isinstance(datamodule, SeriesDataModule):
-            raise UserError(
-                "ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule). Only a module "
-                "with all options given trains on other loaders, without validation."
-            )
-        return datamodule
-
-    @property
-    def _trains_on_other_loaders(self) -> bool:
-        return hasattr(self, "network") and getattr(self.trainer, "datamodule", None) is None
-
     def setup(self, stage: str) -> None:
         """Settle the module on its data, and how long it trains."""
         check_precision(self.trainer)
-        if stage == "fit" and self._trains_on_other_loaders:
-            if self.trainer.max_steps == -1 and self.trainer.max_epochs == -1:
-                self.trainer.fit_loop.epoch_loop.max_steps = _MAX_STEPS
+        if stage == "fit" and self.has_other_loaders:
+            set_length(self.trainer, _MAX_STEPS)
             return
         data = self.datamodule
         if stage == "fit" and self.requested is None:
-            self.requested = Requested.of(self.given, data, self.trainer)
-        self._settle(data)
-        if stage != "fit":
-            warn_of_other_frequency(data)
-        else:
+            self.requested = Requested.of(self.settings, data, self.trainer)
+        self.settle_on(data)
+        if stage == "fit":
             if type(self) is ForecastModule:  # a subclass may log more
                 check_monitors(self.trainer, data, self.settings.metrics or ())
             self.plan()
-            self.best_scores, self._lowest = None, math.inf
+            self.best = BestValidation()
+        else:
+            warn_of_other_frequency(data)
         share = self.settings.theta_share
         self.transforms = [TowardsTheta(data, share)] if share else []
         if self.settings.min_spread:
             self.transforms.append(AtLeastNaive(data, self.settings.min_spread))
         self.recalibration.prepare(data, stage)
-        reach = data.test_split.test_reach if stage == "test" else data.horizon
+        reach = data.test_split.test_span if stage == "test" else data.horizon
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.settings.val_paths)
         self._series_at_once = sampling.series_at_once(self.network, reach)
         if stage != "predict":
@@ -198,11 +130,10 @@ class ForecastModule(LightningModule):
 
     def plan(self) -> None:
         """Plan the optimizer steps of the training; a Trainer without a length takes those of the data."""
-        loader = self.datamodule.train_dataloader
-        self.total_steps, chosen = settle_length(self.trainer, self._max_steps.value, lambda: len(loader()))
-        self.planned = self.total_steps, self.hparams["learning_rate"]
-        if chosen:
-            self.reasons["max_steps"] = self._max_steps
+        steps, loader = self.settled.max_steps, self.datamodule.train_dataloader
+        if set_length(self.trainer, steps.value):
+            self.settled = replace(self.settled, reasons={**self.reasons, "max_steps": steps})
+        self.total_steps = plan_steps(self.trainer, lambda: len(loader()))
 
     def configure_callbacks(self) -> list[Callback]:
         """Return the callbacks of every training."""
@@ -211,18 +142,14 @@ class ForecastModule(LightningModule):
         averaging = self.settings.averaging
         if averaging == 0:
             return [TrainingRoutine()]
-        self._ensure_network()  # to average its weights
+        if not hasattr(self, "network"):
+            self.settle_on(self.datamodule)  # to average its weights
         return [TrainingRoutine(), ExponentialAverage(averaging, lambda: self.total_steps)]
 
     def forward(self, windows: Windows, known: Tensor | None = None) -> Tensor:
-        """Roll out from every window, and recalibrate the paths if `conformal` says so.
+        """Return the paths `[B, P, H, V]` of windows, data units, recalibrated if `conformal` says so.
 
-        Args:
-            windows: The windows.
-            known: `[B, H, V]` known values of the future, on the scale of the panel's store; nan elsewhere.
-
-        Returns:
-            `[B, P, H, V]`, data units.
+        `known` are `[B, H, V]` known values of the future, on the scale of the panel's store; nan elsewhere.
         """
         return self.recalibration(self.network, self.sample(windows, self.sampling, known), windows)
 
@@ -254,17 +181,13 @@ class ForecastModule(LightningModule):
             bar = self.trainer.progress_bar_callback
             shown = bar is not None and not getattr(bar, "reads_logged_metrics", False)
             self.log("train/loss", objective.loss, prog_bar=shown)
-            for rate in self._learning_rates()[:1]:
-                self.log("train/learning_rate", rate)
+            groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
+            if rates := [group["lr"] for group in groups if "lr" in group]:
+                self.log("train/learning_rate", rates[0])
             self.log("train/unroll", float(chain))
             if objective.nll is not None:
                 self.log("train/nll", objective.nll)
         return objective.loss
-
-    def _learning_rates(self) -> list[float]:
-        """Return the rates of all optimizers, which need not have one where `configure_optimizers` is overridden."""
-        groups = [group for optimizer in self.trainer.optimizers for group in optimizer.param_groups]
-        return [group["lr"] for group in groups if "lr" in group]
 
     @without_autocast
     def validation_step(self, batch: Windows, batch_idx: int) -> Tensor:
@@ -282,19 +205,16 @@ class ForecastModule(LightningModule):
         self.evaluation.update(self.network, paths, batch)
         return paths
 
-    def on_test_epoch_start(self) -> None:
-        """Bring an adaptive recalibration to where the test begins."""
-        self._update_recalibration("test")
+    def _catch_up(self) -> None:
+        """Bring an adaptive recalibration to where the test begins, or to the end of the table."""
 
-    def on_predict_epoch_start(self) -> None:
-        """Bring an adaptive recalibration to the end of the table."""
-        self._update_recalibration("predict")
-
-    def _update_recalibration(self, part: str) -> None:
         def forecast(windows: Windows) -> Tensor:
             return self.sample(move_data_to_device(windows, self.device), self.sampling)
 
+        part = "test" if self.trainer.state.fn == TrainerFn.TESTING else "predict"
         self.recalibration.catch_up(self.datamodule, part, forecast, self.trainer.world_size)
+
+    on_test_epoch_start = on_predict_epoch_start = _catch_up
 
     def on_validation_epoch_start(self) -> None:
         """Remove the scores of the previous validation, and estimate the dependence under the present weights."""
@@ -313,25 +233,24 @@ class ForecastModule(LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log the rollout metrics of all origins, and fit the recalibration."""
-        self.recalibration.settle(self.datamodule, self.trainer.world_size)
-        self.evaluation.sum_up(self.device)
+        self.recalibration.fit_factors(self.datamodule, self.trainer.world_size)
         self._log_scores("val")
         if self.trainer.state.fn == TrainerFn.FITTING:
             logged = [MONITOR, *(f"val/{name}" for name, value in self.scores[MODEL].items() if not math.isnan(value))]
             check_monitors_defined(self.trainer, self.datamodule, logged, self.settings.metrics or ())
         self.monitored = self.evaluation.monitored
-        if self.trainer.state.fn == TrainerFn.FITTING and self.monitored < self._lowest:
-            self._lowest, self.best_scores = self.monitored, self.scores
+        if self.trainer.state.fn == TrainerFn.FITTING and self.monitored < self.best.monitored:
+            self.best = BestValidation(self.monitored, self.scores)
         self.log(MONITOR, self.monitored, **_SAME_EVERYWHERE)
 
     def on_test_epoch_end(self) -> None:
         """Log the rollout metrics of all test origins."""
         self.recalibration.stop_updating()
-        self.evaluation.sum_up(self.device)
         self._log_scores("test")
 
     def _log_scores(self, group: str) -> None:
-        """Log the scores of the model, except those that the data do not define."""
+        """Compute all scores, and log those of the model that the data define."""
+        self.evaluation.sum_up(self.device)
         for name, value in self.scores[MODEL].items():
             if not math.isnan(value):
                 self.log(f"{group}/{name}", value, prog_bar=name == "skill", **_SAME_EVERYWHERE)
@@ -345,7 +264,7 @@ class ForecastModule(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Return the optimizer and its schedule by steps."""
         settings = self.settings
-        if self._trains_on_other_loaders:
+        if self.has_other_loaders:
             self.total_steps = int(self.trainer.estimated_stepping_batches)
         rates = self.hparams["learning_rate"], settings.weight_decay or 0.0  # a callback may have found another rate
         # A fused optimizer would take the scale off 16-bit gradients itself, after they are clipped.
@@ -357,34 +276,34 @@ class ForecastModule(LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clip gradients, also of fused optimizers under mixed precision."""
-        clip_gradients(self.trainer, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """Clip gradients; Lightning refuses fused optimizers under bf16-mixed, where clipping works."""
+        if gradient_clip_val:
+            kind = GradClipAlgorithmType(gradient_clip_algorithm or "norm")
+            Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, kind)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the format, and what the validation of these weights has settled."""
         checkpoint["armlp_format"] = FORMAT
         checkpoint["monitored"] = self.monitored
-        checkpoint["best"] = {"monitored": self._lowest, "scores": self.best_scores}
+        checkpoint["best"] = self.best._asdict()
         if self.requested is not None:
             checkpoint["requested"] = self.requested._asdict()
         if self.recalibration.factors is not None:
             checkpoint["conformal"] = {"factors": self.recalibration.factors}
-        if self.preferred:
-            checkpoint["preferred"] = {name: list(choice) for name, choice in self.preferred.items()}
+        if self.settled.preferred:
+            checkpoint["preferred"] = {name: list(choice) for name, choice in self.settled.preferred.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore what validation has settled."""
         if not hasattr(self, "network"):  # of a subclass with other arguments, which Lightning has not passed on
             saved = checkpoint["hyper_parameters"]  # with those arguments
             known = ModelSettings(head=saved.get("head")).flat()
-            self.settings = ForecastModule(**{name: saved[name] for name in known if name in saved}).settings
-            self.hparams.update(self.settings.flat())
-            self._build()
+            self.take(ForecastModule(**{name: saved[name] for name in known if name in saved}).settled)
         self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
-        self.preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
+        preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
+        self.settled = replace(self.settled, preferred=preferred)
         self.monitored = checkpoint.get("monitored", math.inf)
-        best = checkpoint.get("best", {})
-        self._lowest, self.best_scores = best.get("monitored", math.inf), best.get("scores")
+        self.best = BestValidation(**checkpoint.get("best", {}))
         self.refit_steps = checkpoint.get("refit", {}).get("steps")
         self.requested = Requested(**checkpoint["requested"]) if "requested" in checkpoint else None
 

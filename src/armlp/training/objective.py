@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from armlp.data.windows import Windows
-from armlp.evaluation.metrics.functional import crps, energy_score
+from armlp.evaluation.metrics.base import crps
+from armlp.evaluation.metrics.probabilistic import energy_score
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import Scaling
 
@@ -86,14 +87,14 @@ def unrolled_objective(
         """Repeat each window for every member and path."""
         return part if paths == members == 1 else torch.cat([part.repeat_interleave(paths, 0)] * members)
 
-    at_origin = model.scale(windows.context, windows.observed)
+    at_origin = model.measure_scaling(windows.context, windows.observed)
     size = _size(model, at_origin)
     unit = loss_unit(at_origin, loss_units) / size
     at_origin = Scaling(*(part / size for part in at_origin))
     scaling = Scaling(*map(rows, at_origin))
     covariates = None if windows.covariates is None else windows.covariates.repeat(paths).tile(members)
     window, observed = rows(windows.context / size), rows(windows.observed)
-    if input_noise > 0 and not model.symbols:
+    if input_noise > 0 and model.head.numeric:
         window = window + input_noise * scaling.scale * torch.randn_like(window)
     truth = at_origin.within_reach(windows.target / size, model.context_length)
     targets, masks = (rows(part).split(model.patch_length, 1) for part in (truth, windows.target_observed))
@@ -108,7 +109,7 @@ def unrolled_objective(
         if link in judged:
             step = link * model.patch_length
             with precision():
-                raw = model.raw(window, observed, scaling, covariates, step)
+                raw = model.raw_outputs(window, observed, scaling, covariates, step)
             shift = scaling.shift_at(step + model.context_length, model.patch_length)
             distribution = model.head(raw.to(window.dtype), shift, scaling.scale)
             if with_nll and model.head.has_density:
@@ -118,7 +119,7 @@ def unrolled_objective(
                 if not model.head.loss_in_units:
                     losses[-1] = losses[-1] + rows(size.log())
             if feed != "truth" and not (is_last and objective == "head"):
-                patch = distribution.mean if feed == "mean" and not model.symbols else distribution.rsample()
+                patch = distribution.mean if feed == "mean" and model.head.numeric else distribution.rsample()
                 mask = torch.ones_like(patch, dtype=torch.bool)
                 draws.append(patch)
         if not is_last:

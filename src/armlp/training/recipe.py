@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import log, nan
 from typing import Any, NamedTuple
 
@@ -12,7 +11,7 @@ from torch import Tensor
 from armlp.data.datamodule import SeriesDataModule
 from armlp.data.detect import is_deterministic, is_full_state
 from armlp.data.panel import Panel
-from armlp.data.windows import Split
+from armlp.data.split import Split
 from armlp.evaluation.conformal import MIN_WINDOWS
 
 SHORT = 400  # values; typical series shorter than this cannot train a chain of forecasts
@@ -31,11 +30,6 @@ class Choice(NamedTuple):
 
     value: Any
     why: str
-
-
-def explained(choices: Mapping[str, Choice]) -> list[tuple[str, str, str]]:
-    """Return options, values and reasons as strings; leave out options without a reason."""
-    return [(name, str(choice.value), choice.why) for name, choice in choices.items() if choice.why]
 
 
 def recipe(

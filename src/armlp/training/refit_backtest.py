@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from lightning.pytorch import Trainer, seed_everything
 from lightning.pytorch.callbacks import Checkpoint, DeviceStatsMonitor, LearningRateMonitor
 
 from armlp.data.datamodule import SeriesDataModule
+from armlp.errors import UserError
 from armlp.training.fit import fit_with_options
-from armlp.training.listener import FitListener
+from armlp.training.loop.listener import FitListener
+from armlp.training.loop.requested import Requested, warn_of_missing_callbacks
+from armlp.training.loop.trainer import TRAINER, as_list, callback_states, restore_states
 from armlp.training.module import ForecastModule
-from armlp.training.trainer import callback_states, listed, restore_states
 
 _NEEDS_RUN = (Checkpoint, DeviceStatsMonitor, LearningRateMonitor)
 
 
-class TableWriter(Protocol):
-    """A callback that collects the forecasts of several tests in one table."""
+def repeated_options(
+    checkpoint: Mapping[str, Any], data: dict[str, Any], model: dict[str, Any], trainer: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return the options of data, model and Trainer that repeat the training of a checkpoint.
 
-    gathers: bool
-
-    @property
-    def table(self) -> Any:
-        """The table."""
+    `data`, `model` and `trainer` are options that replace those of the training.
+    """
+    if "requested" not in checkpoint:
+        raise UserError("`refit`: the checkpoint does not hold the options of its training; fit anew.")
+    requested = Requested(**checkpoint["requested"])
+    warn_of_missing_callbacks(requested, as_list(trainer.get("callbacks")))
+    return requested.data | data, requested.model | model, TRAINER | requested.trainer | trainer
 
 
 def backtest_refitting(
@@ -32,7 +38,7 @@ def backtest_refitting(
     data: Mapping[str, Any],
     model: Mapping[str, Any],
     trainer: Mapping[str, Any],
-    writer: TableWriter,
+    writer: Any,
     refit: int,
     listener: FitListener | None = None,
     states: Sequence[dict[str, Any]] | None = None,
@@ -42,18 +48,12 @@ def backtest_refitting(
     Options that are left out are chosen anew each time, also by trials, from the rows before the origin. There is no
     run folder, so callbacks that write checkpoints or need a logger are left out.
 
-    Args:
-        source: The table.
-        data: Options of the data module; `test_windows` is the number of origins.
-        model: Options of the module.
-        trainer: Options of the Trainer, for training and test.
-        writer: Collects the table.
-        refit: Number of origins tested by one model.
-        listener: Receives the scores and the table at the end.
-        states: The states of the callbacks at the start of each training; default: the current ones.
+    `source` is the table; `data`, `model` and `trainer` are options, `test_windows` of the data the number of origins.
+    `writer` is the `ForecastWriter` that collects the table. `states` are those of the callbacks at the start of each
+    training; default: the current ones.
     """
     writer.gathers = True
-    callbacks = listed(trainer.get("callbacks"))
+    callbacks = as_list(trainer.get("callbacks"))
     states = callback_states(callbacks) if states is None else states
     options = {**trainer, "logger": False, "enable_progress_bar": False}
     windows, origins, board, scores = data["test_windows"], 0, None, {}
@@ -66,8 +66,7 @@ def backtest_refitting(
         kept = [one for one in callbacks if not isinstance(one, _NEEDS_RUN)]
         module, checkpoint = fit_with_options(ForecastModule(**model), part, options, kept)
         assert checkpoint is not None
-        module.load_state_dict(checkpoint["state_dict"])
-        module.on_load_checkpoint(checkpoint)
+        module.restore(checkpoint)
         tester = Trainer(**options | {"callbacks": [writer], "enable_checkpointing": False})
         tester.test(module, datamodule=part, verbose=False)
         if board is not None:

@@ -27,7 +27,7 @@ class Sampling(NamedTuple):
 
     num_paths: int = 200  # P
     seed: int = 0
-    temperature: float = 1.0  # for symbols and bins, as top_k
+    temperature: float = 1.0  # for categorical heads, as top_k
     top_k: int | None = None
     precision: str = "32-true"  # a key of PRECISIONS
     memory: int = 10**9  # bytes for paths, their noise and results, without the network and the panel

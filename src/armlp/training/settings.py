@@ -117,7 +117,8 @@ class ModelSettings(NetworkSettings):
     @property
     def is_settled(self) -> bool:
         """Whether every option that a network needs has a value."""
-        return all(getattr(self, name) is not None for name in SETTLED if name not in _OF_TRAINING)
+        settings = self.with_default_members()
+        return all(getattr(settings, name) is not None for name in SETTLED if name not in _OF_TRAINING)
 
     def network(self) -> AutoregressiveMLP:
         """Return a new network with these settings, which must be complete."""

@@ -1,27 +1,33 @@
-"""Settle a model: choose the options that were left out from the data, before anything is built."""
+"""Settle a model: choose the options that were left out from the data, and build the network."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.training.checks import check_same_data
+from armlp.errors import UserError
+from armlp.model.mlp import AutoregressiveMLP
+from armlp.training.checks import check_options_agree, check_same_data
+from armlp.training.loop.steps import ModuleTrainedBySteps
 from armlp.training.recipe import Choice, recipe
 from armlp.training.settings import SETTLED, ModelSettings
+
+Module = TypeVar("Module", bound="SettledModule")
 
 # A user who sets one of these chooses the network.
 _BY_HAND = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
 
 
-class Settled(NamedTuple):
-    """Complete settings, and where they come from."""
+@dataclass(frozen=True)
+class Settled:
+    """Settings, and where they come from; only settings before they are settled."""
 
     settings: ModelSettings
-    choices: dict[str, Choice]  # from the data, for all options and `max_steps`
-    reasons: dict[str, Choice]  # the choices that were used, for the table that `fit` prints
-    preferred: dict[str, Choice]  # the choices of trials
+    choices: dict[str, Choice] = field(default_factory=dict)  # from the data, for all options and `max_steps`
+    reasons: dict[str, Choice] = field(default_factory=dict)  # those that were used, for the table that `fit` prints
+    preferred: dict[str, Choice] = field(default_factory=dict)  # those of trials
 
     @property
     def max_steps(self) -> Choice:
@@ -29,7 +35,9 @@ class Settled(NamedTuple):
         return self.choices["max_steps"]
 
 
-def settle(settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None) -> Settled:
+def settle_model(
+    settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None
+) -> Settled:
     """Return settings in which every option that was left out is chosen from the data.
 
     `preferred` are choices of trials, perhaps also of `max_steps`, that replace those of the recipe.
@@ -72,3 +80,68 @@ def _implied(settings: ModelSettings, preferred: Mapping[str, Choice], head: str
     if samples or settings.unroll is not None:
         choices["feed"] = Choice("sample", "its own output")
     return choices
+
+
+class SettledModule(ModuleTrainedBySteps):
+    """A module whose options are settled on its data; the network exists as soon as they are complete."""
+
+    settings_class = ModelSettings
+    settled: Settled
+    network: AutoregressiveMLP
+
+    @classmethod
+    def of(cls: type[Module], settled: Settled) -> Module:
+        """Return a module of settled settings."""
+        module = cls(**settled.settings.flat())
+        module.settled = settled
+        return module
+
+    def take(self, settled: Settled) -> None:
+        """Take settings, and build the network if they are complete and there is none yet."""
+        self.settled = settled
+        if settled.settings.is_settled and not hasattr(self, "network"):
+            self.settled = replace(settled, settings=settled.settings.with_default_members())
+            self.network = self.settings.network()
+            check_options_agree(self.settings, self.network)
+        self.hparams.update(self.settings.flat())
+
+    def settle_on(self, data: SeriesDataModule) -> None:
+        """Choose what was left out."""
+        settled = settle_model(self.settings, data, self.settled.preferred)
+        self.take(replace(settled, reasons=settled.reasons or self.reasons))
+
+    @property
+    def settings(self) -> ModelSettings:
+        """The options, with everything chosen once the network exists."""
+        return self.settled.settings
+
+    @property
+    def reasons(self) -> dict[str, Choice]:
+        """Why the options that were left out have their values."""
+        return self.settled.reasons
+
+    @property
+    def has_distribution(self) -> bool:
+        """Whether forecasts spread, so that intervals mean something; a point head's do not."""
+        return self.network.head.noise > 0
+
+    @property
+    def datamodule(self) -> SeriesDataModule:
+        """The data of the trainer."""
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if not isinstance(datamodule, SeriesDataModule):
+            raise UserError(
+                "ForecastModule needs its data as a SeriesDataModule: trainer.fit(module, datamodule). Only a module "
+                "with all options given trains on other loaders, without validation."
+            )
+        return datamodule
+
+    @property
+    def has_other_loaders(self) -> bool:
+        """Whether the training takes its batches from other loaders than those of a `SeriesDataModule`."""
+        return hasattr(self, "network") and getattr(self.trainer, "datamodule", None) is None
+
+    def restore(self, checkpoint: dict[str, Any]) -> None:
+        """Take the weights of a checkpoint, and what validation has settled."""
+        self.load_state_dict(checkpoint["state_dict"])
+        self.on_load_checkpoint(checkpoint)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import scipy
@@ -14,9 +14,8 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.loaders import OriginLoader
 from armlp.data.windows import Windows
 from armlp.errors import UserError
-from armlp.evaluation.adaptive import AdaptiveFactors
 from armlp.evaluation.baselines.theta import Theta
-from armlp.evaluation.conformal import conformal_factors, conformal_scores, recalibrate
+from armlp.evaluation.conformal import AdaptiveFactors, conformal_factors, conformal_scores, recalibrate
 from armlp.evaluation.quantiles import path_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
@@ -28,20 +27,11 @@ _MIN_ERRORS, _FREEDOM, _MAX_PAST = 4, 5, 1 << 14
 _MAX_KEPT = 1 << 22  # cached values of Theta's forecasts
 
 
-class PathTransform(ABC):
-    """A transform of the sampled paths of a batch."""
-
-    @abstractmethod
-    def __call__(
-        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
-    ) -> Tensor:
-        """Return transformed paths `[B, P, H, V]`, data units; the same tensor if nothing changes.
-
-        `known` are `[B, H, V]` known values of the future, nan elsewhere. Paths of a non-negative network stay so.
-        """
+# A transform of the paths `[B, P, H, V]` of a network after windows, where values `[B, H, V]` may be known (else nan).
+PathTransform: TypeAlias = Callable[[AutoregressiveMLP, Tensor, Windows, Tensor | None], Tensor]
 
 
-class TowardsTheta(PathTransform):
+class TowardsTheta:
     """Moves the centre of paths by `share` towards the Theta method; their spread and known values stay.
 
     Networks and statistical methods make different errors, so that their mean beats both, as in the M4 competition:
@@ -60,7 +50,7 @@ class TowardsTheta(PathTransform):
     def __call__(
         self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
     ) -> Tensor:
-        """Return the moved paths of a batch."""
+        """Return the moved paths `[B, P, H, V]`, data units; known values `[B, H, V]` (nan elsewhere) do not move."""
         share = (self.share * (windows.origin >= self.least))[:, None, None].cpu()
         if not bool(share.any()):
             return paths
@@ -85,8 +75,8 @@ class TowardsTheta(PathTransform):
         return found
 
 
-class AtLeastNaive(PathTransform):
-    """Widens paths to at least `factor` times the errors that a naive forecast has made in the series so far.
+class AtLeastNaive:
+    """Widens paths to `factor` times the errors of a naive forecast in the same series, or leaves them wider.
 
     A network that few series have trained fits them so closely that its residuals say little about its errors. Those of
     a forecast without parameters are as large inside the series as beyond it. At each lead it is the last value, or
@@ -125,9 +115,9 @@ class AtLeastNaive(PathTransform):
 
         Where there are less than four errors, it grows from lead to lead as that of a random walk.
         """
-        first = max(0, origin - _MAX_PAST)
-        values = self.panel.series(series)[first:origin].double().cpu()
-        values = values.where(self.panel.observed_of(series)[first:origin].cpu(), torch.nan)
+        first, begin = max(0, origin - _MAX_PAST), int(self.panel.offsets[series])
+        observed = self.panel.observed[begin + first : begin + origin].cpu()
+        values = self.panel.series(series)[first:origin].double().cpu().where(observed, torch.nan)
         season = self.season_length
         found: list[Tensor] = []
         for lead in range(1, horizon + 1):
@@ -162,10 +152,10 @@ class OnlineRecalibration:
         for windows in newer:
             self.recalibrate(windows, forecast(windows))
         if part == "predict":
-            self._adaptive.learn(torch.iinfo(torch.int64).max)
+            self._adaptive.update(torch.iinfo(torch.int64).max)
         else:
             step = data.settings.test_step or data.horizon
-            reach = data.test_split.test_reach
+            reach = data.test_split.test_span
             self._adaptive = self._following(data.test_dataloader(), self.factors, reach, step)
 
     @staticmethod
@@ -190,7 +180,7 @@ class OnlineRecalibration:
 _CALIBRATED = 1 << 14  # about the most series that factors are fitted to, to save memory
 
 
-class Recalibration(PathTransform):
+class Recalibration:
     """Recalibrates paths by lead, so that intervals have their nominal coverage at the validation origins.
 
     `kind` is `off`, `split` or `adaptive`; `factors` are `[H, K]`, or None after a validation of too few windows.
@@ -216,7 +206,7 @@ class Recalibration(PathTransform):
             scores = conformal_scores(paths, truth, windows.target_observed.to(paths.device))
             self._scores.append(scores[:: 1 + len(data.panel) // _CALIBRATED].float().cpu())
 
-    def settle(self, data: SeriesDataModule, world_size: int) -> None:
+    def fit_factors(self, data: SeriesDataModule, world_size: int) -> None:
         """Fit the factors to the scores that all processes have collected."""
         if self._scores:
             parts = from_all_ranks(self._scores, world_size)
@@ -241,9 +231,7 @@ class Recalibration(PathTransform):
         """Stop updating, at the end of a test."""
         self._learns = False
 
-    def __call__(
-        self, network: AutoregressiveMLP, paths: Tensor, windows: Windows, known: Tensor | None = None
-    ) -> Tensor:
+    def __call__(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> Tensor:
         """Return recalibrated paths; in an adaptive test, also update the factors by values that are known by then."""
         factors = self.factors if self._online is None else self._online.factors
         if self.kind == "off" or factors is None:

@@ -15,12 +15,12 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.errors import UserError
 from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.evaluation.scoreboard import MODEL
-from armlp.training.listener import FitListener, Trial
+from armlp.training.loop.listener import FitListener, Trial
+from armlp.training.loop.trainer import MONITOR, is_length_given, trainer_like
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import SHORT, STEPS, Choice
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import Settled, settle
-from armlp.training.trainer import MONITOR, is_length_given, trainer_like
+from armlp.training.settle import Settled, settle_model
 
 RECIPE = "recipe"  # the name of the recipe's own choice
 _BETTER = 1.01  # factor by which a candidate must beat the recipe; two seeds differ as much
@@ -31,7 +31,7 @@ def candidates(data: SeriesDataModule, choices: Mapping[str, Choice]) -> dict[st
 
     Options are those of `ForecastModule`, and `max_steps`. scripts/LOG.md has the experiments behind them.
     """
-    if data.panel.symbols or choices["optimizer"].value == "muon":
+    if not data.panel.is_numeric or choices["optimizer"].value == "muon":
         return {}
     typical, context = data.split.typical_length(data.panel.lengths), choices["context_length"].value
     longer = {"context_length": 2 * context} if 2 * context <= typical // 4 else {}
@@ -55,7 +55,7 @@ def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -
         raise UserError(
             f"`trials`: {trainer.world_size} processes cannot share trials; give `devices` 1, or leave the option out."
         )
-    possible = trainer.limit_val_batches != 0 and not given.with_default_members().is_settled
+    possible = trainer.limit_val_batches != 0 and not given.is_settled
     if given.trials is not None:
         return given.trials if possible else 0
     # With few windows the choice would be chance.
@@ -63,9 +63,9 @@ def num_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer) -
     return None if possible and enough else 0
 
 
-def entries_of(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, number: int | None) -> list[Trial]:
+def list_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, number: int | None) -> list[Trial]:
     """Return the recipe's choice and at most `number` candidates (None: all) that fit the data and given options."""
-    settled, fixed = settle(given, data), given.non_defaults()
+    settled, fixed = settle_model(given, data), given.non_defaults()
     chosen = settled.settings.flat() | {"max_steps": settled.max_steps.value}
     found = [Trial(RECIPE, {})]
     for name, options in candidates(data, settled.choices).items():
@@ -85,7 +85,7 @@ def try_candidates(
     The state of the random generators does not change.
     """
     number = num_trials(given, data, trainer)
-    entries = entries_of(given, data, trainer, number) if number != 0 else []
+    entries = list_trials(given, data, trainer, number) if number != 0 else []
     if len(entries) < 2:
         return {}
     trials: list[Trial] = []
@@ -97,13 +97,13 @@ def try_candidates(
 
 
 def _settle(given: ModelSettings, options: Mapping[str, Any], data: SeriesDataModule) -> Settled:
-    return settle(given, data, {name: Choice(value, "") for name, value in options.items()})
+    return settle_model(given, data, {name: Choice(value, "") for name, value in options.items()})
 
 
 def _can_be_trained(given: ModelSettings, options: Mapping[str, Any], data: SeriesDataModule) -> bool:
     try:
         with isolate_rng():
-            ForecastModule.of(_settle(given, options, data), given)
+            ForecastModule.of(_settle(given, options, data))
     except UserError:
         return False
     return True
@@ -118,7 +118,7 @@ def _run(
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the final training repeats the warnings
         settled = _settle(given, entry.options, data)
-        module = ForecastModule.of(settled, given)
+        module = ForecastModule.of(settled)
         steps = trainer.max_steps
         if not is_length_given(trainer):  # on short series, a trial is a whole training
             most = STEPS if data.split.typical_length(data.panel.lengths) < SHORT else STEPS // 2
@@ -133,8 +133,8 @@ def _run(
         entry = entry._replace(seconds=time.perf_counter() - begin)
         if not (entry.scores and module.settings.theta_share) or given.theta_share is not None:
             return [entry]
-        alone = settled._replace(settings=replace(settled.settings, theta_share=0.0))
-        without = ForecastModule.of(alone, given)
+        alone = replace(settled, settings=replace(settled.settings, theta_share=0.0))
+        without = ForecastModule.of(alone)
         without.load_state_dict(module.state_dict())
         trial = Trial(f"{entry.name} alone", entry.options | {"theta_share": 0.0})
         return [entry, _validate(trial, without, data, trainer, limits)]

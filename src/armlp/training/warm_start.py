@@ -32,13 +32,13 @@ def warm_start(model: AutoregressiveMLP, loader: TrainingLoader, loss_units: str
     context, observed, target, target_observed = windows[:4]
     for name, statistic in model.scaler.fit(context.flatten(0, 1), observed.flatten(0, 1)).items():
         model.get_buffer(name).copy_(statistic)
-    scaling = model.scale(context, observed)
+    scaling = model.measure_scaling(context, observed)
 
     def residual() -> Tensor:
         """Return the errors of the first member's location, `[B, U, V]`, network units."""
         rows = [torch.cat([part] * model.members) for part in (context, observed)]
         covariates = None if windows.covariates is None else windows.covariates.tile(model.members)
-        raw = model.raw(rows[0], rows[1], scaling.tile(model.members), covariates)
+        raw = model.raw_outputs(rows[0], rows[1], scaling.tile(model.members), covariates)
         return scaling.to_network(target, model.context_length) - raw[: len(target), ..., 0]
 
     if ridge:

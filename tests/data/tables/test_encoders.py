@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.datamodule import SeriesDataModule
-from armlp.data.tables.encoders import spell_symbols
+from armlp.data.tables.encoders import spell_values
 from armlp.data.tables.read import read_panel
 from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
@@ -37,7 +37,7 @@ def test_symbols_come_back_as_they_went_in(symbols: list[Any]):
     assert panel.symbols == tuple(sorted(set(symbols)))
     codes = panel.values[:, 0].numpy()
     assert codes.tolist() == [sorted(set(symbols)).index(symbol) for symbol in symbols]
-    back = spell_symbols(panel, codes)
+    back = spell_values(panel, codes)
     assert back.tolist() == symbols
     assert {type(symbol) for symbol in back} == {type(symbol) for symbol in symbols}
     answer = write_table_like(panel, np.zeros(len(codes), np.int64), {"ds": np.arange(len(codes))}, {"armlp": back})
@@ -71,7 +71,7 @@ def test_integers_among_which_some_are_missing_stay_integers():
 
 def test_a_missing_code_is_spelled_as_none():
     panel = read_panel(table_of(["x", "y"]), symbols=True)
-    assert spell_symbols(panel, np.array([[1.0, np.nan], [0.0, 1.0]])).tolist() == [["y", None], ["x", "y"]]
+    assert spell_values(panel, np.array([[1.0, np.nan], [0.0, 1.0]])).tolist() == [["y", None], ["x", "y"]]
 
 
 def test_all_columns_of_a_wide_table_share_one_alphabet():
@@ -99,7 +99,7 @@ def test_an_alphabet_is_taken_in_the_type_of_the_column(given: list[Any], column
     panel = read_panel(table_of(column), symbols=given)
     assert panel.symbols is not None
     assert len(panel.symbols) == len(given)
-    assert spell_symbols(panel, panel.values[:, 0].numpy()).tolist() == column
+    assert spell_values(panel, panel.values[:, 0].numpy()).tolist() == column
 
 
 def test_a_symbol_outside_the_alphabet_is_named_with_its_series_and_time():

@@ -23,7 +23,7 @@ from armlp.data.tables.write import write_table_like
 from armlp.errors import UserError
 from armlp.forecaster import Forecaster
 from armlp.training.settings import ModelSettings
-from armlp.training.settle import settle
+from armlp.training.settle import settle_model
 
 NAN, INF = float("nan"), float("inf")
 HEADER = "unique_id,ds,y\n"
@@ -184,7 +184,7 @@ def test_a_series_near_1e9_that_varies_by_1_keeps_its_values():
 def test_values_that_are_no_counts_are_named_to_a_head_of_counts(head: str, value: float):
     data = SeriesDataModule(table_of([*range(40), 1, value, value, *range(37)], np.repeat(list("ab"), 40)), horizon=4)
     with pytest.raises(UserError) as error:
-        settle(ModelSettings(head=head), data)
+        settle_model(ModelSettings(head=head), data)
     expect(str(error.value), f"`head` {head} is for counts", f"series 'b' of the table has {value:g} at 1 (2 such")
 
 
@@ -390,6 +390,16 @@ CSVS: dict[str, tuple[str | bytes, dict[str, Any], dict[Any, list[float | None]]
     "decimal commas after many integers": (
         "unique_id;ds;y\n" + "a;1;1\n" + "".join(f"b;{row};0\n" for row in range(300)) + "a;2;2,5\n",
         {}, {"a": [1, 2.5], "b": [0] * 300},
+    ),
+    "decimal commas after thousands points": (
+        "unique_id;ds;y\na;1;1.234,5\na;2;12\na;3;\na;4;-1.000.000,25\n",
+        {},
+        {"a": [1234.5, 12, None, -1000000.25]},
+    ),
+    "as many commas in names and numbers as semicolons": (
+        "ds;power, net\n1;1,5\n2;2,5\n",
+        {"target_columns": "power, net"},
+        {"power, net": [1.5, 2.5]},
     ),
     "decimal commas between tabs": ("unique_id\tds\ty\na\t1\t1,5\na\t2\t2\n", {}, {"a": [1.5, 2]}),
     "a quoted newline in an id": (HEADER + '"a\nb",1,1\n"a\nb",2,2\n', {}, {"a\nb": [1, 2]}),

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data.calendar import spell_time
 from armlp.data.panel import Panel
 from armlp.data.tables.read import read_panel
 from armlp.data.tables.write import write_table_like
+from armlp.data.time.calendar import spell_time
 from armlp.errors import UserError
 from armlp.files import prepare_output, write_table
 

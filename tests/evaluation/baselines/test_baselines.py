@@ -10,7 +10,7 @@ import torch
 
 import armlp.evaluation.baselines  # registers them  # noqa: F401
 from armlp.data.tables.read import read_panel
-from armlp.evaluation.baselines.base import BASELINES, History
+from armlp.evaluation.baselines import BASELINES, History
 from armlp.evaluation.baselines.naive import naive_errors
 from armlp.evaluation.metrics.point import MeanAbsoluteScaledError, SymmetricMAPE
 

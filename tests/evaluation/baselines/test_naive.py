@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
+from armlp.evaluation.baselines import History
 from armlp.evaluation.baselines.naive import Drift, naive_errors, seasonal_naive
 
 BLOCKS = Panel.blocks
@@ -110,7 +111,8 @@ def test_the_drift_is_the_line_through_the_first_and_the_last_value(make_panel, 
     panel = make_panel(lengths, channels=channels, missing=0.2)
     series = data.draw(st.lists(st.integers(0, len(lengths) - 1), min_size=1, max_size=5))
     origins = [data.draw(st.integers(1, lengths[index])) for index in series]
-    forecast = Drift(panel).forecast(torch.tensor(series), torch.tensor(origins), horizon)
+    history = History(panel, panel.lengths, torch.ones(len(panel), channels), 1, horizon, season_length=1)
+    forecast = Drift(history).forecast(torch.tensor(series), torch.tensor(origins), horizon)
     assert forecast.shape == (len(series), horizon, channels)
     for row, (index, origin) in enumerate(zip(series, origins, strict=True)):
         values = panel.series(index)[:origin].double().numpy()

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.baselines.naive2 import Naive2
+from armlp.evaluation.baselines.naive import Naive2
 
 
 def naive2_by_the_book(values, horizon, season):

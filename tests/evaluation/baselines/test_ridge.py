@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from armlp.evaluation.baselines import History
 from armlp.evaluation.baselines.naive import naive_errors, seasonal_naive
 from armlp.evaluation.baselines.ridge import RidgeAR
 
@@ -18,7 +19,7 @@ def test_the_ridge_ar_is_the_least_squares_of_numpy_where_no_penalty_is_needed(m
         panel.series(index)[:, 0] = torch.tensor(values)
     ends = panel.lengths - 20
     unit = naive_errors(panel, ends, 4)[0]
-    method = RidgeAR(panel, ends, unit, 6, 5, 4)
+    method = RidgeAR(History(panel, ends, unit, 6, 5, 4))
     inputs, outputs = [], []
     for index in (0, 1):
         values = panel.series(index)[: int(ends[index]), 0].double().numpy()
@@ -40,7 +41,7 @@ def test_the_ridge_ar_is_the_seasonal_naive_where_nothing_can_be_learnt(make_pan
     panel = make_panel([60, 3, 1])
     panel.series(0)[:] = 5.0  # constant, and the others too short for a unit
     ends = panel.lengths - 2
-    method = RidgeAR(panel, ends, naive_errors(panel, ends, 4)[0], 8, 6, 4)
+    method = RidgeAR(History(panel, ends, naive_errors(panel, ends, 4)[0], 8, 6, 4))
     arguments = torch.tensor([0, 1, 2]), torch.tensor([58, 2, 1])
     assert method.forecast(*arguments, 6).equal(seasonal_naive(panel, *arguments, 6, 4).double())
 
@@ -49,7 +50,7 @@ def test_the_ridge_ar_is_the_seasonal_naive_where_nothing_can_be_learnt(make_pan
 def test_the_ridge_ar_of_few_or_short_series_is_finite(lengths, make_panel):
     panel = make_panel(lengths)
     series = torch.arange(len(lengths))
-    method = RidgeAR(panel, panel.lengths, naive_errors(panel, panel.lengths, 1)[0], 4, 3, 1)
+    method = RidgeAR(History(panel, panel.lengths, naive_errors(panel, panel.lengths, 1)[0], 4, 3, 1))
     forecast = method.forecast(series, panel.lengths, 3)
     assert forecast.isfinite().all()
     naive = seasonal_naive(panel, series, panel.lengths, 3, 1)
@@ -58,6 +59,6 @@ def test_the_ridge_ar_of_few_or_short_series_is_finite(lengths, make_panel):
 
 def test_the_ridge_ar_of_a_shorter_horizon_is_the_beginning(make_panel):
     panel = make_panel([60, 50])
-    method = RidgeAR(panel, panel.lengths, naive_errors(panel, panel.lengths, 4)[0], 6, 9, 4)
+    method = RidgeAR(History(panel, panel.lengths, naive_errors(panel, panel.lengths, 4)[0], 6, 9, 4))
     arguments = torch.tensor([0, 1]), panel.lengths
     assert torch.allclose(method.forecast(*arguments, 5), method.forecast(*arguments, 9)[:, :5])

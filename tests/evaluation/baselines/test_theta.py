@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.baselines.naive2 import Naive2
+from armlp.evaluation.baselines.naive import Naive2
 from armlp.evaluation.baselines.theta import Theta, forecasts
 
 LENGTHS = st.lists(st.integers(1, 30), min_size=1, max_size=5)

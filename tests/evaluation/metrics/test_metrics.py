@@ -8,9 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.evaluation.metrics.base import Paths
+from armlp.evaluation.metrics.base import Paths, crps
 from armlp.evaluation.metrics.calibration import Coverage, IntervalScore
-from armlp.evaluation.metrics.functional import crps, energy_score
 from armlp.evaluation.metrics.point import (
     ErrorRate,
     MeanAbsoluteError,
@@ -23,6 +22,7 @@ from armlp.evaluation.metrics.probabilistic import (
     EnergyScore,
     PinballLoss,
     ScaledCRPS,
+    energy_score,
 )
 
 HORIZON = 5
@@ -343,7 +343,7 @@ def test_the_energy_score_does_not_see_what_was_not_observed(filler):
     assert energy_score(drawn, truth, observed).equal(energy_score(drawn, other, observed))
 
 
-def test_the_energy_score_is_fair_to_few_paths_and_judges_how_values_hang_together():
+def test_the_energy_score_is_fair_to_few_paths_and_measures_how_values_hang_together():
     generator = torch.Generator().manual_seed(0)
     seen = torch.ones(20_000, 2, dtype=torch.bool)
 

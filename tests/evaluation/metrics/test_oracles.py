@@ -9,7 +9,7 @@ from utilsforecast import losses
 
 import armlp
 from armlp.evaluation.baselines.naive import naive_errors
-from armlp.model.ensemble import Pool
+from armlp.model.ensemble import EnsembleMixture
 from armlp.model.families.counts import NegativeBinomial, Poisson
 from armlp.model.families.location_scale import Laplace, Normal, StudentT
 from armlp.model.families.mixture import NormalMixture
@@ -160,8 +160,8 @@ def test_the_closed_form_crps_of_counts_is_the_sum(mean, excess, truth):
 
 def test_a_pool_of_members_has_no_crps_in_closed_form():
     metric = armlp.ContinuousRankedProbabilityScore(1)
-    with pytest.raises(TypeError, match="Pool has no CRPS in closed form: give sampled paths"):
-        metric.update(Pool(Normal(torch.zeros(2, 1), torch.ones(2, 1)), 2), torch.zeros(1, 1))
+    with pytest.raises(TypeError, match="EnsembleMixture has no CRPS in closed form: give sampled paths"):
+        metric.update(EnsembleMixture(Normal(torch.zeros(2, 1), torch.ones(2, 1)), 2), torch.zeros(1, 1))
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)

@@ -6,7 +6,8 @@ import torch
 from torchmetrics.utilities import dim_zero_sum
 
 import armlp
-from armlp.evaluation.metrics.functional import energy_score, variogram_score
+from armlp.evaluation.metrics.base import Paths
+from armlp.evaluation.metrics.probabilistic import energy_score
 
 HORIZON = 5
 
@@ -36,14 +37,15 @@ def naive_variogram(paths, truth, seen, order):
 def test_the_variogram_score_equals_the_loop_over_pairs_of_observed_values(channels, order):
     paths, truth, observed = random_batch(channels=channels, seen=0.5)
     observed[0] = False
-    score = variogram_score(paths, torch.where(observed, truth, torch.nan), observed, order)
+    metric = armlp.VariogramScore(truth.shape[1], order)
+    score = metric.score(Paths(paths), torch.where(observed, truth, torch.nan), torch.ones(()))
     assert score.shape == truth.shape
     for row in range(len(truth)):
         expected = naive_variogram(paths[row].numpy(), truth[row].numpy(), observed[row].numpy(), order)
         assert score[row].flatten().tolist() == pytest.approx([expected] * truth[row].numel(), nan_ok=True)
 
 
-def test_the_variogram_score_judges_how_values_hang_together():
+def test_the_variogram_score_measures_how_values_hang_together():
     generator = torch.Generator().manual_seed(0)
     steps = torch.randn(2000, 21, 8, generator=generator)
     walks, metrics = steps.cumsum(2), [armlp.VariogramScore(8) for _ in range(2)]

@@ -5,7 +5,7 @@ import pytest
 import scipy
 import torch
 
-from armlp.model.ensemble import Pool
+from armlp.model.ensemble import EnsembleMixture
 from armlp.model.families.location_scale import MultivariateNormal, StudentT
 from armlp.model.families.mixture import NormalMixture
 
@@ -53,7 +53,7 @@ def test_an_ensemble_of_joint_distributions_is_a_mixture_of_joint_distributions(
     factors = torch.tensor([[[1.0, 0.0], [0.9, 0.4]], [[0.5, 0.0], [-0.3, 1.0]]], dtype=torch.float64)
     means = torch.tensor([[0.0, 0.0], [2.0, -1.0]], dtype=torch.float64)
     value = torch.tensor([[1.5, 0.5]], dtype=torch.float64)
-    pool = Pool(MultivariateNormal(means, factors), 2)
+    pool = EnsembleMixture(MultivariateNormal(means, factors), 2)
     laws = [
         scipy.stats.multivariate_normal(mean, factor @ factor.T)
         for mean, factor in zip(means, factors.numpy(), strict=False)

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from armlp.errors import UserError
-from armlp.model.families import HEADS
+from armlp.model.families import HEADS, check_head_options, head_options
 from armlp.model.families.categorical import CategoricalHead
-from armlp.model.families.options import check_head_options, head_options
 from armlp.model.families.point import PointHead
 from armlp.model.families.quantile import QuantileHead
 
@@ -74,7 +73,7 @@ def test_options_change_the_head():
         ("quantile_loss", "mae", "`quantile_loss`: 'mae' is not"),
         ("components", 0, "`components`: 0 is too small"),
         ("bins", 2, "`bins`: 2 is too small; it must be at least 3"),
-        ("bins", "many", "`bins`: 'many' is no whole number"),
+        ("bins", "many", "`bins`: 'many' is not a whole number"),
         ("bin", 2, "`bin`: neither the network nor a head has this option"),
     ],
 )
@@ -137,4 +136,4 @@ def test_parts_of_a_mixture_that_starts_at_raw_zeros_differ():
 
 def test_knots_of_raw_zeros_are_the_quantiles_of_a_normal_of_half_the_spread():
     knots = QuantileHead()(torch.zeros(1, QuantileHead.outputs).double(), double(3.0), double(4.0)).knots[0]
-    assert np.allclose(knots, stats.norm(3, 2).ppf(QuantileHead.LEVELS), atol=4 * 6e-4)  # gaps have a floor
+    assert np.allclose(knots, stats.norm(3, 2).ppf(QuantileHead.PROBABILITIES), atol=4 * 6e-4)  # gaps have a floor

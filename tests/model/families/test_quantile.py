@@ -31,17 +31,17 @@ def softplus(raw):
 
 def naive_knots(raw):
     """The knots of one vector of raw outputs, network units, by a loop from the median outwards."""
-    middle = len(QuantileHead.LEVELS) // 2
-    normal = stats.norm.ppf(QuantileHead.LEVELS) / 2
+    middle = len(QuantileHead.PROBABILITIES) // 2
+    normal = stats.norm.ppf(QuantileHead.PROBABILITIES) / 2
     gaps = [softplus(value + math.log(math.expm1(gap))) for value, gap in zip(raw[1:], np.diff(normal), strict=True)]
-    knots = [raw[0]] * len(QuantileHead.LEVELS)
+    knots = [raw[0]] * len(QuantileHead.PROBABILITIES)
     for step in range(1, middle + 1):
         knots[middle - step] = knots[middle - step + 1] - gaps[middle - step]
         knots[middle + step] = knots[middle + step - 1] + gaps[middle + step - 1]
     return knots
 
 
-def naive_quantile(knots, level, levels=QuantileHead.LEVELS, tail=0.5):
+def naive_quantile(knots, level, levels=QuantileHead.PROBABILITIES, tail=0.5):
     """Linear between knots; beyond them exponential with a mean excess of a multiple of the outer gap."""
     if level < levels[0]:
         return knots[0] + (knots[1] - knots[0]) * tail * math.log(level / levels[0])
@@ -65,7 +65,7 @@ def piecewise(kind, seed):
         distribution = QuantileHead()(random(1, 11, seed=seed), double(5.0), double(3.0))
         return (
             distribution,
-            list(QuantileHead.LEVELS),
+            list(QuantileHead.PROBABILITIES),
             (5 + 3 * np.array(naive_knots(random(1, 11, seed=seed)[0].tolist()))),
         )
     logits, edges = random(1, 9, seed=seed), random(1, 8, seed=seed + 50).sort().values
@@ -114,7 +114,7 @@ def test_the_closed_form_of_the_crps_is_the_pinball_loss_over_all_levels(kind, s
 
 def test_the_crps_of_the_truth_is_less_than_that_of_a_wrong_forecast():
     truth = QuantileHead()(random(1, 11, seed=2), double(0.0), double(1.0))
-    wrong = PiecewiseLinearQuantile(truth.levels, truth.knots * 1.3 + 0.2)
+    wrong = PiecewiseLinearQuantile(truth.probabilities, truth.knots * 1.3 + 0.2)
     torch.manual_seed(0)
     drawn = truth.sample((20_000,))
     assert truth.crps(drawn).mean() < wrong.crps(drawn).mean()
@@ -147,10 +147,10 @@ def test_the_quantile_loss_equals_the_naive_pinball_loss(seed):
     for row in range(3):
         for column in range(2):
             total = 0.0
-            for level, knot in zip(QuantileHead.LEVELS, naive_knots(raw[row, column].tolist()), strict=True):
+            for level, knot in zip(QuantileHead.PROBABILITIES, naive_knots(raw[row, column].tolist()), strict=True):
                 error = (value[row, column].item() - (1 + 2 * knot)) / unit[row, 0].item()
                 total += level * error if error >= 0 else (level - 1) * error
-            assert loss[row, column].item() == pytest.approx(2 * total / len(QuantileHead.LEVELS), rel=1e-5)
+            assert loss[row, column].item() == pytest.approx(2 * total / len(QuantileHead.PROBABILITIES), rel=1e-5)
 
 
 def test_knots_given_by_hand_make_the_staircase_density():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
+from armlp.model.families.count_quantiles import traced_least_count, traced_probability
 from armlp.model.families.counts import NegativeBinomial, Poisson
-from armlp.model.families.traced_counts import probability, traced_least_count
 
 MEANS = (1e-3, 0.3, 1.0, 20.0, 300.0, 1e5)
 EXCESSES = (None, 1e-3, 0.1, 1.0, 10.0)  # in units of the deviation of a Poisson distribution
@@ -23,7 +23,7 @@ def test_the_distribution_function_of_counts_is_that_of_scipy(mean, share):
     spread = np.sqrt(mean * (1 + (share or 0) ** 2))
     count = torch.from_numpy(np.unique((mean + spread * np.linspace(-4, 8, 41)).round().clip(0)))
     counts = distribution(mean, share, count.shape)
-    found = probability(count, counts.rate, *(counts.more or [None]), counts.log_prob(count))
+    found = traced_probability(count, counts.rate, *(counts.more or [None]), counts.log_prob(count))
     successes = None if share is None else mean / share**2
     oracle = stats.poisson(mean) if share is None else stats.nbinom(successes, successes / (successes + mean))
     np.testing.assert_allclose(found, oracle.cdf(count.numpy()), rtol=0, atol=1e-8)

@@ -73,7 +73,7 @@ def naive_rollout(model, context, observed, horizon, noise, covariates=None):
     series = []
     for row in range(len(context)):
         one = slice(row, row + 1)
-        scaling = model.scale(context[one], observed[one])
+        scaling = model.measure_scaling(context[one], observed[one])
         beside = None if covariates is None else Covariates(*(part[one] for part in covariates))
         paths = []
         for path in range(noise.shape[1]):
@@ -82,7 +82,7 @@ def naive_rollout(model, context, observed, horizon, noise, covariates=None):
             while values.shape[1] < start + horizon:
                 window = slice(values.shape[1] - model.context_length, None)
                 first = values.shape[1] - start
-                distribution = model.conditional(values[:, window], seen[:, window], scaling, beside, first)
+                distribution = model.predict_patch(values[:, window], seen[:, window], scaling, beside, first)
                 # Noise may end inside the patch.
                 steps = [noise[row, path, min(first + step, horizon - 1)] for step in range(model.patch_length)]
                 patch = distribution.draw(torch.stack(steps)[None])
@@ -404,7 +404,7 @@ def test_sharpened_symbols_are_drawn_as_often_as_their_probabilities_say(tempera
     paths = rollout(model, context, 1, 8000, temperature=temperature, top_k=top_k)[0, :, 0, 0]
     scaling = SCALERS["none"]().measure(context, torch.ones_like(context, dtype=torch.bool)).tile(members)
     rows = torch.cat([context] * members)
-    logits = model.conditional(rows, torch.ones_like(rows, dtype=torch.bool), scaling).log_probs[:, 0, 0]
+    logits = model.predict_patch(rows, torch.ones_like(rows, dtype=torch.bool), scaling).log_probs[:, 0, 0]
     probabilities = (logits / temperature).exp()
     if top_k is not None:
         probabilities[logits < logits.sort(descending=True).values[:, top_k - 1 : top_k]] = 0

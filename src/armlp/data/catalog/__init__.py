@@ -18,7 +18,7 @@ DEFAULT = "taylor"
 
 
 @dataclass(frozen=True)
-class Options:
+class Defaults:
     """The usual way to use a data set of the catalog; empty for other sources."""
 
     reader: Mapping[str, Any] = field(default_factory=dict)  # arguments of `read_panel`
@@ -37,7 +37,7 @@ class Entry:
     frequency: str  # in words
     citation: str  # the paper to cite
     licence: str  # of the data
-    options: Options
+    defaults: Defaults
     load: Callable[[], Any]  # returns the table, or its path
     load_test: Callable[[], Any] | None = None  # returns the official test part, whose times continue
 
@@ -59,27 +59,27 @@ _OWN = "made by armlp"
 def _competition(name: str, period: str, citation: str, series: int, horizon: int, season: int) -> Entry:
     title = f"{name.lower()} competition" if name == "Tourism" else f"{name} competition"
     load, load_test = (partial(packaged.competition, name, period, part) for part in ("x", "xx"))
-    options = Options(horizon=horizon, season_length=season)
-    return Entry(f"{name.lower()}-{period}", title, series, period, citation, _PUBLIC, options, load, load_test)
+    defaults = Defaults(horizon=horizon, season_length=season)
+    return Entry(f"{name.lower()}-{period}", title, series, period, citation, _PUBLIC, defaults, load, load_test)
 
 
 def _m4(period: str, series: int, horizon: int, season: int) -> Entry:
-    load, load_test = partial(downloads.m4_train, period), partial(downloads.m4_test, period)
-    name, options = f"m4-{period.lower()}", Options(horizon=horizon, season_length=season)
-    return Entry(name, "M4 competition (download)", series, period.lower(), _M4, _PUBLIC, options, load, load_test)
+    load, load_test = (partial(downloads.m4, period, part) for part in ("train", "test"))
+    name, defaults = f"m4-{period.lower()}", Defaults(horizon=horizon, season_length=season)
+    return Entry(name, "M4 competition (download)", series, period.lower(), _M4, _PUBLIC, defaults, load, load_test)
 
 
 def _ett(name: str, frequency: str, season: int) -> Entry:
     description = "transformer load and oil temperature, 2016 to 2018 (download)"
-    options = Options({"time_column": "date"}, horizon=96, season_length=season)
-    return Entry(name.lower(), description, 7, frequency, _ETT, "CC BY-ND 4.0", options, partial(downloads.ett, name))
+    defaults = Defaults({"time_column": "date"}, horizon=96, season_length=season)
+    return Entry(name.lower(), description, 7, frequency, _ETT, "CC BY-ND 4.0", defaults, partial(downloads.ett, name))
 
 
 _ENTRIES = {entry.name: entry for entry in (
     Entry("taylor", "electricity demand of England and Wales, 12 weeks of 2000", 1, "half-hourly", _TAYLOR, _PACKAGE,
-          Options(horizon=48, season_length=336, val_windows=7), packaged.taylor),
+          Defaults(horizon=48, season_length=336, val_windows=7), packaged.taylor),
     Entry("air-passengers", "airline passengers, 1949 to 1960", 1, "monthly", _BOX, _PACKAGE,
-          Options(horizon=12, season_length=12), packaged.air_passengers),
+          Defaults(horizon=12, season_length=12), packaged.air_passengers),
     # Number of series, horizon, season.
     _competition("M1", "yearly", _M1, 181, 6, 1),
     _competition("M1", "quarterly", _M1, 203, 8, 4),
@@ -102,13 +102,13 @@ _ENTRIES = {entry.name: entry for entry in (
     _ett("ETTm1", "15 minutes", 96),
     _ett("ETTm2", "15 minutes", 96),
     Entry("sine", "noisy sines", 10, "integer steps", _OWN, _OWN,
-          Options(horizon=24, season_length=24), generated.sine),
+          Defaults(horizon=24, season_length=24), generated.sine),
     Entry("mackey-glass", "chaotic delay equation", 1, "integer steps", _MACKEY, _OWN,
-          Options(horizon=50, season_length=1), generated.mackey_glass),
+          Defaults(horizon=50, season_length=1), generated.mackey_glass),
     Entry("lorenz", "chaotic system of 3 channels", 1, "integer steps", _LORENZ, _OWN,
-          Options({"layout": "vector"}, horizon=50, season_length=1), generated.lorenz),
-    Entry("markov", "symbols, each drawn by the two before it", 1, "integer steps", _OWN, _OWN,
-          Options({"symbols": True}, horizon=24, season_length=1, val_windows=50), generated.markov),
+          Defaults({"layout": "vector"}, horizon=50, season_length=1), generated.lorenz),
+    Entry("markov", "letters, each drawn by the two before it", 1, "integer steps", _OWN, _OWN,
+          Defaults({"symbols": True}, horizon=24, season_length=1, val_windows=50), generated.markov),
 )}  # fmt: skip
 
 
@@ -118,11 +118,7 @@ def names() -> tuple[str, ...]:
 
 
 def get(name: str) -> Entry:
-    """Return the entry of a name.
-
-    Raises:
-        UserError: There is none; the message lists all names, the closest first.
-    """
+    """Return the entry of a name; the `UserError` about an unknown one lists all names, the closest first."""
     if name in _ENTRIES:
         return _ENTRIES[name]
     close = get_close_matches(name, _ENTRIES, n=len(_ENTRIES), cutoff=0.3)
@@ -133,22 +129,22 @@ def get(name: str) -> Entry:
     )
 
 
-def resolve(source: Any) -> tuple[Any, Options]:
+def resolve(source: Any) -> tuple[Any, Defaults]:
     """Return the table or path of a source, and how to use it.
 
     A name becomes its data set; paths and tables stay as they are. A word without suffix or slash that is neither a
     file nor an entry counts as a misspelled name and raises a `UserError`.
     """
     if not isinstance(source, (str, os.PathLike)):
-        return source, Options()
+        return source, Defaults()
     text = os.fspath(source)
     if not text:
         raise UserError("`source` is empty: give a path, or the name of a data set of the catalog.")
     is_name = isinstance(source, str) and text == Path(text).name and not Path(text).suffix and not has_magic(text)
     if text in _ENTRIES or (is_name and not Path(text).exists()):
         entry = get(text)
-        return entry.load(), entry.options
-    return source, Options()
+        return entry.load(), entry.defaults
+    return source, Defaults()
 
 
 def table() -> str:
@@ -156,7 +152,7 @@ def table() -> str:
     rows = [("name", "series", "frequency", "horizon", "what it holds", "source")]
     for one in _ENTRIES.values():
         source = one.citation if one.licence == _OWN else f"{one.citation}; {one.licence}"
-        rows.append((one.name, f"{one.series:,}", one.frequency, str(one.options.horizon), one.description, source))
+        rows.append((one.name, f"{one.series:,}", one.frequency, str(one.defaults.horizon), one.description, source))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)

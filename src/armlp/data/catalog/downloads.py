@@ -46,39 +46,22 @@ def ett(name: str) -> Path:
     return _fetch(f"{_ETT}/{name}.csv")
 
 
-def m4_train(period: str) -> pd.DataFrame | Path:
-    """Return the training part of the M4 series of one period (such as `Hourly`), long, `ds` counting from 1."""
-    return _by_hand(period, "train") or _m4_long(_m4_wide(period, "train"), 0)
+def m4(period: str, part: str) -> pd.DataFrame | Path:
+    """Return the M4 series of one period (such as `Hourly`), long.
 
-
-def m4_test(period: str) -> pd.DataFrame | Path:
-    """Return the test part; `ds` goes on where the training part ends."""
-    by_hand = _by_hand(period, "test")
-    if by_hand is not None:
+    `ds` counts from 1 in the part `train`, and goes on in the part `test`. A long table that someone has put into the
+    folder is taken if the official file is not there.
+    """
+    by_hand = folder() / f"m4_{period.lower()}_{part}.parquet"
+    if by_hand.exists() and not (folder() / f"{period}-{part}.csv").exists():
         return by_hand
-    lengths = _m4_wide(period, "train").count(axis="columns")
-    return _m4_long(_m4_wide(period, "test"), lengths)
-
-
-def _by_hand(period: str, part: str) -> Path | None:
-    """Return a long table that someone has put into the folder, if the official file is not there."""
-    if (folder() / f"{period}-{part}.csv").exists():
-        return None
-    path = folder() / f"m4_{period.lower()}_{part}.parquet"
-    return path if path.exists() else None
-
-
-def _m4_wide(period: str, part: str) -> pd.DataFrame:
-    """Return one row per series, named in the index, padded with missing values."""
-    path = _fetch(f"{_M4}/{part.capitalize()}/{period}-{part}.csv")
-    return pd.read_csv(path, index_col=0)
-
-
-def _m4_long(wide: pd.DataFrame, start: pd.Series[int] | int) -> pd.DataFrame:
-    values = wide.to_numpy(dtype=np.float64)
+    # One row per series, padded with missing values.
+    wide = {name: pd.read_csv(_fetch(f"{_M4}/{name.capitalize()}/{period}-{name}.csv"), index_col=0)
+            for name in dict.fromkeys(["train", part])}  # fmt: skip
+    values = wide[part].to_numpy(dtype=np.float64)
     rows, columns = np.nonzero(~np.isnan(values))
-    starts = np.broadcast_to(np.asarray(start), len(wide))
-    ids = wide.index.to_numpy()[rows]
+    starts = np.zeros(len(values), np.int64) if part == "train" else wide["train"].count(axis="columns").to_numpy()
+    ids = wide[part].index.to_numpy()[rows]
     return pd.DataFrame({"unique_id": ids, "ds": columns + 1 + starts[rows], "y": values[rows, columns]})
 
 

@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 
 from armlp.data import storage
-from armlp.data.calendar import Calendar
 from armlp.data.covariates import CovariateColumn
 from armlp.data.panel import Panel, TableStyle
+from armlp.data.sources.files import find_files
 from armlp.data.storage import Residency, Shapes, Store
+from armlp.data.tables.align import Alignment
 from armlp.data.tables.columns import table_type
-from armlp.data.tables.files import find_files
 from armlp.data.tables.fill import PanelFiller, make_panel
-from armlp.data.tables.layout import Layout
 from armlp.data.tables.rows import TableRows
+from armlp.data.time.calendar import Calendar
 from armlp.errors import UserError
 
 _SERIES = "series.arrow"
@@ -32,12 +32,11 @@ _MIN_RESIDENT = 32 << 20
 class PanelCache:
     """The saved panel of the files `paths` that are read with certain options.
 
-    A panel of more than `room` bytes stays in its files, mapped into memory.
+    A panel of more than `max_bytes` stays in its files, mapped into memory.
     """
 
-    def __init__(self, paths: Sequence[str], options: Sequence[Any], room: int) -> None:
-        self.folder = _folder(paths, options)
-        self.room = room
+    def __init__(self, paths: Sequence[str], options: Sequence[Any], max_bytes: int) -> None:
+        self.folder, self.max_bytes = _folder(paths, options), max_bytes
         files = (file for path in paths for file in find_files(path))
         # Names, sizes and modification times, to notice changes.
         self._files = [[str(file.absolute()), (stat := file.stat()).st_size, stat.st_mtime_ns] for file in files]
@@ -50,16 +49,14 @@ class PanelCache:
         if found is None or found["sources"] != self._files:
             return None
         table = feather.read_table(self.folder / _SERIES, memory_map=False)
-        size = sum(file.stat().st_size for file in self.folder.glob("*.npy"))
-        store = storage.load(self.folder, mapped=size > self.room)
+        store = storage.load(self.folder, self.max_bytes)
 
         def stacked(prefix: str, kind: type) -> np.ndarray:
             columns = [table[name].to_numpy() for name in table.column_names if name.startswith(prefix)]
             return np.stack(columns, axis=1).astype(kind) if columns else np.empty((len(table), 0), kind)
 
-        levels, static = stacked("level", np.float64), stacked("static", np.float32)
-        ids = table["id"].combine_chunks()
-        layout = Layout(
+        levels, ids = stacked("level", np.float64), table["id"].combine_chunks()
+        alignment = Alignment(
             ids=(ids.dictionary_decode() if hasattr(ids, "dictionary_decode") else ids).to_numpy(zero_copy_only=False),
             series=np.empty(0, np.int64),
             calendar=Calendar(found["freq"], found["timezone"]),
@@ -68,43 +65,33 @@ class PanelCache:
             future=table["future"].to_numpy().copy(),
         )
         id_type, time_type = (table_type(table.schema.field(name).type) for name in ("id", "time"))
-        fields = {
-            "name": found["name"],
-            "channels": tuple(found["channels"]),
-            "symbols": None if found["symbols"] is None else tuple(found["symbols"]),
-            "style": TableStyle("pyarrow", id_type if found["has_ids"] else None, time_type),
-            "covariate_columns": {
-                role: tuple(CovariateColumn(name, kinds and tuple(kinds)) for name, kinds in columns)
-                for role, columns in found["covariate_columns"].items()
-            },
+        fields: dict[str, Any]
+        fields = {name: tuple(value) if isinstance(value, list) else value for name, value in found["panel"].items()}
+        fields["style"] = TableStyle("pyarrow", id_type if found["has_ids"] else None, time_type)
+        fields["covariate_columns"] = {
+            role: tuple(CovariateColumn(name, kinds and tuple(kinds)) for name, kinds in columns)
+            for role, columns in fields["covariate_columns"].items()
         }
-        residency = Residency(store.maps, max(self.room, _MIN_RESIDENT)) if store.maps else None
-        return make_panel(layout, store, levels if levels.shape[1] else None, static, fields, residency), found["notes"]
+        residency = Residency(store.pages.maps, max(self.max_bytes, _MIN_RESIDENT)) if store.pages.maps else None
+        static = stacked("static", np.float32)
+        panel = make_panel(alignment, store, levels if levels.shape[1] else None, static, fields, residency)
+        return panel, found["notes"]
 
     def build(
-        self, table: TableRows, layout: Layout, static: np.ndarray, shapes: Shapes, notes: list[str]
+        self, table: TableRows, alignment: Alignment, static: np.ndarray, shapes: Shapes, notes: list[str]
     ) -> tuple[Panel, list[str]]:
-        """Save a panel, and return it as `load` does.
+        """Save a panel, and return it as `load` does; raise a `UserError` if its source has changed meanwhile."""
 
-        Raises:
-            UserError: The files cannot be written, or the source has changed while it was read.
-        """
-
-        def save(store: Store) -> Mapping[str, Any]:
-            assert store.folder is not None
-            levels = PanelFiller(layout, store).fill(table)
-            _save_series(store.folder, layout, levels, static, table.types)
-            fields = table.panel_fields
+        def save(store: Store, folder: Path) -> Mapping[str, Any]:
+            levels = PanelFiller(alignment, store).fill(table)
+            _save_series(folder, alignment, levels, static, table.types)
             return {
                 "sources": self._files,
                 "notes": notes,
-                "freq": layout.calendar.freq,
-                "timezone": layout.calendar.timezone,
-                "name": fields["name"],
-                "channels": fields["channels"],
-                "symbols": fields["symbols"],
+                "freq": alignment.calendar.freq,
+                "timezone": alignment.calendar.timezone,
                 "has_ids": table.types["id"] is not None,
-                "covariate_columns": fields["covariate_columns"],
+                "panel": {name: value for name, value in table.panel_fields.items() if name != "style"},
             }
 
         storage.build(self.folder, shapes, save)
@@ -131,15 +118,15 @@ def _folder(paths: Sequence[str], options: Sequence[Any]) -> Path:
 
 
 def _save_series(
-    folder: Path, layout: Layout, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
+    folder: Path, alignment: Alignment, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
 ) -> None:
     """Save the arrays with one item per series, with ids and times in the arrow types of the source."""
     from pyarrow import feather
 
-    ids = pa.array(layout.ids)
+    ids = pa.array(alignment.ids)
     if types["id"] is not None and pa.types.is_dictionary(types["id"]):
         ids = ids.dictionary_encode()
-    columns = {"id": ids, "start": layout.starts, "end": layout.offsets[1:], "future": layout.future}
+    columns = {"id": ids, "start": alignment.starts, "end": alignment.offsets[1:], "future": alignment.future}
     columns |= {f"static{index}": values for index, values in enumerate(static.T)}
     if levels is not None:
         columns |= {f"level{channel}": values for channel, values in enumerate(levels.T)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from armlp.data.tables.source import Part
-from armlp.data.tables.time_text import SpelledTimes, look_like_times
-from armlp.data.tables.times import TimesError, is_period, is_text, read_times
+from armlp.data.sources.source import Part
+from armlp.data.time.arrays import TimesError, is_period, is_text, read_times
+from armlp.data.time.text import SpelledTimes
 from armlp.errors import UserError
 
 _LARGEST = float(np.finfo(np.float32).max)
-_INTEGER = re.compile(r"0|-?[1-9]\d{0,17}")
 # With thousands separators, a decimal point or comma, and a unit.
 _NUMBER = re.compile(
     r"(?i)[-+]?[$€£¥]? ?(?=[.,]?\d)(\d{1,3}([.,' _\u00a0\u202f]\d{3})+|\d*)([.,]\d+)?(e[-+]?\d+)? ?[%$€£¥]?"
@@ -53,13 +52,6 @@ class Labels:
         return ranks
 
 
-def as_integers(labels: Sequence[str]) -> list[int] | None:
-    """Return text as integers if all of it is canonical (`7`, not `007`), otherwise None."""
-    if not all(_INTEGER.fullmatch(label) for label in labels):
-        return None
-    return [int(label) for label in labels]
-
-
 def looks_like_number(label: str) -> bool:
     """Return whether text may be meant as a number, such as `1,000`, `2,5` or `5 %`."""
     return _NUMBER.fullmatch(label.strip()) is not None
@@ -89,15 +81,11 @@ class Column:
         """Return ids; raise a `UserError` if one is missing."""
         self._check_complete("ids")
         if not (self.is_text or pa.types.is_integer(self.arrow.type)):
-            raise self.error(f"holds {self._kind}", "ids that are text, integers or categories")
+            raise self.error(f"holds {self.kind}", "ids that are text, integers or categories")
         return self.arrow
 
     def times(self, spelled: SpelledTimes | None = None) -> tuple[np.ndarray, str | None]:
-        """Return times and the name of their zone or None, as `read_times` does; text needs `spelled`.
-
-        Raises:
-            UserError: A time is missing or cannot be read.
-        """
+        """Return times and the name of their zone or None, as `read_times` does; text needs `spelled`."""
         self._check_complete("times")
         try:
             if spelled is not None and self.is_text:
@@ -109,10 +97,10 @@ class Column:
             row = self.arrow.to_pylist().index(error.text)
             raise self.error(f"holds '{error.text}' ({self.row(row)}), {error.found}", error.needed) from error
 
-    def values(self) -> np.ndarray:
-        """Return `[rows]` float64 in the range of float32, nan where missing."""
+    def values(self, otherwise: str = "") -> np.ndarray:
+        """Return `[rows]` float64, nan where missing; `otherwise` goes into the advice of the error about text."""
         if not self.is_numeric:
-            raise self._not_numeric()
+            raise self._not_numeric(otherwise)
         wide = self.arrow if pa.types.is_floating(self.arrow.type) else pc.cast(self.arrow, pa.float64(), safe=False)
         numbers = np.asarray(wide.to_numpy(zero_copy_only=False), dtype=np.float64)
         if np.fmax.reduce(np.abs(numbers), initial=0.0) > _LARGEST:
@@ -125,20 +113,6 @@ class Column:
     def labels(self) -> pa.Array:
         """Return values of any type as labels; null where missing or empty."""
         return pc.if_else(pc.equal(self.arrow, ""), None, self.arrow) if self.is_text else self.arrow
-
-    def symbols(self) -> pa.Array:
-        """Return symbols (text, integers or booleans) as labels; null where missing or empty."""
-        kind = self.arrow.type
-        needed = "text, integers, booleans or categories with `symbols`"
-        if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            # Integers become fractions in many libraries where some are missing.
-            try:
-                return pc.if_else(pc.is_null(self.arrow, nan_is_null=True), None, self.arrow).cast(pa.int64())
-            except pa.ArrowInvalid as error:
-                raise self.error("holds fractions", needed) from error
-        if not (self.is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or self.is_empty):
-            raise self.error(f"holds {self._kind}", needed)
-        return self.labels()
 
     @property
     def is_empty(self) -> bool:
@@ -163,12 +137,7 @@ class Column:
         return is_text(self.arrow.type)
 
     @property
-    def looks_like_times(self) -> bool:
-        """Whether the column may be `time_column`."""
-        return look_like_times(self.arrow)
-
-    @property
-    def _kind(self) -> str:
+    def kind(self) -> str:
         """The type of the column, for a message."""
         kind = self.type
         if pa.types.is_dictionary(kind):
@@ -178,11 +147,11 @@ class Column:
         known = str(table_type(kind))
         return str(kind) if known == "Unknown" else known
 
-    def _not_numeric(self) -> UserError:
+    def _not_numeric(self, otherwise: str) -> UserError:
         """Return the error that names the first value that is not a number."""
-        is_target = self.option == "target_columns"
         if not self.is_text:
-            return self.error(f"holds {self._kind}", "numbers" if is_target else "numbers, text or categories")
+            needed = "numbers" if self.option == "target_columns" else "numbers, text or categories"
+            return self.error(f"holds {self.kind}", needed)
         values = pd.Series(self.arrow.to_numpy(zero_copy_only=False))
         filled = values[values.notna() & (values != "")]
         bad = filled[pd.to_numeric(filled, errors="coerce").isna()]
@@ -193,8 +162,8 @@ class Column:
         needed = "numbers" if len(bad) else "numbers: convert the column"
         if len(bad) and looks_like_number(first.iloc[0]):
             needed = "numbers written like 1234.5"
-        elif is_target and len(bad) == len(filled):
-            needed = "numbers, or pass `symbols` true if they are symbols"
+        elif len(bad) == len(filled):
+            needed = f"numbers{otherwise}"
         return self.error(f"holds {what}, first '{first.iloc[0]}' ({self.row(int(first.index[0]))})", needed)
 
     def _check_complete(self, what: str) -> None:

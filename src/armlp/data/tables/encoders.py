@@ -1,18 +1,22 @@
-"""Categories and symbols as integer codes, and back."""
+"""Targets and covariates as numbers, part by part, and symbols back from their codes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from armlp.data.covariates import CovariateColumn
 from armlp.data.panel import Panel
-from armlp.data.tables.columns import Column, Labels, as_integers, looks_like_number
-from armlp.data.tables.times import is_text
-from armlp.errors import UserError
+from armlp.data.sources.source import as_integers
+from armlp.data.tables.columns import Column, Labels, looks_like_number
+from armlp.data.time.arrays import is_text
+from armlp.errors import UserError, first_names
 
 
 class CovariateEncoder:
@@ -45,16 +49,12 @@ class CovariateEncoder:
         return np.where(codes < 0, self._empty_code, codes)
 
     @property
-    def _has_empty_category(self) -> bool:
-        return self._some_empty and self.role != "static"
-
-    @property
     def column(self) -> CovariateColumn:
-        """The name of the column, and its sorted categories."""
+        """The name of the column, and its sorted categories, first the empty one."""
         if not self._is_category:
-            return CovariateColumn(self.name, None)
-        empty = ("",) if self._has_empty_category else ()
-        return CovariateColumn(self.name, (*empty, *(str(label) for label in sorted(self._labels.found))))
+            return CovariateColumn(self.name)
+        empty = [""] if self._some_empty and self.role != "static" else []
+        return CovariateColumn(self.name, (*empty, *map(str, sorted(self._labels.found))))
 
     @property
     def may_be_numbers(self) -> bool:
@@ -69,25 +69,64 @@ class CovariateEncoder:
     @cached_property
     def _ranks(self) -> np.ndarray:
         """The rank of each code; the last one is that of an empty cell."""
-        first = int(self._has_empty_category)
-        return np.append(self._labels.ranks() + first, 0 if first else np.nan).astype(np.float32)
+        has_empty = self._some_empty and self.role != "static"
+        return np.append(self._labels.ranks() + has_empty, 0 if has_empty else np.nan).astype(np.float32)
 
 
-class SymbolEncoder:
-    """Reads columns of symbols part by part; `alphabet` None takes the symbols that occur."""
+class NumberEncoder:
+    """Reads targets that are numbers."""
+
+    @property
+    def panel_fields(self) -> Mapping[str, Any]:
+        """The fields of `Panel` that describe the values."""
+        return {}
+
+    def check_names(self, targets: Sequence[str]) -> None:
+        """Refuse a target with the name of a bound of another one: a forecast would have two such columns."""
+        for target in targets:
+            channel = re.sub(r"-(lo|hi)-[\d.]+$", "", target)
+            if channel != target and channel in targets:
+                raise UserError(
+                    f"`target_columns`: a forecast of '{channel}' may have bounds called '{target}', which is another "
+                    "target: give one of them another name in the table."
+                )
+
+    def accepts(self, column: Column) -> bool:
+        """Return whether a column can be a target."""
+        return column.is_numeric
+
+    def read(self, column: Column) -> np.ndarray:
+        """Return `[rows]` float64, nan where missing."""
+        return column.values(", or pass `symbols` true if they are symbols")
+
+    def rank(self, values: np.ndarray) -> np.ndarray:
+        """Return the final values, once all parts have been read."""
+        return values
+
+
+class SymbolEncoder(NumberEncoder):
+    """Reads targets that are symbols (text, integers or booleans) as codes; `alphabet` None takes those that occur."""
 
     def __init__(self, alphabet: Sequence[Any] | None) -> None:
-        self._alphabet = alphabet
+        self._given = alphabet
         self._labels = Labels()
         self._kind: type | None = None
 
-    def read(self, column: Column) -> np.ndarray:
-        """Return the `[rows]` float64 code of each symbol by first occurrence, nan where missing.
+    def check_names(self, targets: Sequence[str]) -> None:
+        """Refuse several targets."""
+        if len(targets) > 1:
+            raise UserError(
+                f"`symbols` takes one target column, but {first_names(targets)} were given: name one of them with "
+                "`target_columns`."
+            )
 
-        Raises:
-            UserError: Columns differ in type, or hold a symbol that is not in the alphabet.
-        """
-        symbols = column.symbols()
+    def accepts(self, column: Column) -> bool:
+        """Return True: `read` refuses columns of other types."""
+        return True
+
+    def read(self, column: Column) -> np.ndarray:
+        """Return the `[rows]` float64 code of each symbol by first occurrence, nan where missing."""
+        symbols = _symbols(column)
         for symbol in symbols.drop_null().unique().to_pylist():
             self._kind = self._kind or type(symbol)
             if type(symbol) is not self._kind:
@@ -96,7 +135,7 @@ class SymbolEncoder:
                     f"`symbols`: with column '{column.name}', {column.table} holds symbols of different types "
                     f"({names}): make them one type."
                 )
-            if self._alphabet is not None and symbol not in self.alphabet:
+            if self._given is not None and symbol not in self.alphabet:
                 row = symbols.to_pylist().index(symbol)
                 known = ", ".join(f"'{name}'" for name in self.alphabet[:20])
                 known += ", ..." if len(self.alphabet) > 20 else ""
@@ -104,17 +143,56 @@ class SymbolEncoder:
         codes = self._labels.encode(symbols)
         return np.where(codes < 0, np.nan, codes)
 
+    def rank(self, values: np.ndarray) -> np.ndarray:
+        """Convert what `read` returned to indices into the alphabet, once all parts have been read."""
+        index = {symbol: code for code, symbol in enumerate(self.alphabet)}
+        return np.array([*(index[symbol] for symbol in self._labels.found), np.nan])[_as_index(values)]
+
     @property
     def alphabet(self) -> tuple[Any, ...]:
         """The symbols of the user in the type of the columns, or the sorted ones that occur."""
-        if self._alphabet is None:
+        if self._given is None:
             return tuple(sorted(self._labels.found))
-        return tuple(_as_type(symbol, self._kind or object) for symbol in self._alphabet)
+        return tuple(_as_type(symbol, self._kind or object) for symbol in self._given)
 
-    def rank(self, codes: np.ndarray) -> np.ndarray:
-        """Convert what `read` returned to indices into the alphabet, once all parts have been read."""
-        index = {symbol: code for code, symbol in enumerate(self.alphabet)}
-        return np.array([*(index[symbol] for symbol in self._labels.found), np.nan])[_as_index(codes)]
+    @property
+    def panel_fields(self) -> Mapping[str, Any]:
+        """The fields of `Panel` that describe the values."""
+        return {"symbols": self.alphabet}
+
+
+def target_encoder(symbols: bool | Sequence[Any] | None) -> NumberEncoder:
+    """Return the encoder of targets: of numbers (False or None), of symbols (True) or of an alphabet."""
+    if symbols is None or symbols is False:
+        return NumberEncoder()
+    return SymbolEncoder(None if symbols is True else symbols)
+
+
+def encoder_like(panel: Panel) -> NumberEncoder:
+    """Return the encoder of more targets of a panel."""
+    return target_encoder(panel.symbols)
+
+
+def spell_values(panel: Panel, codes: np.ndarray) -> np.ndarray:
+    """Return the symbols of codes `[...]` as objects, None for nan; numbers stay as they are."""
+    if panel.symbols is None:
+        return codes
+    alphabet = np.array([*panel.symbols, None], dtype=object)
+    return np.asarray(alphabet[_as_index(codes)])
+
+
+def _symbols(column: Column) -> pa.Array:
+    """Return symbols as labels; null where missing or empty."""
+    kind, needed = column.arrow.type, "text, integers, booleans or categories with `symbols`"
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        # Integers become fractions in many libraries where some are missing.
+        try:
+            return pc.if_else(pc.is_null(column.arrow, nan_is_null=True), None, column.arrow).cast(pa.int64())
+        except pa.ArrowInvalid as error:
+            raise column.error("holds fractions", needed) from error
+    if not (column.is_text or pa.types.is_integer(kind) or pa.types.is_boolean(kind) or column.is_empty):
+        raise column.error(f"holds {column.kind}", needed)
+    return column.labels()
 
 
 def _as_index(codes: np.ndarray) -> np.ndarray:
@@ -130,10 +208,3 @@ def _as_type(symbol: Any, kind: type) -> Any:
         return kind(symbol) if kind in (int, str) else symbol
     except ValueError:
         return symbol
-
-
-def spell_symbols(panel: Panel, codes: np.ndarray) -> np.ndarray:
-    """Return the symbols of codes `[...]` as objects, None for nan."""
-    assert panel.symbols is not None
-    alphabet = np.array([*panel.symbols, None], dtype=object)
-    return np.asarray(alphabet[_as_index(codes)])

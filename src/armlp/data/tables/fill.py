@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
 from armlp.data.storage import Residency, Shapes, Store
-from armlp.data.tables.layout import Layout, OffCalendarError, duplicates
+from armlp.data.tables.align import Alignment, OffCalendarError, duplicates
 from armlp.data.tables.rows import Rows, TableRows
 from armlp.data.tables.scan import Groups
 from armlp.errors import UserError
@@ -26,9 +26,9 @@ _BLOCK = 1 << 18
 class PanelFiller:
     """Writes the rows of a table to a store of zeros with the `panel_shapes` of the table."""
 
-    def __init__(self, layout: Layout, store: Store) -> None:
-        self.layout, self.store = layout, store
-        shape = len(layout.ids), store["values"].shape[1]
+    def __init__(self, alignment: Alignment, store: Store) -> None:
+        self.alignment, self.store = alignment, store
+        shape = len(alignment.ids), store["values"].shape[1]
         self._low, self._high = np.full(shape, np.inf), np.full(shape, -np.inf)
         self._loss = np.zeros(shape)
         # The last value of each channel before the first row, and its time.
@@ -42,46 +42,46 @@ class PanelFiller:
             OffCalendarError: A row does not lie on the calendar.
             UserError: A series has a time twice, or values that float32 rounds to 0.
         """
-        for role in ("known", "past"):
-            if role in self.store.arrays:
-                self._set_all(role, np.nan)
+        for rows in self._blocks():
+            for role in ("known", "past"):
+                if role in self.store.arrays:
+                    self.store[role][rows] = np.nan
         self._fill(table, None)
-        if table.roles.symbols is not False:
-            return None
         self._check_tiny(table)
         levels = self._levels()
         if levels is not None:
-            self._set_all("observed", 0)
+            for rows in self._blocks():
+                self.store["observed"][rows] = 0
             self._fill(table, levels)
         return levels
 
     def _fill(self, table: TableRows, levels: np.ndarray | None) -> None:
-        layout = self.layout
+        alignment = self.alignment
         repeated: list[int] = []
         for rows in table.with_progress("reading"):
             repeated += self._write(table.ranked(rows), levels).tolist()
-            self.store.release()
+            self.store.pages.release()
         if repeated:
-            series = int(np.searchsorted(layout.offsets, repeated[0], side="right")) - 1
-            time = layout.calendar.shift(layout.starts[series], repeated[0] - layout.offsets[series])
-            raise duplicates(table, layout.ids[series], layout.calendar.spell(time), len(repeated))
+            series = int(np.searchsorted(alignment.offsets, repeated[0], side="right")) - 1
+            time = alignment.calendar.shift(alignment.starts[series], repeated[0] - alignment.offsets[series])
+            raise duplicates(table, alignment.ids[series], alignment.calendar.spell(time), len(repeated))
         self._fill_forward(levels)
 
     def _write(self, rows: Rows, levels: np.ndarray | None) -> np.ndarray:
         """Write some rows; return the rows of the panel that had been written before."""
-        layout = self.layout
-        series = layout.series[rows.codes]
-        times = layout.calendar.count(rows.times)
-        steps = layout.calendar.positions(layout.starts[series], times)
+        alignment = self.alignment
+        series = alignment.series[rows.codes]
+        times = alignment.calendar.count(rows.times)
+        steps = alignment.calendar.positions(alignment.starts[series], times)
         inside = (steps >= 0) & (series >= 0)
         if not inside.all():
-            early = times < layout.starts[series]
+            early = times < alignment.starts[series]
             off = np.flatnonzero((steps < 0) & ~early & (series >= 0))
             if off.size:
                 raise OffCalendarError(int(rows.codes[off[0]]), int(rows.times[off[0]].astype(np.int64)))
             self._carry(rows, series, early & (series >= 0))
-        row = layout.offsets[series] + steps
-        inside &= row < layout.offsets[series + 1]
+        row = alignment.offsets[series] + steps
+        inside &= row < alignment.offsets[series + 1]
         values = rows.values
         if not inside.all():
             row, series, values = row[inside], series[inside], values[inside]
@@ -131,7 +131,7 @@ class PanelFiller:
         if len(tiny):
             series, channel = tiny[0]
             raise UserError(
-                f"{table.table.name}: no value of series '{self.layout.ids[series]}' is larger than "
+                f"{table.table.name}: no value of series '{self.alignment.ids[series]}' is larger than "
                 f"{size[series, channel]:g}, which float32 does not hold ({len(tiny)} such series in all): give values "
                 "in a smaller unit."
             )
@@ -142,41 +142,38 @@ class PanelFiller:
             needed = self._loss > _MAX_LOSS * (self._high - self._low)
         if not needed.any():
             return None
-        return np.where(needed, self.store["values"][self.layout.offsets[:-1]].astype(np.float64), 0.0)
+        return np.where(needed, self.store["values"][self.alignment.offsets[:-1]].astype(np.float64), 0.0)
 
-    def _set_all(self, name: str, value: float) -> None:
-        for begin in range(0, len(self.store[name]), _BLOCK):
-            self.store[name][begin : begin + _BLOCK] = value
-            self.store.release()
+    def _blocks(self) -> Iterator[slice]:
+        """Yield slices of rows, and drop the pages of each."""
+        for begin in range(0, len(self.store["values"]), _BLOCK):
+            yield slice(begin, begin + _BLOCK)
+            self.store.pages.release()
 
     def _fill_forward(self, levels: np.ndarray | None) -> None:
         """Fill missing values with the last one before them, block by block, and mark observed values."""
-        values, observed, first = self.store["values"], self.store["observed"], self.layout.offsets[:-1]
+        values, observed, first = self.store["values"], self.store["observed"], self.alignment.offsets[:-1]
         if values.shape[1] > 1:
             series, channel = np.nonzero(observed[first] != _OBSERVED)
             carried = self._carried[series, channel]
-            carried = carried if levels is None else carried - levels[series, channel]
-            values[first[series], channel] = carried
+            values[first[series], channel] = carried if levels is None else carried - levels[series, channel]
             observed[first[series], channel] = _CARRIED
-        for begin in range(0, len(values), _BLOCK):
+        for rows in self._blocks():
             # From the row before the block, to fill a gap at its start.
-            block = slice(max(begin - 1, 0), begin + _BLOCK)
+            block = slice(max(rows.start - 1, 0), rows.stop)
             filled = (observed[block] == _OBSERVED) | (observed[block] == _CARRIED)
-            if begin:
+            if rows.start:
                 filled[0] = True
             if not filled.all():
                 last = np.maximum.accumulate(np.where(filled, np.arange(len(filled))[:, None], 0), axis=0)
                 values[block] = np.take_along_axis(values[block], last, axis=0)
-            self.store.release()
-        for begin in range(0, len(values), _BLOCK):
-            block = slice(begin, begin + _BLOCK)
-            observed[block] = observed[block] == _OBSERVED
-            self.store.release()
+        for rows in self._blocks():
+            observed[rows] = observed[rows] == _OBSERVED
 
 
-def panel_shapes(table: TableRows, layout: Layout) -> Shapes:
+def panel_shapes(table: TableRows, alignment: Alignment) -> Shapes:
     """Return the shape and type of each array of a panel that has columns."""
-    rows, covariates = int(layout.offsets[-1]), table.roles.covariates
+    rows, covariates = int(alignment.offsets[-1]), table.roles.covariates
     arrays: Shapes = {
         "values": ((rows, len(table.channels)), np.float32),
         "observed": ((rows, len(table.channels)), np.uint8),
@@ -187,7 +184,7 @@ def panel_shapes(table: TableRows, layout: Layout) -> Shapes:
 
 
 def make_panel(
-    layout: Layout,
+    alignment: Alignment,
     store: Store,
     levels: np.ndarray | None,
     static: np.ndarray,
@@ -201,11 +198,11 @@ def make_panel(
     return Panel(
         values=torch.from_numpy(store["values"]),
         observed=torch.from_numpy(store["observed"].view(np.bool_)),
-        offsets=torch.from_numpy(layout.offsets),
-        ids=layout.ids,
-        starts=layout.starts,
-        calendar=layout.calendar,
-        future=torch.from_numpy(layout.future) if fields["covariate_columns"]["known"] else None,
+        offsets=torch.from_numpy(alignment.offsets),
+        ids=alignment.ids,
+        starts=alignment.starts,
+        calendar=alignment.calendar,
+        future=torch.from_numpy(alignment.future) if fields["covariate_columns"]["known"] else None,
         static=torch.from_numpy(static),
         residency=residency,
         levels=None if levels is None else torch.from_numpy(levels),

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from armlp.data.covariates import ROLES
 from armlp.data.panel import Panel
-from armlp.data.tables.open import open_source
+from armlp.data.sources.open import open_source
+from armlp.data.tables.encoders import encoder_like
 from armlp.data.tables.roles import ColumnRoles, resolve_roles
 from armlp.data.tables.rows import TableRows, describe_times
 from armlp.errors import UserError, first_names
@@ -54,9 +55,8 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     # The table may lack some series of a wide table, or some channels of a vector.
     columns = panel.channels if layout != "wide" else tuple(str(name) for name in panel.ids)
     targets = tuple(name for name in columns if name in opened.columns) or columns[:1]
-    symbols = False if panel.symbols is None else panel.symbols
-    roles = ColumnRoles(id_column, time_column, targets, dict.fromkeys(ROLES, ()), symbols)
-    table = TableRows(opened, resolve_roles(opened, roles, layout), layout)
+    roles, encoder = ColumnRoles(id_column, time_column, targets, dict.fromkeys(ROLES, ())), encoder_like(panel)
+    table = TableRows(opened, resolve_roles(opened, roles, layout, encoder), layout, encoder)
     parts = list(table)
     if not parts:
         raise UserError(f"{opened.name} has columns but no rows: give a table with at least one row.")
@@ -65,7 +65,7 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
         np.concatenate([getattr(part, name) for part in ranked]) for name in ("codes", "times", "values")
     )
     ids, ranks = table.ids()
-    index = _index_in(panel, ids)
+    index = np.asarray(pd.Index(list(map(str, panel.ids))).get_indexer(list(map(str, ids))))  # -1 if not there
     if (index < 0).any():
         warnings.warn(
             f"{opened.name} has other series, which are left out: {first_names(ids[index < 0])}.", stacklevel=4
@@ -93,11 +93,6 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
     all_channels = np.full((len(series), len(panel.channels)), np.nan, dtype=np.float32)
     all_channels[:, channels] = values
     return KnownFuture(torch.from_numpy(series), torch.from_numpy(step), torch.from_numpy(all_channels))
-
-
-def _index_in(panel: Panel, ids: np.ndarray) -> np.ndarray:
-    """Return the `[ids]` int64 index of each id in the panel, -1 if missing."""
-    return np.asarray(pd.Index([str(name) for name in panel.ids]).get_indexer([str(name) for name in ids]))
 
 
 def _steps(table: TableRows, panel: Panel, times: np.ndarray, series: np.ndarray) -> np.ndarray:

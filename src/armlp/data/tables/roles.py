@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from typing import Any
 
+from armlp.data.sources.source import Source
 from armlp.data.tables.columns import Column
-from armlp.data.tables.source import Source
+from armlp.data.tables.encoders import NumberEncoder
+from armlp.data.time.text import look_like_times
 from armlp.errors import UserError, first_names
 
 # Names that pandas gives an index which it writes as a column.
@@ -26,12 +26,20 @@ class ColumnRoles:
     time_column: str
     targets: tuple[str, ...]  # empty where `resolve_roles` has to find them
     covariates: Mapping[str, tuple[str, ...]]  # by `known`, `past` and `static`
-    symbols: bool | Sequence[Any] = False  # whether targets hold symbols instead of numbers, or all symbols
 
     @property
     def covariate_names(self) -> tuple[str, ...]:
         """The covariates of all roles."""
         return tuple(name for names in self.covariates.values() for name in names)
+
+    def by_option(self, layout: str) -> dict[str, tuple[str, ...]]:
+        """Return the columns that each option names."""
+        return {
+            **({"id_column": (self.id_column,)} if layout == "long" else {}),
+            "time_column": (self.time_column,),
+            "target_columns": self.targets,
+            **{f"{role}_covariates": names for role, names in self.covariates.items()},
+        }
 
 
 def find_layout(table: Source, roles: ColumnRoles) -> str:
@@ -42,47 +50,42 @@ def find_layout(table: Source, roles: ColumnRoles) -> str:
     return "vector" if len(roles.targets) > 1 else "wide"
 
 
-def resolve_roles(table: Source, roles: ColumnRoles, layout: str) -> ColumnRoles:
-    """Return the roles with the targets filled in.
-
-    Raises:
-        UserError: The table lacks a column, or a column cannot have its role.
-    """
-    is_long = layout == "long"
-    targets = roles.targets or (("y",) if is_long else ())
-    if is_long:
+def resolve_roles(table: Source, roles: ColumnRoles, layout: str, encoder: NumberEncoder) -> ColumnRoles:
+    """Return the roles with the targets filled in; raise a `UserError` if a column cannot have its role."""
+    if layout == "long":
         require_columns(table, (roles.id_column,), "id_column")
-    require_times(table, roles.time_column)
-    columns: dict[str, Sequence[str]] = {"id_column": (roles.id_column,)} if is_long else {}
-    columns |= {"time_column": (roles.time_column,), "target_columns": targets}
-    columns |= {f"{role}_covariates": names for role, names in roles.covariates.items()}
-    _check_one_role_each(table, columns)
-    if not is_long:
+        roles = replace(roles, targets=roles.targets or ("y",))
+    _require_times(table, roles.time_column)
+    used: dict[str, str] = {}
+    for option, names in roles.by_option(layout).items():
+        require_columns(table, names, option)
+        for name in names:
+            if name in used:
+                raise UserError(
+                    f"`{option}`: column '{name}' is {'among ' if used[name].endswith('s') else ''}`{used[name]}` "
+                    "already; a column has one role, so name another, or leave it out here."
+                )
+            used[name] = option
+    if layout != "long":
         if roles.covariates["static"]:
             raise UserError(
                 f"`static_covariates`: the {layout} layout of {table.name} has no column that tells series "
                 "apart; give a long table, with a row per series and time."
             )
-        if layout == "wide" and roles.id_column in set(table.columns) - {*targets, *roles.covariate_names}:
+        if layout == "wide" and roles.id_column in set(table.columns) - {*roles.targets, *roles.covariate_names}:
             warnings.warn(
                 f"{table.name}: column '{roles.id_column}' is left out of the wide layout, because `id_column` "
                 "names it.",
                 stacklevel=5,
             )
-        targets = targets or _find_targets(table, roles)
+        roles = replace(roles, targets=roles.targets or _find_targets(table, roles, encoder))
     if layout == "wide":
-        targets = tuple(sorted(targets))
-    elif roles.symbols is not False and len(targets) > 1:
-        raise UserError(
-            f"`symbols` takes one target column, but {first_names(targets)} were given: name one of them with "
-            "`target_columns`."
-        )
-    else:
-        _check_no_bounds(targets)
-    return replace(roles, targets=targets)
+        return replace(roles, targets=tuple(sorted(roles.targets)))
+    encoder.check_names(roles.targets)
+    return roles
 
 
-def _find_targets(table: Source, roles: ColumnRoles) -> tuple[str, ...]:
+def _find_targets(table: Source, roles: ColumnRoles, encoder: NumberEncoder) -> tuple[str, ...]:
     """Return the columns that can be targets; warn about the others."""
     others = (roles.time_column, roles.id_column, *roles.covariate_names)
     left = [column for column in table.columns if column not in others]
@@ -90,22 +93,20 @@ def _find_targets(table: Source, roles: ColumnRoles) -> tuple[str, ...]:
     if index:
         warnings.warn(f"{table.name}: columns that number the rows are left out: {first_names(index)}.", stacklevel=6)
     targets = [column for column in left if column not in index]
-    if roles.symbols is not False:
-        return tuple(targets)
     # With the times, because there may be no other column.
     part = table.head({roles.time_column: "time_column", **dict.fromkeys(targets, "target_columns")})
     columns = [Column(part, target, "target_columns") for target in targets]
-    numeric = tuple(column.name for column in columns if column.is_numeric)
-    other = [column.name for column in columns if not column.is_numeric]
-    if not numeric:
+    accepted = tuple(column.name for column in columns if encoder.accepts(column))
+    if not accepted:
         for column in columns:
-            column.values()  # raises an error that describes the first column
+            encoder.read(column)  # raises an error that describes the first column
         raise UserError(
             f"{table.name} has no column of numbers beside its times: give a table with at least one target."
         )
+    other = [column.name for column in columns if column.name not in accepted]
     if other:
         warnings.warn(f"{table.name}: columns that hold no numbers are left out: {first_names(other)}.", stacklevel=6)
-    return numeric
+    return accepted
 
 
 def require_columns(table: Source, columns: Sequence[str], option: str) -> None:
@@ -125,32 +126,7 @@ def require_columns(table: Source, columns: Sequence[str], option: str) -> None:
             )
 
 
-def _check_one_role_each(table: Source, columns: Mapping[str, Sequence[str]]) -> None:
-    """Raise a `UserError` if the table lacks a column, or two options name the same one."""
-    used: dict[str, str] = {}
-    for option, names in columns.items():
-        require_columns(table, names, option)
-        for name in names:
-            if name in used:
-                raise UserError(
-                    f"`{option}`: column '{name}' is {'among ' if used[name].endswith('s') else ''}`{used[name]}` "
-                    "already; a column has one role, so name another, or leave it out here."
-                )
-            used[name] = option
-
-
-def _check_no_bounds(targets: Sequence[str]) -> None:
-    """Refuse a target with the name of a bound of another one: a forecast would have two such columns."""
-    for target in targets:
-        channel = re.sub(r"-(lo|hi)-[\d.]+$", "", target)
-        if channel != target and channel in targets:
-            raise UserError(
-                f"`target_columns`: a forecast of '{channel}' may have bounds called '{target}', which is another "
-                "target: give one of them another name in the table."
-            )
-
-
-def require_times(table: Source, column: str) -> None:
+def _require_times(table: Source, column: str) -> None:
     """Raise a `UserError` that suggests a column that looks like times if the table lacks its time column."""
     if column in table.columns:
         return
@@ -158,7 +134,7 @@ def require_times(table: Source, column: str) -> None:
         part = table.head(dict.fromkeys(table.columns, "time_column"))
     except UserError:  # about a column that the user did not name
         require_columns(table, (column,), "time_column")
-    candidates = [name for name in table.columns if Column(part, name, "time_column").looks_like_times]
+    candidates = [name for name in table.columns if look_like_times(Column(part, name, "time_column").arrow)]
     if len(candidates) != 1:
         require_columns(table, (column,), "time_column")
     raise UserError(

@@ -6,22 +6,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from armlp.data.calendar import spell_time
 from armlp.data.covariates import ROLES, CovariateColumn
 from armlp.data.panel import TableStyle
-from armlp.data.tables.columns import Column, Labels, as_integers, table_type
-from armlp.data.tables.encoders import CovariateEncoder, SymbolEncoder
+from armlp.data.sources.source import Limits, Part, Source, as_integers
+from armlp.data.tables.columns import Column, Labels, table_type
+from armlp.data.tables.encoders import CovariateEncoder, NumberEncoder
 from armlp.data.tables.roles import ColumnRoles, require_columns
-from armlp.data.tables.source import Limits, Part, Source
-from armlp.data.tables.time_text import SpelledTimes
-from armlp.data.tables.times import is_text
+from armlp.data.time.arrays import is_text
+from armlp.data.time.calendar import spell_time
+from armlp.data.time.text import SpelledTimes
 from armlp.errors import UserError
 
 
@@ -31,37 +30,44 @@ class Rows:
 
     codes: np.ndarray  # `[rows]` int64 code of the series
     times: np.ndarray  # `[rows]` integers or datetime64[ns] in UTC
-    values: np.ndarray  # `[rows, V]` float64 numbers or codes of symbols, nan where missing
+    values: np.ndarray  # `[rows, V]` float64, nan where missing
     covariates: dict[str, np.ndarray]  # by role, `[rows, C]` float32 numbers or codes, nan where missing
 
 
 class TableRows:
     """The rows of a table in parts of bounded size, for several passes.
 
-    The first pass codes series, symbols and categories by first occurrence. The properties below, and `ranked`, are
-    known only after it.
+    The first pass numbers series and categories by first occurrence. What is a property or has `ranked` in its name
+    is complete only after it.
     """
 
     def __init__(
-        self, table: Source, roles: ColumnRoles, layout: str, future: Source | None = None, limits: Limits | None = None
+        self,
+        table: Source,
+        roles: ColumnRoles,
+        layout: str,
+        encoder: NumberEncoder,
+        future: Source | None = None,
+        limits: Limits | None = None,
     ) -> None:
         self.table, self.roles, self.layout, self.future = table, roles, layout, future
         self.limits = limits or Limits()
         self.num_rows = 0
+        self.series = Labels({"long": (), "wide": roles.targets}.get(layout, ["series"]))
         self.timezone: str | None = None
         self._time_kind: str | None = None
         self._types: dict[str, Any] = {}
         self._kept: list[Rows] | None = []
         self._complete = False
-        self._ids = Labels({"long": (), "wide": roles.targets}.get(layout, ["series"]))
-        self._symbols = None
-        if roles.symbols is not False:
-            self._symbols = SymbolEncoder(None if roles.symbols is True else roles.symbols)
+        self._targets = encoder
         self._encoders = {role: [CovariateEncoder(name, role) for name in roles.covariates[role]] for role in ROLES}
-        self._options = {roles.id_column: "id_column"} if layout == "long" else {}
-        self._options |= {roles.time_column: "time_column", **dict.fromkeys(roles.targets, "target_columns")}
-        for role, names in roles.covariates.items():
-            self._options |= dict.fromkeys(names, f"{role}_covariates")
+        self._options = {name: option for option, names in roles.by_option(layout).items() for name in names}
+        # The table of the future has ids, times and known covariates.
+        self._future_options = {
+            name: option
+            for name, option in self._options.items()
+            if option in ("id_column", "time_column", "known_covariates")
+        }
         if future is not None:
             require_columns(future, tuple(self._future_options), "future")
         self._spelled = self._spelled_times()
@@ -101,16 +107,12 @@ class TableRows:
                 bar.update(len(rows.codes))
 
     def ranked(self, rows: Rows) -> Rows:
-        """Return rows with codes of sorted symbols and categories."""
-        covariates = {role: self._ranked(role, values) for role, values in rows.covariates.items()}
-        values = rows.values if self._symbols is None else self._symbols.rank(rows.values)
-        return replace(rows, values=values, covariates=covariates)
+        """Return rows with final values, and with codes of sorted categories."""
+        covariates = {role: self.ranked_covariates(role, values) for role, values in rows.covariates.items()}
+        return replace(rows, values=self._targets.rank(rows.values), covariates=covariates)
 
-    def ranked_static(self, static: np.ndarray) -> np.ndarray:
-        """Return `[codes, M]` static covariates with codes of sorted categories."""
-        return self._ranked("static", static)
-
-    def _ranked(self, role: str, values: np.ndarray) -> np.ndarray:
+    def ranked_covariates(self, role: str, values: np.ndarray) -> np.ndarray:
+        """Return `[n, C]` covariates of a role with codes of sorted categories."""
         encoders = self._encoders[role]
         ranked = [encoder.rank(column) for encoder, column in zip(encoders, values.T, strict=True)]
         return np.stack(ranked, axis=1) if ranked else values
@@ -129,7 +131,7 @@ class TableRows:
             "channels": self.channels,
             "style": TableStyle(self.table.backend, *types),
             "covariate_columns": self.covariate_columns,
-            "symbols": None if self._symbols is None else self._symbols.alphabet,
+            **self._targets.panel_fields,
         }
 
     @property
@@ -153,23 +155,14 @@ class TableRows:
         ids = self._types.get(self.roles.id_column) if self.layout == "long" else None
         return {"id": ids, "time": self._types.get(self.roles.time_column)}
 
-    @property
-    def num_series(self) -> int:
-        """The number of series."""
-        return len(self._ids)
-
-    def id_of(self, code: int) -> Any:
-        """Return the id of a series."""
-        return self._ids.found[code]
-
     def ids(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the `[S]` ids, ascending, in the type of the table, and the `[S]` rank of each code among them."""
+        found = self.series.found
         if self.layout != "long":
-            return np.array(self._ids.found, dtype=object), np.arange(len(self._ids))
-        found = self._ids.found
+            return np.array(found, dtype=object), np.arange(len(found))
         kind = _value_type(self._types[self.roles.id_column])
         integers = as_integers(found) if self.table.is_text and is_text(kind) else None
-        labels = self._ids if integers is None else Labels(integers)
+        labels = self.series if integers is None else Labels(integers)
         ranks = labels.ranks()
         try:
             ids = pa.array(labels.found, kind if integers is None else pa.int64())
@@ -177,23 +170,16 @@ class TableRows:
             ids = pa.array(labels.found)  # later files may have wider integers than the first one
         return ids.to_numpy(zero_copy_only=False)[np.argsort(ranks)], ranks
 
-    @property
-    def _future_options(self) -> dict[str, str]:
-        """The columns of the table of the future, each with its option."""
-        roles = self.roles
-        ids = (roles.id_column,) if self.layout == "long" else ()
-        return {name: self._options[name] for name in (*ids, roles.time_column, *roles.covariates["known"])}
-
     def _spelled_times(self) -> SpelledTimes | None:
         """Return the reader of times that are text; the format follows from all texts of the column."""
-        column, limits = {self.roles.time_column: "time_column"}, self.limits
+        name = self.roles.time_column
         sources = [source for source in (self.table, self.future) if source is not None]
-        if not any(Column(source.head(column), *next(iter(column.items()))).is_text for source in sources):
+        if not any(Column(source.head({name: "time_column"}), name, "time_column").is_text for source in sources):
             return None
         spelled: dict[str, None] = {}
         for source in sources:
-            for part in source.read(column, limits.batch):
-                times = Column(part, self.roles.time_column, "time_column")
+            for part in source.read({name: "time_column"}, self.limits.batch):
+                times = Column(part, name, "time_column")
                 if times.is_text:
                     spelled |= dict.fromkeys(text for text in times.arrow.unique().to_pylist() if text)
         return SpelledTimes(list(spelled))
@@ -202,39 +188,36 @@ class TableRows:
         max_rows = self.limits.batch
         if self.layout == "wide":
             max_rows = max(1, max_rows // len(self.roles.targets))
-        for part in self.table.read(self._options, max_rows):
-            if len(part.table):
-                yield self._rows(part)
-        if self.future is not None:
-            for part in self.future.read(self._future_options, max_rows):
+        for source, options in ((self.table, self._options), (self.future, self._future_options)):
+            for part in () if source is None else source.read(options, max_rows):
                 if len(part.table):
-                    yield self._rows(part, of_future=True)
+                    yield self._rows(part, source is not self.table)
 
-    def _rows(self, part: Part, of_future: bool = False) -> Rows:
+    def _rows(self, part: Part, of_future: bool) -> Rows:
         """Return one part as numpy arrays, with missing values for columns that the table of the future lacks."""
         count, found = len(part.table), set(part.table.column_names)
         codes = self._codes(part, of_future) if self.layout == "long" else None
-        describe_row = None if codes is None else partial(self._describe_row, part, codes)
-        times, timezone = self._column(part, self.roles.time_column, describe_row).times(self._spelled)
-        self._check_kind_of_times(part.name, times, timezone)
+
+        def describe_row(row: int) -> str:
+            series = "" if codes is None else f", series '{self.series.found[codes[row]]}'"
+            return f"row {part.first + row + 1}{series}"
 
         def describe_time(row: int) -> str:
-            at = f"at {spell_time(times[row])}"
-            return at if codes is None else f"series '{self.id_of(codes[row])}' {at}"
+            series = "" if codes is None else f"series '{self.series.found[codes[row]]}' "
+            return f"{series}at {spell_time(times[row])}"
 
-        def target(name: str) -> np.ndarray:
+        def read(name: str, encoder: NumberEncoder | CovariateEncoder) -> np.ndarray:
             if name not in found:
                 return np.full(count, np.nan)
-            column = self._column(part, name, describe_time)
-            return column.values() if self._symbols is None else self._symbols.read(column)
+            return encoder.read(self._column(part, name, describe_time))
 
-        targets = [target(name) for name in self.roles.targets]
-        covariates = {}
+        times, timezone = self._column(part, self.roles.time_column, describe_row).times(self._spelled)
+        self._check_kind_of_times(part.name, times, timezone)
+        targets = [read(name, self._targets) for name in self.roles.targets]
+        covariates = {role: np.empty((count, len(encoders)), np.float32) for role, encoders in self._encoders.items()}
         for role, encoders in self._encoders.items():
-            covariates[role] = np.full((count, len(encoders)), np.nan, dtype=np.float32)
             for index, encoder in enumerate(encoders):
-                if encoder.name in found:
-                    covariates[role][:, index] = encoder.read(self._column(part, encoder.name, describe_time))
+                covariates[role][:, index] = read(encoder.name, encoder)
         if self.layout == "wide":
             series = len(targets)
             return Rows(
@@ -266,10 +249,7 @@ class TableRows:
                 raise column.error(
                     f"holds {table_type(column.type)} after {table_type(known)}", "ids of one type"
                 ) from error
-        return self._ids.encode(labels)
-
-    def _describe_row(self, part: Part, codes: np.ndarray, row: int) -> str:
-        return f"row {part.first + row + 1}, series '{self.id_of(codes[row])}'"
+        return self.series.encode(labels)
 
     def _check_kind_of_times(self, name: str, times: np.ndarray, timezone: str | None) -> None:
         """Raise a `UserError` about times of another kind or zone than those before."""

@@ -15,30 +15,22 @@ _STATISTICS = {"first": _NEVER, "last": _BEFORE, "last_value": _BEFORE, "known_u
 
 
 class TableScan:
-    """Statistics of every series, numbered as in `Rows.codes`; times are int64, as in the table.
-
-    Attributes:
-        first: `[S, V]` time of the first observed value.
-        last: `[S]` time of the last row.
-        last_value: `[S]` time of the last observed value.
-        known_until: `[S, C]` time of the last value of each known covariate.
-        static_min: `[S, M]` smallest value of static covariates; nan where there is none.
-        static_max: `[S, M]` largest one.
-        sample: Some of the rows.
-    """
+    """Statistics of every series, numbered as in `Rows.codes`; times are int64, as in the table."""
 
     def __init__(self, table: TableRows) -> None:
         known, static = (len(table.roles.covariates[role]) for role in ("known", "static"))
-        self.first = np.empty((0, len(table.channels)), np.int64)
-        self.last, self.last_value = np.empty(0, np.int64), np.empty(0, np.int64)
-        self.known_until = np.empty((0, known), np.int64)
-        self.static_min, self.static_max = np.empty((0, static), np.float32), np.empty((0, static), np.float32)
+        self.first = np.empty((0, len(table.channels)), np.int64)  # `[S, V]` time of the first observed value
+        self.last = np.empty(0, np.int64)  # `[S]` time of the last row
+        self.last_value = np.empty(0, np.int64)  # `[S]` time of the last observed value
+        self.known_until = np.empty((0, known), np.int64)  # `[S, C]` time of the last value of known covariates
+        self.static_min = np.empty((0, static), np.float32)  # `[S, M]` of static covariates; nan where there is none
+        self.static_max = np.empty((0, static), np.float32)
         self.sample = Sample(table.limits.sample)
         for rows in table.with_progress("scanning"):
             self._add(rows)
-        self._grow(table.num_series)
+        self._grow(len(table.series))
         for name in _STATISTICS:
-            setattr(self, name, getattr(self, name)[: table.num_series])
+            setattr(self, name, getattr(self, name)[: len(table.series)])
 
     def _add(self, rows: Rows) -> None:
         times = rows.times.astype(np.int64)
@@ -57,13 +49,13 @@ class TableScan:
         self.sample.add(rows.codes, times)
 
     def _grow(self, series: int) -> None:
-        """Make room for more series, at least twice as many as before, so that growing is cheap."""
+        """Hold more series, at least twice as many as before, so that growing is cheap."""
         if series <= len(self.last):
             return
-        room = max(series, 2 * len(self.last))
+        size = max(series, 2 * len(self.last))
         for name, start in _STATISTICS.items():
             array = getattr(self, name)
-            grown = np.full((room, *array.shape[1:]), start, array.dtype)
+            grown = np.full((size, *array.shape[1:]), start, array.dtype)
             grown[: len(array)] = array
             setattr(self, name, grown)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from armlp.data.panel import Panel, TableStyle
-from armlp.data.tables.times import is_period, spell_periods
+from armlp.data.time.arrays import is_period, spell_periods
 
 
 def write_table_like(
@@ -22,12 +22,18 @@ def write_table_like(
         times: By column name, `[R]` row within the series, which may lie past the end; `cutoff` sorts before `ds`.
         columns: By name, `[R]` values of the other columns.
     """
+    import narwhals as nw
+
     keys = sorted(times, key=lambda name: name != "cutoff")
     order = np.lexsort((*(times[name] for name in reversed(keys)), series))
     series = np.asarray(series)[order]
-    starts, dictionary = panel.starts[series], pa.array(panel.ids)
-    ids = pa.DictionaryArray.from_arrays(pa.array(series), dictionary)
-    arrays = {"unique_id": _ids_as_read(ids, panel.style)}
+    starts, ids = panel.starts[series], pa.DictionaryArray.from_arrays(pa.array(series), pa.array(panel.ids))
+    is_categorical = isinstance(panel.style.id_dtype, nw.Categorical)
+    arrays = {
+        "unique_id": ids.cast(pa.dictionary(pa.int32(), ids.type.value_type))
+        if is_categorical
+        else ids.dictionary_decode()
+    }
     for name in times:
         counted = panel.calendar.shift(starts, np.asarray(times[name])[order])
         arrays[name] = _times_as_read(panel.calendar.instants(counted), panel.calendar.timezone, panel.style)
@@ -41,15 +47,6 @@ def write_table_like(
         frame = pl.DataFrame(table)
         return frame.lazy() if panel.style.backend == "polars-lazy" else frame
     return table
-
-
-def _ids_as_read(ids: pa.DictionaryArray, style: TableStyle) -> pa.Array:
-    """Return ids in the type of the table."""
-    import narwhals as nw
-
-    if isinstance(style.id_dtype, nw.Categorical):
-        return ids.cast(pa.dictionary(pa.int32(), ids.type.value_type))
-    return ids.dictionary_decode()
 
 
 def _times_as_read(instants: np.ndarray, timezone: str | None, style: TableStyle) -> pa.Array:

@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from armlp.data.loaders import TrainingLoader
-from armlp.data.panel import Panel
 from armlp.data.windows import gather
-from armlp.evaluation.baselines.base import BASELINES, Baseline, History
+from armlp.evaluation.baselines import BASELINES, Baseline, History
 from armlp.evaluation.baselines.naive import last_season
 
 # With these limits a fit takes about a second.
@@ -31,37 +30,25 @@ class RidgeAR(Baseline):
 
     Arthur E. Hoerl, Robert W. Kennard (1970), Ridge Regression: Biased Estimation for Nonorthogonal Problems,
     https://doi.org/10.1080/00401706.1970.10488634
-
-    Arguments are the fields of `History`, and the `seed` of the sample of windows where there are too many.
     """
 
     order = 40
 
-    def __init__(
-        self,
-        panel: Panel,
-        ends: Tensor,
-        unit: Tensor,
-        context_length: int,
-        horizon: int,
-        season_length: int,
-        seed: int = 0,
-    ) -> None:
+    def __init__(self, history: History) -> None:
+        super().__init__(history)
+        panel, ends, unit, context_length, horizon, _ = history
         channels = panel.values.shape[1]
-        self.panel = panel
         self.context_length = length = min(context_length, _MAX_INPUTS, int((2e9 / channels) ** (1 / 3)))
-        self.horizon = horizon
-        self.season_length = season_length
         self.weights = torch.zeros(channels, length, horizon, dtype=torch.float64)
-        if not bool((ends >= 2).any()):
+        if not (ends >= 2).any():
             return
-        loader = TrainingLoader(panel, ends, length, horizon, 1, seed)
+        loader = TrainingLoader(panel, ends, length, horizon, batch_size=1)
         count = int(_MAX_PRODUCTS / (channels * length * (length + horizon)))
         series, origin = loader.drawn(min(_MAX_WINDOWS, max(count, 4 * length)))
         late = 4 * (origin - loader.first_origins[series]) >= 3 * loader.window_offsets.diff()[series]
-        if not bool(late.any()):  # no series has four windows
+        if not late.any():  # no series has four windows
             late = torch.arange(len(origin)) % 4 == 3
-        if not bool(late.any()):
+        if not late.any():
             return  # too few windows to learn from
         weight = (1 / unit).nan_to_num(nan=0.0).view(len(panel), channels)
         early, rest = (self._moments(series[part], origin[part], ends, weight) for part in (~late, late))
@@ -73,11 +60,6 @@ class RidgeAR(Baseline):
             gram, moments = gram + early[0][channel], moments + early[1][channel]
             self.weights[channel] = ridge_path(gram, moments, _PENALTIES[best : best + 1])[0]
 
-    @classmethod
-    def fit(cls, history: History) -> RidgeAR:
-        """Fit the regression on windows before the first origin."""
-        return cls(*history)
-
     def _moments(self, series: Tensor, origin: Tensor, ends: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Return the sums of products of inputs with inputs and with outputs, `[V, L, L]` and `[V, L, H]`."""
         channels, length, horizon = self.weights.shape
@@ -85,7 +67,7 @@ class RidgeAR(Baseline):
         count = max(1, _CHUNK // (channels * (length + horizon)))
         for index, row in zip(series.split(count), origin.split(count), strict=True):
             windows = gather(self.panel, index, row, length, horizon, ends[index])
-            inputs = self._inputs(windows.context)
+            inputs = _centred(windows.context)
             outputs = windows.target.double() - last_season(self.panel, index, row, horizon, self.season_length)
             # A missing target is filled with the last value before it, so the window counts less.
             observed = windows.target_observed.double().mean(1).sqrt()
@@ -95,17 +77,18 @@ class RidgeAR(Baseline):
             moments += inputs.transpose(1, 2) @ outputs
         return gram, moments
 
-    def _inputs(self, context: Tensor) -> Tensor:
-        """Return the context less its mean, `[B, L, V]` float64."""
-        values = context.double()
-        return values - values.mean(1, keepdim=True)
-
     def forecast(self, series: Tensor, origin: Tensor, horizon: int) -> Tensor:
         """Return forecasts `[B, H, V]` float64, data units; `horizon` is at most that of the fit."""
-        inputs = self._inputs(gather(self.panel, series, origin, self.context_length, 0).context)
+        inputs = _centred(gather(self.panel, series, origin, self.context_length, 0).context)
         change = torch.einsum("blv,vlh->bhv", inputs, self.weights[..., :horizon])
         values = last_season(self.panel, series, origin, horizon, self.season_length) + change
         return self.panel.in_data_units(series, values)
+
+
+def _centred(context: Tensor) -> Tensor:
+    """Return the context `[B, L, V]` less its mean, float64."""
+    values = context.double()
+    return values - values.mean(1, keepdim=True)
 
 
 def ridge_path(gram: Tensor, moments: Tensor, penalties: Tensor) -> list[Tensor]:

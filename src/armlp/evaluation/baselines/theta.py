@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.evaluation.baselines.base import BASELINES, Baseline, History
-from armlp.evaluation.baselines.naive2 import seasonal_indices
+from armlp.evaluation.baselines import BASELINES, Baseline, History
+from armlp.evaluation.baselines.naive import seasonal_indices
 
 _RATES = torch.linspace(0.02, 0.98, 25, dtype=torch.float64)  # smoothing rates to try
 _MAX_ROWS = 1000  # earlier rows have little weight
@@ -34,10 +32,8 @@ class Theta(Baseline):
     order = 50
 
     def __init__(self, panel: Panel, season_length: int, max_rows: int = _MAX_ROWS, chunk: int = _CHUNK) -> None:
-        self.panel = panel
-        self.season_length = season_length
-        self.max_rows = max_rows
-        self.chunk = chunk
+        self.panel, self.season_length = panel, season_length
+        self.max_rows, self.chunk = max_rows, chunk
 
     @classmethod
     def fit(cls, history: History) -> Theta:
@@ -57,15 +53,6 @@ class Theta(Baseline):
             rows = [row for values_before in past for row in values_before.double().T]
             values[block] = forecasts(rows, self.season_length, horizon).unflatten(0, (len(block), channels))
         return values.transpose(1, 2)
-
-
-class _Smoothed(NamedTuple):
-    """The state of each series at the end of the smoothing, for each rate, `[rows, rates]`."""
-
-    level: Tensor  # S(y) at the end
-    line: Tensor  # S(T) at the end
-    share: Tensor  # the best k
-    error: Tensor  # its sum of squared one-step errors
 
 
 def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tensor = _RATES) -> Tensor:
@@ -88,25 +75,28 @@ def forecasts(rows: list[Tensor], season_length: int, horizon: int, rates: Tenso
     distance = torch.where(inside, time - middle, 0.0)
     slope = (distance * adjusted).sum(1, keepdim=True) / distance.square().sum(1, keepdim=True).clamp(min=0.5)
     end = lengths - 1 + torch.arange(1, horizon + 1)
-    smoothed = _smooth(adjusted, mean + slope * (time - middle), inside, rates)
-    best = smoothed.error.argmin(1, keepdim=True)
-    level, line, share = (part.gather(1, best) for part in smoothed[:3])
-    ahead = level + share * (mean + slope * (end - middle) - line)
+    *found, errors = _smooth(adjusted, mean + slope * (time - middle), inside, rates)
+    best = errors.argmin(1, keepdim=True)
+    smoothed, line, share = (part.gather(1, best) for part in found)
+    ahead = smoothed + share * (mean + slope * (end - middle) - line)
     row, season = torch.arange(len(rows))[:, None], end % season_length
     return (first + unit * ahead) * factors[row, season] + terms[row, season]
 
 
-def _smooth(values: Tensor, line: Tensor, inside: Tensor, rates: Tensor) -> _Smoothed:
-    """Smooth series and their lines, `[rows, n]` each, with every rate; `inside` masks the padding."""
-    level, trend = (part[:, :1].repeat(1, len(rates)) for part in (values, line))
+def _smooth(values: Tensor, line: Tensor, inside: Tensor, rates: Tensor) -> tuple[Tensor, ...]:
+    """Smooth series and their lines, `[rows, n]` each, with every rate; `inside` masks the padding.
+
+    Return, `[rows, rates]` each, S(y) and S(T) at the end, the best k, and its sum of squared one-step errors.
+    """
+    smoothed, trend = (part[:, :1].repeat(1, len(rates)) for part in (values, line))
     # One-step errors are error - k * gap, so their sum of squares is a parabola in k.
-    squares, products, lines = (torch.zeros_like(level) for _ in range(3))
+    squares, products, lines = (torch.zeros_like(smoothed) for _ in range(3))
     for value, point, here in zip(values.T[1:, :, None], line.T[1:, :, None], inside.T[1:, :, None], strict=True):
-        error, gap = torch.where(here, value - level, 0.0), torch.where(here, point - trend, 0.0)
+        error, gap = torch.where(here, value - smoothed, 0.0), torch.where(here, point - trend, 0.0)
         squares += error.square()
         products += error * gap
         lines += gap.square()
-        level += rates * error
+        smoothed += rates * error
         trend += rates * gap
     share = (products / lines.clamp(min=torch.finfo(lines.dtype).tiny)).clamp(0, 1)
-    return _Smoothed(level, trend, share, squares - 2 * share * products + share.square() * lines)
+    return smoothed, trend, share, squares - 2 * share * products + share.square() * lines

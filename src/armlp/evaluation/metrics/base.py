@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -13,49 +13,13 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.functional import ranked_crps
 from armlp.evaluation.quantiles import path_quantiles
 from armlp.model.families.base import Predictive
 from armlp.registry import Registry
 
 
-class Forecast(ABC):
-    """A predictive distribution of each value, `[B, H, V]`, data units.
-
-    To forecasts and metrics of a single channel one may leave out the axis `V` in all shapes.
-    """
-
-    @abstractmethod
-    def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """Return `[Q, B, H, V]`, data units."""
-
-    @abstractmethod
-    def crps(self, truth: Tensor) -> Tensor:
-        """Return the continuous ranked probability score, `[B, H, V]`, data units."""
-
-    @abstractmethod
-    def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the probabilities of less than the truth and of at most the truth, `[B, H, V]` each."""
-
-    @property
-    @abstractmethod
-    def finite(self) -> Tensor:
-        """Return where the forecast is finite, `[B, H, V]` bool."""
-
-    def median(self) -> Tensor:
-        """Return the point forecast, `[B, H, V]`, data units."""
-        return self.quantiles([0.5])[0]
-
-    @staticmethod
-    def of(forecast: Tensor | Predictive | Forecast) -> Forecast:
-        """Convert paths `[B, P, H, V]` or a distribution of values `[B, H, V]` to a forecast."""
-        if isinstance(forecast, Forecast):
-            return forecast
-        return Paths(forecast) if isinstance(forecast, Tensor) else ClosedForm(forecast)
-
-
-class Paths(Forecast):
-    """Sampled paths, sorted once for all metrics that share the object.
+class Paths:
+    """A forecast by sampled paths, which are sorted once for all metrics that share the object.
 
     Args:
         values: `[B, P, H, V]`, data units. One path is a point forecast.
@@ -65,30 +29,28 @@ class Paths(Forecast):
     """
 
     def __init__(self, values: Tensor, even: bool = False, whole: bool = False) -> None:
-        self.values = values
-        self.even = even
-        self.whole = whole
+        self.values, self.even, self.whole = values, even, whole
 
     @cached_property
     def ranked(self) -> Tensor:
-        """Return the values sorted along the paths, `[B, P, H, V]`; nan comes last."""
+        """The values sorted along the paths, `[B, P, H, V]`; nan comes last."""
         return self.values if self.values.shape[1] == 1 else self.values.sort(1).values
 
     @cached_property
-    def _middle(self) -> Tensor:
+    def _median(self) -> Tensor:
         return self.quantiles([0.5])[0]
 
     def median(self) -> Tensor:
-        """Return the median of the paths, `[B, H, V]`, data units."""
-        return self._middle
+        """Return the point forecast, `[B, H, V]`, data units."""
+        return self._median
 
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
-        """Return `[Q, B, H, V]` as `path_quantiles` defines them."""
+        """Return `[Q, B, H, V]`, data units, as `path_quantiles` defines them."""
         return path_quantiles(self.ranked, probabilities, self.whole).movedim(1, 0)
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H, V]`, data units."""
-        return ranked_crps(self.ranked - truth[:, None], self.even)
+        """Return the continuous ranked probability score, `[B, H, V]`, data units."""
+        return _ranked_crps(self.ranked - truth[:, None], self.even)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return the bounds of the rank of the truth among the paths, over `P + 1`, `[B, H, V]` each."""
@@ -97,30 +59,30 @@ class Paths(Forecast):
 
     @cached_property
     def finite(self) -> Tensor:
-        """Return where every path is finite, `[B, H, V]` bool."""
+        """Where every path is finite, `[B, H, V]` bool."""
         return self.ranked[:, 0].isfinite() & self.ranked[:, -1].isfinite()
 
 
-class ClosedForm(Forecast):
-    """A distribution of values `[B, H, V]` in closed form, data units."""
+class ClosedForm:
+    """A forecast by the distribution of each value `[B, H, V]`, data units; its methods are those of `Paths`."""
 
     def __init__(self, distribution: Predictive) -> None:
         self.distribution: Any = distribution  # Any, because not every distribution has `crps`
 
+    def median(self) -> Tensor:
+        """Return the point forecast, `[B, H, V]`, data units."""
+        return self.quantiles([0.5])[0]
+
     def quantiles(self, probabilities: Sequence[float]) -> Tensor:
         """Return `[Q, B, H, V]`, data units."""
         like = self.distribution.mean
-        return torch.stack([self.distribution.icdf(torch.full_like(like, level)) for level in probabilities])
+        return torch.stack([self.distribution.icdf(torch.full_like(like, one)) for one in probabilities])
 
     def crps(self, truth: Tensor) -> Tensor:
-        """Return `[B, H, V]`, data units; a pool of members has no CRPS in closed form and raises a TypeError."""
+        """Return `[B, H, V]`, data units; a mixture of members has no CRPS in closed form and raises a TypeError."""
         if not hasattr(self.distribution, "crps"):
             raise TypeError(f"{type(self.distribution).__name__} has no CRPS in closed form: give sampled paths.")
         return self.distribution.crps(truth)
-
-    def log_prob(self, truth: Tensor) -> Tensor:
-        """Return the log-density or log-probability of the truth, `[B, H, V]`."""
-        return self.distribution.log_prob(truth)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
         """Return the distribution function just below the truth and at it, which differ for counts."""
@@ -129,8 +91,36 @@ class ClosedForm(Forecast):
 
     @property
     def finite(self) -> Tensor:
-        """Return where the mean is finite, `[B, H, V]` bool."""
+        """Where the mean is finite, `[B, H, V]` bool."""
         return self.distribution.mean.isfinite()
+
+
+Forecast: TypeAlias = Paths | ClosedForm
+
+
+def as_forecast(forecast: Tensor | Predictive | Forecast) -> Forecast:
+    """Convert paths `[B, P, H, V]` or a distribution of values `[B, H, V]` to a forecast."""
+    if isinstance(forecast, Paths | ClosedForm):
+        return forecast
+    return Paths(forecast) if isinstance(forecast, Tensor) else ClosedForm(forecast)
+
+
+def crps(paths: Tensor, truth: Tensor) -> Tensor:
+    """Return the CRPS of each value, `[B, T, V]`, from independent draws `[B, P, T, V]`, unbiased for any `P`."""
+    return _ranked_crps((paths - truth[:, None]).sort(1).values)
+
+
+def _ranked_crps(errors: Tensor, even: bool = False) -> Tensor:
+    """Return the CRPS from errors `[B, P, T, V]`, ascending along the paths; without the correction if `even`.
+
+    Errors, unlike values, keep their digits where the values are large.
+    """
+    count = errors.shape[1]
+    accuracy = errors.abs().mean(1)
+    if count == 1:
+        return accuracy
+    rank = torch.arange(1 - count, count, 2, dtype=errors.dtype, device=errors.device)
+    return accuracy - torch.einsum("bp...,p->b...", errors, rank / (count * (count if even else count - 1)))
 
 
 def covered(truth: Any, low: Any, high: Any) -> Any:
@@ -138,11 +128,10 @@ def covered(truth: Any, low: Any, high: Any) -> Any:
     return (low <= truth) & (truth <= high)
 
 
-Needs = Literal["point", "distribution", "paths", "symbols"]
-
-
 class LeadMetric(Metric, ABC):
     """The mean of a score over observed values by lead, synchronized across processes.
+
+    To a metric of a single channel one may give all shapes without the axis `V`.
 
     A registered metric is computed, logged and printed by its name:
 
@@ -155,24 +144,25 @@ class LeadMetric(Metric, ABC):
 
     Attributes:
         default: Whether every scoreboard includes it; otherwise it must be asked for.
-        needs: What it scores: any forecast, also a single `point`; a `distribution`; at least two sampled `paths`; or
-            `symbols`, which no other metric scores.
+        needs: What it scores: any forecast, also a single `point`; a `distribution`; or at least two sampled `paths`.
+        numeric: Whether it scores numbers; False for codes, None for either.
         unit: Error of the seasonal naive that `update` receives as the unit: `mae` or `rmse`.
         curve: Whether its values by lead are logged and drawn.
         heading: Name in tables; the registered name if empty.
         order: Position among the columns of a table, ascending.
-        priority: Columns with a high number are left out first if a table is too wide; None appears in no table.
+        rank: Rank in importance, from 1: the last are left out first if a table is too wide; None is in no table.
         format: Format specification of its values.
         higher_is_better: Which value is the best; None if neither end is.
     """
 
     default: ClassVar[bool] = True
-    needs: ClassVar[Needs] = "point"
+    needs: ClassVar[Literal["point", "distribution", "paths"]] = "point"
+    numeric: ClassVar[bool | None] = True
     unit: ClassVar[Literal["mae", "rmse"]] = "mae"
     curve: ClassVar[bool] = False
     heading: ClassVar[str] = ""
     order: ClassVar[float] = 105
-    priority: ClassVar[float | None] = 15
+    rank: ClassVar[float | None] = 15
     format: ClassVar[str] = ",.4g"
     higher_is_better: bool | None = False
     full_state_update = False
@@ -189,11 +179,6 @@ class LeadMetric(Metric, ABC):
         for name, size in {"": horizon, "series_": num_series}.items():
             for sums in ("total", "count"):
                 self.add_state(name + sums, torch.zeros(size, dtype=torch.float64), dist_reduce_fx="sum")
-
-    @classmethod
-    def suits(cls, symbols: bool) -> bool:
-        """Return whether it scores symbols, or numbers where `symbols` is False."""
-        return (cls.needs == "symbols") == symbols
 
     @abstractmethod
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
@@ -226,7 +211,7 @@ class LeadMetric(Metric, ABC):
         """
         if not len(truth):
             return  # the last batch of a process with fewer windows
-        forecast = Forecast.of(forecast)
+        forecast = as_forecast(forecast)
         observed = torch.ones_like(truth, dtype=torch.bool) if observed is None else observed
         unit = torch.full_like(truth[:, :1], torch.nan) if unit is None else unit
         score = self.score(forecast, torch.where(observed, truth, torch.nan), unit)

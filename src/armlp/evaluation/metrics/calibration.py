@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, covered
+from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, as_forecast, covered
 from armlp.evaluation.quantiles import check_levels, interval
 from armlp.model.families.base import Predictive
 
@@ -25,9 +25,6 @@ class _IntervalMetric(LeadMetric):
         super().__init__(horizon, **options)
         (self.level,) = check_levels([level], "level")
 
-    def _interval(self, forecast: Forecast) -> Tensor:
-        return forecast.quantiles(interval(self.level))
-
 
 class Coverage(_IntervalMetric):
     """Share of the truth inside the central interval; `level` is in percent."""
@@ -37,7 +34,7 @@ class Coverage(_IntervalMetric):
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return 1 inside the interval and 0 outside."""
-        low, high = self._interval(forecast)
+        low, high = forecast.quantiles(interval(self.level))
         return torch.where(truth.isnan(), torch.nan, covered(truth, low, high).double())
 
 
@@ -48,24 +45,24 @@ class IntervalScore(_IntervalMetric):
     https://doi.org/10.1198/016214506000001437
     """
 
-    priority = None
+    rank = None
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `high - low`, plus `2 / α` times the distance of a truth outside, at level `100 (1 - α)`."""
-        low, high = self._interval(forecast)
+        low, high = forecast.quantiles(interval(self.level))
         missed = (low - truth).clamp(min=0) + (truth - high).clamp(min=0)
         return high - low + 2 / (1 - self.level / 100) * missed
 
 
 @METRICS.register("coverage_80")
 class _Coverage80(Coverage):
-    heading, order, priority = "in 80%", 80, 70
+    heading, order, rank = "in 80%", 80, 70
     __init__ = partialmethod(Coverage.__init__, level=80)
 
 
 @METRICS.register("coverage_95")
 class _Coverage95(Coverage):
-    heading, order, priority = "in 95%", 85, 75
+    heading, order, rank = "in 95%", 85, 75
     __init__ = partialmethod(Coverage.__init__, level=95)
 
 
@@ -88,14 +85,14 @@ class LogScore(LeadMetric):
         """Return `-log p(truth)`, data units."""
         if not isinstance(forecast, ClosedForm):
             raise TypeError("LogScore needs a distribution with a density, and sampled paths came.")
-        return -forecast.log_prob(truth)
+        return -forecast.distribution.log_prob(truth)
 
 
 class PITHistogram(Metric):
     """Histogram of the probability integral transform: flat where forecasts are calibrated.
 
     A U shape means that intervals are too narrow, a hump that they are too wide, a slope a bias. Where the truth has a
-    range of levels (counts, ties, few paths), its mass is spread evenly over them, without random numbers.
+    range of probabilities (counts, ties, few paths), its mass is spread evenly over them, without random numbers.
 
     Claudia Czado, Tilmann Gneiting, Leonhard Held (2009), Predictive Model Assessment for Count Data,
     https://doi.org/10.1111/j.1541-0420.2009.01191.x
@@ -121,9 +118,9 @@ class PITHistogram(Metric):
         """Add a batch; see `LeadMetric.update`. Diverged forecasts do not count."""
         if not len(truth):
             return
-        forecast = Forecast.of(forecast)
+        forecast = as_forecast(forecast)
         counted = forecast.finite & (~truth.isnan() if observed is None else observed)
-        low, high = (level.double() for level in forecast.between(truth))
+        low, high = (bound.double() for bound in forecast.between(truth))
         others = [axis for axis in range(truth.dim()) if axis != 1]
         bins = self.mass.shape[1]
         below = []  # mass up to each edge, one edge at a time to save memory

@@ -14,7 +14,7 @@ from armlp.evaluation.metrics.base import METRICS, Forecast, LeadMetric, Paths
 class MeanAbsoluteError(LeadMetric):
     """Absolute error of the median, data units."""
 
-    heading, order, priority, curve = "MAE", 10, 30, True
+    heading, order, rank, curve = "MAE", 10, 30, True
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `|median - truth|`."""
@@ -25,7 +25,7 @@ class MeanAbsoluteError(LeadMetric):
 class RootMeanSquaredError(LeadMetric):
     """Root of the mean squared error of the median, data units."""
 
-    heading, order, priority = "RMSE", 20, 130
+    heading, order, rank = "RMSE", 20, 130
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `(median - truth)²`, in float64, which holds the square of every float32."""
@@ -44,7 +44,7 @@ class SymmetricMAPE(LeadMetric):
     https://doi.org/10.1016/j.ijforecast.2019.04.014
     """
 
-    heading, order, priority = "sMAPE", 30, 40
+    heading, order, rank = "sMAPE", 30, 40
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `200 |median - truth| / (|median| + |truth|)`, 0 where both are 0."""
@@ -61,7 +61,7 @@ class MeanAbsoluteScaledError(LeadMetric):
     https://doi.org/10.1016/j.ijforecast.2006.03.001
     """
 
-    heading, order, priority = "MASE", 40, 20
+    heading, order, rank = "MASE", 40, 20
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `|median - truth| / unit`; a series that never changes has no unit and does not count."""
@@ -78,7 +78,7 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
     https://doi.org/10.1016/j.ijforecast.2021.07.007
     """
 
-    heading, order, priority = "RMSSE", 50, 110
+    heading, order, rank = "RMSSE", 50, 110
     unit = "rmse"
     roots: Tensor
     windows: Tensor
@@ -109,8 +109,8 @@ class RootMeanSquaredScaledError(RootMeanSquaredError):
 class ErrorRate(LeadMetric):
     """Share of symbols that differ from the most frequent symbol of the paths."""
 
-    heading, order, priority, format, curve = "wrong", 100, 80, ".0%", True
-    needs = "symbols"
+    heading, order, rank, format, curve = "wrong", 100, 80, ".0%", True
+    numeric = False
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return 1 where they differ and 0 where they agree."""

@@ -11,7 +11,6 @@ from torch import Tensor
 from armlp.arguments import check_argument
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import METRICS, Forecast, LeadMetric, Paths
-from armlp.evaluation.metrics.functional import energy_score, variogram_score
 
 
 @METRICS.register("crps")
@@ -23,7 +22,7 @@ class ContinuousRankedProbabilityScore(LeadMetric):
     Christopher A. T. Ferro (2014), Fair scores for ensemble forecasts, https://doi.org/10.1002/qj.2270
     """
 
-    heading, order, priority, curve = "CRPS", 70, 50, True
+    heading, order, rank, curve = "CRPS", 70, 50, True
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return, for paths, `mean |x - y| - mean over pairs |x - x'| / 2`."""
@@ -34,7 +33,7 @@ class ContinuousRankedProbabilityScore(LeadMetric):
 class ScaledCRPS(LeadMetric):
     """CRPS in units of the seasonal naive's error inside the series, which weighs all series alike."""
 
-    heading, order, priority = "scaled CRPS", 75, None
+    heading, order, rank = "scaled CRPS", 75, None
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `CRPS / unit`; a series that never changes has no unit and does not count."""
@@ -43,7 +42,7 @@ class ScaledCRPS(LeadMetric):
 
 @METRICS.register("energy_score")
 class EnergyScore(LeadMetric):
-    """Energy score of whole paths, data units: the CRPS of vectors, which measures their dependence too.
+    """Energy score of whole paths, data units: see `energy_score`.
 
     Every observed value counts the score of its window, so by lead it is the score of the windows observed there.
 
@@ -69,9 +68,13 @@ class EnergyScore(LeadMetric):
 
 @METRICS.register("variogram_score")
 class VariogramScore(LeadMetric):
-    """Variogram score of whole paths, sensitive to wrong correlations between leads and channels.
+    """Variogram score of whole paths, which compares the differences of pairs of values, to a power.
 
-    Every observed value counts the score of its window, so by lead it is the score of the windows observed there.
+    It is sensitive to wrong correlations between leads and channels. Every observed value counts the score of its
+    window, so by lead it is the score of the windows observed there.
+
+    Michael Scheuerer, Thomas M. Hamill (2015), Variogram-Based Proper Scoring Rules for Probabilistic Forecasts of
+    Multivariate Quantities, https://doi.org/10.1175/MWR-D-14-00269.1
 
     Args:
         order: Power of the differences; the score has units of the data to the power of twice the order.
@@ -86,14 +89,50 @@ class VariogramScore(LeadMetric):
         self.power = order
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
-        """Return the mean over pairs of the window's values; nan without a pair."""
-        return variogram_score(_paths(self, forecast).values, truth, ~truth.isnan(), self.power)
+        """Return the mean over pairs of the window's observed values; nan without a pair."""
+        paths, known = _paths(self, forecast).values, ~truth.isnan().flatten(1)
+        target = torch.where(truth.isnan(), 0.0, truth).flatten(1)
+        expected = torch.zeros(*target.shape, target.shape[1], dtype=paths.dtype, device=paths.device)
+        for path in paths.flatten(2).unbind(1):  # one at a time, to save memory
+            expected = expected + (path[:, :, None] - path[:, None]).abs() ** self.power
+        actual = (target[:, :, None] - target[:, None]).abs() ** self.power
+        pair = (known[:, :, None] & known[:, None]).triu(1)
+        wrong = torch.where(pair, (actual - expected / paths.shape[1]).square(), 0.0)
+        score = wrong.sum((1, 2)) / pair.sum((1, 2))
+        return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
 
 
 def _paths(metric: LeadMetric, forecast: Forecast) -> Paths:
     if not isinstance(forecast, Paths) or forecast.values.shape[1] < 2:
         raise TypeError(f"{type(metric).__name__} measures dependence: it needs two paths or more.")
     return forecast
+
+
+def energy_score(paths: Tensor, truth: Tensor, observed: Tensor, even: bool = False) -> Tensor:
+    """Return the energy score of whole paths: the CRPS of vectors, which measures their dependence too.
+
+    From paths `[B, P, T, V]`, `P` at least 2, truth and observed `[B, T, V]`, it is `[B, T, V]`: the score of the
+    window, the same for all its values, over the root of the number of observed values. `even` is as in `Paths`.
+
+    Tilmann Gneiting, Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
+    https://doi.org/10.1198/016214506000001437
+    """
+    count = paths.shape[1]
+    errors = torch.where(observed[:, None], paths - truth[:, None], 0.0).flatten(2)
+    accuracy = _norm(errors).mean(1)
+    size = errors.detach().abs().amax((1, 2), keepdim=True).clamp(min=torch.finfo(errors.dtype).tiny)
+    # Distances by matrix products would lose digits.
+    apart = torch.cdist(errors / size, errors / size, compute_mode="donot_use_mm_for_euclid_dist")
+    spread = (apart * size).sum((1, 2)) / (2 * count * (count if even else count - 1))
+    score = (accuracy - spread) / observed.flatten(1).sum(1).clamp(min=1).sqrt()
+    return score.view(-1, *[1] * (truth.dim() - 1)).expand_as(truth)
+
+
+def _norm(vectors: Tensor) -> Tensor:
+    """Return the Euclidean length over the last axis, with a finite gradient at 0."""
+    tiny = torch.finfo(vectors.dtype).tiny
+    largest = vectors.detach().abs().amax(-1, keepdim=True).clamp(min=tiny)  # its square may overflow
+    return (vectors / largest).square().sum(-1).clamp(min=tiny).sqrt() * largest[..., 0]
 
 
 _DECILES = tuple(tenth / 10 for tenth in range(1, 10))
@@ -122,8 +161,8 @@ class PinballLoss(LeadMetric):
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return `p (truth - quantile)` for a truth above the quantile, and `(1 - p) (quantile - truth)` below it."""
         excess = truth - forecast.quantiles(self.probabilities)
-        level = torch.tensor(self.probabilities).to(excess).view(-1, *[1] * truth.dim())
-        return torch.maximum(level * excess, (level - 1) * excess).mean(0)
+        probability = torch.tensor(self.probabilities).to(excess).view(-1, *[1] * truth.dim())
+        return torch.maximum(probability * excess, (probability - 1) * excess).mean(0)
 
 
 @METRICS.register("wql")
@@ -135,7 +174,7 @@ class WeightedQuantileLoss(PinballLoss):
     """
 
     default = True
-    heading, order, priority = "wQL", 60, 60
+    heading, order, rank = "wQL", 60, 60
 
     def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
         """Return twice the mean pinball loss."""

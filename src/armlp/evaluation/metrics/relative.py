@@ -6,11 +6,11 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torchmetrics import Metric
+from torch import Tensor
+from torchmetrics import MetricCollection
 from torchmetrics.wrappers.abstract import WrapperMetric
 
-from armlp.evaluation.metrics.base import Forecast, LeadMetric
+from armlp.evaluation.metrics.base import Forecast, LeadMetric, as_forecast
 from armlp.evaluation.metrics.point import MeanAbsoluteScaledError, SymmetricMAPE
 from armlp.model.families.base import Predictive
 
@@ -22,8 +22,8 @@ class _Relative(WrapperMetric):
 
     def __init__(self, *metrics: LeadMetric, **options: Any) -> None:
         super().__init__(**options)
-        self.ours = nn.ModuleList(metrics)
-        self.theirs = nn.ModuleList(metric.clone() for metric in metrics)
+        self.ours = MetricCollection(metrics, compute_groups=False)
+        self.theirs = self.ours.clone()
 
     def update(
         self,
@@ -35,17 +35,15 @@ class _Relative(WrapperMetric):
         series: Tensor | None = None,
     ) -> None:
         """Add a batch; `reference` is another forecast of the same truth, and the rest is as in `LeadMetric.update`."""
-        for metrics, compared in ((self.ours, Forecast.of(forecast)), (self.theirs, Forecast.of(reference))):
-            for metric in metrics:
-                assert isinstance(metric, Metric)
-                metric.update(compared, truth, observed, unit, series)
+        self.ours.update(as_forecast(forecast), truth, observed, unit, series)
+        self.theirs.update(as_forecast(reference), truth, observed, unit, series)
 
     @abstractmethod
     def _combined(self, ratios: Tensor) -> Tensor:
         """Return the metric from the ratios of each score to that of the reference, `[metrics, ...]`."""
 
     def _ratios(self, method: str) -> Tensor:
-        pairs = zip(self.ours, self.theirs, strict=True)
+        pairs = zip(self.ours.values(), self.theirs.values(), strict=True)
         return torch.stack([getattr(one, method)() / getattr(other, method)() for one, other in pairs])
 
     def compute(self) -> Tensor:
@@ -67,9 +65,8 @@ class _Relative(WrapperMetric):
 
     def reset(self) -> None:
         """Remove all batches."""
-        for metric in (*self.ours, *self.theirs):
-            assert isinstance(metric, Metric)
-            metric.reset()
+        self.ours.reset()
+        self.theirs.reset()
         super().reset()
 
 

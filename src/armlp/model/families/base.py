@@ -23,6 +23,7 @@ class Predictive(Distribution):
     Attributes:
         noise: Number of uniform numbers per drawn value.
         discrete: Whether the values are integers.
+        numeric: Whether the values are numbers, with an order and a distance; otherwise they are codes.
         has_density: Whether there is a likelihood.
         chained: Whether the log-density of each value along the last axis is given those before it.
     """
@@ -31,6 +32,7 @@ class Predictive(Distribution):
     has_rsample = True
     noise: ClassVar[int] = 1
     discrete: ClassVar[bool] = False
+    numeric: ClassVar[bool] = True
     has_density: ClassVar[bool] = True
     chained: ClassVar[bool] = False
 
@@ -43,7 +45,7 @@ class Predictive(Distribution):
             """Return the probability `[...]` of at most `value [...]`, data units."""
 
         def icdf(self, value: Tensor) -> Tensor:
-            """Return the quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
+            """Return the quantiles `[...]` at probabilities `value [...]` between 0 and 1, data units."""
 
     @property
     def median(self) -> Tensor:
@@ -60,19 +62,20 @@ class Predictive(Distribution):
         They are standard normal if the values follow this distribution. `within [...]` says, from 0 to 1, where the
         noise lies in the jump of a discrete distribution; in the middle if it is left out.
         """
-        level = self.cdf(value)
+        probability = self.cdf(value)
         if self.discrete:
             below = self.cdf(value - 1)
-            level = torch.lerp(below, level, torch.full_like(level, 0.5) if within is None else within)
-        return torch.special.ndtri(open_interval(level))
+            share = torch.full_like(probability, 0.5) if within is None else within
+            probability = torch.lerp(below, probability, share)
+        return torch.special.ndtri(open_interval(probability))
 
-    def _bisected(self, level: Tensor, low: Tensor, high: Tensor) -> Tensor:
-        """Return the least values `[...]` between `low` and `high` whose `cdf` reaches `level`, without gradient."""
+    def _bisected(self, share: Tensor, low: Tensor, high: Tensor) -> Tensor:
+        """Return the least values `[...]` between `low` and `high` whose `cdf` reaches `share`, without gradient."""
         with torch.no_grad():
-            high = torch.where(self.cdf(low) < level, high, low)
+            high = torch.where(self.cdf(low) < share, high, low)
             for _ in range(torch.finfo(low.dtype).bits):
                 middle = (low + high) / 2
-                below = self.cdf(middle) < level
+                below = self.cdf(middle) < share
                 low, high = torch.where(below, middle, low), torch.where(below, high, middle)
         return high
 
@@ -91,14 +94,14 @@ class Predictive(Distribution):
         """Return the distribution of the `top_k` likeliest values, probabilities to the power of `1 / temperature`.
 
         Raises:
-            UserError: The values are not symbols or bins, or an argument is out of its range.
+            UserError: The distribution has no separate choices, or an argument is out of its range.
         """
         if temperature == 1 and top_k is None:
             return self
+        able = (name for name, head in HEADS.items() if head.distribution.sharpened is not Predictive.sharpened)
         raise UserError(
             f"`{'temperature' if top_k is None else 'top_k'}`: this model's head has no separate choices to "
-            "sharpen; leave `temperature` and `top_k` out, or train with `head`=symbols or "
-            "`head`=categorical."
+            f"sharpen; leave `temperature` and `top_k` out, or train with `head`={' or '.join(able)}."
         )
 
 
@@ -112,7 +115,7 @@ class Head(nn.Module, ABC):
 
     A head maps `raw [..., outputs]` and the window's `shift` and `scale` to a distribution in data units. The affine
     map is part of the distribution, so that likelihoods of differently scaled series add up. `raw[..., 0]` is a
-    location in network units, to which the skips are added, in every head but `symbols`.
+    location in network units, to which the skips are added, if the values are numbers.
 
     The arguments of `__init__` that have a default are the head's options. The command line shows their type, default
     and line in the class docstring; `__init__` checks their range.
@@ -123,7 +126,7 @@ class Head(nn.Module, ABC):
         affine: Whether shift and scale only move and stretch the distribution, so that it can be drawn in network
             units.
         loss_in_units: Whether the loss has the units of the data; otherwise it is a likelihood.
-        supplied: Arguments of `__init__` that the network sets (`channels`, `symbols`), and that are no options.
+        supplied: Arguments of `__init__` that the network sets, such as `channels`; they are no options.
     """
 
     distribution: ClassVar[type[Predictive]]
@@ -143,18 +146,20 @@ class Head(nn.Module, ABC):
         return self.distribution.discrete
 
     @property
+    def numeric(self) -> bool:
+        """Whether the values are numbers."""
+        return self.distribution.numeric
+
+    @property
     def has_density(self) -> bool:
         """Whether there is a likelihood."""
         return self.distribution.has_density
 
     @abstractmethod
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Return the distribution of values `[..., U, V]`, data units.
+        """Return the distribution of values `[..., U, V]`, data units, for raw outputs `[..., U, V, outputs]`.
 
-        Args:
-            raw: `[..., U, V, outputs]`.
-            shift: Broadcasts against the values, data units.
-            scale: Broadcasts against the values, data units per network unit.
+        `shift` (data units) and `scale` (data units per network unit) broadcast against the values.
         """
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
@@ -164,22 +169,16 @@ class Head(nn.Module, ABC):
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
         """Return drawn values `[..., U, V]` in network units, if the head is `affine`.
 
-        They equal those of `forward(raw, 0, 1)`; a head may override this with a faster way.
-
-        Args:
-            raw: `[..., U, V, outputs]`; is expanded to the noise, and may be overwritten.
-            noise: `[..., U, V, noise]` from `prepare_noise`.
+        They equal those of `forward(raw, 0, 1)` for noise `[..., U, V, noise]` from `prepare_noise`; a head may
+        override this with a faster way. `raw` is expanded to the noise, and may be overwritten.
         """
         raw = raw.expand(*noise.shape[:-1], -1)
         return self(raw, raw.new_zeros(()), raw.new_ones(())).draw(noise)
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
-        """Return the training loss of each value `[...]`; by default the negative log-likelihood.
+        """Return the training loss of each `value [...]`, data units; by default the negative log-likelihood.
 
-        Args:
-            distribution: The result of `forward`.
-            value: `[...]`, data units.
-            unit: `[...]`, data units; divides a loss that has the units of the data.
+        `distribution` is the result of `forward`; `unit [...]` divides a loss that has the units of the data.
         """
         return -distribution.log_prob(value)
 
@@ -205,10 +204,7 @@ def positive(raw: Tensor, out: Tensor | None = None) -> Tensor:
 def sharpen(log_probs: Tensor, temperature: float, top_k: int | None) -> Tensor:
     """Return logits `[..., A]` of the `top_k` likeliest choices, probabilities to the power of `1 / temperature`."""
     if not temperature > 0:
-        raise UserError(
-            f"`temperature`: {temperature} is not above 0; 1 changes nothing, and near 0 only the likeliest "
-            "choice is left."
-        )
+        raise UserError(f"`temperature`: {temperature} is not above 0; near 0 only the likeliest choice is left.")
     if top_k is not None and top_k < 1:
         raise UserError(f"`top_k`: {top_k} is too small; at least 1 choice must stay.")
     best = log_probs.amax(-1, keepdim=True)

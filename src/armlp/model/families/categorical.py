@@ -25,7 +25,8 @@ class Binned(PiecewiseLinearQuantile):
         super().__init__(totals[..., :-1] / totals[..., -1:], edges, log_masses)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Binned:
-        """Return the `top_k` likeliest bins, with their probabilities to the power of `1 / temperature`."""
+        if (temperature, top_k) == (1, None):
+            return self
         return Binned(sharpen(self.log_masses, temperature, top_k), self.knots)
 
 
@@ -49,16 +50,16 @@ class CategoricalHead(Head):
         super().__init__()
         check_bounds("bins", bins, 3)
         self.outputs = 1 + bins
-        levels = torch.arange(1, bins, dtype=torch.float64) / bins
-        self.register_buffer("edges", torch.special.ndtri(levels).float())
+        edges = torch.special.ndtri(torch.arange(1, bins, dtype=torch.float64) / bins)
+        self.register_buffer("edges", edges.float())
 
     def choose_edges(self, residuals: Tensor) -> None:
         """Set the edges so that all bins hold equally many residuals, network units, as far as ties allow.
 
         The residuals are observed values minus the location at the start of training.
         """
-        levels = np.arange(1, self.outputs - 1) / (self.outputs - 1)
-        edges = np.quantile(residuals.detach().double().cpu().numpy(), levels)
+        shares = np.arange(1, self.outputs - 1) / (self.outputs - 1)
+        edges = np.quantile(residuals.detach().double().cpu().numpy(), shares)
         # Move edges closer than the least width apart, to both sides alike.
         steps = self.MIN_WIDTH * np.arange(len(edges))
         upwards = np.maximum.accumulate(edges - steps) + steps

@@ -13,8 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from armlp.model.families.base import HEADS, Head, Predictive, positive
-from armlp.model.families.count_quantiles import Array, Recursion, least_count
-from armlp.model.families.traced_counts import traced_least_count
+from armlp.model.families.count_quantiles import Array, Recursion, least_count, traced_least_count
 
 # From this many successes on, a series in their reciprocal is more exact than the hypergeometric function.
 _MANY_SUCCESSES = 4e3
@@ -46,14 +45,13 @@ class Counts(Predictive):
     @staticmethod
     @abstractmethod
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:
-        """Return the distribution, that of `count - 1` weighted by the count, and the distance in `crps`, float64.
+        """Return the distribution, that of `count - 1` weighted by the count, and the mean distance of two counts.
 
-        The distance is half the mean distance of two counts, in multiples of the variance.
+        All are float64; the distance is halved, and in multiples of the variance.
         """
 
     @property
     def mean(self) -> Tensor:
-        """`[...]`, data units."""
         return self.rate
 
     def cdf(self, value: Tensor) -> Tensor:
@@ -65,13 +63,12 @@ class Counts(Predictive):
     def icdf(self, value: Tensor) -> Tensor:
         """Return the least count `[...]` whose distribution function reaches `value [...]`."""
         if torch.compiler.is_compiling():  # a graph cannot call scipy
-            level, mean, *more = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
+            share, mean, *more = torch.broadcast_tensors(*(part.double() for part in (value, self.rate, *self.more)))
             exact = type(self)(mean, *more)
             excess = more[0] if more else None
-            return traced_least_count(level, mean, excess, exact.variance.sqrt(), exact.log_prob).to(self.rate)
-        level, *parts = np.broadcast_arrays(*_arrays(value, self.rate, *self.more))
-        level, *parts = (part.ravel() for part in (level, *parts))
-        counts = least_count(level, self._probability, self._recursion(*parts), *parts)
+            return traced_least_count(share, mean, excess, exact.variance.sqrt(), exact.log_prob).to(self.rate)
+        share, *parts = (part.ravel() for part in np.broadcast_arrays(*_arrays(value, self.rate, *self.more)))
+        counts = least_count(share, self._probability, self._recursion(*parts), *parts)
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         drawn = torch.as_tensor(counts).to(self.rate).view(shape)
         return drawn + (self.rate - self.rate.detach()) if torch.is_grad_enabled() else drawn
@@ -94,11 +91,9 @@ class Poisson(Counts):
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`, equal to the mean."""
         return self.rate
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean = value.double().clamp(min=0), self.rate.double()
         return _where_count(count.xlogy(mean) - mean - (count + 1).lgamma(), value).to(self.rate)
 
@@ -125,11 +120,9 @@ class NegativeBinomial(Counts):
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`, squared data units."""
         return self.rate + self.more[0] ** 2
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-probability `[...]` of the counts `value [...]`."""
         count, mean, excess = value.double().clamp(min=0), self.rate.double(), self.more[0].double()
         successes = (mean / excess) ** 2
         # For many successes the difference of two large log-gammas loses all digits; Stirling's series gives it with an
@@ -156,14 +149,9 @@ class NegativeBinomial(Counts):
     def _recursion(mean: Array, *more: Array) -> Recursion:
         successes = (mean / more[0]) ** 2
         failure = mean / (successes + mean)
-        variance = mean + more[0] ** 2
-        return Recursion(
-            zero=np.exp(-successes * np.log1p(mean / successes)),
-            offset=successes * failure,
-            slope=failure,
-            variance=variance,
-            skewness=(1 + failure) / np.sqrt(successes * failure),
-        )
+        zero = np.exp(-successes * np.log1p(mean / successes))
+        skewness = (1 + failure) / np.sqrt(successes * failure)
+        return Recursion(zero, successes * failure, failure, variance=mean + more[0] ** 2, skewness=skewness)
 
     @staticmethod
     def _crps_parts(mean: Tensor, variance: Tensor) -> tuple[Counts, Counts, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import scipy
 import torch
@@ -21,7 +21,6 @@ class Normal(Predictive, torch.distributions.Normal):
         return -(((value - self.loc) / self.scale) ** 2) / 2 - self.scale.log() - math.log(2 * math.pi) / 2
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the probability `[...]` of at most `value [...]`, data units."""
         return torch.special.ndtr((value - self.loc) / self.scale)
 
     def crps(self, value: Tensor) -> Tensor:
@@ -37,7 +36,6 @@ class Laplace(Predictive, torch.distributions.Laplace):
     """The Laplace distribution, drawn through its quantile function."""
 
     def crps(self, value: Tensor) -> Tensor:
-        """Return the continuous ranked probability score `[...]` at `value [...]`, data units, in closed form."""
         distance = (value - self.loc).abs() / self.scale
         return self.scale * (distance + (-distance).exp() - 0.75)
 
@@ -70,7 +68,6 @@ class StudentT(Predictive, torch.distributions.StudentT):
         return self.loc
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return values `[...]` for uniform noise `[..., 2]`, differentiable in the parameters."""
         return self.loc + self.scale * self.standard(self.df, self.polar(uniform))
 
     @staticmethod
@@ -91,7 +88,7 @@ class StudentT(Predictive, torch.distributions.StudentT):
         return self._by_scipy(scipy.special.stdtr, (value - self.loc) / self.scale)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return quantiles `[...]` at levels `value [...]`, data units, with gradient in location and scale only."""
+        """Return quantiles `[...]` at probabilities `value`, data units, with gradient in location and scale only."""
         return self.loc + self.scale * self._by_scipy(scipy.special.stdtrit, value)
 
     def crps(self, value: Tensor) -> Tensor:
@@ -154,26 +151,20 @@ class MultivariateNormal(Normal):
 class NormalHead(Head):
     """A normal distribution: mean and standard deviation."""
 
-    distribution = Normal
+    distribution: ClassVar[type[Normal | Laplace]] = Normal
     outputs = 2
 
     def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Read the raw outputs as the mean and, through softplus, the standard deviation."""
+        """Read the raw outputs as the location and, through softplus, the spread."""
         location, spread = raw.unbind(-1)
-        return Normal(shift + scale * location, scale * positive(spread), validate_args=False)
+        return self.distribution(shift + scale * location, scale * positive(spread), validate_args=False)
 
 
 @HEADS.register("laplace")
-class LaplaceHead(Head):
-    """A Laplace distribution: sharp peak, exponential tails."""
+class LaplaceHead(NormalHead):
+    """A Laplace distribution: sharp peak, exponential tails; its spread is the mean absolute deviation."""
 
     distribution = Laplace
-    outputs = 2
-
-    def forward(self, raw: Tensor, shift: Tensor, scale: Tensor) -> Predictive:
-        """Read the raw outputs as the median and, through softplus, the mean absolute deviation."""
-        location, spread = raw.unbind(-1)
-        return Laplace(shift + scale * location, scale * positive(spread), validate_args=False)
 
 
 @HEADS.register("student_t")

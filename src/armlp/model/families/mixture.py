@@ -41,7 +41,7 @@ class NormalMixture(Predictive, MixtureSameFamily):
         return self._with_implicit_gradient(value, torch.zeros_like(value))
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return quantiles `[...]` at levels `value [...]`, data units, by bisection between the components."""
+        """Return quantiles `[...]` at probabilities `value [...]`, data units, by bisection between the components."""
         with torch.no_grad():
             ends = self.components.icdf(value[..., None])
         return self._with_implicit_gradient(self._bisected(value, ends.amin(-1), ends.amax(-1)), value)
@@ -58,11 +58,11 @@ class NormalMixture(Predictive, MixtureSameFamily):
         spread = normal_distance(loc[..., None] - loc[..., None, :], both)
         return accuracy - (weight[..., None] * weight[..., None, :] * spread).sum((-2, -1)) / 2
 
-    def _with_implicit_gradient(self, value: Tensor, level: Tensor) -> Tensor:
-        """Return `value` with the gradient that keeps `cdf(value) - level` constant."""
+    def _with_implicit_gradient(self, value: Tensor, share: Tensor) -> Tensor:
+        """Return `value` with the gradient that keeps `cdf(value) - share` constant."""
         if not torch.is_grad_enabled():
             return value
-        change = self.cdf(value) - level
+        change = self.cdf(value) - share
         density = self.log_prob(value).detach().exp()
         return value - (change - change.detach()) / density
 

@@ -25,28 +25,22 @@ class Point(Predictive):
 
     @property
     def mean(self) -> Tensor:
-        """`[...]`, data units."""
         return self.value
 
     @property
     def variance(self) -> Tensor:
-        """`[...]` zeros."""
         return torch.zeros_like(self.value)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return 1 from the value on, 0 below."""
         return (value >= self.value).to(self.value.dtype)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return the value at every level."""
         return self.value.expand(torch.broadcast_shapes(self.value.shape, value.shape))
 
     def crps(self, value: Tensor) -> Tensor:
-        """Return the continuous ranked probability score `[...]` at `value [...]`, data units: the absolute error."""
         return (value - self.value).abs()
 
     def draw(self, uniform: Tensor) -> Tensor:
-        """Return the value, whatever the noise."""
         return self.value.expand(uniform.shape[:-1])
 
 
@@ -74,7 +68,6 @@ class PointHead(Head):
         return Point(shift + scale * raw[..., 0])
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:
-        """Return the raw output, whatever the noise."""
         return raw[..., 0]
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:

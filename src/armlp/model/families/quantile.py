@@ -18,48 +18,47 @@ class PiecewiseLinearQuantile(Predictive):
     Time Series Forecasting, https://arxiv.org/abs/2111.06581
 
     Args:
-        levels: `[Q]` or `[..., Q]` ascending levels of the knots.
-        knots: `[..., Q]` ascending quantiles at the levels, data units.
+        probabilities: `[Q]` or `[..., Q]` ascending probabilities of the knots.
+        knots: `[..., Q]` ascending quantiles at the probabilities, data units.
         log_masses: `[..., Q + 1]` log-probabilities below, between and above the knots, if more exact ones are known
-            than those from differences of `levels`.
+            than those from differences of `probabilities`.
     """
 
     # The mean excess over the outer knot, in outer gaps: between that of a normal distribution (0.47) and of a Laplace
-    # distribution (0.62) at levels 2% and 10%.
+    # distribution (0.62) at 2% and 10%.
     tail: ClassVar[float] = 0.5
 
-    def __init__(self, levels: Tensor, knots: Tensor, log_masses: Tensor | None = None) -> None:
-        self.levels = levels
+    def __init__(self, probabilities: Tensor, knots: Tensor, log_masses: Tensor | None = None) -> None:
+        self.probabilities = probabilities
         self.knots = knots
         if log_masses is None:
-            log_masses = torch.cat([levels[..., :1], levels.diff(), 1 - levels[..., -1:]], -1).log()
+            log_masses = torch.cat(
+                [probabilities[..., :1], probabilities.diff(), 1 - probabilities[..., -1:]], -1
+            ).log()
         self.log_masses = log_masses
-        super().__init__(torch.broadcast_shapes(levels.shape, knots.shape)[:-1], validate_args=False)
+        super().__init__(torch.broadcast_shapes(probabilities.shape, knots.shape)[:-1], validate_args=False)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return quantiles `[...]` at levels `value [...]` between 0 and 1, data units."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
-        lower = (_count_below(self.levels, value.expand(shape)) - 1).clamp(0, self.levels.shape[-1] - 2)
+        lower = (_count_below(self.probabilities, value.expand(shape)) - 1).clamp(0, self.probabilities.shape[-1] - 2)
         left, right = (_pick(self.knots, lower + side) for side in (0, 1))
-        start, end = (_pick(self.levels, lower + side) for side in (0, 1))
+        start, end = (_pick(self.probabilities, lower + side) for side in (0, 1))
         # The branches that are not used must be finite, or gradients would be nan.
         share = (value - start) / torch.where((start < value) & (value <= end), end - start, 1)
         below, above = self._tails()
         left_tail = self.knots[..., 0] + below * (value.log() - self.log_masses[..., 0]).clamp(max=0)
         right_tail = self.knots[..., -1] - above * ((-value).log1p() - self.log_masses[..., -1]).clamp(max=0)
         inner = left + share.clamp(0, 1) * (right - left)
-        low, high = self.levels[..., 0], self.levels[..., -1]
+        low, high = self.probabilities[..., 0], self.probabilities[..., -1]
         return torch.where(value < low, left_tail, torch.where(value > high, right_tail, inner))
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the probability `[...]` of at most `value [...]`, data units."""
-        inner = self.levels[..., 0] + (self._shares(value) * self.levels.diff()).sum(-1)
+        inner = self.probabilities[..., 0] + (self._shares(value) * self.probabilities.diff()).sum(-1)
         low, high = self._tail_masses(value)
         first, last = self.knots[..., 0], self.knots[..., -1]
         return torch.where(value < first, low, torch.where(value > last, 1 - high, inner))
 
     def log_prob(self, value: Tensor) -> Tensor:
-        """Return the log-density `[...]` at `value [...]`, data units."""
         shape = torch.broadcast_shapes(value.shape, self.batch_shape)
         below, above = self._tails()
         widths = torch.cat([below[..., None], self._gaps(), above[..., None]], -1)
@@ -71,19 +70,19 @@ class PiecewiseLinearQuantile(Predictive):
     def crps(self, value: Tensor) -> Tensor:
         """Return the continuous ranked probability score `[...]` at `value [...]`, data units, in closed form.
 
-        It is the integral over all levels of twice the pinball loss.
+        It is the integral over all probabilities of twice the pinball loss.
 
         Tilmann Gneiting and Adrian E. Raftery (2007), Strictly Proper Scoring Rules, Prediction, and Estimation,
         https://doi.org/10.1198/016214506000001437
         """
         share = self._shares(value)
-        start, end = self.levels[..., :-1], self.levels[..., 1:]
+        start, end = self.probabilities[..., :-1], self.probabilities[..., 1:]
         here = start + share * (end - start)
         before = share * (start**2 + start * here + here**2)
         after = (1 - share) * ((1 - here) ** 2 + (1 - here) * (1 - end) + (1 - end) ** 2)
         total = (self._gaps() * (before + after)).sum(-1) / 3
         excesses = (self.knots[..., 0] - value).clamp(min=0), (value - self.knots[..., -1]).clamp(min=0)
-        masses = self.levels[..., 0], 1 - self.levels[..., -1]
+        masses = self.probabilities[..., 0], 1 - self.probabilities[..., -1]
         for mean, excess, mass, left in zip(self._tails(), excesses, masses, self._tail_masses(value), strict=True):
             total = total + excess - 2 * mean * (mass - left) + mean * mass**2 / 2
         return total
@@ -93,19 +92,19 @@ class PiecewiseLinearQuantile(Predictive):
         """`[...]`, data units: the integral of the quantile function."""
         middles = (self.knots[..., 1:] + self.knots[..., :-1]) / 2
         below, above = self._tails()
-        low, high = self.levels[..., 0], 1 - self.levels[..., -1]
+        low, high = self.probabilities[..., 0], 1 - self.probabilities[..., -1]
         tails = low * (self.knots[..., 0] - below) + high * (self.knots[..., -1] + above)
-        return (middles * self.levels.diff()).sum(-1) + tails
+        return (middles * self.probabilities.diff()).sum(-1) + tails
 
     @property
     def variance(self) -> Tensor:
         """`[...]`, squared data units: that of the segments' means plus that within the segments."""
         mean = self.mean
         middles = (self.knots[..., 1:] + self.knots[..., :-1]) / 2 - mean[..., None]
-        inner = (self.levels.diff() * (middles**2 + self.knots.diff() ** 2 / 12)).sum(-1)
+        inner = (self.probabilities.diff() * (middles**2 + self.knots.diff() ** 2 / 12)).sum(-1)
         below, above = self._tails()
-        left = self.levels[..., 0] * ((self.knots[..., 0] - below - mean) ** 2 + below**2)
-        right = (1 - self.levels[..., -1]) * ((self.knots[..., -1] + above - mean) ** 2 + above**2)
+        left = self.probabilities[..., 0] * ((self.knots[..., 0] - below - mean) ** 2 + below**2)
+        right = (1 - self.probabilities[..., -1]) * ((self.knots[..., -1] + above - mean) ** 2 + above**2)
         return inner + left + right
 
     def _gaps(self) -> Tensor:
@@ -125,8 +124,8 @@ class PiecewiseLinearQuantile(Predictive):
     def _tail_masses(self, value: Tensor) -> tuple[Tensor, Tensor]:
         """Return the probability of each tail beyond `value`, or of the whole tail where `value` is not in it."""
         below, above = self._tails()
-        low = self.levels[..., 0] * ((value - self.knots[..., 0]).clamp(max=0) / below).exp()
-        high = (1 - self.levels[..., -1]) * ((self.knots[..., -1] - value).clamp(max=0) / above).exp()
+        low = self.probabilities[..., 0] * ((value - self.knots[..., 0]).clamp(max=0) / below).exp()
+        high = (1 - self.probabilities[..., -1]) * ((self.knots[..., -1] - value).clamp(max=0) / above).exp()
         return low, high
 
 
@@ -163,11 +162,11 @@ class QuantileHead(Head):
 
     distribution = PiecewiseLinearQuantile
 
-    LEVELS = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
+    PROBABILITIES = (0.02, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.98)
     LOSSES = ("pinball", "crps")
-    outputs = len(LEVELS)
+    outputs = len(PROBABILITIES)
     loss_in_units = True
-    levels: Tensor
+    probabilities: Tensor
     log_masses: Tensor
     offsets: Tensor
 
@@ -178,11 +177,11 @@ class QuantileHead(Head):
                 f"`quantile_loss`: {quantile_loss!r} is not a quantile loss; use one of {', '.join(self.LOSSES)}."
             )
         self.quantile_loss = quantile_loss
-        levels = torch.tensor(self.LEVELS, dtype=torch.float64)
+        probabilities = torch.tensor(self.PROBABILITIES, dtype=torch.float64)
         # Raw outputs of 0 give the gaps of a normal distribution with half the window's spread.
-        offsets = (0.5 * torch.special.ndtri(levels).diff()).expm1().log()
-        masses = torch.cat([levels[:1], levels.diff(), 1 - levels[-1:]])
-        self.register_buffer("levels", levels.float(), persistent=False)
+        offsets = (0.5 * torch.special.ndtri(probabilities).diff()).expm1().log()
+        masses = torch.cat([probabilities[:1], probabilities.diff(), 1 - probabilities[-1:]])
+        self.register_buffer("probabilities", probabilities.float(), persistent=False)
         self.register_buffer("log_masses", masses.log().float(), persistent=False)
         self.register_buffer("offsets", offsets.float(), persistent=False)
 
@@ -194,7 +193,7 @@ class QuantileHead(Head):
         above = gaps[..., middle:].cumsum(-1)
         knots = raw[..., :1] + torch.cat([below, torch.zeros_like(raw[..., :1]), above], dim=-1)
         knots = shift[..., None] + scale[..., None] * knots
-        return PiecewiseLinearQuantile(self.levels.to(knots), knots, self.log_masses.to(knots))
+        return PiecewiseLinearQuantile(self.probabilities.to(knots), knots, self.log_masses.to(knots))
 
     def loss(self, distribution: Predictive, value: Tensor, unit: Tensor) -> Tensor:
         """Return the pinball loss or the continuous ranked probability score, in multiples of `unit`."""
@@ -202,22 +201,22 @@ class QuantileHead(Head):
         if self.quantile_loss == "crps":
             return distribution.crps(value) / unit
         error = (value[..., None] - distribution.knots) / unit[..., None]
-        return 2 * torch.maximum(distribution.levels * error, (distribution.levels - 1) * error).mean(-1)
+        return 2 * torch.maximum(distribution.probabilities * error, (distribution.probabilities - 1) * error).mean(-1)
 
     def prepare_noise(self, uniform: Tensor) -> Tensor:
-        """Return the share of each gap that a level adds to the median, `[..., gaps]`, contiguous by gap."""
-        level = uniform[..., 0]
-        levels, masses = self.levels.to(level), self.log_masses.to(level)
-        column, middle = (-1, *[1] * level.dim()), len(levels) // 2
+        """Return the share of each gap that a probability adds to the median, `[..., gaps]`, contiguous by gap."""
+        share = uniform[..., 0]
+        probabilities, masses = self.probabilities.to(share), self.log_masses.to(share)
+        column, middle = (-1, *[1] * share.dim()), len(probabilities) // 2
         # A gap starts at its end nearer to the median.
-        slope, start = 1 / levels.diff(), torch.cat([levels[1 : middle + 1], levels[middle:-1]])
+        slope, start = 1 / probabilities.diff(), torch.cat([probabilities[1 : middle + 1], probabilities[middle:-1]])
         slope[:middle].neg_()
         # In place: new memory of this size would take longer than the arithmetic.
-        shares = (level * slope.view(column)).sub_((start * slope).view(column)).clamp_(0, 1)
+        shares = (share * slope.view(column)).sub_((start * slope).view(column)).clamp_(0, 1)
         shares[:middle].neg_()
         tail = PiecewiseLinearQuantile.tail
-        shares[0] += tail * (level.log() - masses[0]).clamp(max=0)
-        shares[-1] -= tail * ((-level).log1p() - masses[-1]).clamp(max=0)
+        shares[0] += tail * (share.log() - masses[0]).clamp(max=0)
+        shares[-1] -= tail * ((-share).log1p() - masses[-1]).clamp(max=0)
         return shares.movedim(0, -1)
 
     def draw(self, raw: Tensor, noise: Tensor) -> Tensor:

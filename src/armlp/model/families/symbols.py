@@ -10,10 +10,14 @@ from armlp.model.families.base import HEADS, Head, Predictive, sharpen
 
 
 class Symbols(Predictive):
-    """A distribution over the codes 0 .. A - 1 of symbols, as floats, given by `logits [..., A]`."""
+    """A distribution over the codes 0 .. A - 1 of symbols, as floats, given by `logits [..., A]`.
+
+    Mean and variance have a meaning only if the symbols have an order.
+    """
 
     has_rsample = False
     discrete = True
+    numeric = False
 
     def __init__(self, logits: Tensor) -> None:
         self.log_probs = logits.log_softmax(-1)
@@ -27,33 +31,25 @@ class Symbols(Predictive):
         return torch.where(code == value, picked, -torch.inf)
 
     def cdf(self, value: Tensor) -> Tensor:
-        """Return the probability `[...]` of the codes up to `value [...]`."""
         codes = torch.arange(self.log_probs.shape[-1], device=value.device)
         return (self.log_probs.exp() * (codes <= value[..., None])).sum(-1)
 
     def icdf(self, value: Tensor) -> Tensor:
-        """Return the least code `[...]` whose cumulative probability reaches `value [...]`."""
         totals = self.log_probs.detach().exp().cumsum(-1)
         # Make the last total exactly 1, or rounding could choose a symbol of probability 0.
         return (value[..., None] > totals / totals[..., -1:]).sum(-1).to(totals.dtype)
 
     @property
-    def mode(self) -> Tensor:
-        """The likeliest code, `[...]`."""
-        return self.log_probs.argmax(-1).to(self.log_probs.dtype)
-
-    @property
     def mean(self) -> Tensor:
-        """`[...]`, meaningful only if the symbols have an order."""
         return (self.log_probs.exp() * self._codes()).sum(-1)
 
     @property
     def variance(self) -> Tensor:
-        """`[...]`, meaningful only if the symbols have an order."""
         return (self.log_probs.exp() * (self._codes() - self.mean[..., None]) ** 2).sum(-1)
 
     def sharpened(self, temperature: float = 1.0, top_k: int | None = None) -> Symbols:
-        """Return the `top_k` likeliest symbols, with their probabilities to the power of `1 / temperature`."""
+        if (temperature, top_k) == (1, None):
+            return self
         return Symbols(sharpen(self.log_probs, temperature, top_k))
 
     def _codes(self) -> Tensor:

@@ -1,8 +1,9 @@
-"""The rollout: the conditional distribution applied to its own output, step after step."""
+"""The rollout: the network applied to its samples, patch after patch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from armlp.data.covariates import Covariates
 from armlp.errors import UserError, check_bounds
 from armlp.model.families.base import open_interval
 from armlp.model.mlp import AutoregressiveMLP
-from armlp.model.rollout.reference import ReferenceRollout, RolloutInputs
+from armlp.model.rollout.reference import RolloutInputs, reference_rollout
 from armlp.model.rollout.shared_prefix import SharedPrefix
 
 # Numbers in the widest layer of a block of paths: what fits into a processor's cache (scripts/LOG.md). A graphics
@@ -22,13 +23,7 @@ _BLOCK = {"cpu": 1 << 19, "cuda": 1 << 26}
 
 
 def path_noise(
-    keys: Tensor,
-    origins: Tensor,
-    num_paths: int,
-    horizon: int,
-    per_value: tuple[int, ...],
-    seed: int,
-    members: int = 1,
+    keys: Tensor, origins: Tensor, num_paths: int, horizon: int, per_value: tuple[int, ...], seed: int, members: int = 1
 ) -> Tensor:
     """Return the uniform noise of every path, drawn from the key of its series, so that it does not depend on a batch.
 
@@ -42,10 +37,7 @@ def path_noise(
     Args:
         keys: `[B]` int64 hash of each series' id.
         origins: `[B]` int64 row of the origin.
-        num_paths: `P`.
-        horizon: `H`.
         per_value: `(V, model.head.noise)`; `(model.head.noise,)` of contexts without a channel axis.
-        seed: Seed of all paths.
         members: `E` of the network; path `p` is of member `p % E`.
 
     Returns:
@@ -86,8 +78,8 @@ def rollout(
 ) -> Tensor:
     """Return sampled futures of every context.
 
-    Future values may be given, as in a what-if. Every path then has them instead of what it draws, and later values are
-    drawn given them: a patch ends at a given value, so that the next call of the network sees it. Earlier values and
+    Some future values may be known, as in a what-if. Every path has them instead of what it draws, and later values
+    depend on them: a patch ends at a known value, so that the next call of the network takes it. Earlier values and
     the other channels of the same step are drawn as without it.
 
     A single channel needs no axis: of a context `[B, L]` all other shapes lack `V` too.
@@ -100,10 +92,10 @@ def rollout(
         observed: `[B, L, V]` bool; all observed if left out.
         noise: `[B, P, H, V, model.head.noise]` from `path_noise`; drawn from torch's global generator if left out.
         covariates: Covariates from the first used value on, to the end of the last patch, for a model that has any.
-        temperature: For symbols and bins; below 1 likely ones become likelier.
-        top_k: For symbols and bins; only this many of the likeliest are drawn.
-        zero: `[B, 1, V]` where a non-negative model cuts forecasts off, if a level was subtracted; 0 if left out.
-        given: `[B, H, V]` values that every path has, data units; nan where it draws its own.
+        temperature: For heads with separate choices, such as bins; below 1 likely ones become likelier.
+        top_k: For the same heads; only this many of the likeliest choices are drawn.
+        zero: `[B, 1, V]` where a non-negative model cuts forecasts off, if a constant was subtracted; 0 if left out.
+        given: `[B, H, V]` values that every path has, data units; nan where it draws them.
         precision: Type of the products between the layers, such as `torch.bfloat16`; that of the weights if left out.
         reference: Use the plain loop, the oracle of tests, which gives the same numbers far more slowly.
         median: Take the median of every distribution instead of a draw; the paths of a member are equal.
@@ -130,37 +122,37 @@ def rollout(
             "left, and mark the padding in observed."
         )
     observed = torch.ones_like(context, dtype=torch.bool) if observed is None else observed
-    zero = context.new_zeros(()).expand_as(context[:, :1]) if zero is None else zero
+    lower_bound = context.new_zeros(()).expand_as(context[:, :1]) if zero is None else zero
     if noise is None:
         shape = (len(context), num_paths, horizon, *context.shape[2:], model.head.noise)
         noise = open_interval(torch.rand(shape, device=context.device))
     has_channels = context.dim() == 3
     if not has_channels:
-        context, observed, zero, noise = context[..., None], observed[..., None], zero[..., None], noise.unsqueeze(3)
-        given = None if given is None else given[..., None]
+        context, observed, lower_bound = context[..., None], observed[..., None], lower_bound[..., None]
+        noise, given = noise.unsqueeze(3), None if given is None else given[..., None]
     length = model.context_length
-    origins = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, zero, given)
+    inputs = RolloutInputs(context[:, -length:], observed[:, -length:], covariates, lower_bound, given)
     # Every member has equally many paths; without noise the paths of a member are equal.
     distinct = -(-num_paths // model.members) * model.members if model.head.noise and not median else model.members
     noise = noise[:, torch.arange(distinct, device=noise.device).clamp(max=num_paths - 1)]
-    sharpness = None if (temperature, top_k) == (1.0, None) else (temperature, top_k)
     most = max(1, _BLOCK.get(context.device.type, _BLOCK["cuda"]) // model.max_width)
     paths = noise.new_empty(noise.shape[:-1], dtype=context.dtype)
-    for group, steps in _groups(model, origins, horizon):
-        engine = (
-            ReferenceRollout(model, steps, sharpness, median)
+    for group, steps in _groups(model, inputs, horizon):
+        roll = (
+            partial(reference_rollout, model, steps, temperature=temperature, top_k=top_k, median=median)
             if reference
-            else SharedPrefix(model, steps, sharpness, median, precision)
+            else SharedPrefix(model, steps, temperature, top_k, median, precision).roll
         )
-        beyond = (0, 0, 0, 0, 0, engine.span - horizon)
+        span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
+        beyond = (0, 0, 0, 0, 0, span - horizon)
         for rows in _blocks(group, max(1, most // (distinct // model.members))):
-            block, drawn = origins.rows(rows).reaching(engine.span), noise[rows]
+            block, drawn = inputs.rows(rows).reaching(span), noise[rows]
             if model.dependence is not None and not median:
                 drawn = model.dependence(drawn, steps, model.members)
             drawn = F.pad(drawn, beyond, value=0.5)
             for first in range(0, distinct, most * model.members):
-                part = slice(first, first + most * model.members)
-                paths[rows, part] = engine.roll(block, drawn[:, part])[:, :, :horizon]
+                some = slice(first, first + most * model.members)
+                paths[rows, some] = roll(block, drawn[:, some])[:, :, :horizon]
     paths = paths if has_channels else paths[..., 0]
     if num_paths <= distinct:
         return paths[:, :num_paths]
@@ -168,15 +160,15 @@ def rollout(
 
 
 def _groups(
-    model: AutoregressiveMLP, origins: RolloutInputs, horizon: int
+    model: AutoregressiveMLP, inputs: RolloutInputs, horizon: int
 ) -> Iterator[tuple[slice | Tensor, list[int]]]:
     """Yield series whose patches begin at the same steps, and these steps, so that paths do not depend on a batch."""
-    patch, given = model.patch_length, origins.given
-    if given is None or patch == 1 or not len(given):
-        yield slice(0, len(origins.context)), list(range(0, horizon, patch))
+    patch, future = model.patch_length, inputs.known_future
+    if future is None or patch == 1 or not len(future):
+        yield slice(0, len(inputs.context)), list(range(0, horizon, patch))
         return
-    known = ~given.isnan()
-    turns = F.pad(known.any(2)[:, :-1], (1, 0)) & ~known.all(2)  # steps after a given value at which something is drawn
+    known = ~future.isnan()
+    turns = F.pad(known.any(2)[:, :-1], (1, 0)) & ~known.all(2)  # steps after a known value at which something is drawn
     for group in turns.unique(dim=0):
         ends = group.nonzero()[:, 0].tolist()
         steps = [0]

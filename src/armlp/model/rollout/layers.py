@@ -25,19 +25,14 @@ _IN_PLACE: dict[type[nn.Module], Callable[[Tensor], Tensor]] = {
 class IncrementalLayers:
     """The layers and the skips of one member of an `AutoregressiveMLP`, dropout off.
 
-    Args:
-        model: The network.
-        member: Index of the member.
-        dtype: Type of the products between layers; that of the weights if left out.
-
-    Attributes:
-        skip: Weight `[U * V, L * V]` and bias of both skips together, one linear map of a window; None without skips.
+    `dtype` is the type of the products between layers; that of the weights if left out. `skip` is the weight
+    `[U * V, L * V]` and bias of both skips together, one linear map of a window; None without skips.
     """
 
     def __init__(self, model: AutoregressiveMLP, member: int, dtype: torch.dtype | None = None) -> None:
         self.model = model
         self.width = model.inputs.value_width
-        self.embedding = model.inputs.symbol_table(member)
+        self.embedding = model.inputs.code_table(member)
         self.skip = _skip(model, member)
         if model.layers is None:
             self.bias = self._outputs_first(model.bias.detach().view(model.members, -1, 1)[member])
@@ -58,29 +53,24 @@ class IncrementalLayers:
     def begin(self, generated: Tensor) -> None:
         """Take the memory `[B, P, T, V]`, network units, into which paths will be generated patch by patch."""
         self.generated, self.paths = generated, generated.shape[1]
-        self.values = self.seen = generated.view(generated[..., 0, 0].numel(), -1)
+        self.values = self.inputs = generated.view(generated[..., 0, 0].numel(), -1)
         if self.embedding is not None:
-            self.seen = generated.new_empty(len(self.values), generated.shape[2] * self.width)
+            self.inputs = generated.new_empty(len(self.values), generated.shape[2] * self.width)
         shape = (self.model.head.outputs, self.model.patch_length, generated.shape[3], generated.shape[0])
         self.outputs = [_Outputs(generated.new_empty(*shape, paths)) for paths in (1, self.paths)]
 
     def remember(self, now: slice) -> None:
-        """Embed the symbols of the steps that were generated now."""
+        """Embed the codes of the steps that were generated now."""
         if self.embedding is not None:
             vectors = F.embedding(self.generated[:, :, now].long(), self.embedding)
-            self.seen[:, now.start * self.width : now.stop * self.width] = vectors.reshape(len(self.seen), -1)
+            self.inputs[:, now.start * self.width : now.stop * self.width] = vectors.reshape(len(self.inputs), -1)
 
     def __call__(self, hidden: Tensor | None, location: Tensor | None, step: int) -> Tensor:
-        """Return the input of the head at a step.
+        """Return the input of the head after `step` generated steps, `[B, P, U, V, outputs]`, network units.
 
-        Args:
-            hidden: `[B, hidden]` part of the first layer that the paths of a series share.
-            location: `[U, V, B, 1]` part of the skips that they share.
-            step: Number of steps that are generated already.
-
-        Returns:
-            `[B, P, U, V, outputs]`, network units, where `P` is 1 before anything is generated; in memory outputs come
-            first. The next call overwrites it.
+        `hidden [B, hidden]` and `location [U, V, B, 1]` are the parts of the first layer and of the skips that the
+        paths of a series share. `P` is 1 before anything is generated. In memory the outputs come first; the next call
+        overwrites them.
         """
         length = self.model.context_length
         start = max(0, step - length)  # the first generated step that is still in the window
@@ -98,9 +88,9 @@ class IncrementalLayers:
             outputs.location.add_(location)
         if step and self.skip is not None:
             channels = self.model.channels
-            seen = self.values[:, start * channels : step * channels]
+            values = self.values[:, start * channels : step * channels]
             weight = self.skip[0][:, late * channels :]
-            torch.addmm(outputs.locations, weight, seen.T, out=outputs.locations)
+            torch.addmm(outputs.locations, weight, values.T, out=outputs.locations)
         return outputs.raw
 
     def _inner(self, common: Tensor, start: int, late: int, step: int) -> Tensor:
@@ -109,15 +99,15 @@ class IncrementalLayers:
             hidden = self.hidden(common)
             hidden.copy_(common)
         else:
-            seen = self.seen[:, start * self.width : step * self.width]
+            inputs = self.inputs[:, start * self.width : step * self.width]
             weight = self.first[late * self.width :]
-            hidden = self.hidden(seen)
+            hidden = self.hidden(inputs)
             if self.paths >= _MIN_PATHS:
-                seen, out = (part.unflatten(0, (-1, self.paths)) for part in (seen, hidden))
-                torch.baddbmm(common[:, None], seen, weight.expand(len(seen), -1, -1), out=out)
+                inputs, out = (part.unflatten(0, (-1, self.paths)) for part in (inputs, hidden))
+                torch.baddbmm(common[:, None], inputs, weight.expand(len(inputs), -1, -1), out=out)
             else:
                 common = common.repeat_interleave(self.paths, 0) if self.paths > 1 else common
-                torch.addmm(common, seen, weight, out=hidden)
+                torch.addmm(common, inputs, weight, out=hidden)
         hidden = self.layers[0](hidden).to(self.dtype)  # an activation
         for layer in self.layers[1:]:
             hidden = layer(hidden)
