@@ -16,7 +16,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
 from tensorboard.plugins.custom_scalar import layout_pb2
 from torch import Tensor
-from torch.utils.tensorboard import writer
 
 import armlp
 from armlp.data.datamodule import SeriesDataModule
@@ -181,10 +180,9 @@ class Doubled(ForecastModule):
         return 2 * self.sample(windows, self.sampling)
 
 
-def test_a_picture_of_a_test_shows_what_its_table_says(trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_picture_of_a_test_shows_what_its_table_says(trained: Any, tmp_path: Path, drawing: Any):
     figures: list[Figure] = []
     blank = np.zeros((3, 1, 1), dtype=np.uint8)
-    monkeypatch.setattr(writer, "figure_to_image", lambda figure, close: figures.append(figure) or blank)
     shutil.copytree(trained.run, tmp_path / "run")
     path = tmp_path / "run" / "checkpoints" / "best.ckpt"
     checkpoint = read_checkpoint(path)
@@ -192,7 +190,9 @@ def test_a_picture_of_a_test_shows_what_its_table_says(trained: Any, tmp_path: P
     module.load_state_dict(checkpoint["state_dict"])
     forecasts = ForecastWriter()
     trainer = Trainer(logger=False, callbacks=[forecasts, TestDashboard(path)], enable_progress_bar=False)
-    trainer.test(module, datamodule=SeriesDataModule(**checkpoint["datamodule_hyper_parameters"]), verbose=False)
+    data = SeriesDataModule(**checkpoint["datamodule_hyper_parameters"])
+    with drawing(lambda figure, close: figures.append(figure) or blank):
+        trainer.test(module, datamodule=data, verbose=False)
     rows = forecasts.table.to_pandas().set_index(["unique_id", "ds"])
     fans = [axis for figure in figures for axis in figure.axes if "MASE" in axis.get_title(loc="left")]
     assert len(fans) == 3

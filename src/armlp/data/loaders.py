@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from armlp.data.panel import Panel
-from armlp.data.shuffle import shuffled
+from armlp.data.shuffle import MAX_DRAWN, shuffled
 from armlp.data.windows import Windows, gather
 
-# About this many values are gathered at a time, for several batches; more would not fit the cache.
-_CHUNK = 1 << 20
 # Beyond this many steps from the guess below, a binary search is faster.
 _MAX_BEYOND = 3
 
@@ -34,6 +32,11 @@ class TrainingLoader:
         rank: Index of this process, which takes its stride of the common order.
         world_size: Number of processes.
     """
+
+    # About this many values are gathered at a time, for several batches; more would not fit the cache.
+    values_at_once = 1 << 20
+    # The order of more windows than this is computed instead of drawn.
+    max_drawn = MAX_DRAWN
 
     def __init__(
         self,
@@ -90,7 +93,7 @@ class TrainingLoader:
 
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """Return the series and origins of at most `count` random training windows."""
-        order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
+        order = shuffled(self.num_windows, self.seed, self.max_drawn)[torch.arange(min(count, self.num_windows))]
         return self.window(order)
 
     def __iter__(self) -> Iterator[Windows]:
@@ -107,9 +110,9 @@ class TrainingLoader:
         windows = self.num_windows // self.world_size
         epoch, drawn = divmod(self.batches_drawn, len(self))
         batches, until = len(self), min(len(self), end - epoch * len(self))
-        order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
+        order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch, self.max_drawn)
         values = self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]
-        at_once = max(1, _CHUNK // values)
+        at_once = max(1, self.values_at_once // values)
         for batch in range(drawn, until, at_once):
             numbers = range(batch, min(batch + at_once, until) + 1)
             edges = [number * (windows // batches) + min(number, windows % batches) for number in numbers]

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 # Up to this count the whole order is drawn, which is faster but takes 8 bytes a number.
-_MAX_DRAWN = 1 << 22
+MAX_DRAWN = 1 << 22
 _ROUNDS = 6
 _HALF = np.uint64(32)
 _MIXING = ((np.uint64(30), np.uint64(0xBF58476D1CE4E5B9)), (np.uint64(27), np.uint64(0x94D049BB133111EB)))
 
 
-def shuffled(count: int, seed: int, max_drawn: int | None = None) -> Tensor | FeistelOrder:
+def shuffled(count: int, seed: int, max_drawn: int = MAX_DRAWN) -> Tensor | FeistelOrder:
     """Return the numbers below `count` in an order that the seed determines.
 
     Up to `max_drawn` numbers are drawn at once; a longer order is computed where it is indexed.
     """
-    if count <= (_MAX_DRAWN if max_drawn is None else max_drawn):
+    if count <= max_drawn:
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return FeistelOrder(count, seed)
 
