@@ -109,7 +109,7 @@ def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name
         noise = given["noise"][..., : model.head.noise]
         wanted = rollout(model, given["context"], horizon, paths, given["observed"], noise, covariates)
         if factors is not None:
-            wanted = recalibrate(wanted, factors).clamp(min=0)
+            wanted = recalibrate(wanted[..., None], factors).clamp(min=0)[..., 0]
         np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-4)
         for channel in range(model.channels if not model.symbols else 0):
             at = (..., channel) if model.channels > 1 else (...,)

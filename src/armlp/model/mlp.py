@@ -225,7 +225,7 @@ class AutoregressiveMLP(nn.Module):
         """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `conditional`."""
         values = scaling.to_network(window, step)
         if self.layers is None:
-            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
+            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(window.shape[0] // self.members, 0)
         else:
             raw = self.layers(self.inputs(values, observed, scaling, covariates, step))
         raw = raw.unflatten(1, (self.patch_length, self.channels, self.head.outputs))
