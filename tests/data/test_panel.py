@@ -125,7 +125,7 @@ def resident(start):
     raise AssertionError("no such mapping")
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says which pages are resident")
 def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(make_panel, tmp_path):
     class BatchByBatch(TrainingLoader):
         values_at_once = 1
@@ -143,7 +143,7 @@ def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_wit
         starts=np.zeros(rows // length, dtype=np.int64),
         ids=np.arange(rows // length),
     )
-    # Pages are counted around what is read, so the whole file is the bound that tells.
+    # Pages are counted around what is read, so compare with the whole file.
     assert int(panel.gather_rows(panel.values, torch.arange(rows)).sum()) > 0
     assert resident(values.data_ptr()) == 4 * rows
     residency = Residency([mapped], budget)
@@ -182,7 +182,7 @@ def test_without_levels_values_are_data_units_as_they_are(make_panel):
     assert make_panel([3, 4]).in_data_units(torch.tensor([1, 0]), values) is values
 
 
-def test_a_series_with_a_level_is_told_in_data_units(make_panel):
+def test_a_series_with_a_level_is_returned_in_data_units(make_panel):
     panel = make_panel([3, 4])
     levelled = replace(panel, levels=torch.tensor([[1e12], [-1e12]], dtype=torch.float64))
     assert levelled.series(1).equal(panel.values[3:].double() - 1e12)

@@ -24,16 +24,15 @@ from armlp.export.graph import rollout_model
 from armlp.export.parts import AfterLoop, BeforeLoop
 from armlp.forecaster import Forecaster
 from armlp.model.families.base import open_interval
-from armlp.model.families.quantile import QuantileHead
+from armlp.model.families.point import PointHead
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 
 LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
 FACTORS = torch.linspace(0.5, 2, 44).view(4, 11)
-# Every head, scaler and kind of input comes up, in few files. Each takes many seconds to write, so they are left out
-# unless asked for: below, what the command line and Python write is compared too, for two heads, with recalibration and
-# all inputs.
+# Every head, scaler and kind of input is in one of them. Each file takes many seconds to write, so by default they are
+# only traced. Files of two heads, with recalibration and all inputs, are compared below.
 MODELS = {
     "point, members": dict(head="point", members=2, patch_length=2, scaler="mean_abs"),
     "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="global"),
@@ -118,8 +117,8 @@ def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """A model of everything that a table can tell, its table, and what follows it."""
+def all_inputs(tmp_path_factory):
+    """A model that uses every kind of input, its table, and the table of the future."""
     generator = np.random.default_rng(0)
     times = pd.date_range("2024-01-01", periods=120, freq="h")
     parts = []
@@ -150,13 +149,13 @@ def told(tmp_path_factory):
         calendar_inputs=["day"],
         static_covariates=["kind"],
         enable_progress_bar=False,
-        default_root_dir=tmp_path_factory.mktemp("told"),
+        default_root_dir=tmp_path_factory.mktemp("all_inputs"),
     ).fit(past)
     return forecaster, past, future
 
 
-def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_read(told, tmp_path):
-    forecaster, past, future = told
+def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_read(all_inputs, tmp_path):
+    forecaster, past, future = all_inputs
     assert forecaster._module.conformal_factors is not None
     forecaster.export(tmp_path / "model.onnx", levels=(50,))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
@@ -168,8 +167,8 @@ def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_r
     raw = gather(replace(panel, covariate_scaling=None), series, panel.lengths, 24, 0, covariate_span=8)
     categories = json.loads(metadata["known"])[1]["categories"]
     of_panel = panel.covariate_columns["known"][1].categories
-    places = torch.tensor([categories.index(name) for name in of_panel]).float()
-    raw.covariates.known[..., 1] = places[raw.covariates.known[..., 1].long()]
+    codes = torch.tensor([categories.index(name) for name in of_panel]).float()
+    raw.covariates.known[..., 1] = codes[raw.covariates.known[..., 1].long()]
     noise = path_noise(panel.keys, panel.lengths, 6, 8, (2,), 3)
     context, observed = raw.context[..., 0], raw.observed[..., 0]
     given = {"context": context, "observed": observed, "noise": noise, **raw.covariates._asdict()}
@@ -181,8 +180,8 @@ def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_r
     paths, quantiles = run(session, given)
     np.testing.assert_allclose(paths, forecaster.sample(past, 8, 6, 3, future=future), rtol=1e-4, atol=1e-4)
     table = forecaster.predict(past, 8, (50,), 6, 3, future=future)
-    for place, name in enumerate(json.loads(metadata["quantile_names"])):
-        np.testing.assert_allclose(quantiles[:, place].ravel(), table[name], rtol=1e-4, atol=1e-4)
+    for index, name in enumerate(json.loads(metadata["quantile_names"])):
+        np.testing.assert_allclose(quantiles[:, index].ravel(), table[name], rtol=1e-4, atol=1e-4)
     assert metadata["frequency"] == "h"
     assert metadata["season_length"] == "24"
     assert metadata["series_kind"] == "numbers"
@@ -216,8 +215,8 @@ def test_an_exported_file_forecasts_any_series_paths_and_horizon(first, paths, h
     found = run(onnxruntime.InferenceSession(exported), given)
     np.testing.assert_allclose(found[0], forecaster.sample(table, horizon, paths, 3), rtol=1e-4, atol=1e-4)
     expected = forecaster.predict(table, horizon, num_paths=paths, seed=3)
-    for place, name in enumerate(("armlp", "armlp-lo-80", "armlp-hi-80", "armlp-lo-95", "armlp-hi-95")):
-        np.testing.assert_allclose(found[1][:, place].ravel(), expected[name], rtol=1e-4, atol=1e-4)
+    for index, name in enumerate(("armlp", "armlp-lo-80", "armlp-hi-80", "armlp-lo-95", "armlp-hi-95")):
+        np.testing.assert_allclose(found[1][:, index].ravel(), expected[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.exhaustive
@@ -251,15 +250,19 @@ def test_the_example_of_the_documentation_forecasts_without_torch_and_armlp(expo
     assert done.stdout.splitlines()[-1] == f"(1, 5, {metadata['horizon']})"
 
 
-def test_what_onnx_cannot_hold_is_named_with_what_to_change(trained, tmp_path, monkeypatch):
-    forward = QuantileHead.forward
-    monkeypatch.setattr(
-        QuantileHead,
-        "forward",
-        lambda head, raw, shift, scale: forward(head, raw + float(raw.numpy().sum()), shift, scale),
-    )
-    forecaster = Forecaster.load(trained.best, enable_progress_bar=False)
-    with pytest.raises(UserError, match=r"cannot hold a step of this model, whose head is QuantileHead .*`head`"):
+class OddHead(PointHead):
+    """Converts a tensor to a number, which cannot be traced."""
+
+    def forward(self, raw, shift, scale):
+        return super().forward(raw + 0 * float(raw.detach().numpy().sum()), shift, scale)
+
+
+def test_what_onnx_cannot_hold_is_named_with_what_to_change(trained, tmp_path):
+    options = {"head": f"{__name__}.OddHead", "hidden_sizes": [4], "residual_blocks": 0, "calendar_inputs": False}
+    quiet = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    forecaster = Forecaster(horizon=2, context_length=LENGTH, scaler="none", max_steps=1, **options, **quiet)
+    forecaster.fit(trained.table)
+    with pytest.raises(UserError, match=r"cannot hold a step of this model, whose head is OddHead .*`head`"):
         forecaster.export(tmp_path / "odd.onnx")
     assert not any(tmp_path.iterdir())
 

@@ -518,7 +518,7 @@ def test_a_folder_within_a_folder_that_may_not_be_read_is_not_passed_over(
     assert said_of(tmp_path) == f"{tmp_path} cannot be read (Permission denied): give a path that may be."
 
 
-def test_files_of_a_folder_may_differ_in_types_and_in_columns_that_nobody_wants(tmp_path: Path):
+def test_files_of_a_folder_may_differ_in_types_and_in_unused_columns(tmp_path: Path):
     for place, (kind, ids) in enumerate({"int32": "int8", "float64": "int64", "uint8": "uint16"}.items()):
         series = np.array([100 ** (2 * place)] * 2) % 2**40 if ids == "int64" else np.array([place] * 2)
         table = table_of(np.array([1, 2], dtype=kind), series.astype(ids))
