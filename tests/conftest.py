@@ -150,9 +150,9 @@ class Program:
         main([str(arg) for arg in args])
         return " ".join(self.capsys.readouterr().out.split())
 
-    def fit(self, source: object, *args: object) -> Path:
-        """A short training; the folder of its run comes back."""
-        self("fit", "--data.source", source, *SMALL, *args)
+    def fit(self, source: object, *args: object, logs: bool = False) -> Path:
+        """Run a short training; return the folder of its run, which has scalars and charts only with `logs`."""
+        self("fit", "--data.source", source, *SMALL, f"--trainer.logger={str(logs).lower()}", *args)
         return max(Path("lightning_logs").resolve().iterdir(), key=lambda run: run.stat().st_mtime_ns)
 
     def breaks_off(self, when: Callable[[ForecastModule], bool], *args: object) -> None:

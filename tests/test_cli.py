@@ -126,7 +126,9 @@ def test_a_vector_series_is_forecast_with_columns_for_each_channel(program: Any,
     for layout, frame in {"long": table, "vector": table.drop(columns="unique_id")}.items():
         source = write(frame, Path(f"{layout}.parquet"))
         with drawing() if layout == "long" else contextlib.nullcontext():
-            run = program.fit(source, "--data.layout", layout, "--data.target_columns=[x,z]", "--data.horizon=4")
+            run = program.fit(
+                source, "--data.layout", layout, "--data.target_columns=[x,z]", "--data.horizon=4", logs=True
+            )
         best = run / "checkpoints" / "best.ckpt"
         picture = ("--forecast.plot=f.png",) if layout == "long" else ()
         program(
@@ -272,7 +274,7 @@ def test_a_table_of_another_frequency_is_forecast_with_a_warning(program: Any, t
 
 
 def test_only_fit_makes_a_run(program: Any, trained: Any):
-    run = program.fit(trained.source, "--data.horizon=6")
+    run = program.fit(trained.source, "--data.horizon=6", logs=True)
     best = run / "checkpoints" / "best.ckpt"
     files = {path.name for path in run.iterdir()}
     printed = program("validate", "--ckpt_path", best)
@@ -322,7 +324,7 @@ def test_every_preset_passes_a_short_fit_and_forecasts(preset: str, program: Any
     source = "markov" if preset == "symbols" else trained.source
     # Those have charts of their own: of symbols, and of a point head.
     with drawing() if preset in ("symbols", "textbook") else contextlib.nullcontext():
-        run = program.fit(source, "--config", preset, "--data.horizon=6", "--data.val_windows=1")
+        run = program.fit(source, "--config", preset, "--data.horizon=6", "--data.val_windows=1", logs=True)
     program("predict", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--forecast.output=f.parquet")
     forecast = pd.read_parquet("f.parquet")["armlp"]
     assert set(forecast) <= set("abcdef") if preset == "symbols" else np.isfinite(forecast).all()

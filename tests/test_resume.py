@@ -192,4 +192,4 @@ def test_a_training_that_resumes_a_saved_model_gets_a_new_run_folder(program: An
 def test_what_is_switched_off_leaves_no_callback_behind(program: Any, tmp_path: Path, monkeypatch: Any, option: str):
     monkeypatch.chdir(tmp_path)
     pd.DataFrame({"ds": range(80), "y": np.sin(np.arange(80))}).to_csv("table.csv", index=False)
-    program.fit("table.csv", "--data.horizon=6", f"--trainer.{option}=false")
+    program.fit("table.csv", "--data.horizon=6", f"--trainer.{option}=false", logs=True)

@@ -164,7 +164,7 @@ def test_every_option_is_shown_as_it_was_settled(trained: Any, events: EventAccu
 
 
 def test_a_test_is_shown_in_the_run_of_its_checkpoint_and_replaces_an_earlier_one(program: Any, trained: Any):
-    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2", logs=True)
     for _ in range(2):
         program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
         assert [path.name for path in Path("lightning_logs").iterdir()] == ["version_0"]
@@ -282,7 +282,7 @@ def test_the_hyperparameters_are_those_that_were_chosen(trained: Any):
 
 
 def test_a_point_head_shows_no_likelihood(program: Any, trained: Any):
-    run = program.fit(trained.source, "--data.horizon=6", "--model.head=point")
+    run = program.fit(trained.source, "--data.horizon=6", "--model.head=point", logs=True)
     shown = set(events_of(run).Tags()["scalars"])
     assert {"train/loss", "val/mae", "val/skill"} <= shown
     assert not {"train/nll", "val/nll"} & shown

@@ -350,7 +350,7 @@ def test_a_run_with_hostile_ids_writes_nothing_outside_of_its_folder(program: An
     times = np.tile(pd.date_range("2024-01-01", periods=12, freq="h"), len(HOSTILE_IDS))
     ids = np.repeat(HOSTILE_IDS, 12)
     table_of(np.random.default_rng(0).random(len(ids)), ids, times).to_parquet("t.parquet")
-    run = program.fit("t.parquet", "--data.horizon=4")
+    run = program.fit("t.parquet", "--data.horizon=4", logs=True)
     assert sorted(os.listdir()) == ["lightning_logs", "t.parquet"]
     assert not any("passwd" in path.name for path in run.rglob("*"))
 
