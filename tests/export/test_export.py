@@ -13,6 +13,8 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from torch.distributions import Distribution
+from torch.export import Dim
 
 from armlp.cli import main
 from armlp.data.covariates import Covariates
@@ -21,7 +23,7 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import forecast_columns
 from armlp.export.graph import rollout_model
-from armlp.export.parts import AfterLoop, BeforeLoop
+from armlp.export.parts import AfterLoop, BeforeLoop, LoopStep
 from armlp.forecaster import Forecaster
 from armlp.model.families.base import open_interval
 from armlp.model.families.point import PointHead
@@ -31,8 +33,8 @@ from armlp.model.rollout import path_noise, rollout
 LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
 FACTORS = torch.linspace(0.5, 2, 44).view(4, 11)
-# Every head, scaler and kind of input is in one of them. Each file takes many seconds to write, so by default they are
-# only traced. Files of two heads, with recalibration and all inputs, are compared below.
+# Every head, scaler and kind of input is in one of them. Each file takes many seconds to write, so by default
+# only steps are traced, of heads that differ most from the two whose files are compared.
 MODELS = {
     "point, members": dict(head="point", members=2, patch_length=2, scaler="mean_abs"),
     "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="global"),
@@ -47,6 +49,8 @@ MODELS = {
     "poisson": dict(head="poisson"),
     "negative_binomial": dict(head="negative_binomial", patch_length=2),
 }
+TRACED = ("linear", "normal, members, covariates", "categorical, seasonal", "multivariate_normal", "symbols", "poisson")
+EXHAUSTIVE = pytest.mark.exhaustive
 
 
 def random_model(**options):
@@ -116,6 +120,33 @@ def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name
             np.testing.assert_allclose(found[1][at], torch.stack(list(columns.values()), 1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture
+def unchecked():
+    """Switches off gradients, and checks of values, which traced distributions do not have."""
+    validates = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    with torch.no_grad():
+        yield
+    Distribution.set_default_validate_args(validates)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", [name if name in TRACED else pytest.param(name, marks=EXHAUSTIVE) for name in MODELS])
+def test_a_step_of_every_head_is_traced_for_any_number_of_rows(name):
+    before_loop = BeforeLoop(random_model(**MODELS[name]), {})
+    step = LoopStep(before_loop)
+    inputs = {}
+    for name, part in zip(
+        step.names, before_loop(*(one.values for one in before_loop.examples().values())), strict=True
+    ):
+        inputs[name] = part[0] if name in before_loop.stepped else part
+    rows = tuple({0: Dim.DYNAMIC} for _ in inputs)
+    traced = torch.export.export(step, tuple(inputs.values()), dynamic_shapes=(rows,)).module()
+    fewer = [part[:12] for part in inputs.values()]
+    for found, expected in zip(traced(*fewer), step(*fewer), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.fixture(scope="module")
 def all_inputs(tmp_path_factory):
     """A model that uses every kind of input, its table, and the table of the future."""
@@ -137,8 +168,10 @@ def all_inputs(tmp_path_factory):
     forecaster = Forecaster(
         horizon=8,
         context_length=24,
+        season_length=12,
         hidden_sizes=[8],
         head="student_t",
+        scaler="seasonal",
         mask_input=True,
         patch_length=2,
         conformal="split",
@@ -183,7 +216,7 @@ def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_r
     for index, name in enumerate(json.loads(metadata["quantile_names"])):
         np.testing.assert_allclose(quantiles[:, index].ravel(), table[name], rtol=1e-4, atol=1e-4)
     assert metadata["frequency"] == "h"
-    assert metadata["season_length"] == "24"
+    assert metadata["season_length"] == "12"
     assert metadata["series_kind"] == "numbers"
     inputs = json.loads(metadata["inputs"])
     assert inputs["noise"]["shape"] == ["batch", "paths", "horizon", 2]
