@@ -122,7 +122,7 @@ def armlp_forecasts(table: Any, folder: str) -> dict[str, Callable[[], float]]:
 
 
 class Peer:
-    """A model of another library in its own process, which trains once and forecasts as often as it is asked."""
+    """A model of another library in its own process, which trains once and forecasts at each call."""
 
     def __init__(self, python: str, name: str, table: Path) -> None:
         command = [python, __file__, "--peer", name, str(table)]

@@ -285,7 +285,7 @@ def same_loop(options: dict[str, Any], steps: int) -> float:
 
 
 class Peer:
-    """Another library in its own process, which imports once and fits as often as it is asked."""
+    """Another library in its own process, which imports once and fits at each call."""
 
     def __init__(self, library: str, python: str) -> None:
         command = [python, __file__, "--peer", library]

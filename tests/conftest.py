@@ -32,22 +32,25 @@ from armlp.training.settle import settle_model
 settings.register_profile("armlp", deadline=None)
 settings.load_profile("armlp")
 
-Drawing = Callable[[], AbstractContextManager[None]]
+Drawing = Callable[..., AbstractContextManager[None]]
 
 
 @pytest.fixture(scope="session", autouse=True)
 def drawing() -> Iterator[Drawing]:
-    """Where charts for TensorBoard are drawn; elsewhere they are only made: drawing takes half of a short training."""
+    """Leaves out the drawing of charts for TensorBoard, which takes half of a short training.
+
+    It yields a function whose context draws them, or calls another function for each figure.
+    """
     draw = writer.figure_to_image
 
     @contextlib.contextmanager
-    def drawn_by(way: Callable[..., np.ndarray]) -> Iterator[None]:
+    def drawn_by(function: Callable[..., np.ndarray] = draw) -> Iterator[None]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(writer, "figure_to_image", way)
+            patch.setattr(writer, "figure_to_image", function)
             yield
 
-    with drawn_by(lambda figures, close=True: np.zeros((3, 1, 1), dtype=np.uint8)):
-        yield lambda: drawn_by(draw)
+    with drawn_by(lambda figure, close=True: np.zeros((3, 1, 1), dtype=np.uint8)):
+        yield drawn_by
 
 
 @pytest.fixture
@@ -147,9 +150,9 @@ class Program:
         main([str(arg) for arg in args])
         return " ".join(self.capsys.readouterr().out.split())
 
-    def fit(self, source: object, *args: object) -> Path:
-        """A short training; the folder of its run comes back."""
-        self("fit", "--data.source", source, *SMALL, *args)
+    def fit(self, source: object, *args: object, logs: bool = False) -> Path:
+        """Run a short training; return the folder of its run, which has scalars and charts only with `logs`."""
+        self("fit", "--data.source", source, *SMALL, f"--trainer.logger={str(logs).lower()}", *args)
         return max(Path("lightning_logs").resolve().iterdir(), key=lambda run: run.stat().st_mtime_ns)
 
     def breaks_off(self, when: Callable[[ForecastModule], bool], *args: object) -> None:

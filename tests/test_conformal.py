@@ -155,7 +155,7 @@ def test_adaptive_starts_as_split_and_then_leaves_it(
     np.testing.assert_allclose(tables["split"]["armlp"], tables["adaptive"]["armlp"], rtol=1e-5)
 
 
-def test_series_that_end_at_different_times_and_were_never_seen_are_followed_too(
+def test_adaptive_factors_follow_new_series_that_end_at_different_times(
     stream: tuple[pd.DataFrame, Forecaster], make_table: MakeTable, checkpoint_of: Any
 ):
     _, forecaster = stream

@@ -210,8 +210,8 @@ def test_a_checkpoint_that_knows_the_day_says_so_of_other_times(program: Any):
 def test_a_checkpoint_from_before_the_flags_still_loads(calendar: bool, program: Any):
     make(future=0).to_parquet("table.parquet")
     options = [option for option in OPTIONS if "calendar" not in option]
-    told = f"--data.calendar_inputs={str(calendar).lower()}"
-    best = program.fit("table.parquet", f"--data.horizon={HORIZON}", told, *options) / "checkpoints" / "best.ckpt"
+    option = f"--data.calendar_inputs={str(calendar).lower()}"
+    best = program.fit("table.parquet", f"--data.horizon={HORIZON}", option, *options) / "checkpoints" / "best.ckpt"
     program("test", "--ckpt_path", best, "--forecast.output=new.csv")
     checkpoint = torch.load(best, weights_only=True)
     data = checkpoint["datamodule_hyper_parameters"]

@@ -114,7 +114,7 @@ def test_a_forecast_scales_with_its_series_to_the_ends_of_float32(head: str, sca
 
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 @each_pair
-def test_what_is_learnt_does_not_depend_on_the_size_of_the_values(head: str, scaler: str, size: float, make_panel: Any):
+def test_a_training_does_not_depend_on_the_size_of_the_values(head: str, scaler: str, size: float, make_panel: Any):
     gradients, likelihoods = [], []
     for factor in (1.0, size):
         panel = panel_of(make_panel, [factor * SERIES["large and small"][1]])

@@ -61,13 +61,13 @@ def test_forecasts_truth_and_paths_lie_the_level_higher(
 ):
     plain, plain_paths, plain_scores = written(fitted, data_of(make_table(), None), stage, tmp_path)
     table, paths, scores = written(fitted, data_of(make_table(), LEVELS), stage, tmp_path)
-    for told, stored in ((table, plain), (paths, plain_paths)):
-        level = told["unique_id"].map(dict(zip(["s00", "s01", "s02"], LEVELS, strict=True)))
-        for column in set(told.columns) - {"unique_id", "ds", "cutoff", "path"}:
-            assert told[column].dtype == np.float64
-            np.testing.assert_allclose(told[column] - level, stored[column], atol=1e-5)  # float64 near 3e10
+    for shown, stored in ((table, plain), (paths, plain_paths)):
+        level = shown["unique_id"].map(dict(zip(["s00", "s01", "s02"], LEVELS, strict=True)))
+        for column in set(shown.columns) - {"unique_id", "ds", "cutoff", "path"}:
+            assert shown[column].dtype == np.float64
+            np.testing.assert_allclose(shown[column] - level, stored[column], atol=1e-5)  # float64 near 3e10
             alike = level == 0
-            np.testing.assert_allclose(told[column][alike], stored[column][alike], rtol=1e-6)
+            np.testing.assert_allclose(shown[column][alike], stored[column][alike], rtol=1e-6)
     if scores is not None:
         for name in (MODEL, BASELINE, "drift", "ridge AR"):
             shifted = dict(scores[name]), dict(plain_scores[name])

@@ -23,7 +23,7 @@ def test_a_word_means_the_file_of_the_newest_run(program: Any, trained: Any, wor
     assert Path("lightning_logs/version_10/forecast.parquet").exists()
 
 
-def test_a_training_goes_on_from_the_last_checkpoint_of_the_folder_that_it_is_told(program: Any, trained: Any):
+def test_a_training_goes_on_from_the_last_checkpoint_of_the_given_folder(program: Any, trained: Any):
     Path("runs").mkdir()
     shutil.copytree(trained.run.parent, "runs/lightning_logs")
     program("fit", "--ckpt_path=last", "--trainer.default_root_dir=runs", "--trainer.max_steps=6")
@@ -47,9 +47,10 @@ def test_a_file_of_that_name_is_the_file(program: Any, trained: Any):
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict", "score", "export"])
-def test_the_help_says_what_is_true(command: str, program: Any, capsys: pytest.CaptureFixture[str]):
-    with pytest.raises(SystemExit):
+def test_the_help_describes_last_and_best(command: str, program: Any, capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit) as end:
         program(command, "--help")
+    assert not end.value.code
     said = " ".join(capsys.readouterr().out.split())
     assert "'last' and 'best' are last.ckpt and best.ckpt of the newest run" in said
     assert "hpc" not in said

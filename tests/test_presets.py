@@ -37,7 +37,7 @@ def test_a_horizon_of_a_preset_stays_unless_another_is_given(tmp_path: Path):
     assert Forecaster(3, preset=tmp_path / "mine.yaml")._given == {"horizon": 3, "seed": 0}
 
 
-def test_an_unknown_preset_is_refused_in_the_same_words_by_both_doors(program: Any):
+def test_python_and_the_command_line_refuse_an_unknown_preset_in_the_same_words(program: Any):
     sentence = program.refuses("fit", "--config=better")
     assert "better is neither a file nor a preset; the presets are best, default, fast, symbols, textbook" in sentence
     with pytest.raises(UserError) as error:

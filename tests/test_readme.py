@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +27,11 @@ README = ROOT / "README.md"
 ROOMS = {path.parent.name: path for path in (ROOT / "src" / "armlp").glob("*/README.md")}
 OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "lightning_logs/README.md", "scripts/README.md")]
 PAGES = [README, *OTHERS, *ROOMS.values()]
+REGISTRIES = (HEADS, SCALERS, METRICS, BASELINES)
 SMALL = {"max_steps": 4, "hidden_sizes": [8], "enable_progress_bar": False}
 
 
-class Quick(armlp.Forecaster):
+class QuickForecaster(armlp.Forecaster):
     """A Forecaster that trains for a moment."""
 
     __init__ = functools.partialmethod(armlp.Forecaster.__init__, **SMALL)
@@ -39,31 +41,33 @@ class Quick(armlp.Forecaster):
 def names(make_table: Any) -> dict[str, Any]:
     """What the examples take as known: two tables, and a forecaster that was fitted to the first."""
     table, other = make_table(rows=200), make_table(rows=160, first=7, seed=1)
-    return {"table": table, "other_table": other, "forecaster": Quick(horizon=6, logger=False).fit(table)}
+    return {"table": table, "other_table": other, "forecaster": QuickForecaster(horizon=6, logger=False).fit(table)}
 
 
 @pytest.fixture
-def run_page(names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def run_page(names: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """A function that executes the Python examples of a page in their order and returns what they have defined.
 
     An example whose first line is a comment of a file's name is that file.
     """
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(armlp, "Forecaster", Quick)
-    for registry in (HEADS, SCALERS, METRICS, BASELINES):  # other tests have the registered classes as they were
-        monkeypatch.setattr(registry, "_classes", dict(registry))
+    registered = [(registry, set(registry)) for registry in REGISTRIES]
 
     def run(page: Path) -> dict[str, Any]:
-        defined = dict(names)
+        defined = dict(names, QuickForecaster=QuickForecaster)
         for language, example in re.findall("```(python|yaml)\n(.*?)```", page.read_text(), re.DOTALL):
             if file := re.match(r"# (\S+\.(?:py|yaml))\n", example):
                 Path(file[1]).write_text(example)
             elif language == "python":
+                example = example.replace("armlp.Forecaster(", "QuickForecaster(")
                 exec(compile(example, str(page), "exec"), defined)
         return defined
 
-    return run
+    yield run
+    for registry, before in registered:
+        for name in set(registry) - before:
+            registry.unregister(name)
 
 
 def test_the_examples_of_the_readme_run(run_page: Any):

@@ -177,7 +177,7 @@ def test_a_resumed_run_keeps_its_seed_and_refuses_another_schedule(program: Any,
     assert resumed["datamodule_hyper_parameters"]["seed"] == 7
 
 
-def test_a_run_that_goes_on_from_a_saved_model_gets_a_folder_of_its_own(program: Any, tmp_path: Path, monkeypatch: Any):
+def test_a_training_that_resumes_a_saved_model_gets_a_new_run_folder(program: Any, tmp_path: Path, monkeypatch: Any):
     monkeypatch.chdir(tmp_path)
     pd.DataFrame({"ds": range(80), "y": np.sin(np.arange(80))}).to_csv("table.csv", index=False)
     run = program.fit("table.csv", "--data.horizon=6")
@@ -192,4 +192,4 @@ def test_a_run_that_goes_on_from_a_saved_model_gets_a_folder_of_its_own(program:
 def test_what_is_switched_off_leaves_no_callback_behind(program: Any, tmp_path: Path, monkeypatch: Any, option: str):
     monkeypatch.chdir(tmp_path)
     pd.DataFrame({"ds": range(80), "y": np.sin(np.arange(80))}).to_csv("table.csv", index=False)
-    program.fit("table.csv", "--data.horizon=6", f"--trainer.{option}=false")
+    program.fit("table.csv", "--data.horizon=6", f"--trainer.{option}=false", logs=True)

@@ -63,7 +63,7 @@ def test_spikes_level_shifts_and_missing_seasons_rank_on_top(tmp_path: Path):
     assert len(scores) == values[:, 48:].size
     every = sum(kinds.values())[:, 48:].ravel() > 0
     for planted in (*(kind[:, 48:].ravel() for kind in kinds.values()), every):
-        # A row of one kind is not to be told from the other kinds.
+        # Rows of one kind look like the rows of the others.
         judged = planted | ~every
         assert auc(scores["tail_probability"][judged], planted[judged]) > 0.95
 

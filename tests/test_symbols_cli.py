@@ -112,7 +112,7 @@ def test_mistakes_with_symbols_are_refused_in_one_sentence(program: Any, best: P
         assert sentence in program.refuses("predict", "--ckpt_path", best, option)
 
 
-def test_a_model_of_numbers_reads_integers_as_numbers_whatever_is_said(program: Any):
+def test_a_model_of_numbers_reads_integers_as_numbers(program: Any):
     table = make([0, 1, 5])
     table.to_parquet("numbers.parquet")
     run = program.fit("numbers.parquet", "--data.horizon=5")

@@ -37,7 +37,7 @@ def ar2(first: float, second: float, scale: float) -> AutoregressiveMLP:
     return model
 
 
-def test_later_steps_of_a_linear_gaussian_model_have_the_law_given_what_is_known():
+def test_later_steps_of_a_linear_gaussian_model_have_the_conditional_distribution():
     """The closed form: errors before the known value and after it are free, and the recursion starts anew there."""
     first, second, scale, start = 0.5, 0.3, 0.7, torch.tensor([[1.0, 2.0]])
     given = torch.full((1, 6), torch.nan)
@@ -73,8 +73,8 @@ def test_members_patches_and_channels_take_each_what_is_given():
     given = torch.randn(4, 8, 2)
     given[torch.rand(given.shape) < 0.6] = torch.nan
     paths = rollout(model, context, 8, 6, noise=noise, given=given)
-    told = ~given.isnan()[:, None].expand_as(paths)
-    assert torch.equal(paths[told], given[:, None].expand_as(paths)[told])
+    known = ~given.isnan()[:, None].expand_as(paths)
+    assert torch.equal(paths[known], given[:, None].expand_as(paths)[known])
     # The oracle: series by series, a call of the network sees all that is known before its first step.
     observed = torch.ones_like(context, dtype=torch.bool)
     uniform = torch.cat([noise, torch.full_like(noise[:, :, :2], 0.5)], 2)
@@ -93,8 +93,8 @@ def test_members_patches_and_channels_take_each_what_is_given():
                             path % 2
                         ].tolist()
                 drawn = patch.pop(0)
-                told = given[series, step].tolist()
-                whole.append([told[v] if known[step][v] else drawn[v] for v in range(2)])
+                values = given[series, step].tolist()
+                whole.append([values[v] if known[step][v] else drawn[v] for v in range(2)])
             torch.testing.assert_close(paths[series, path], torch.tensor(whole[5:]))
 
 
@@ -131,14 +131,14 @@ def test_every_path_has_what_is_known_and_goes_on_from_there(fitted: Forecaster,
     np.testing.assert_allclose(forecast["armlp"], np.median(paths, axis=1).ravel(), rtol=1e-6)
 
 
-def test_the_truth_beside_covariates_is_not_known_unless_it_is_said(make_table: MakeTable, tmp_path: Path):
+def test_targets_beside_future_covariates_are_not_used_as_known(make_table: MakeTable, tmp_path: Path):
     table = make_table().assign(x=1.0)
     forecaster = Forecaster(**TINY, **QUIET, known_covariates=["x"], default_root_dir=str(tmp_path)).fit(table)
     future = after(table).assign(x=1.0)
     blind, leaky = (forecaster.sample(future=rows, num_paths=3) for rows in (future, future.assign(y=99.0)))
     np.testing.assert_array_equal(blind, leaky)
-    told = forecaster.sample(future=future, known_future=future.assign(y=99.0), num_paths=3)
-    assert (told == 99).all()
+    paths = forecaster.sample(future=future, known_future=future.assign(y=99.0), num_paths=3)
+    assert (paths == 99).all()
 
 
 def test_channels_are_known_one_by_one(make_table: MakeTable, tmp_path: Path):

@@ -199,7 +199,7 @@ def test_an_empty_source_is_refused() -> None:
         catalog.resolve("")
 
 
-def test_every_entry_says_whom_to_thank_and_what_may_be_done_with_it() -> None:
+def test_every_entry_names_its_source_and_licence() -> None:
     assert all(catalog.get(name).citation and catalog.get(name).licence for name in catalog.names())
 
 
@@ -216,7 +216,7 @@ def test_the_catalog_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.search(r"^taylor +1 +half-hourly +48 +electricity .* Taylor \(2003\)", lines[0])
 
 
-def test_markov_draws_letters_by_the_two_before_as_its_entropy_says() -> None:
+def test_markov_letters_depend_on_the_two_before_with_the_stated_entropy() -> None:
     panel = panel_of("markov")
     assert (panel.symbols, len(panel), len(panel.values)) == (tuple("abcdef"), 1, 20_000)
     codes = panel.values[:, 0].numpy().astype(int)
@@ -228,4 +228,4 @@ def test_markov_draws_letters_by_the_two_before_as_its_entropy_says() -> None:
     assert measured + 36 * 5 / 2 / 20_000 == pytest.approx(generated.markov_entropy(), abs=0.015)
     one = counts.sum(0)
     of_one_letter = -scipy.special.xlogy(one, one / one.sum(-1, keepdims=True)).sum() / one.sum()
-    assert of_one_letter > generated.markov_entropy() + 0.1  # one letter alone tells less
+    assert of_one_letter > generated.markov_entropy() + 0.1  # a single letter predicts less

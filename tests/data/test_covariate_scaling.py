@@ -1,4 +1,4 @@
-"""Tests of covariate scaling: what training tells of the columns, and how any later table is scaled and coded by it."""
+"""Tests of covariate scaling: statistics of the training rows, which scale and code the columns of any later table."""
 
 import io
 import math
@@ -58,7 +58,7 @@ def training_rows(table: pd.DataFrame) -> pd.DataFrame:
     return history[left >= 2 * HORIZON]
 
 
-def told(panel: Panel) -> Covariates:
+def scaled(panel: Panel) -> Covariates:
     """The whole store as if it were one window, as the network takes it."""
     assert panel.covariate_scaling is not None
     calendar = torch.empty(1, 0, 0)
@@ -71,10 +71,10 @@ def told(panel: Panel) -> Covariates:
 def test_columns_are_scaled_and_coded_by_their_training_rows(lengths: list[int], future: int, seed: int):
     table = table_of(lengths, future, seed)
     data = SeriesDataModule(table, **OPTIONS)
-    columns, seen = told(data.panel), training_rows(table)
+    columns, seen = scaled(data.panel), training_rows(table)
     for name, role, place in (("k", "known", 0), ("p", "past", 0)):
-        scaled = (table[name] - seen[name].mean()) / seen[name].std(ddof=0)
-        assert getattr(columns, role)[:, place].numpy() == pytest.approx(scaled, rel=1e-3, abs=1e-3)
+        expected = (table[name] - seen[name].mean()) / seen[name].std(ddof=0)
+        assert getattr(columns, role)[:, place].numpy() == pytest.approx(expected, rel=1e-3, abs=1e-3)
     places = {name: code for code, name in enumerate(sorted(set(seen["c"])), start=1)}
     assert columns.known[:, 1].tolist() == [places.get(name, 0) for name in table["c"]]
     levels = np.arange(len(lengths))
@@ -95,14 +95,14 @@ def test_nothing_that_is_held_out_tells_of_the_columns():
     one, other = (SeriesDataModule(each, **OPTIONS) for each in (table, changed))
     assert one.panel.lengths.equal(other.panel.lengths)
     assert one.hparams["covariate_statistics"] == other.hparams["covariate_statistics"]
-    assert told(other.panel).known[:, 1][torch.from_numpy(later)].eq(0).all()  # never seen in training
+    assert scaled(other.panel).known[:, 1][torch.from_numpy(later)].eq(0).all()  # never seen in training
 
 
 def test_a_series_too_short_to_train_on_has_no_say():
     table = table_of([20, 6])
     data = SeriesDataModule(table, **OPTIONS)
     assert data.covariate_sizes["static"] == [0, 2]
-    assert told(data.panel).static.tolist() == [[0, 1], [1, 0]]
+    assert scaled(data.panel).static.tolist() == [[0, 1], [1, 0]]
 
 
 def test_a_later_table_is_scaled_and_coded_as_in_training():
@@ -116,8 +116,8 @@ def test_a_later_table_is_scaled_and_coded_as_in_training():
     data = SeriesDataModule(later, **options)
     known, mean, std = (trained.hparams["covariate_statistics"]["known"][0][part] for part in ("name", "mean", "std"))
     assert known == "k"
-    assert told(data.panel).known[:, 0].numpy() == pytest.approx((later["k"] - mean) / std, abs=1e-4)
-    assert told(data.panel).static[0, 1] == 0
+    assert scaled(data.panel).known[:, 0].numpy() == pytest.approx((later["k"] - mean) / std, abs=1e-4)
+    assert scaled(data.panel).static[0, 1] == 0
     assert data.covariate_sizes == trained.covariate_sizes
     (batch,) = data.predict_dataloader()
     assert batch.origin.tolist() == [5]
@@ -129,7 +129,7 @@ def test_a_number_with_nothing_known_before_is_the_mean_of_training():
     table.loc[:2, ["k", "p"]] = np.nan
     table.loc[:19, ["m", "kind"]] = None
     data = SeriesDataModule(table, **OPTIONS)
-    columns = told(data.panel)
+    columns = scaled(data.panel)
     assert columns.known[:3, 0].eq(0).all()
     assert columns.past[:3, 0].eq(0).all()
     assert columns.static.tolist() == [[0, 0, 0], [0, 1, 1]]
@@ -142,7 +142,7 @@ def test_a_number_with_nothing_known_before_is_the_mean_of_training():
 @pytest.mark.parametrize("constant", [0.0, 0.1, 1e9, -7.0])
 def test_a_constant_column_is_zero_throughout(constant: float):
     data = SeriesDataModule(table_of([20]).assign(k=constant), **OPTIONS)
-    assert told(data.panel).known[:, 0].abs().max() == 0
+    assert scaled(data.panel).known[:, 0].abs().max() == 0
     assert data.hparams["covariate_statistics"]["known"][0]["std"] == 1
 
 
@@ -150,7 +150,7 @@ def test_a_constant_column_is_zero_throughout(constant: float):
 def test_the_unit_of_a_column_does_not_matter(small: float):
     table = table_of([20, 14])
     tables = [table.assign(k=table["k"] * unit) for unit in (1.0, small)]
-    one, other = (told(SeriesDataModule(each, **OPTIONS).panel).known.numpy() for each in tables)
+    one, other = (scaled(SeriesDataModule(each, **OPTIONS).panel).known.numpy() for each in tables)
     assert one == pytest.approx(other, rel=1e-4, abs=1e-4)
 
 
@@ -165,7 +165,7 @@ def test_batches_of_every_part_carry_covariates_to_the_end_of_the_last_patch():
     # The fourth step of the forecast lies past the horizon: it repeats the last row that is known.
     (batch,) = data.predict_dataloader()
     assert batch.covariates.known[:, -1].equal(batch.covariates.known[:, -2])
-    assert batch.covariates.known[0, -2].equal(told(data.panel).known[30 + HORIZON - 1])
+    assert batch.covariates.known[0, -2].equal(scaled(data.panel).known[30 + HORIZON - 1])
 
 
 @pytest.mark.parametrize(("rows", "first"), [(0, "2024-01-01 20:00"), (2, "2024-01-01 22:00")])
@@ -260,7 +260,7 @@ CELL = st.one_of(st.none(), st.integers(0, 9))
 
 @given(st.data(), st.booleans())
 @settings(max_examples=60)
-def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fill_it(data: st.DataObject, told: bool):
+def test_a_missing_number_takes_the_last_one_before_it_in_the_window(data: st.DataObject, with_mask: bool):
     batch, steps = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 6))
     cells = [[data.draw(st.tuples(CELL, CELL)) for _ in range(steps)] for _ in range(batch)]
     expected = []
@@ -269,7 +269,7 @@ def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fi
         for number, code in window:
             last = last if number is None else (number - 3) / 2
             category = 0 if code is None else {0: 2, 2: 1}.get(code % 3, 0)
-            expected.append([last, category, *([float(number is not None)] if told else [])])
+            expected.append([last, category, *([float(number is not None)] if with_mask else [])])
     raw = torch.tensor(np.array(cells, dtype=np.float32))  # None becomes nan
     raw[..., 1] %= 3
     columns = {"known": (), "past": (CovariateColumn("n"), CovariateColumn("c", ("x", "y", "z"))), "static": ()}
@@ -277,12 +277,12 @@ def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fi
     statistics = {
         "known": [],
         "past": [
-            {"name": "n", "mean": 3.0, "std": 2.0} | ({"missing": True} if told else {}),
+            {"name": "n", "mean": 3.0, "std": 2.0} | ({"missing": True} if with_mask else {}),
             {"name": "c", "categories": ["z", "x"]},
         ],
         "static": [],
     }
-    assert covariate_sizes(statistics)["past"] == [0, 3, *([0] if told else [])]
+    assert covariate_sizes(statistics)["past"] == [0, 3, *([0] if with_mask else [])]
     got = scaling_of(panel, statistics).past(raw)
     assert got.flatten(0, 1).tolist() == expected
     # Whatever comes from a step on, nothing before it moves.
@@ -291,7 +291,7 @@ def test_a_missing_number_is_the_last_before_it_in_the_window_as_a_loop_would_fi
     assert scaling_of(panel, statistics).past(raw)[:, :step].equal(got[:, :step])
 
 
-def test_a_column_that_was_whole_in_training_is_filled_and_has_no_more_to_tell():
+def test_a_column_without_missing_values_in_training_is_filled_and_has_no_mask():
     trained = SeriesDataModule(table_of([20, 20]), **OPTIONS)
     later = table_of([20], future=HORIZON)
     later.loc[15:19, ["k", "p", "m"]] = np.nan
@@ -321,7 +321,9 @@ def test_a_column_that_was_whole_in_training_is_filled_and_has_no_more_to_tell()
         (1, 50, []),
     ],
 )
-def test_left_out_the_calendar_tells_what_training_has_seen_twice(freq: Any, rows: int, cycles: list[str]):
+def test_by_default_calendar_features_are_those_of_cycles_that_training_covers_twice(
+    freq: Any, rows: int, cycles: list[str]
+):
     rows += HORIZON  # what is held out does not count
     times = np.arange(rows) if freq == 1 else pd.date_range("2000-01-01", periods=rows, freq=freq)
     table = pd.DataFrame({"ds": times, "y": np.random.default_rng(0).normal(size=rows)})

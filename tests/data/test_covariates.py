@@ -208,7 +208,7 @@ def make_covariate_panel(make_panel: Callable[..., Panel]) -> Callable[..., Pane
 
 @pytest.fixture(scope="session")
 def make_gappy_panel(make_covariate_panel: Callable[..., Panel]) -> Callable[..., Panel]:
-    """The same with numbers missing, and the scaling that tells of them."""
+    """The same with missing numbers, and a scaling with masks of them."""
 
     def make(lengths: list[int], future: list[int], seed: int = 0) -> Panel:
         panel = make_covariate_panel(lengths, future, seed)
@@ -269,7 +269,7 @@ def test_windows_may_carry_the_calendar_alone(make_covariate_panel: Any, make_pa
 
 @given(SIZES, st.integers(1, 5), st.integers(1, 5), st.integers(0, 4))
 @properties
-def test_nothing_of_a_training_batch_hangs_on_rows_after_the_training_part(
+def test_training_batches_do_not_depend_on_rows_after_the_training_part(
     make_gappy_panel: Any, sizes: Any, context_length: int, span: int, held: int
 ):
     lengths, future = (list(side) for side in zip(*sizes, strict=True))
@@ -293,7 +293,7 @@ def test_nothing_of_a_training_batch_hangs_on_rows_after_the_training_part(
 
 @given(SIZES, st.integers(1, 5), st.integers(1, 5), st.sampled_from([NAN, 1e6]))
 @properties
-def test_neither_the_past_before_an_origin_nor_the_forecast_hangs_on_what_nobody_knows_there(
+def test_a_forecast_does_not_depend_on_values_that_are_unknown_at_its_origin(
     make_gappy_panel: Any, sizes: Any, context_length: int, horizon: int, other: float
 ):
     lengths, future = (list(side) for side in zip(*sizes, strict=True))

@@ -15,7 +15,7 @@ def panel_of(values: np.ndarray, **columns: object):
     return read_panel(table, layout="vector" if not columns else "auto")
 
 
-def told(values: np.ndarray, end: int | None = None) -> bool:
+def detected(values: np.ndarray, end: int | None = None) -> bool:
     return is_deterministic(panel_of(values), torch.tensor([len(values) if end is None else end]))
 
 
@@ -30,9 +30,9 @@ SOLUTIONS = {
 @pytest.mark.parametrize("name", SOLUTIONS)
 def test_solutions_of_equations_are_deterministic_until_noise_is_added(name):
     values = SOLUTIONS[name]
-    assert told(values)
+    assert detected(values)
     noise = 0.05 * np.diff(values, axis=0).std(0) * np.random.default_rng(0).standard_normal(values.shape)
-    assert not told(values + noise)
+    assert not detected(values + noise)
 
 
 @pytest.mark.parametrize("kind", ["white noise", "random walk", "noisy season", "constant"])
@@ -44,14 +44,14 @@ def test_what_has_noise_or_nothing_else_is_not(kind):
         "noisy season": np.sin(steps / 4) + 0.1 * noise,
         "constant": np.ones(3000),
     }[kind]
-    assert not told(values[:, None])
+    assert not detected(values[:, None])
 
 
 def test_only_the_training_part_is_looked_at():
     values = SOLUTIONS["lorenz"].copy()
     values[4000:] += np.random.default_rng(0).standard_normal(values[4000:].shape)
-    assert told(values, end=4000)
-    assert not told(values, end=5000)
+    assert detected(values, end=4000)
+    assert not detected(values, end=5000)
 
 
 def test_several_series_or_missing_values_are_not():
@@ -59,7 +59,7 @@ def test_several_series_or_missing_values_are_not():
     assert not is_deterministic(read_panel(table), torch.tensor([5000, 5000]))
     values = SOLUTIONS["mackey-glass"].copy()
     values[100] = np.nan
-    assert not told(values)
+    assert not detected(values)
 
 
 @pytest.mark.parametrize("channels", [[0, 1, 2], [0, 1], [0, 2], [1, 2], [0]])

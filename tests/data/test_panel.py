@@ -1,6 +1,7 @@
 """Tests of the panel's own arithmetic."""
 
 import mmap
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data import loaders
 from armlp.data.loaders import TrainingLoader
 from armlp.data.panel import Panel
 from armlp.data.storage import Residency
@@ -58,12 +58,13 @@ def test_fully_observed_is_whether_nothing_is_missing(make_panel):
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, 1000])
-def test_constant_is_whether_pandas_finds_one_value_in_blocks_of_any_size(
-    rows: int, make_panel, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(Panel, "blocks", lambda panel, blocks=Panel.blocks: blocks(panel, rows))
+def test_constant_is_whether_pandas_finds_one_value_in_blocks_of_any_size(rows: int, make_panel):
+    class InBlocks(Panel):
+        def blocks(self, max_values: int = rows) -> Iterator[slice]:
+            return super().blocks(max_values)
+
     lengths = [1, 5, 2, 9, 1, 4]
-    made = make_panel(lengths, channels=2, missing=0.3)
+    made = InBlocks(**vars(make_panel(lengths, channels=2, missing=0.3)))
     made.values[:] = torch.from_numpy(np.random.default_rng(0).integers(0, 2, made.values.shape)).float()
     made.values[~made.observed] = 9.0  # whatever stands for a missing value
     flat = pd.DataFrame(made.values.numpy()).where(made.observed.numpy())
@@ -124,11 +125,11 @@ def resident(start):
     raise AssertionError("no such mapping")
 
 
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what is resident")
-def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(
-    make_panel, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(loaders, "_CHUNK", 1)  # a batch at a time
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux says which pages are resident")
+def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_within_its_budget(make_panel, tmp_path):
+    class BatchByBatch(TrainingLoader):
+        values_at_once = 1
+
     rows, length, budget = 4 << 20, 1 << 10, 8 << 20
     np.arange(rows, dtype=np.float32).tofile(tmp_path / "values")
     with (tmp_path / "values").open("rb") as file:
@@ -142,7 +143,7 @@ def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_wit
         starts=np.zeros(rows // length, dtype=np.int64),
         ids=np.arange(rows // length),
     )
-    # Pages are counted around what is read, so the whole file is the bound that tells.
+    # Pages are counted around what is read, so compare with the whole file.
     assert int(panel.gather_rows(panel.values, torch.arange(rows)).sum()) > 0
     assert resident(values.data_ptr()) == 4 * rows
     residency = Residency([mapped], budget)
@@ -150,7 +151,7 @@ def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_wit
     residency.release()
     assert resident(values.data_ptr()) == 0
     most = []
-    for _, batch in zip(range(8), TrainingLoader(held, held.lengths, 16, 4, batch_size=16), strict=False):
+    for _, batch in zip(range(8), BatchByBatch(held, held.lengths, 16, 4, batch_size=16), strict=False):
         most.append(resident(values.data_ptr()))
         wanted = (batch.series * length + batch.origin)[:, None] + torch.arange(4)
         assert batch.target[..., 0].equal(wanted.float())
@@ -181,7 +182,7 @@ def test_without_levels_values_are_data_units_as_they_are(make_panel):
     assert make_panel([3, 4]).in_data_units(torch.tensor([1, 0]), values) is values
 
 
-def test_a_series_with_a_level_is_told_in_data_units(make_panel):
+def test_a_series_with_a_level_is_returned_in_data_units(make_panel):
     panel = make_panel([3, 4])
     levelled = replace(panel, levels=torch.tensor([[1e12], [-1e12]], dtype=torch.float64))
     assert levelled.series(1).equal(panel.values[3:].double() - 1e12)

@@ -20,7 +20,7 @@ def test_every_number_is_in_the_order_once(count, seed):
 
 @given(st.integers(1, 2**62 - 1), st.lists(st.integers(0), min_size=1, max_size=20, unique=True))
 @settings(max_examples=100)
-def test_places_of_an_order_of_any_size_hold_different_numbers_below_it(count, places):
+def test_an_order_of_any_size_is_a_permutation(count, places):
     place = torch.tensor(sorted({number % count for number in places}))
     found = FeistelOrder(count, 0)[place]
     assert len(found.unique()) == len(place)
@@ -35,7 +35,7 @@ def test_a_part_of_the_order_is_the_same_whatever_it_is_computed_with(count, see
     assert torch.cat(parts).equal(order[torch.arange(count)])
 
 
-def test_orders_of_different_seeds_agree_in_as_few_places_as_chance_has_it():
+def test_orders_of_different_seeds_agree_as_rarely_as_by_chance():
     orders = torch.stack([FeistelOrder(MANY, seed)[torch.arange(MANY)] for seed in range(6)])
     for one in range(6):
         for other in range(one):

@@ -94,7 +94,7 @@ def rows_of(table: pd.DataFrame, split: Split | None = None, **options: object) 
     return summarize(read_panel(table, **options), split or Split(2), 1, 1).rows()
 
 
-def test_times_are_told_once_where_all_series_agree_and_otherwise_from_the_earliest_to_the_latest():
+def test_times_are_shown_once_if_all_series_agree_and_otherwise_as_a_range():
     together = rows_of(table_of([9, 9], "D", 0, 0.0, 0), Split(2, 1, 1))
     assert together["training"] == "1 window an epoch, ends 2024-01-05"
     assert together["validation"] == "2 origins x 2 steps, 2024-01-06 to 2024-01-07"
@@ -108,7 +108,7 @@ def test_times_are_told_once_where_all_series_agree_and_otherwise_from_the_earli
     assert apart["test"] == "none"
 
 
-def test_the_table_names_what_there_is_and_leaves_out_what_there_is_not():
+def test_the_summary_has_rows_only_for_what_the_table_holds():
     table = table_of([9, 9], "h", 0, 0.0, 0)
     plain = rows_of(table)
     assert plain["series"] == "2"

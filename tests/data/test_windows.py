@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from armlp.data import loaders, windows
+from armlp.data import windows
 from armlp.data.loaders import OriginLoader, TrainingLoader
 from armlp.data.split import Split, origins_between
 from armlp.data.windows import gather
@@ -341,32 +341,32 @@ def test_a_context_at_the_end_of_a_series_is_its_last_values(make_panel):
         assert np.array_equal(batch.context[row], panel.series(index)[-4:])
 
 
-@pytest.fixture
-def computed_order(monkeypatch):
-    """The order of windows as it is where they are too many to draw, and few windows gathered at a time."""
-    monkeypatch.setattr(loaders, "_MAX_DRAWN", 0)
-    monkeypatch.setattr(loaders, "_CHUNK", 80)
+class ComputedOrderLoader(TrainingLoader):
+    """Computes the order of windows, as for very many of them, and gathers few windows at a time."""
+
+    max_drawn = 0
+    values_at_once = 80
 
 
-def test_with_a_computed_order_ranks_share_every_epoch_and_epochs_differ(make_panel, computed_order):
+def test_with_a_computed_order_ranks_share_every_epoch_and_epochs_differ(make_panel):
     panel = make_panel([40, 3, 25])
-    whole = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=6)
+    whole = ComputedOrderLoader(panel, panel.lengths, 4, 2, batch_size=6)
     epochs = [pairs(whole) for _ in range(3)]
     assert len({tuple(epoch) for epoch in epochs}) == 3
     assert len({tuple(sorted(epoch)) for epoch in epochs}) == 1
     assert len(set(epochs[0])) == len(epochs[0]) == whole.num_windows
-    assert pairs(TrainingLoader(panel, panel.lengths, 4, 2, batch_size=6, seed=1)) != epochs[0]
-    ranks = [TrainingLoader(panel, panel.lengths, 4, 2, 6, rank=rank, world_size=3) for rank in range(3)]
+    assert pairs(ComputedOrderLoader(panel, panel.lengths, 4, 2, batch_size=6, seed=1)) != epochs[0]
+    ranks = [ComputedOrderLoader(panel, panel.lengths, 4, 2, 6, rank=rank, world_size=3) for rank in range(3)]
     seen = [pair for loader in ranks for pair in pairs(loader)]
     assert len(seen) == len(set(seen)) == whole.num_windows // 3 * 3
     assert set(seen) <= set(epochs[0])
 
 
 @pytest.mark.parametrize("drawn", [0, 1, 2, 3, 7, 11])
-def test_with_a_computed_order_a_resumed_loader_goes_on_with_the_very_next_batch(make_panel, computed_order, drawn):
+def test_with_a_computed_order_a_resumed_loader_goes_on_with_the_very_next_batch(make_panel, drawn):
     panel = make_panel([40, 3, 25])
-    whole = list(TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5))
-    resumed = TrainingLoader(panel, panel.lengths, 4, 2, batch_size=5)
+    whole = list(ComputedOrderLoader(panel, panel.lengths, 4, 2, batch_size=5))
+    resumed = ComputedOrderLoader(panel, panel.lengths, 4, 2, batch_size=5)
     resumed.load_state_dict({"batches_drawn": drawn})
     rest = islice(resumed, len(resumed) - drawn)
     assert all(same(one, other) for one, other in zip(rest, whole[drawn:], strict=True))

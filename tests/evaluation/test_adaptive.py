@@ -90,7 +90,7 @@ def test_without_a_shift_both_cover():
 
 @given(st.integers(0, 99), st.integers(1, 6), st.floats(0.1, 5), st.floats(0, 0.2))
 @settings(max_examples=8)
-def test_whatever_the_stream_does_coverage_at_every_lead_is_right_in_the_long_run(
+def test_adaptive_coverage_at_every_lead_is_right_in_the_long_run_for_any_stream(
     seed: int, step: int, size: float, turn: float
 ):
     origins, horizon = 400, 4

@@ -249,7 +249,7 @@ def test_owa_and_the_skill_of_every_baseline_follow_from_its_row(panel):
     assert reference["owa"] == 1
 
 
-def test_the_root_mean_squared_scaled_error_has_a_unit_of_its_own(make_panel):
+def test_the_root_mean_squared_scaled_error_scales_by_squared_differences(make_panel):
     panel = make_panel([30])
     split = Split(HORIZON, 0, 1)
     values, end = panel.series(0)[:, 0].double().numpy(), 30 - HORIZON

@@ -13,6 +13,8 @@ import onnxruntime
 import pandas as pd
 import pytest
 import torch
+from torch.distributions import Distribution
+from torch.export import Dim
 
 from armlp.cli import main
 from armlp.data.covariates import Covariates
@@ -21,19 +23,18 @@ from armlp.errors import UserError
 from armlp.evaluation.conformal import recalibrate
 from armlp.evaluation.quantiles import forecast_columns
 from armlp.export.graph import rollout_model
-from armlp.export.parts import AfterLoop, BeforeLoop
+from armlp.export.parts import AfterLoop, BeforeLoop, LoopStep
 from armlp.forecaster import Forecaster
 from armlp.model.families.base import open_interval
-from armlp.model.families.quantile import QuantileHead
+from armlp.model.families.point import PointHead
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.rollout import path_noise, rollout
 
 LENGTH, SEASON = 8, 3
 SIZES = {"known": [0, 4], "past": [0], "calendar": [0], "static": [3]}
 FACTORS = torch.linspace(0.5, 2, 44).view(4, 11)
-# Every head, scaler and kind of input comes up, in few files. Each takes many seconds to write, so they are left out
-# unless asked for: below, what the command line and Python write is compared too, for two heads, with recalibration and
-# all inputs.
+# Every head, scaler and kind of input is in one of them. Each file takes many seconds to write, so by default
+# only steps are traced, of heads that differ most from the two whose files are compared.
 MODELS = {
     "point, members": dict(head="point", members=2, patch_length=2, scaler="mean_abs"),
     "linear": dict(head="point", hidden_sizes=[], seasonal_skip=False, scaler="global"),
@@ -48,6 +49,8 @@ MODELS = {
     "poisson": dict(head="poisson"),
     "negative_binomial": dict(head="negative_binomial", patch_length=2),
 }
+TRACED = ("linear", "normal, members, covariates", "categorical, seasonal", "multivariate_normal", "symbols", "poisson")
+EXHAUSTIVE = pytest.mark.exhaustive
 
 
 def random_model(**options):
@@ -109,7 +112,7 @@ def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name
         noise = given["noise"][..., : model.head.noise]
         wanted = rollout(model, given["context"], horizon, paths, given["observed"], noise, covariates)
         if factors is not None:
-            wanted = recalibrate(wanted, factors).clamp(min=0)
+            wanted = recalibrate(wanted[..., None], factors).clamp(min=0)[..., 0]
         np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-4)
         for channel in range(model.channels if not model.symbols else 0):
             at = (..., channel) if model.channels > 1 else (...,)
@@ -117,9 +120,36 @@ def test_an_exported_rollout_is_the_rollout_for_any_batch_paths_and_horizon(name
             np.testing.assert_allclose(found[1][at], torch.stack(list(columns.values()), 1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.fixture
+def unchecked():
+    """Switches off gradients, and checks of values, which traced distributions do not have."""
+    validates = Distribution._validate_args
+    Distribution.set_default_validate_args(False)
+    with torch.no_grad():
+        yield
+    Distribution.set_default_validate_args(validates)
+
+
+@pytest.mark.usefixtures("unchecked")
+@pytest.mark.parametrize("name", [name if name in TRACED else pytest.param(name, marks=EXHAUSTIVE) for name in MODELS])
+def test_a_step_of_every_head_is_traced_for_any_number_of_rows(name):
+    before_loop = BeforeLoop(random_model(**MODELS[name]), {})
+    step = LoopStep(before_loop)
+    inputs = {}
+    for name, part in zip(
+        step.names, before_loop(*(one.values for one in before_loop.examples().values())), strict=True
+    ):
+        inputs[name] = part[0] if name in before_loop.stepped else part
+    rows = tuple({0: Dim.DYNAMIC} for _ in inputs)
+    traced = torch.export.export(step, tuple(inputs.values()), dynamic_shapes=(rows,)).module()
+    fewer = [part[:12] for part in inputs.values()]
+    for found, expected in zip(traced(*fewer), step(*fewer), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
 @pytest.fixture(scope="module")
-def told(tmp_path_factory):
-    """A model of everything that a table can tell, its table, and what follows it."""
+def all_inputs(tmp_path_factory):
+    """A model that uses every kind of input, its table, and the table of the future."""
     generator = np.random.default_rng(0)
     times = pd.date_range("2024-01-01", periods=120, freq="h")
     parts = []
@@ -138,8 +168,10 @@ def told(tmp_path_factory):
     forecaster = Forecaster(
         horizon=8,
         context_length=24,
+        season_length=12,
         hidden_sizes=[8],
         head="student_t",
+        scaler="seasonal",
         mask_input=True,
         patch_length=2,
         conformal="split",
@@ -150,13 +182,13 @@ def told(tmp_path_factory):
         calendar_inputs=["day"],
         static_covariates=["kind"],
         enable_progress_bar=False,
-        default_root_dir=tmp_path_factory.mktemp("told"),
+        default_root_dir=tmp_path_factory.mktemp("all_inputs"),
     ).fit(past)
     return forecaster, past, future
 
 
-def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_read(told, tmp_path):
-    forecaster, past, future = told
+def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_read(all_inputs, tmp_path):
+    forecaster, past, future = all_inputs
     assert forecaster._module.recalibration.factors is not None
     forecaster.export(tmp_path / "model.onnx", levels=(50,))
     session = onnxruntime.InferenceSession(tmp_path / "model.onnx")
@@ -168,8 +200,8 @@ def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_r
     raw = gather(replace(panel, covariate_scaling=None), series, panel.lengths, 24, 0, covariate_span=8)
     categories = json.loads(metadata["known"])[1]["categories"]
     of_panel = panel.covariate_columns["known"][1].categories
-    places = torch.tensor([categories.index(name) for name in of_panel]).float()
-    raw.covariates.known[..., 1] = places[raw.covariates.known[..., 1].long()]
+    codes = torch.tensor([categories.index(name) for name in of_panel]).float()
+    raw.covariates.known[..., 1] = codes[raw.covariates.known[..., 1].long()]
     noise = path_noise(panel.keys, panel.lengths, 6, 8, (2,), 3)
     context, observed = raw.context[..., 0], raw.observed[..., 0]
     given = {"context": context, "observed": observed, "noise": noise, **raw.covariates._asdict()}
@@ -181,10 +213,10 @@ def test_an_exported_file_forecasts_what_sample_does_from_columns_as_they_were_r
     paths, quantiles = run(session, given)
     np.testing.assert_allclose(paths, forecaster.sample(past, 8, 6, 3, future=future), rtol=1e-4, atol=1e-4)
     table = forecaster.predict(past, 8, (50,), 6, 3, future=future)
-    for place, name in enumerate(json.loads(metadata["quantile_names"])):
-        np.testing.assert_allclose(quantiles[:, place].ravel(), table[name], rtol=1e-4, atol=1e-4)
+    for index, name in enumerate(json.loads(metadata["quantile_names"])):
+        np.testing.assert_allclose(quantiles[:, index].ravel(), table[name], rtol=1e-4, atol=1e-4)
     assert metadata["frequency"] == "h"
-    assert metadata["season_length"] == "24"
+    assert metadata["season_length"] == "12"
     assert metadata["series_kind"] == "numbers"
     inputs = json.loads(metadata["inputs"])
     assert inputs["noise"]["shape"] == ["batch", "paths", "horizon", 2]
@@ -216,8 +248,8 @@ def test_an_exported_file_forecasts_any_series_paths_and_horizon(first, paths, h
     found = run(onnxruntime.InferenceSession(exported), given)
     np.testing.assert_allclose(found[0], forecaster.sample(table, horizon, paths, 3), rtol=1e-4, atol=1e-4)
     expected = forecaster.predict(table, horizon, num_paths=paths, seed=3)
-    for place, name in enumerate(("armlp", "armlp-lo-80", "armlp-hi-80", "armlp-lo-95", "armlp-hi-95")):
-        np.testing.assert_allclose(found[1][:, place].ravel(), expected[name], rtol=1e-4, atol=1e-4)
+    for index, name in enumerate(("armlp", "armlp-lo-80", "armlp-hi-80", "armlp-lo-95", "armlp-hi-95")):
+        np.testing.assert_allclose(found[1][:, index].ravel(), expected[name], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.exhaustive
@@ -251,15 +283,19 @@ def test_the_example_of_the_documentation_forecasts_without_torch_and_armlp(expo
     assert done.stdout.splitlines()[-1] == f"(1, 5, {metadata['horizon']})"
 
 
-def test_what_onnx_cannot_hold_is_named_with_what_to_change(trained, tmp_path, monkeypatch):
-    forward = QuantileHead.forward
-    monkeypatch.setattr(
-        QuantileHead,
-        "forward",
-        lambda head, raw, shift, scale: forward(head, raw + float(raw.numpy().sum()), shift, scale),
-    )
-    forecaster = Forecaster.load(trained.best, enable_progress_bar=False)
-    with pytest.raises(UserError, match=r"cannot hold a step of this model, whose head is QuantileHead .*`head`"):
+class OddHead(PointHead):
+    """Converts a tensor to a number, which cannot be traced."""
+
+    def forward(self, raw, shift, scale):
+        return super().forward(raw + 0 * float(raw.detach().numpy().sum()), shift, scale)
+
+
+def test_what_onnx_cannot_hold_is_named_with_what_to_change(trained, tmp_path):
+    options = {"head": f"{__name__}.OddHead", "hidden_sizes": [4], "residual_blocks": 0, "calendar_inputs": False}
+    quiet = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
+    forecaster = Forecaster(horizon=2, context_length=LENGTH, scaler="none", max_steps=1, **options, **quiet)
+    forecaster.fit(trained.table)
+    with pytest.raises(UserError, match=r"cannot hold a step of this model, whose head is OddHead .*`head`"):
         forecaster.export(tmp_path / "odd.onnx")
     assert not any(tmp_path.iterdir())
 

@@ -202,7 +202,7 @@ def test_what_is_known_matters_from_the_patch_that_sees_it(role, steps, from_lea
     assert (before[:, :, from_lead:] != after[:, :, from_lead:]).all()
 
 
-def test_past_covariates_after_the_first_origin_are_seen_by_later_one_step_scores():
+def test_later_one_step_scores_use_past_covariates_after_the_first_origin():
     model = random_model()
     (context, observed), covariates = random_context(), random_covariates()
     target = torch.randn(3, REACH, 1, dtype=torch.float64)

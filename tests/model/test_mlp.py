@@ -236,7 +236,7 @@ def test_scale_and_shift_the_context_and_the_distribution_scales_and_shifts(head
         assert torch.allclose(quantities(network(factor * context + offset)), expected, rtol=1e-6, atol=1e-6)
 
 
-def test_level_input_tells_the_network_the_level_that_scaling_took_away():
+def test_level_input_gives_the_network_the_level_that_scaling_removes():
     context = random_context(3, LENGTH)
     for level_input in (True, False):
         network = noisy(AutoregressiveMLP(LENGTH, 1, [9], head="point", level_input=level_input))

@@ -228,7 +228,7 @@ def test_the_statistics_of_training_equal_numpy_on_what_was_observed():
     assert np.allclose(found["spread"], np.nanstd(kept, 0))
 
 
-def test_what_never_varies_or_was_never_observed_has_a_spread_of_one():
+def test_channels_that_are_constant_or_never_observed_have_a_spread_of_one():
     scaler, seen = SCALERS["global"](), torch.ones(9, 1, dtype=torch.bool)
     assert scaler.fit(torch.full((9, 1), 5.0), seen)["spread"] == 1
     assert scaler.fit(torch.randn(9, 1), ~seen)["spread"] == 1

@@ -54,32 +54,6 @@ def test_another_logger_that_took_the_number_of_another_training_is_refused(tmp_
         claim_log_folder(second)
 
 
-def test_programs_that_start_together_keep_their_own_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: MakeTable
-):
-    monkeypatch.chdir(tmp_path)
-    options = ("--config=fast", "--data.horizon=6", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false")
-    for name in ("a", "b"):
-        make_table(first=ord(name)).to_csv(f"{name}.csv", index=False)
-    programs = [
-        subprocess.Popen(
-            [sys.executable, "-m", "armlp", "fit", f"--data.source={name}.csv", *options],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for name in ("a", "b")
-    ]
-    printed = [program.communicate(timeout=300)[0] for program in programs]
-    assert [program.returncode for program in programs] == [0, 0], printed
-    runs = sorted(Path("lightning_logs").iterdir())
-    assert [run.name for run in runs] == ["version_0", "version_1"]
-    sources = [read_checkpoint(run / "checkpoints/best.ckpt")["datamodule_hyper_parameters"]["source"] for run in runs]
-    assert sorted(sources) == ["a.csv", "b.csv"]
-    configured = [yaml.safe_load((run / "config.yaml").read_text())["data"]["source"] for run in runs]
-    assert configured == sources
-
-
 class FitsAnother(Callback):
     """Fits another forecaster in the same folder while a training ends."""
 
@@ -88,6 +62,23 @@ class FitsAnother(Callback):
 
     def on_train_end(self, *args: Any) -> None:
         self.fit()
+
+
+def test_a_program_that_trains_during_another_training_has_a_run_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_table: MakeTable
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        make_table(first=ord(name)).to_csv(f"{name}.csv", index=False)
+    options = ("--config=fast", "--data.horizon=6", "--trainer.max_steps=2", "--trainer.enable_progress_bar=false")
+    command = [sys.executable, "-m", "armlp", "fit", "--data.source=b.csv", *options]
+    other = FitsAnother(lambda: subprocess.run(command, check=True, capture_output=True))
+    Forecaster(**QUICK, callbacks=[other]).fit("a.csv")
+    runs = [Path("lightning_logs", name) for name in ("version_0", "version_1")]
+    assert sorted(Path("lightning_logs").iterdir()) == runs
+    sources = [read_checkpoint(run / "checkpoints/best.ckpt")["datamodule_hyper_parameters"]["source"] for run in runs]
+    assert sources == ["a.csv", "b.csv"]
+    assert yaml.safe_load((runs[1] / "config.yaml").read_text())["data"]["source"] == "b.csv"
 
 
 @pytest.mark.parametrize("logger", [False, "csv", None])

@@ -11,7 +11,7 @@ def test_a_cell_with_a_bar_in_it_stays_a_cell():
     assert table(("a", "b"), [("x|y", "z")]) == "| a | b |\n| --- | --- |\n| x\\|y | z |"
 
 
-def test_scores_are_a_row_for_each_forecaster_and_nothing_where_there_is_none():
+def test_scores_have_a_row_for_each_forecaster_and_empty_cells_for_missing_ones():
     scores = {"armlp": {"mae": 1.5, "coverage_80": 0.804, "skill": 0.25}, "drift": {"mae": math.nan, "skill": -1.0}}
     heading, _, *rows = score_table(scores).splitlines()
     assert heading == "| forecaster | MAE | in 80% | skill |"

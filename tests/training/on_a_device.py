@@ -288,7 +288,7 @@ def test_the_trainer_never_waits_within_a_step_that_logs_nothing_and_scores_the_
     def fit(accelerator: Accelerator, device: torch.device) -> tuple[ForecastModule, Steps]:
         torch.manual_seed(0)
         steps = Steps()
-        module, data = ForecastModule(context_length=24), SeriesDataModule(table(), horizon=4)
+        module, data = ForecastModule(context_length=24, hidden_sizes=[16]), SeriesDataModule(table(), horizon=4)
         strategy = SingleDeviceStrategy(device, accelerator)
         silent = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
         trainer = Trainer(

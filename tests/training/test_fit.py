@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping, GradientAccumulationScheduler
 
 from armlp import Forecaster, UserError
 from armlp.data.datamodule import SeriesDataModule
@@ -45,7 +45,7 @@ def enough() -> None:
         pytest.param(3, {"monitor": "train/loss"}, True, id="a monitor that was given"),
     ],
 )
-def test_few_windows_do_not_end_a_training_before_its_learning_rate_has_come_down(
+def test_with_few_windows_a_training_does_not_stop_before_its_learning_rate_has_decayed(
     make_table: Callable[..., pd.DataFrame], series: int, given: dict[str, Any], stops: bool
 ) -> None:
     callback = StopEarly(**given)
@@ -62,19 +62,6 @@ def test_few_windows_do_not_end_a_training_before_its_learning_rate_has_come_dow
 STEPS = 9
 EVERY_STEP = {"max_steps": STEPS, "val_check_interval": 1, "check_val_every_n_epoch": None}
 SMALL = {"horizon": 6, "hidden_sizes": [4], "residual_blocks": 0, "enable_progress_bar": False, "logger": False}
-
-
-class Counter(Callback):
-    """Counts optimizer steps and trainings."""
-
-    def __init__(self) -> None:
-        self.steps = self.trainings = 0
-
-    def on_train_start(self, *args: Any) -> None:
-        self.trainings += 1
-
-    def on_before_zero_grad(self, *args: Any) -> None:
-        self.steps += 1
 
 
 def arguments(**options: object) -> list[str]:
@@ -95,23 +82,23 @@ def test_a_patience_that_is_given_is_kept_even_if_it_is_the_usual_one(
     assert last["global_step"] == (STEPS if patience is None else 1 + patience)  # the first one is the best
 
 
-def test_a_training_ends_after_five_validations_that_are_no_better(make_table: Callable[..., pd.DataFrame]):
+def test_a_training_ends_after_five_validations_that_are_no_better(make_table: MakeTable, counter: Any):
     """The first validation is the best one: with a rate of 0 none is better."""
     options = {"learning_rate": 0.0, "refit": False, **EVERY_STEP, **SMALL}
-    Forecaster(**options, callbacks=[counter := Counter()]).fit(make_table(series=30))
+    Forecaster(**options, callbacks=[counter]).fit(make_table(series=30))
     assert counter.steps == 1 + 5
 
 
 @pytest.mark.parametrize(("patience", "steps"), [(1, 2), (1000, STEPS)])
 def test_an_early_stopping_of_the_user_takes_the_place_of_ours(
-    program: Any, make_table: Callable[..., pd.DataFrame], patience: int, steps: int, checkpoint_of: Any
+    program: Any, make_table: MakeTable, patience: int, steps: int, checkpoint_of: Any, counter: Any
 ):
     """Ours would end the training after six validations: with a rate of 0 none is better."""
     table = make_table(series=30)
     table.to_parquet("table.parquet")
     stop = EarlyStopping("val/monitor", patience=patience)
     options = {"learning_rate": 0.0, "refit": False, **EVERY_STEP, **SMALL}
-    found = Forecaster(**options, callbacks=[stop, counter := Counter()]).fit(table)
+    found = Forecaster(**options, callbacks=[stop, counter]).fit(table)
     assert counter.steps == steps
     assert checkpoint_of(found)["global_step"] == 1
     callback = ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/monitor"]
@@ -264,17 +251,18 @@ def test_all_but_the_weights_of_the_best_checkpoint_stays(fitted: Any, make_tabl
     assert found["hyper_parameters"] == first["hyper_parameters"] | {"refit": True}
 
 
-def test_a_final_training_that_diverges_is_not_kept(
-    fitted: Any, make_table: MakeTable, monkeypatch: pytest.MonkeyPatch
-):
-    def spoil(module: ForecastModule) -> None:
-        if module.trainer.limit_val_batches == 0:
+class Spoil(GradientAccumulationScheduler):
+    """Makes the weights of a final training NaN; it keeps callbacks of this kind only."""
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.limit_val_batches == 0:
             for weight in module.parameters():
                 weight.data.fill_(np.nan)
 
-    monkeypatch.setattr(ForecastModule, "on_train_end", spoil)
+
+def test_a_final_training_that_diverges_is_not_kept(fitted: Any, make_table: MakeTable):
     with pytest.warns(UserWarning, match=r"`refit`: .*best\.ckpt stays as validation has chosen it"):
-        found = fitted(make_table())
+        found = fitted(make_table(), callbacks=[Spoil({0: 1})])
     assert "refit" not in found
     assert all(value.isfinite().all() for value in found["state_dict"].values())
 
@@ -363,7 +351,7 @@ class Diary(FitListener):
         self.heard.append(f"{name} of {steps} steps")
 
 
-def test_a_listener_hears_of_trials_and_the_final_training_in_order(make_table: MakeTable):
+def test_a_listener_is_called_for_trials_choices_and_the_final_training_in_order(make_table: MakeTable):
     diary, data = Diary(), SeriesDataModule(make_table(), horizon=6)
     options = {"max_steps": 2, "logger": False, "enable_progress_bar": False}
     module, checkpoint = fit_with_options(ForecastModule(trials=1, refit=True, val_paths=10), data, options, (), diary)

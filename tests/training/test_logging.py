@@ -84,7 +84,7 @@ def test_a_forecast_logs_nothing(make_table: MakeTable, tmp_path: Path):
 
 
 def test_the_command_adds_one_point_of_each_metric_to_the_run_of_its_checkpoint(program: Any, trained: Any):
-    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2")
+    run = program.fit(trained.source, "--data.horizon=6", "--data.test_windows=2", logs=True)
     program("test", "--ckpt_path", run / "checkpoints" / "best.ckpt")
     assert [folder.name for folder in Path("lightning_logs").iterdir()] == ["version_0"]
     events = EventAccumulator(str(run)).Reload()

@@ -107,10 +107,10 @@ def naive_chains(model, windows, feed, paths=1, links=None):
                 if sampled:
                     patch = distributions[-1].draw(open_interval(noise[link][row * paths + path])[None])
                 part = slice(link * PATCH, (link + 1) * PATCH)
-                told = torch.ones_like(patch, dtype=torch.bool)
+                patch_observed = torch.ones_like(patch, dtype=torch.bool)
                 if feed == "truth":
-                    patch, told = windows.target[one, part], windows.target_observed[one, part]
-                window, seen = torch.cat([window, patch], 1), torch.cat([seen, told], 1)
+                    patch, patch_observed = windows.target[one, part], windows.target_observed[one, part]
+                window, seen = torch.cat([window, patch], 1), torch.cat([seen, patch_observed], 1)
                 patches.append(patch)
             yield row, distributions, torch.cat(patches, 1)[0]
 
@@ -242,7 +242,7 @@ def test_through_the_last_patch_only_the_gradient_is_that_of_windows_that_are_da
 @pytest.mark.parametrize("unroll", [1, 3])
 @pytest.mark.parametrize("feed", ["mean", "sample"])
 @pytest.mark.parametrize("head", HEADS)
-def test_what_lies_under_a_masked_target_moves_neither_loss_nor_gradient(head, feed, unroll):
+def test_values_of_masked_targets_change_neither_loss_nor_gradient(head, feed, unroll):
     model = random_model(head=head)
     windows = random_windows(PATCH * unroll, model)
     other = windows._replace(target=torch.where(windows.target_observed, windows.target, 1e3))
@@ -345,7 +345,7 @@ def test_scores_of_paths_equal_the_double_loop_over_paths(head, objective, units
 
 @pytest.mark.parametrize("objective", ["crps", "energy"])
 @torch.no_grad()
-def test_scores_of_paths_expect_the_same_however_few_paths_there_are(objective):
+def test_the_expected_score_of_paths_does_not_depend_on_their_number(objective):
     model, windows = random_model(head="normal"), random_windows(2 * PATCH, missing=0.1)
     windows = Windows(*(part.repeat(500, *[1] * (part.dim() - 1)) for part in windows[:6]))
     estimates = {}
@@ -395,7 +395,7 @@ def test_near_leads_count_more_or_far_ones_or_all_alike():
             assert weights["near"][0] / weights["near"][8] == pytest.approx(3)
 
 
-def test_an_unrolled_chain_under_the_seasonal_scaler_is_a_plain_one_of_what_the_season_leaves_over():
+def test_an_unrolled_chain_under_the_seasonal_scaler_is_a_plain_one_of_the_deseasonalized_values():
     options = {"head": "point", "level_input": False, "season_length": 3}
     seasonal, plain = (random_model(scaler=scaler, **options) for scaler in ("seasonal", "none"))
     windows = random_windows(4 * PATCH, missing=0)

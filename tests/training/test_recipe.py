@@ -213,7 +213,7 @@ KINDS = {
     st.integers(0, 9),
 )
 @settings(max_examples=60)
-def test_what_training_values_are_like_is_that_of_all_of_them_however_the_store_is_cut(
+def test_a_summary_of_training_values_does_not_depend_on_the_size_of_blocks(
     make_panel: Any, lengths: list[int], kind: str, held: int, most: int, seed: int
 ):
     panel = make_panel(lengths, missing=0.2, seed=seed)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor, ModelCheckpoint
 
 from armlp import Forecaster
@@ -20,24 +19,11 @@ EVERY_STEP = {"max_steps": 9, "val_check_interval": 1, "check_val_every_n_epoch"
 SMALL = {"horizon": 6, "hidden_sizes": [4], "residual_blocks": 0, "enable_progress_bar": False, "logger": False}
 
 
-class Counter(Callback):
-    """Counts optimizer steps and trainings."""
-
-    def __init__(self) -> None:
-        self.steps = self.trainings = 0
-
-    def on_train_start(self, *args: Any) -> None:
-        self.trainings += 1
-
-    def on_before_zero_grad(self, *args: Any) -> None:
-        self.steps += 1
-
-
 def test_a_backtest_that_trains_anew_has_the_callbacks_of_the_user(
-    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counter: Any
 ):
     monkeypatch.chdir(tmp_path)
-    counter, kept = Counter(), ModelCheckpoint(dirpath=tmp_path / "own", save_top_k=-1)
+    kept = ModelCheckpoint(dirpath=tmp_path / "own", save_top_k=-1)
     stop = EarlyStopping("val/monitor", patience=2, min_delta=1e9)
     options = SMALL | EVERY_STEP | {"refit": False}
     forecaster = Forecaster(**options, callbacks=[counter, stop, kept]).fit(make_table())
@@ -52,10 +38,9 @@ def test_a_backtest_that_trains_anew_has_the_callbacks_of_the_user(
 
 
 def test_a_backtest_that_trains_anew_leaves_out_callbacks_that_need_a_logger(
-    make_table: Callable[..., pd.DataFrame], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_table: MakeTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counter: Any
 ):
     monkeypatch.chdir(tmp_path)
-    counter = Counter()
     forecaster = Forecaster(**SMALL | {"logger": True}, max_steps=2, callbacks=[LearningRateMonitor(), counter]).fit(
         make_table()
     )
@@ -93,11 +78,10 @@ def test_a_checkpoint_says_which_callbacks_it_does_not_hold(make_table: Callable
         pd.testing.assert_frame_equal(again.backtest(table, windows=2, refit=True), expected)
 
 
-def test_the_trainings_of_a_backtest_choose_anew_from_what_lies_before_the_origin(
-    make_table: MakeTable, tmp_path: Path
-):
+def test_each_training_of_a_backtest_uses_only_values_before_its_origin(make_table: MakeTable, tmp_path: Path):
     """Neither a choice of a trial nor a row of the end may reach the model of an earlier origin."""
-    small = {"max_steps": 4, "val_check_interval": 2, "check_val_every_n_epoch": None, "logger": False}
+    small = {"max_steps": 2, "val_check_interval": 1, "check_val_every_n_epoch": None, "logger": False}
+    small |= {"hidden_sizes": [4], "residual_blocks": 0, "context_length": 12}
     options = {"trials": 1, "refit": True, "enable_progress_bar": False, "default_root_dir": tmp_path, "val_paths": 10}
     table = make_table()
     forecaster = Forecaster(horizon=6, **options | small).fit(table)
@@ -113,7 +97,9 @@ def test_the_trainings_of_a_backtest_choose_anew_from_what_lies_before_the_origi
     pd.testing.assert_frame_equal(tables[0].loc[first, names], other.loc[first, names])
 
 
-def test_a_listener_hears_of_the_scores_at_the_end_and_of_no_single_training(make_table: MakeTable, tmp_path: Path):
+def test_a_listener_of_a_backtest_is_called_with_its_scores_and_for_no_single_training(
+    make_table: MakeTable, tmp_path: Path
+):
     heard: list[Any] = []
 
     class Listener(FitListener):

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightning.pytorch.strategies import SingleDeviceStrategy
 
 from armlp import Forecaster, UserError
-from armlp.data.loaders import OriginLoader
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.sampling import Sampling
 
@@ -23,40 +23,48 @@ def fitted(tmp_path_factory: pytest.TempPathFactory, make_table: Callable[..., p
     return Forecaster(horizon=6, **SMALL, default_root_dir=folder).fit(make_table())
 
 
-def batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    sizes: list[int] = []
-    everything = OriginLoader.__iter__
+class CountingStrategy(SingleDeviceStrategy):
+    """Keeps the number of windows of every batch that a Trainer takes."""
 
-    def counted(self: OriginLoader) -> Any:
-        for windows in everything(self):
-            sizes.append(len(windows.series))
-            yield windows
+    def __init__(self) -> None:
+        super().__init__("cpu")
+        self.sizes: list[int] = []
 
-    monkeypatch.setattr(OriginLoader, "__iter__", counted)
-    return sizes
+    def batch_to_device(self, batch: Any, *args: Any, **kwargs: Any) -> Any:
+        self.sizes.append(len(batch.series))
+        return super().batch_to_device(batch, *args, **kwargs)
+
+
+def counting(fitted: Forecaster, folder: Path) -> tuple[Forecaster, list[int]]:
+    """The forecaster, and the list of its batch sizes from now on."""
+    strategy = CountingStrategy()
+    fitted.save(folder / "model.ckpt")
+    return Forecaster.load(folder / "model.ckpt", strategy=strategy, enable_progress_bar=False), strategy.sizes
 
 
 def test_little_memory_means_few_series_at_once_and_the_same_forecast(
-    fitted: Forecaster, monkeypatch: pytest.MonkeyPatch
+    fitted: Forecaster, make_table: Callable[..., pd.DataFrame], tmp_path: Path
 ):
-    sizes = batches(monkeypatch)
-    plenty = fitted.predict(num_paths=1000)
+    forecaster, sizes = counting(fitted, tmp_path)
+    plenty = forecaster.predict(make_table(), num_paths=1000)
     assert sizes == [3]
-    little = fitted.predict(num_paths=1000, memory="600kB")
+    little = forecaster.predict(make_table(), num_paths=1000, memory="600kB")
     assert sizes == [3, 2, 1]
     pd.testing.assert_frame_equal(plenty, little, rtol=1e-5)
 
 
-def test_the_smallest_memory_that_works_is_told_and_works(fitted: Forecaster):
+def test_the_smallest_memory_that_works_is_named_and_works(fitted: Forecaster):
     with pytest.raises(UserError, match=r"`memory`: 1 MB .* 10000 paths of 6 steps .* 3MB is the smallest"):
         fitted.predict(num_paths=10_000, memory="1MB")
     assert len(fitted.predict(num_paths=10_000, memory="3MB")) == 18
 
 
-def test_backtests_keep_within_it_too(fitted: Forecaster, monkeypatch: pytest.MonkeyPatch):
-    sizes = batches(monkeypatch)
+def test_backtests_keep_within_the_memory_too(
+    fitted: Forecaster, make_table: Callable[..., pd.DataFrame], tmp_path: Path
+):
+    forecaster, sizes = counting(fitted, tmp_path)
     with pytest.warns(UserWarning, match="Caution"):
-        fitted.backtest(windows=2, num_paths=1000, memory="600kB")
+        forecaster.backtest(make_table(), windows=2, num_paths=1000, memory="600kB")
     assert max(sizes) == 2
     assert sum(sizes) == 6
 

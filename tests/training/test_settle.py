@@ -58,7 +58,7 @@ def test_every_reason_is_of_an_option_that_was_left_out(make_table: Any):
     assert vars(settled.settings).items() >= named.items()
 
 
-def test_what_is_preferred_comes_before_the_recipe_and_not_before_what_was_given(make_table: Any):
+def test_preferred_options_override_the_recipe_but_not_given_options(make_table: Any):
     data = SeriesDataModule(make_table(), horizon=6)
     preferred = {"hidden_sizes": Choice([3], "tried"), "max_steps": Choice(7, "tried")}
     settled = settle_model(ModelSettings(), data, preferred)
@@ -82,7 +82,7 @@ def test_cycles_of_the_calendar_have_a_reason_unless_they_were_given(make_table:
 
 
 @pytest.mark.parametrize("options", [{"hidden_sizes": []}, {"covariate_sizes": {}}])
-def test_a_model_without_use_for_the_calendar_leaves_it_out_unless_it_was_asked_for(
+def test_a_model_that_cannot_use_the_calendar_leaves_it_out_unless_it_is_given(
     options: dict[str, Any], make_table: Any, settled: Any
 ):
     data = SeriesDataModule(make_table(rows=500), horizon=6)

@@ -269,7 +269,7 @@ def long_memory(values, generator):
 
 
 @pytest.mark.parametrize(("length", "learns"), [(1200, True), (100, False)])
-def test_what_hangs_on_a_thousand_steps_ago_is_learned_by_a_context_that_holds_it(length, learns):
+def test_a_dependence_on_a_thousand_steps_ago_is_learned_if_the_context_holds_it(length, learns):
     series = simulate(long_memory, 20_000, before=1000)
     nll = fit(
         table_of(series), 60, {"horizon": 50, "val_windows": 40, "season_length": 1},

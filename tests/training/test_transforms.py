@@ -114,11 +114,11 @@ def test_what_is_known_of_the_future_stays_as_it_is(make_table: MakeTable):
     plain = forecaster.predict(horizon=6)
     ahead = plain[plain["unique_id"] == first]
     known = pd.DataFrame({"unique_id": [first], "ds": [ahead["ds"].iloc[2]], "y": [1234.5]})
-    told = forecaster.predict(horizon=6, known_future=known)
-    told_first = told[told["unique_id"] == first]
-    assert told_first["armlp"].iloc[2] == told_first["armlp-lo-95"].iloc[2] == 1234.5
-    pd.testing.assert_frame_equal(told[told["unique_id"] != first], plain[plain["unique_id"] != first])
-    np.testing.assert_allclose(told_first["armlp"].iloc[:2], ahead["armlp"].iloc[:2])
+    conditioned = forecaster.predict(horizon=6, known_future=known)
+    known_first = conditioned[conditioned["unique_id"] == first]
+    assert known_first["armlp"].iloc[2] == known_first["armlp-lo-95"].iloc[2] == 1234.5
+    pd.testing.assert_frame_equal(conditioned[conditioned["unique_id"] != first], plain[plain["unique_id"] != first])
+    np.testing.assert_allclose(known_first["armlp"].iloc[:2], ahead["armlp"].iloc[:2])
 
 
 def test_theta_has_a_share_of_short_series_of_numbers_unless_the_network_was_chosen_by_hand(

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import isqrt
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,8 +15,6 @@ from torch import Tensor
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows, gather
 
-# About this many values are gathered at a time, for several batches; more would not fit the cache.
-_CHUNK = 1 << 20
 # Beyond this many steps from the guess below, a binary search is faster.
 _MAX_BEYOND = 3
 # Up to this count the whole order is drawn, which is faster but takes 8 bytes a number.
@@ -44,6 +42,8 @@ class TrainingLoader:
     rank: int = 0  # index of this process, which takes its stride of the common order
     world_size: int = 1
     batches_drawn: int = field(default=0, init=False)
+    values_at_once: ClassVar[int] = 1 << 20  # about so many are gathered for several batches; more do not fit the cache
+    max_drawn: ClassVar[int] = _MAX_DRAWN  # the order of more windows than this is computed instead of drawn
 
     def __post_init__(self) -> None:
         ends = self.ends
@@ -87,7 +87,7 @@ class TrainingLoader:
 
     def drawn(self, count: int) -> tuple[Tensor, Tensor]:
         """Return the series and origins of at most `count` random training windows."""
-        order = shuffled(self.num_windows, self.seed)[torch.arange(min(count, self.num_windows))]
+        order = shuffled(self.num_windows, self.seed, self.max_drawn)[torch.arange(min(count, self.num_windows))]
         return self.window(order)
 
     def __iter__(self) -> Iterator[Windows]:
@@ -96,10 +96,12 @@ class TrainingLoader:
         They may go on into the next order: `limit_train_batches` ends Lightning's epochs early, but skips no batch.
         """
         end, batches, windows = self.batches_drawn + len(self), len(self), self.num_windows // self.world_size
-        at_once = max(1, _CHUNK // (self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1]))
+        at_once = max(
+            1, self.values_at_once // (self.batch_size * (self.context_length + self.span) * self.panel.values.shape[1])
+        )
         while self.batches_drawn < end:
             epoch, drawn = divmod(self.batches_drawn, batches)
-            order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch)
+            order = shuffled(self.num_windows, self.seed * 1_000_003 + epoch, self.max_drawn)
             until = min(batches, end - epoch * batches)
             for batch in range(drawn, until, at_once):
                 numbers = range(batch, min(batch + at_once, until) + 1)
@@ -155,12 +157,12 @@ class OriginLoader:
             yield windows
 
 
-def shuffled(count: int, seed: int, max_drawn: int | None = None) -> Tensor | FeistelOrder:
+def shuffled(count: int, seed: int, max_drawn: int = _MAX_DRAWN) -> Tensor | FeistelOrder:
     """Return the numbers below `count` in an order that the seed determines.
 
     Up to `max_drawn` numbers are drawn at once; a longer order is computed where it is indexed.
     """
-    if count <= (_MAX_DRAWN if max_drawn is None else max_drawn):
+    if count <= max_drawn:
         return torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return FeistelOrder(count, seed)
 

@@ -192,7 +192,7 @@ class AutoregressiveMLP(nn.Module):
         """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `predict_patch`."""
         values = scaling.to_network(window, step)
         if self.layers is None:
-            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(len(window) // self.members, 0)
+            raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(window.shape[0] // self.members, 0)
         else:
             inputs = self.inputs(self.inputs.embed(values)[:, None], observed[:, None], scaling, covariates, [step])
             raw = self.layers(inputs[:, 0])

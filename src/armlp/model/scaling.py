@@ -207,7 +207,7 @@ class SeasonalScaler(StandardScaler):
             return super().measure(context, observed)
         window = Observed(context, observed)
         phase = torch.arange(context.shape[1], device=context.device) % season
-        empty = context.new_zeros(len(context), season, context.shape[2])
+        empty = context.new_zeros(context.shape[0], season, context.shape[2])  # `len` would fix the size in an export
         total, count = empty.index_add(1, phase, window.values), empty.index_add(1, phase, window.weight)
         mean = window.mean()  # the shift of a step of the season that was never observed
         shift = torch.where(count > 0, total / count.clamp(min=1), mean)

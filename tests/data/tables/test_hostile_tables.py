@@ -350,7 +350,7 @@ def test_a_run_with_hostile_ids_writes_nothing_outside_of_its_folder(program: An
     times = np.tile(pd.date_range("2024-01-01", periods=12, freq="h"), len(HOSTILE_IDS))
     ids = np.repeat(HOSTILE_IDS, 12)
     table_of(np.random.default_rng(0).random(len(ids)), ids, times).to_parquet("t.parquet")
-    run = program.fit("t.parquet", "--data.horizon=4")
+    run = program.fit("t.parquet", "--data.horizon=4", logs=True)
     assert sorted(os.listdir()) == ["lightning_logs", "t.parquet"]
     assert not any("passwd" in path.name for path in run.rglob("*"))
 
@@ -528,7 +528,7 @@ def test_a_folder_within_a_folder_that_may_not_be_read_is_not_passed_over(
     assert said_of(tmp_path) == f"{tmp_path} cannot be read (Permission denied): give a path that may be."
 
 
-def test_files_of_a_folder_may_differ_in_types_and_in_columns_that_nobody_wants(tmp_path: Path):
+def test_files_of_a_folder_may_differ_in_types_and_in_unused_columns(tmp_path: Path):
     for place, (kind, ids) in enumerate({"int32": "int8", "float64": "int64", "uint8": "uint16"}.items()):
         series = np.array([100 ** (2 * place)] * 2) % 2**40 if ids == "int64" else np.array([place] * 2)
         table = table_of(np.array([1, 2], dtype=kind), series.astype(ids))

@@ -43,7 +43,7 @@ def test_positions_invert_shift(freq: str, start: int, steps: list[int]) -> None
 
 
 @pytest.mark.parametrize("freq", ["h", "D", "B", "MS", "2MS", "QE", 3])
-def test_positions_refuse_what_lies_off_the_calendar_or_before_the_start(freq: str | int) -> None:
+def test_positions_refuse_times_off_the_calendar_or_before_the_start(freq: str | int) -> None:
     calendar = Calendar(freq)
     start = np.array([30]) if freq == 3 else calendar.count(date_range(str(freq), 1, "2001-03-01"))
     assert (calendar.positions(start, calendar.shift(start, np.array([-1, 1]))) == [-1, 1]).all()
@@ -113,9 +113,7 @@ def test_season_and_horizon_follow_from_the_frequency(freq: str | int, season: i
         (1, 7, False),
     ],
 )
-def test_steps_are_alike_where_they_last_as_long_however_they_are_spelled(
-    one: str | int, other: str | int, alike: bool
-) -> None:
+def test_steps_of_equal_length_are_equal_in_any_spelling(one: str | int, other: str | int, alike: bool) -> None:
     assert Calendar(one).steps_like(Calendar(other)) is alike
     assert Calendar(other).steps_like(Calendar(one)) is alike
     assert Calendar(one).steps_like(Calendar(one, "Europe/Berlin" if isinstance(one, str) else None))
@@ -138,7 +136,7 @@ def test_no_time_is_at_no_position() -> None:
         assert Calendar(freq).positions(none, none).shape == Calendar(freq).shift(none, none).shape == (0,)
 
 
-def test_times_at_the_ends_of_what_nanoseconds_count_have_a_position_or_none() -> None:
+def test_times_at_the_limits_of_nanoseconds_have_a_position_or_are_refused() -> None:
     ends = np.array(["1677-10-01", "2262-04-01"], dtype="datetime64[ns]").astype(np.int64)
     assert (Calendar("MS").positions(ends[:1], ends) == -1).all()
 

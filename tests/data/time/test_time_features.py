@@ -23,7 +23,7 @@ def of_the_day(times: pd.DatetimeIndex) -> np.ndarray:
 
 
 def features(calendar: Calendar, times: np.ndarray) -> np.ndarray:
-    """All that the calendar tells."""
+    """Every feature of the calendar."""
     return time_features(calendar, feature_cycles(calendar), times)
 
 

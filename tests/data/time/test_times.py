@@ -84,7 +84,7 @@ def test_half_years_begin_in_january_and_july() -> None:
         assert parsed(first, second) == (["2020-01-01T00:00", "2020-07-01T00:00"], None)
 
 
-def test_days_come_before_months_if_any_day_of_the_whole_column_says_so() -> None:
+def test_days_come_before_months_if_any_value_of_the_column_requires_it() -> None:
     assert parsed("01/02/2020", "13/02/2020")[0] == ["2020-02-01T00:00", "2020-02-13T00:00"]
     assert parsed("01/02/2020", "02/13/2020")[0] == ["2020-01-02T00:00", "2020-02-13T00:00"]
     assert parsed("01.02.2020", "03.02.2020")[0] == ["2020-02-01T00:00", "2020-02-03T00:00"]

@@ -197,7 +197,7 @@ PLAIN = (
 
 
 @pytest.mark.parametrize("make", PLAIN)
-def test_what_a_metric_keeps_are_sums_that_do_not_grow_and_that_processes_can_add_up(make):
+def test_the_state_of_a_metric_is_sums_of_fixed_size_that_add_over_processes(make):
     metrics = [make(HORIZON) for _ in range(3)]
     assert set(metrics[0]._reductions.values()) == {dim_zero_sum}
     sizes = {name: getattr(metrics[0], name).shape for name in metrics[0]._defaults}

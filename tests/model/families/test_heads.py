@@ -341,7 +341,7 @@ def test_shapes_and_precision_are_those_of_the_raw_outputs(name, dtype):
 @pytest.mark.parametrize("quantile_loss", ["pinball", "crps"])
 @given(data=st.data(), value=st.floats(-1e4, 1e4))
 @properties
-def test_losses_draws_and_gradients_stay_finite_whatever_the_network_says(name, quantile_loss, data, value):
+def test_losses_draws_and_gradients_stay_finite_for_any_output_of_the_network(name, quantile_loss, data, value):
     if quantile_loss == "crps" and name != "quantile":
         return
     head = make(name, quantile_loss=quantile_loss)

@@ -157,7 +157,7 @@ def test_a_linear_rollout_equals_the_power_of_the_companion_matrix():
 
 @pytest.mark.parametrize("length", [2 * SEASON, 8, 10])  # whole seasons or not
 @torch.no_grad()
-def test_a_seasonal_rollout_is_a_plain_one_of_what_the_season_leaves_over(length):
+def test_a_seasonal_rollout_is_a_plain_one_of_the_deseasonalized_values(length):
     options = {"hidden_sizes": [], "head": "point", "seasonal_skip": False, "length": length}
     model, plain = (random_model(scaler=scaler, **options) for scaler in ("seasonal", "none"))
     context, horizon = random_context(4, length=length), 3 * length
@@ -384,7 +384,7 @@ def test_a_horizon_much_longer_than_the_context_works(make_panel):
 
 
 @torch.no_grad()
-def test_of_the_likeliest_symbol_alone_a_rollout_is_the_greedy_loop():
+def test_with_top_k_1_a_rollout_is_the_greedy_loop():
     model = random_model(head="symbols", symbols=4)
     window = random_context(3, symbols=4)[..., 0]
     paths = rollout(model, window, 6, 5, top_k=1)

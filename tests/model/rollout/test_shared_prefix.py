@@ -81,8 +81,8 @@ def test_the_fast_rollout_equals_the_plain_loop(
     head, hidden, blocks, patch, horizon, batch, paths, covariates, missing, known, flags, dtype, seed, **options
 ):
     mask_input, level_input, non_negative, linear_skip, seasonal_skip = flags
-    told = covariates or head == "symbols"
-    hidden = hidden or ([6] if told else [])
+    has_inputs = covariates or head == "symbols"
+    hidden = hidden or ([6] if has_inputs else [])
     dtype = (
         torch.float64 if HEADS[head].distribution.discrete else dtype
     )  # the least rounding makes another count of a draw

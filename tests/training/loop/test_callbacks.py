@@ -19,7 +19,7 @@ def test_the_last_checkpoint_is_that_of_the_end(program: Any, trained: Any):
 
 def test_training_stops_when_it_only_gets_worse_and_keeps_the_best(program: Any, trained: Any):
     ruinous = ("--model.learning_rate=30", "--trainer.max_steps=40", "--early_stopping.patience=1")
-    run = program.fit(trained.source, *ruinous, "--data.horizon=6")
+    run = program.fit(trained.source, *ruinous, "--data.horizon=6", logs=True)
     # Lightning logs a validation under the last step before it, counted from 0.
     errors = {event.step + 1: event.value for event in EventAccumulator(str(run)).Reload().Scalars("val/monitor")}
     steps = steps_of(run)
