@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from armlp.evaluation.quantiles import between_ranks
+from armlp.evaluation.quantiles import path_probabilities, path_quantiles
 
 # Central coverages at which factors are estimated; factors of other coverages are interpolated.
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.85, 0.9, 0.94)
@@ -25,10 +25,11 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     Yaniv Romano, Evan Patterson, Emmanuel Candes (2019), Conformalized Quantile Regression,
     https://arxiv.org/abs/1905.03222
     """
-    coverages = torch.tensor(COVERAGES, dtype=paths.dtype, device=paths.device)
     ranked = paths.sort(1).values
-    median = _at(ranked, torch.full_like(coverages[:1], 0.5))[..., 0]
-    low, high = (_at(ranked, (1 + side * coverages) / 2) for side in (-1, 1))
+    median = path_quantiles(ranked, [0.5])[:, 0]
+    low, high = (
+        path_quantiles(ranked, [(1 + side * coverage) / 2 for coverage in COVERAGES]).movedim(1, -1) for side in (-1, 1)
+    )
     error = (target - median)[..., None]
     distance = torch.where(error > 0, high - median[..., None], median[..., None] - low)
     scores = torch.where(error == 0, 0.0, error.abs() / distance)
@@ -36,26 +37,20 @@ def conformal_scores(paths: Tensor, target: Tensor, observed: Tensor) -> Tensor:
     return scores.transpose(1, 2).flatten(0, 1)
 
 
-def _at(ranked: Tensor, probabilities: Tensor) -> Tensor:
-    """Return quantiles `[B, H, V, K]` of sorted paths, where path `i` of 1 to `P` is the quantile at `i / (P + 1)`."""
-    last = ranked.shape[1] - 1
-    position = (probabilities * (last + 2) - 1).clamp(0, last)
-    return between_ranks(ranked, position).movedim(1, -1)
-
-
 def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
     """Return the factors `[H, K]` of the distances from the median with which every interval covers.
 
     A factor is the quantile, at its coverage, of the scores `[N, H, K]` of a lead and its neighbours, corrected for
-    their finite number. The correction counts windows, not leads, because the errors of one window are dependent. Those
-    of different series at one origin are too, so the logarithm of a factor is shrunk to `n / (n + 1)` of itself for `n`
-    origins. Factors are between 1/4 and 4; None if there are fewer than 30 windows.
+    their finite number: of `n` independent scores the one of rank `p (n + 1)` covers with probability `p`. The errors
+    of one window are dependent, and count as fewer the more they are. Those of different series at one origin are too,
+    so the logarithm of a factor is shrunk to `n / (n + 1)` of itself for `n` origins. Factors are between 1/4 and 4;
+    None if there are fewer than 30 windows.
     """
     known = ~scores.isnan().any(-1)
     windows = int(known.any(1).sum())
     if windows < MIN_WINDOWS:
         return None
-    probabilities = (torch.tensor(COVERAGES, dtype=torch.float64) * (windows + 1) / windows).clamp(max=1)
+    correlation = _correlation_in_windows(scores, known)
     horizon = scores.shape[1]
     counts = known.sum(0)
     factors = []
@@ -65,10 +60,24 @@ def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
             reach += 1
         near = slice(max(0, lead - reach), lead + reach + 1)
         pooled = scores[:, near][known[:, near]].double().sort(0).values
-        rank = ((probabilities * len(pooled)).ceil().long() - 1).clamp(0, len(pooled) - 1)
-        factors.append(pooled.gather(0, rank.to(pooled.device)[None])[0])
+        share = len(pooled) / windows  # scores of a window
+        independent = len(pooled) / (1 + max(0.0, share - 1) * correlation)
+        probabilities = (torch.tensor(COVERAGES, dtype=torch.float64) * (1 + 1 / independent)).clamp(max=1)
+        position = (probabilities * len(pooled) - 1).clamp(0, len(pooled) - 1).to(pooled.device)
+        below, above = (pooled.gather(0, index.long()[None])[0] for index in (position.floor(), position.ceil()))
+        factors.append(torch.lerp(below, above, position.frac()))
     found = torch.stack(factors).clamp(1 / _MAX_FACTOR, _MAX_FACTOR)
     return found.pow(origins / (origins + 1)).float()
+
+
+def _correlation_in_windows(scores: Tensor, known: Tensor) -> float:
+    """Return the correlation, from 0 to 1, between the leads of a window of whether scores are above their median."""
+    middle = scores[..., len(COVERAGES) // 2].double()
+    above = torch.where(known, (middle > middle[known].median()).double() - 0.5, 0.0)
+    counts = known.sum(1).double()
+    pairs = (counts * (counts - 1)).sum()
+    products = (above.sum(1).square() - above.square().sum(1)).sum()
+    return float((products / pairs.clamp(min=1) / 0.25).clamp(0, 1))
 
 
 def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
@@ -79,12 +88,11 @@ def recalibrate(paths: Tensor, factors: Tensor) -> Tensor:
     """
     count, horizon = paths.shape[1:3]
     lead = torch.arange(horizon, device=paths.device).clamp(max=len(factors) - 1)
-    rank = torch.arange(1, count + 1, device=paths.device, dtype=torch.float64)
-    coverage = (2 * rank / (count + 1) - 1).abs()
+    coverage = (2 * path_probabilities(count).to(paths.device) - 1).abs()
     factor = _interpolated(factors.to(paths.device, torch.float64)[lead], coverage)  # [H, P]
     factor = factor.T.to(paths.dtype)[..., None]
     ranked, order = paths.sort(1)
-    median = _at(ranked, ranked.new_full((1,), 0.5))[..., 0].unsqueeze(1)
+    median = path_quantiles(ranked, [0.5])
     moved = factor * (ranked - median)
     # Keep the order of the paths where factors fall faster with the coverage than distances rise.
     above = moved.clamp(min=0).cummax(1).values

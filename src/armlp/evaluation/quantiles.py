@@ -27,20 +27,36 @@ def between_ranks(ranked: Tensor, position: Tensor) -> Tensor:
     return torch.where(low == high, low, low + share * (high - low))  # inf - inf is nan
 
 
+def path_probabilities(count: int) -> Tensor:
+    """Return the probabilities `[P]` of which sorted paths are the quantiles: `(k - 1/2) / P` for path `k` of 1 to `P`.
+
+    The paths of a rollout divide the distribution into `P` equal parts, and each lies in the middle of its part on
+    average. It is method 5 of Rob J. Hyndman and Yanan Fan (1996), Sample Quantiles in Statistical Packages,
+    https://doi.org/10.1080/00031305.1996.10473566, and `hazen` in numpy.
+    """
+    return (torch.arange(count, dtype=torch.float64) + 0.5) / count
+
+
 def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool = False) -> Tensor:
-    """Return quantiles `[B, Q, H, V]` of sorted paths `[B, P, H, V]` as numpy defines them; a nan path gives nan.
+    """Return quantiles `[B, Q, H, V]` of sorted paths `[B, P, H, V]` by `path_probabilities`; a nan path gives nan.
 
     If `whole`, values are counts, and a quantile is the nearest path.
     """
-    position = torch.tensor(probabilities, dtype=torch.float64) * (ranked.shape[1] - 1)
+    count = ranked.shape[1]
+    position = (torch.tensor(probabilities, dtype=torch.float64) * count - 0.5).clamp(min=0)
+    position = position.minimum(torch.tensor(count - 1.0, dtype=torch.float64))
     values = between_ranks(ranked, position.round() if whole else position)
     return torch.where(ranked[:, -1:].isnan(), torch.nan, values)
 
 
 def finite_quantiles(paths: Tensor, probabilities: Sequence[float]) -> Tensor:
     """Return quantiles `[Q, H]` of the finite values among paths `[P, H]`, float64; nan where there are none."""
-    finite = torch.where(paths.isfinite(), paths, torch.nan).double()
-    return torch.stack([finite.nanquantile(probability, 0) for probability in probabilities])
+    quantiles = []
+    for column in paths.double().unbind(1):
+        finite = column[column.isfinite()].sort().values
+        quantiles.append(path_quantiles(finite[None, :, None], probabilities)[0, :, 0] if len(finite) else None)
+    none = torch.full((len(probabilities),), torch.nan, dtype=torch.float64)
+    return torch.stack([none if found is None else found for found in quantiles], 1)
 
 
 def interval_quantiles(paths: Tensor, levels: Sequence[float], whole: bool = False) -> Tensor:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
-import numpy as np
 import scipy
 import torch
 from torch import Tensor
@@ -16,7 +15,7 @@ from armlp.data.windows import Windows
 from armlp.errors import UserError
 from armlp.evaluation.baselines.theta import Theta
 from armlp.evaluation.conformal import AdaptiveFactors, conformal_factors, conformal_scores, recalibrate
-from armlp.evaluation.quantiles import path_quantiles
+from armlp.evaluation.quantiles import path_probabilities, path_quantiles
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import warn_of_few_windows
 from armlp.training.sampling import Sampling, from_all_ranks
@@ -98,8 +97,7 @@ class AtLeastNaive:
             return paths
         pairs = zip(windows.series.tolist(), windows.origin.tolist(), strict=True)
         spread = torch.stack([self._spread(series, origin, horizon) for series, origin in pairs])
-        levels = (np.arange(count) + 0.5) / count
-        quantiles = torch.from_numpy(scipy.special.stdtrit(_FREEDOM, levels))[:, None, None]
+        quantiles = torch.as_tensor(scipy.special.stdtrit(_FREEDOM, path_probabilities(count).numpy()))[:, None, None]
         least = (self.factor * quantiles * spread[:, None]).to(paths)
         ranked, order = paths.sort(1)
         median = path_quantiles(ranked, [0.5])

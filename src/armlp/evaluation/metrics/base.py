@@ -53,9 +53,10 @@ class Paths:
         return _ranked_crps(self.ranked - truth[:, None], self.even)
 
     def between(self, truth: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the bounds of the rank of the truth among the paths, over `P + 1`, `[B, H, V]` each."""
-        truth, count = truth[:, None], self.values.shape[1] + 1
-        return (self.values < truth).sum(1) / count, ((self.values <= truth).sum(1) + 1) / count
+        """Return the probabilities between which the truth lies among the paths, `[B, H, V]` each."""
+        truth, count = truth[:, None], self.values.shape[1]
+        below, upto = (self.values < truth).sum(1), (self.values <= truth).sum(1)
+        return ((below - 0.5) / count).clamp(min=0), ((upto + 0.5) / count).clamp(max=1)
 
     @cached_property
     def finite(self) -> Tensor:
