@@ -61,7 +61,7 @@ def make_stream(origins: int, series: int, horizon: int, step: int, scale=1.0, n
 
 def coverage(paths: torch.Tensor, truth: torch.Tensor, level: float) -> float:
     """Share of the truth in the central interval."""
-    low, high = np.quantile(paths.numpy(), [(1 - level) / 2, (1 + level) / 2], axis=2, method="weibull")
+    low, high = np.quantile(paths.numpy(), [(1 - level) / 2, (1 + level) / 2], axis=2, method="hazen")
     return float(((low <= truth.numpy()) & (truth.numpy() <= high)).mean())
 
 

@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from armlp.evaluation.conformal import MIN_WINDOWS, conformal_factors, conformal_scores, recalibrate
+from armlp.evaluation.quantiles import interval_quantiles
+from armlp.model.rollout import path_noise
 
 
 def forecasts(windows: int, spread: float, num_paths: int = 200, horizon: int = 6, seed: int = 0):
@@ -22,7 +24,7 @@ def forecasts(windows: int, spread: float, num_paths: int = 200, horizon: int = 
 
 def coverage(paths: torch.Tensor, truth: torch.Tensor, level: float) -> float:
     """Share of the truth in the central interval."""
-    low, high = np.quantile(paths.numpy(), [(1 - level) / 2, (1 + level) / 2], axis=1)
+    low, high = np.quantile(paths.numpy(), [(1 - level) / 2, (1 + level) / 2], axis=1, method="hazen")
     return float(((low <= truth.numpy()) & (truth.numpy() <= high)).mean())
 
 
@@ -36,6 +38,29 @@ def test_afterwards_intervals_of_windows_not_seen_cover_at_levels_not_fitted(spr
     for level in (0.8, 0.95):
         assert coverage(recalibrate(later, factors), found, level) == pytest.approx(level, abs=0.02)
     np.testing.assert_allclose(factors, 1 / spread, rtol=0.25)
+
+
+@pytest.mark.parametrize(("origins", "series", "horizon"), [(50, 1, 1), (50, 1, 12), (200, 1, 1), (1, 50, 1)])
+def test_calibrated_forecasts_stay_calibrated(origins: int, series: int, horizon: int):
+    """Factors of 50 even paths, used on 200, leave the exact coverage of a normal distribution within half a point."""
+
+    def even_paths(windows: int, count: int, seed: int) -> torch.Tensor:
+        noise = path_noise(torch.arange(windows), torch.zeros(windows).long(), count, horizon, (1, 1), seed)
+        return torch.special.ndtri(noise[..., 0].double())
+
+    generator = torch.Generator().manual_seed(0)
+    found: dict[int, list[float]] = {80: [], 95: []}
+    for seed in range(150):
+        truth = torch.randn(origins * series, horizon, 1, generator=generator, dtype=torch.float64)
+        scores = conformal_scores(even_paths(len(truth), 50, seed), truth, torch.ones_like(truth, dtype=torch.bool))
+        factors = conformal_factors(scores, origins)
+        assert factors is not None
+        later = recalibrate(even_paths(10, 200, 1000 + seed), factors)
+        for level, coverages in found.items():
+            low, high = interval_quantiles(later, [level])[:, 1:].unbind(1)
+            coverages.append(float((torch.special.ndtr(high) - torch.special.ndtr(low)).mean()))
+    for level, coverages in found.items():
+        assert np.mean(coverages) == pytest.approx(level / 100, abs=0.005)
 
 
 @pytest.mark.parametrize("origins", [1, 2, 5, 50])
@@ -115,7 +140,7 @@ def test_a_score_is_the_distance_of_the_truth_in_units_of_that_of_the_interval()
                 assert np.isnan(found)
                 continue
             middle = np.median(sample)
-            end = np.quantile(sample, (1 + level) / 2 if value > middle else (1 - level) / 2, method="weibull")
+            end = np.quantile(sample, (1 + level) / 2 if value > middle else (1 - level) / 2, method="hazen")
             assert found == pytest.approx((value - middle) / (end - middle))
 
 

@@ -149,7 +149,7 @@ def test_coverage_is_one_number_in_the_table_the_picture_and_the_backtest(make_p
     shares = {}
     for level in (80, 95, 10, 50):
         tail = 0.5 - level / 200
-        low, high = np.quantile(paths.numpy(), [tail, 1 - tail], axis=1, method="nearest" if whole else "linear")
+        low, high = np.quantile(paths.numpy(), [tail, 1 - tail], axis=1, method="inverted_cdf" if whole else "hazen")
         rows[f"lo-{level}"], rows[f"hi-{level}"] = low.ravel(), high.ravel()
         inside = rows["y"].between(rows[f"lo-{level}"], rows[f"hi-{level}"])
         shares[level] = inside[rows["y"].notna()].mean()

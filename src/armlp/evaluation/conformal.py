@@ -59,7 +59,7 @@ def conformal_factors(scores: Tensor, origins: int) -> Tensor | None:
         while int(counts[max(0, lead - reach) : lead + reach + 1].sum()) < _MIN_POOLED and reach < horizon:
             reach += 1
         near = slice(max(0, lead - reach), lead + reach + 1)
-        pooled = scores[:, near][known[:, near]].double().sort(0).values
+        pooled = scores[:, near][known[:, near]].double().clamp(max=_MAX_FACTOR).sort(0).values
         share = len(pooled) / windows  # scores of a window
         independent = len(pooled) / (1 + max(0.0, share - 1) * correlation)
         probabilities = (torch.tensor(COVERAGES, dtype=torch.float64) * (1 + 1 / independent)).clamp(max=1)

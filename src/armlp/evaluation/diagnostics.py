@@ -92,11 +92,11 @@ class Diagnostics:
         self.diverged.update(share.cpu(), weight=len(paths))
         paths, target, observed, series, origin = (part.cpu() for part in (paths, *windows[2:6]))
         target = self.panel.in_data_units(series, target)
+        forecast = Paths(paths, even=True, whole=whole)
         if paths.shape[1] > 1 or not len(paths):
-            forecast = Paths(paths, even=True, whole=whole)
             for metric in (self.pit, *self._coverage.values()):
                 metric.update(forecast, target, observed)
-        error = (paths.median(1).values - target).abs().double()
+        error = (forecast.median() - target).abs().double()
         scaled, plain = (
             torch.where(observed, part, torch.nan).flatten(1).nanmean(1)
             for part in (error / self.unit[series][:, None], error)

@@ -40,12 +40,12 @@ def path_probabilities(count: int) -> Tensor:
 def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool = False) -> Tensor:
     """Return quantiles `[B, Q, H, V]` of sorted paths `[B, P, H, V]` by `path_probabilities`; a nan path gives nan.
 
-    If `whole`, values are counts, and a quantile is the nearest path.
+    If `whole`, values are counts, and a quantile is the least path with at least that share of the paths up to it.
     """
     count = ranked.shape[1]
-    position = (torch.tensor(probabilities, dtype=torch.float64) * count - 0.5).clamp(min=0)
-    position = position.minimum(torch.tensor(count - 1.0, dtype=torch.float64))
-    values = between_ranks(ranked, position.round() if whole else position)
+    position = torch.tensor(probabilities, dtype=torch.float64) * count
+    position = (position - 1e-9).ceil() - 1 if whole else position - 0.5
+    values = between_ranks(ranked, position.clamp(0, count - 1))
     return torch.where(ranked[:, -1:].isnan(), torch.nan, values)
 
 

@@ -21,8 +21,9 @@ from armlp.data.datamodule import SeriesDataModule
 from armlp.data.summary import DataSummary
 from armlp.evaluation.backtest_summary import summarize_backtest
 from armlp.evaluation.labels import best_score, format_score, label, shown
+from armlp.evaluation.quantiles import MODEL
 from armlp.report.progress import StepBar
-from armlp.report.texts import choice_rows, compare_with_baselines
+from armlp.report.texts import choice_rows, compare_with_baselines, judge_intervals
 from armlp.training.loop.callbacks import LastCheckpoint, best_checkpoint
 from armlp.training.loop.listener import FitListener, Trial
 from armlp.training.module import ForecastModule
@@ -69,7 +70,8 @@ class ConsoleListener(FitListener, Callback):
         if not trainer.is_global_zero or not self._has_trained:
             return
         if pl_module.best_scores is not None:
-            print_scores(pl_module.best_scores, "Validation, best checkpoint", spell=self.spell)
+            windows = pl_module.datamodule.num_val_windows
+            print_scores(pl_module.best_scores, "Validation, best checkpoint", spell=self.spell, windows=windows)
         best = best_checkpoint(trainer)
         last = next((one for one in trainer.checkpoint_callbacks if isinstance(one, LastCheckpoint)), None)
         if best is not None and best.best_model_path and not best.is_temporary:
@@ -92,7 +94,8 @@ class ConsoleListener(FitListener, Callback):
         assert isinstance(pl_module, ForecastModule)
         if trainer.is_global_zero and trainer.state.fn == TrainerFn.VALIDATING:
             warning = leakage_warning(pl_module.datamodule, "val") if pl_module.refit_steps else None
-            print_scores(pl_module.scores, "Validation", warning, spell=self.spell)
+            windows = pl_module.datamodule.num_val_windows
+            print_scores(pl_module.scores, "Validation", warning, spell=self.spell, windows=windows)
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the scores of the test, and a warning if the model was trained on the same times."""
@@ -104,14 +107,15 @@ class ConsoleListener(FitListener, Callback):
         origins = len(split.origins(data.panel.lengths, "test")[0])
         gap = f", each after a gap of {split.test_gap}," if split.test_gap else ""
         title = f"Test, {origins} x {data.horizon} steps{gap} at the end of {data.panel.name}"
-        print_scores(pl_module.scores, title, leakage_warning(data), spell=self.spell)
+        print_scores(pl_module.scores, title, leakage_warning(data), spell=self.spell, windows=origins)
 
     def backtest_ended(
         self, scores: Mapping[str, Mapping[str, float]], num_origins: int, horizon: int, refit: int, table: Any
     ) -> None:
         """Print the scores of a backtest with refits, and its table by lead and by series."""
         every = "every origin" if refit == 1 else f"every {refit} origins"
-        print_scores(scores, f"Test, {num_origins} x {horizon} steps, trained anew for {every}", spell=self.spell)
+        title = f"Test, {num_origins} x {horizon} steps, trained anew for {every}"
+        print_scores(scores, title, spell=self.spell, windows=num_origins)
         print_summaries(table)
 
 
@@ -185,11 +189,16 @@ def print_choices(choices: Mapping[str, Choice]) -> None:
 
 
 def print_scores(
-    scores: Mapping[str, Mapping[str, float]], title: str, caption: str | None = None, spell: Callable[[str], str] = str
+    scores: Mapping[str, Mapping[str, float]],
+    title: str,
+    caption: str | None = None,
+    spell: Callable[[str], str] = str,
+    windows: int = 0,
 ) -> None:
     """Print a table of metrics by forecaster, the best marked, and sentences that compare the model with the baselines.
 
-    `caption` is a sentence below the table, and `spell` is as in `ConsoleListener`.
+    `caption` is a sentence below the table, and `spell` is as in `ConsoleListener`. The number of `windows` says how
+    exactly intervals can be judged; 0 leaves that out.
     """
     console = Console()
     metrics = shown(scores)
@@ -199,7 +208,8 @@ def print_scores(
         metrics.pop()  # the least important one
         table = _score_table(scores, metrics, title)
     console.print(table)
-    for sentence in (*compare_with_baselines(scores), *([caption] if caption else [])):
+    judged = judge_intervals(scores[MODEL], windows) if windows else []
+    for sentence in (*compare_with_baselines(scores), *judged, *([caption] if caption else [])):
         console.print(spell(sentence), highlight=False)
 
 

@@ -104,16 +104,30 @@ def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -
         limits.append(f"It was judged from {only} only, so chance has a part in its scores.")
     if not module.has_distribution:
         limits.append("Its head gives one number and no interval.")
-    for level in (80, 95):
-        covered = model_scores.get(f"coverage_{level}", math.nan)
-        if module.has_distribution and abs(covered - level / 100) > 0.05:
-            side = "narrow" if covered < level / 100 else "wide"
-            limits.append(f"Its {level}% intervals are too {side}: they held {100 * covered:.0f}% of the truth.")
+    if module.has_distribution:
+        limits += judge_intervals(model_scores, origins)
     if model_scores.get("diverged", 0) > 0:
         limits.append(f"{100 * model_scores['diverged']:.2g}% of its sampled paths diverged: see the worst forecasts.")
     end = summary.train.ends if summary.train else "the split"
     limits.append(f"It was trained on values up to {end}, and expects the future to behave alike.")
     return limits
+
+
+def judge_intervals(scores: Mapping[str, float], windows: int) -> list[str]:
+    """Return sentences that say whether the 80% intervals of a model hold, from its metrics on so many windows."""
+    values, sums = (scores.get(name, math.nan) for name in ("coverage_80", "sum_coverage_80"))
+    if math.isnan(values):
+        return []
+    if windows < _MIN_ORIGINS:
+        only = "1 window" if windows == 1 else f"{windows} windows"
+        return [f"80% intervals held {values:.0%} of the values of {only}, which are too few to judge them by."]
+    tolerance = max(0.05, 0.8 / math.sqrt(windows))  # two standard errors, as the errors of a window are alike
+    sentences = []
+    for share, what in ((values, "values"), (sums, "sums over the horizon")):
+        if abs(share - 0.8) > tolerance:
+            kind = "narrow" if share < 0.8 else "wide"
+            sentences.append(f"80% intervals of {what} are too {kind}: they held {share:.0%}.")
+    return sentences
 
 
 def compare_with_baselines(scores: Mapping[str, Mapping[str, float]]) -> list[str]:

@@ -29,7 +29,7 @@ def forecasts(make_panel):
     table = pd.DataFrame({"unique_id": np.repeat(ids, HORIZON), "ds": np.tile(np.arange(HORIZON), SERIES)})
     table["y"], table["armlp"] = truth.flatten().numpy(), np.median(paths, axis=1).ravel()
     for level in LEVELS:
-        table[f"q{level}"] = np.quantile(paths, level, axis=1).ravel()
+        table[f"q{level}"] = np.quantile(paths, level, axis=1, method="hazen").ravel()
     table["armlp-lo-80"], table["armlp-hi-80"] = table["q0.1"], table["q0.9"]
     train = pd.concat(
         pd.DataFrame({"unique_id": name, "ds": range(int(end)), "y": panel.series(index)[: int(end), 0].numpy()})
@@ -202,7 +202,7 @@ def rules():
 
 def test_scores_of_paths_are_those_of_scoringrules(rules, forecasts):
     _, _, paths, truth, _ = forecasts
-    members, levels = paths.numpy(), np.quantile(paths, [0.1, 0.9], axis=1)
+    members, levels = paths.numpy(), np.quantile(paths, [0.1, 0.9], axis=1, method="hazen")
     values = paths.shape[2]
     pairs = values * (values - 1)
     expected = {

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import norm
 from torchmetrics.utilities import dim_zero_sum
 
 import armlp
 from armlp.evaluation.metrics.base import Paths
+from armlp.evaluation.metrics.calibration import Coverage, SumCoverage
 from armlp.evaluation.metrics.probabilistic import energy_score
 
 HORIZON = 5
@@ -210,3 +212,35 @@ def test_the_state_of_a_metric_is_sums_of_fixed_size_that_add_over_processes(mak
         assert torch.allclose(getattr(metrics[1], name) + getattr(metrics[2], name), getattr(metrics[0], name))
     metrics[0].update(*(part[:0] for part in halves[0]))  # a process without windows
     assert all(getattr(metrics[0], name).isfinite().all() for name in sizes)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_the_coverage_of_sums_equals_the_loop_over_windows(channels):
+    paths, truth, observed = random_batch(batch=40, channels=channels, paths=50)
+    metric = SumCoverage(HORIZON, 80)
+    metric.update(paths, truth, observed)
+    inside = []
+    paths, truth, observed = (
+        part.numpy().reshape(*part.shape[: part.dim() - (channels > 1)], channels) for part in (paths, truth, observed)
+    )
+    for row, channel in np.ndindex(40, channels):
+        seen = observed[row, :, channel]
+        sums = paths[row][:, seen, channel].sum(1)
+        low, high = np.quantile(sums, [0.1, 0.9], method="hazen")
+        inside += [low <= truth[row, seen, channel].sum() <= high] * seen.sum()
+    assert metric.compute().item() == pytest.approx(np.mean(inside))
+
+
+def test_the_coverage_of_sums_sees_that_values_depend_on_each_other():
+    """Values that move together: independent paths of the right spread at each lead hold far too few of the sums."""
+    rng = np.random.default_rng(0)
+    together = torch.from_numpy(rng.standard_normal((2000, 1)).repeat(HORIZON, 1))
+    for paths, expected in (
+        (rng.standard_normal((2000, 100, 1)).repeat(HORIZON, 2), 0.8),
+        (rng.standard_normal((2000, 100, HORIZON)), 2 * norm.cdf(norm.ppf(0.9) / HORIZON**0.5) - 1),
+    ):
+        single, sums = Coverage(HORIZON, 80), SumCoverage(HORIZON, 80)
+        for metric in (single, sums):
+            metric.update(torch.from_numpy(paths), together)
+        assert single.compute().item() == pytest.approx(0.8, abs=0.03)
+        assert sums.compute().item() == pytest.approx(expected, abs=0.03)

@@ -56,6 +56,8 @@ class Paths:
         """Return the probabilities between which the truth lies among the paths, `[B, H, V]` each."""
         truth, count = truth[:, None], self.values.shape[1]
         below, upto = (self.values < truth).sum(1), (self.values <= truth).sum(1)
+        if not self.even:  # the rank among independent draws
+            return below / (count + 1), (upto + 1) / (count + 1)
         return ((below - 0.5) / count).clamp(min=0), ((upto + 0.5) / count).clamp(max=1)
 
     @cached_property

@@ -11,8 +11,8 @@ from torchmetrics import Metric
 
 from armlp.arguments import check_arguments
 from armlp.errors import check_bounds
-from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, as_forecast, covered
-from armlp.evaluation.quantiles import check_levels, interval
+from armlp.evaluation.metrics.base import METRICS, ClosedForm, Forecast, LeadMetric, Paths, as_forecast, covered
+from armlp.evaluation.quantiles import check_levels, interval, path_quantiles
 from armlp.model.families.base import Predictive
 
 
@@ -36,6 +36,27 @@ class Coverage(_IntervalMetric):
         """Return 1 inside the interval and 0 outside."""
         low, high = forecast.quantiles(interval(self.level))
         return torch.where(truth.isnan(), torch.nan, covered(truth, low, high).double())
+
+
+class SumCoverage(_IntervalMetric):
+    """Share of windows whose sum over the observed values of the horizon is inside the interval of the paths' sums.
+
+    It is right only if the values of a path depend on each other as the data do. Every value counts the result of its
+    window and channel; by lead it says nothing. `level` is in percent.
+    """
+
+    format = ".0%"
+    higher_is_better = None
+
+    def score(self, forecast: Forecast, truth: Tensor, unit: Tensor) -> Tensor:
+        """Return 1 where the sum is inside the interval and 0 where it is outside."""
+        if not isinstance(forecast, Paths):
+            raise TypeError("SumCoverage needs sampled paths, and a distribution of single values came.")
+        missing = truth.isnan()
+        sums = forecast.values.masked_fill(missing[:, None], 0.0).sum(2, keepdim=True).sort(1).values
+        low, high = path_quantiles(sums, interval(self.level)).unbind(1)
+        inside = covered(truth.nan_to_num().sum(1, keepdim=True), low, high).double()
+        return inside.expand_as(truth).masked_fill(missing, torch.nan)
 
 
 class IntervalScore(_IntervalMetric):
@@ -64,6 +85,12 @@ class _Coverage80(Coverage):
 class _Coverage95(Coverage):
     heading, order, rank = "in 95%", 85, 75
     __init__ = partialmethod(Coverage.__init__, level=95)
+
+
+@METRICS.register("sum_coverage_80")
+class _SumCoverage80(SumCoverage):
+    heading, order, rank = "sum in 80%", 87, 72
+    __init__ = partialmethod(SumCoverage.__init__, level=80)
 
 
 @METRICS.register("interval_80")
