@@ -107,7 +107,7 @@ def test_mistakes_with_symbols_are_refused_in_one_sentence(program: Any, best: P
     for option, sentence in {
         "--forecast.temperature=0": "0.0 is not above 0",
         "--forecast.top_k=0": "0 is too small",
-        "--forecast.plot=f.png": "symbols have no scale",
+        "--forecast.plot=f.png": "no scale to draw a chart on",
     }.items():
         assert sentence in program.refuses("predict", "--ckpt_path", best, option)
 
