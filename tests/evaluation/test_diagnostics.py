@@ -7,7 +7,13 @@ import torch
 
 from armlp.data.windows import gather
 from armlp.evaluation.charts import autocorrelation_chart, lead_chart, pit_chart, reliability_chart
-from armlp.evaluation.diagnostics import Autocorrelation, Diagnostics, diverged, residual_autocorrelation
+from armlp.evaluation.diagnostics import (
+    Autocorrelation,
+    Diagnostics,
+    PathCorrelation,
+    diverged,
+    residual_autocorrelation,
+)
 from armlp.evaluation.labels import format_score
 from armlp.evaluation.quantiles import forecast_columns
 from armlp.evaluation.scoreboard import MODEL, Scoreboard
@@ -210,3 +216,21 @@ def test_lags_that_white_noise_would_not_show_stand_out():
         lines.get_label(): len(lines.get_segments()) for lines in axis.collections if hasattr(lines, "get_segments")
     }
     assert drawn == {"inside": 2, "outside": 2}
+
+
+def test_the_correlation_of_paths_and_of_the_truth_is_found_at_every_distance():
+    """Paths of one autoregression and truths of another give the powers of their coefficients."""
+    rng = np.random.default_rng(0)
+
+    def draw(coefficient: float, *shape: int) -> torch.Tensor:
+        correlation = coefficient ** np.abs(np.subtract.outer(np.arange(6), np.arange(6)))
+        return torch.from_numpy(rng.standard_normal((*shape, 6)) @ np.linalg.cholesky(correlation).T)[..., None]
+
+    metric = PathCorrelation(6)
+    for _ in range(4):
+        truth = draw(0.3, 1000)
+        observed = torch.from_numpy(rng.random(truth.shape) < 0.8)
+        metric.update(5 + 2 * draw(0.8, 1000, 50), 5 + 2 * truth, observed)
+    paths, truths = metric.compute()
+    assert paths.numpy() == pytest.approx(0.8 ** np.arange(1, 6), abs=0.03)
+    assert truths.numpy() == pytest.approx(0.3 ** np.arange(1, 6), abs=0.05)

@@ -164,18 +164,40 @@ def _describe_shape(histogram: Tensor) -> str:
     return "intervals too wide" if tails < 0.6 else "near calibrated"
 
 
-def reliability_chart(coverage: Mapping[float, float]) -> Figure:
-    """Draw the share of the truth inside each interval, by level in percent, ascending, with 80 among the levels."""
+def reliability_chart(coverage: Mapping[float, float], sums: Mapping[float, float] | None = None) -> Figure:
+    """Draw the share of the truth inside each interval, by level in percent, ascending, with 80 among the levels.
+
+    `sums` is the same of sums over the horizon.
+    """
     nominal = np.array([0.0, *coverage, 100.0]) / 100
     shares = np.array([0.0, *coverage.values(), 1.0])  # an interval of level 0 holds nothing, one of 100 all
     figure, axis = _thumbnail()
     axis.plot([0, 1], [0, 1], color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), label="calibrated")
-    axis.plot(nominal, shares, color=BLUE, linewidth=1.8, marker="o", markersize=4, label="armlp")
+    axis.plot(nominal, shares, color=BLUE, linewidth=1.8, marker="o", markersize=4, label="single values")
+    if sums:
+        of_sums = np.array([0.0, *sums.values(), 1.0])
+        axis.plot(
+            nominal, of_sums, color=ORANGE, linewidth=1.4, marker="s", markersize=3, label="sums over the horizon"
+        )
     axis.fill_between(nominal, nominal, shares, color=BLUE, alpha=0.16, linewidth=0)
     axis.set(xlim=(0, 1), ylim=(0, 1))
     axis.legend(frameon=False, fontsize=9, loc="upper left")
     title = f"Reliability: 80% intervals hold {100 * coverage[80]:.0f}%"
     _style_axis(axis, title, "level of the interval", "share of the truth inside")
+    return figure
+
+
+def dependence_chart(correlations: Tensor) -> Figure:
+    """Draw the correlation of deviations `[2, lags]` by their distance: of the paths, and of the truth."""
+    figure, axis = _thumbnail()
+    lags = np.arange(1, correlations.shape[1] + 1)
+    axis.axhline(0, color=INK, linewidth=0.8)
+    axis.plot(lags, correlations[1], color=INK, linewidth=1.2, linestyle=(0, (2, 1.5)), marker="s", label="truth")
+    axis.plot(lags, correlations[0], color=BLUE, linewidth=1.8, marker="o", markersize=4, label="paths")
+    axis.set_ylim(min(-0.2, 1.1 * float(correlations.min())), 1)
+    axis.legend(frameon=False, fontsize=9)
+    title = f"Deviations one step apart correlate {correlations[0, 0]:.2f}, the truth's {correlations[1, 0]:.2f}"
+    _style_axis(axis, title, "distance, steps", "correlation")
     return figure
 
 

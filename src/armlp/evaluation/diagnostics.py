@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +15,14 @@ from armlp.data.covariates import Covariates
 from armlp.data.panel import Panel
 from armlp.data.windows import Windows, gather
 from armlp.evaluation.metrics.base import Paths
-from armlp.evaluation.metrics.calibration import Coverage, PITHistogram
+from armlp.evaluation.metrics.calibration import Coverage, PITHistogram, SumCoverage
 from armlp.model.mlp import AutoregressiveMLP
 
 M = TypeVar("M", bound=nn.Module)
 # A path further from its context than this many times the range of the context has diverged.
 _MAX_RANGES = 10
 _MAX_SERIES, _MAX_ROWS, _BATCH = 16, 512, 1024  # for residuals: series, rows per series, rows at a time
+_MAX_LAGS = 24  # of the correlation of paths
 _LEVELS = (10, 20, 30, 40, 50, 60, 70, 80, 90, 95)  # of the intervals whose coverage is measured, in percent
 
 
@@ -68,6 +69,40 @@ class Exemplar(NamedTuple):
     origin: int  # row of the first value
 
 
+class PathCorrelation(Metric):
+    """Correlation of the deviations of two leads, by their distance: of sampled paths, and of the truth.
+
+    Deviations are from the mean of the paths, in units of their standard deviation. Where both curves agree, the paths
+    hold together as the data do.
+    """
+
+    full_state_update = False
+    products: Tensor
+    pairs: Tensor
+
+    def __init__(self, horizon: int, **options: Any) -> None:
+        super().__init__(**options)
+        for name in ("products", "pairs"):
+            zeros = torch.zeros(2, min(horizon, 1 + _MAX_LAGS), dtype=torch.float64)
+            self.add_state(name, zeros, dist_reduce_fx="sum")
+
+    def update(self, paths: Tensor, truth: Tensor, observed: Tensor) -> None:
+        """Add a batch: paths `[B, P, H, V]`, truth and observed `[B, H, V]`."""
+        mean, deviation = paths.mean(1, keepdim=True), paths.std(1, keepdim=True)
+        known = (deviation > 0) & deviation.isfinite()
+        for row, (values, mask) in enumerate(((paths, known), (truth[:, None], known & observed[:, None]))):
+            scores = torch.where(mask, (values - mean) / deviation, 0.0).double()
+            for lag in range(self.products.shape[1]):
+                length = scores.shape[2] - lag
+                self.products[row, lag] += (scores[:, :, lag:] * scores[:, :, :length]).sum()
+                self.pairs[row, lag] += (mask[:, :, lag:] & mask[:, :, :length]).sum() * scores.shape[1]
+
+    def compute(self) -> Tensor:
+        """Return the correlations at distances 1, 2, ..., `[2, lags]`: of the paths, and of the truth."""
+        means = self.products / self.pairs
+        return means[:, 1:] / means[:, :1]
+
+
 class Diagnostics:
     """Calibration, divergence and exemplary forecasts of one pass over the origins.
 
@@ -79,7 +114,11 @@ class Diagnostics:
         self.panel = panel
         self.unit = unit
         self.pit = PITHistogram(horizon, compute_with_cache=False)
-        self._coverage = {level: Coverage(horizon, level, compute_with_cache=False) for level in _LEVELS}
+        self._coverage, self._sum_coverage = (
+            {level: kind(horizon, level, compute_with_cache=False) for level in _LEVELS}
+            for kind in (Coverage, SumCoverage)
+        )
+        self._correlation = PathCorrelation(horizon, compute_with_cache=False)
         self.diverged = MeanMetric(compute_with_cache=False)
         self._windows: list[Tensor] = []  # [B, 4] series, origin, scaled error, error
 
@@ -94,8 +133,9 @@ class Diagnostics:
         target = self.panel.in_data_units(series, target)
         forecast = Paths(paths, even=True, whole=whole)
         if paths.shape[1] > 1 or not len(paths):
-            for metric in (self.pit, *self._coverage.values()):
+            for metric in (self.pit, *self._coverage.values(), *self._sum_coverage.values()):
                 metric.update(forecast, target, observed)
+            self._correlation.update(paths, target, observed)
         error = (forecast.median() - target).abs().double()
         scaled, plain = (
             torch.where(observed, part, torch.nan).flatten(1).nanmean(1)
@@ -134,13 +174,26 @@ class Diagnostics:
         shares = {float(level): _value(metric, device) for level, metric in self._coverage.items()}
         return {level: share for level, share in shares.items() if not math.isnan(share)}
 
+    def sum_coverage(self, device: torch.device | str = "cpu") -> Mapping[float, float]:
+        """Return the share of sums over the horizon inside each interval, as `coverage`."""
+        shares = {float(level): _value(metric, device) for level, metric in self._sum_coverage.items()}
+        return {level: share for level, share in shares.items() if not math.isnan(share)}
+
+    def correlations(self, device: torch.device | str = "cpu") -> Tensor | None:
+        """Return the correlation of deviations by distance, `[2, lags]`; None if there is nothing to correlate."""
+        if not self._correlation.update_called:
+            return None
+        with on_device(self._correlation, device):
+            found: Tensor = self._correlation.compute().cpu()
+        return found if found.numel() and found.isfinite().all() else None
+
     def share_diverged(self, device: torch.device | str = "cpu") -> float:
         """Return the share of diverged paths; nan before the first batch."""
         return _value(self.diverged, device)
 
     def reset(self) -> None:
         """Remove all batches."""
-        for metric in (self.pit, *self._coverage.values()):
+        for metric in (self.pit, *self._coverage.values(), *self._sum_coverage.values(), self._correlation):
             metric.reset()
         self.diverged.reset()
         self._windows = []

@@ -192,6 +192,8 @@ class Evaluation:
         self.curves: dict[str, dict[str, Tensor]] = {}  # [H] by metric and forecaster
         self.calibration: Tensor | None = None  # [bins] masses of the probability integral transform
         self.coverage: Mapping[float, float] = {}  # share of the truth in each interval, by level in percent
+        self.sum_coverage: Mapping[float, float] = {}  # the same of sums over the horizon
+        self.correlations: Tensor | None = None  # [2, lags] of deviations of the paths and of the truth
 
     def update(self, network: AutoregressiveMLP, paths: Tensor, windows: Windows) -> None:
         """Add the forecasts of a batch: paths `[B, P, H, V]` of the network, data units."""
@@ -207,6 +209,8 @@ class Evaluation:
         self.curves = self.scoreboard.curves(device)
         self.calibration = self.diagnostics.calibration(device)
         self.coverage = self.diagnostics.coverage(device)
+        self.sum_coverage = self.diagnostics.sum_coverage(device)
+        self.correlations = self.diagnostics.correlations(device)
 
     @property
     def monitored(self) -> float:

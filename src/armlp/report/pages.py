@@ -14,6 +14,7 @@ from armlp.data.windows import Windows, gather
 from armlp.evaluation.charts import (
     MAX_TIMES,
     autocorrelation_chart,
+    dependence_chart,
     fan_charts,
     lead_chart,
     pit_chart,
@@ -42,12 +43,15 @@ class ChartData(NamedTuple):
     curves: Mapping[str, Mapping[str, Tensor]] = {}  # [H] by metric and forecaster
     calibration: Tensor | None = None  # [bins] masses of the probability integral transform
     coverage: Mapping[float, float] = {}  # share of the truth in each interval, by level in percent
+    sum_coverage: Mapping[float, float] = {}  # the same of sums over the horizon
+    correlations: Tensor | None = None  # [2, lags] of deviations of the paths and of the truth
 
     @classmethod
     def from_evaluation(cls, evaluation: Evaluation) -> ChartData:
         """Take the results of the last pass over the origins."""
         exemplars = evaluation.diagnostics.exemplars()
-        return cls(exemplars, evaluation.curves, evaluation.calibration, evaluation.coverage)
+        others = {name: getattr(evaluation, name) for name in cls._fields[1:]}
+        return cls(exemplars, **others)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> ChartData:
@@ -59,7 +63,8 @@ class ChartData(NamedTuple):
     def state(self) -> dict[str, Any]:
         """Return it as plain values and tensors."""
         exemplars = [tuple(exemplar) for exemplar in self.exemplars]
-        return self._asdict() | {"exemplars": exemplars, "coverage": dict(self.coverage)}
+        coverages = {"coverage": dict(self.coverage), "sum_coverage": dict(self.sum_coverage)}
+        return self._asdict() | {"exemplars": exemplars} | coverages
 
 
 def add_layout(writer: SummaryWriter, scores: Mapping[str, Mapping[str, float]]) -> None:
@@ -119,7 +124,9 @@ def add_charts(
     if data.calibration is not None:
         figures["pit"] = pit_chart(data.calibration)
     if data.coverage:
-        figures["reliability"] = reliability_chart(data.coverage)
+        figures["reliability"] = reliability_chart(data.coverage, data.sum_coverage)
+    if data.correlations is not None:
+        figures["dependence"] = dependence_chart(data.correlations)
     if residuals_of is not None and data.exemplars:  # values without an order have none
         panel, horizon = module.datamodule.panel, module.evaluation.scoreboard.horizon
         origins = residuals_of.series, residuals_of.origins
