@@ -126,7 +126,7 @@ def test_too_few_rows_have_no_autocorrelation(make_panel):
 
 def test_reliability_is_drawn_from_nothing_to_all():
     (axis,) = reliability_chart({50: 0.25, 80: 0.5}).axes
-    line = next(line for line in axis.get_lines() if line.get_label() == "armlp")
+    line = next(line for line in axis.get_lines() if line.get_label() == "single values")
     assert np.allclose(line.get_xdata(), [0, 0.5, 0.8, 1])
     assert np.allclose(line.get_ydata(), [0, 0.25, 0.5, 1])
     assert axis.get_title(loc="left") == "Reliability: 80% intervals hold 50%"

@@ -30,7 +30,7 @@ from armlp.training.loop.trainer import BEST
 from armlp.training.module import ForecastModule
 
 FORECASTS = ("forecast_best", "forecast_median", "forecast_worst")
-CHARTS = (*FORECASTS, "leads", "pit", "reliability", "residuals")
+CHARTS = (*FORECASTS, "dependence", "leads", "pit", "reliability", "residuals")
 
 
 def events_of(run: Path) -> EventAccumulator:

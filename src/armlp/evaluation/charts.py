@@ -196,7 +196,7 @@ def dependence_chart(correlations: Tensor) -> Figure:
     axis.plot(lags, correlations[0], color=BLUE, linewidth=1.8, marker="o", markersize=4, label="paths")
     axis.set_ylim(min(-0.2, 1.1 * float(correlations.min())), 1)
     axis.legend(frameon=False, fontsize=9)
-    title = f"Deviations one step apart correlate {correlations[0, 0]:.2f}, the truth's {correlations[1, 0]:.2f}"
+    title = f"Dependence one step apart: {correlations[0, 0]:.2f}, truth {correlations[1, 0]:.2f}"
     _style_axis(axis, title, "distance, steps", "correlation")
     return figure
 

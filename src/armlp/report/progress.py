@@ -43,12 +43,20 @@ class StepBar(ProgressBar):
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any) -> None:
         """Advance to the current step; update loss and skill when they are logged."""
-        if self.bar is not None and trainer.global_step % log_interval(trainer) == 0:
+        if trainer.global_step % log_interval(trainer) == 0:
+            self._show_metrics(trainer)
+        self._advance_to(trainer.global_step)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Update the skill."""
+        self._show_metrics(trainer)
+
+    def _show_metrics(self, trainer: Trainer) -> None:
+        if self.bar is not None:
             metrics = {"loss": "train/loss", "skill": "val/skill"}
             known = {name: trainer.callback_metrics.get(metric) for name, metric in metrics.items()}
             shown = {name: f"{value.item():.3f}" for name, value in known.items() if value is not None}
             self.bar.set_postfix(shown, refresh=False)
-        self._advance_to(trainer.global_step)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Open a bar that counts batches."""
