@@ -88,7 +88,8 @@ class PathCorrelation(Metric):
 
     def update(self, paths: Tensor, truth: Tensor, observed: Tensor) -> None:
         """Add a batch: paths `[B, P, H, V]`, truth and observed `[B, H, V]`."""
-        mean, deviation = paths.mean(1, keepdim=True), paths.std(1, correction=0, keepdim=True)
+        mean = paths.mean(1, keepdim=True)
+        deviation = (paths - mean).square().mean(1, keepdim=True).sqrt()
         known = (deviation > 0) & deviation.isfinite()
         for row, (values, mask) in enumerate(((paths, known), (truth[:, None], known & observed[:, None]))):
             scores = torch.where(mask, (values - mean) / deviation, 0.0).double()
