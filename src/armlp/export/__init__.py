@@ -79,6 +79,12 @@ def write_onnx(
             "are recalibrated, train with it too.",
             stacklevel=2,
         )
+    if module.settings.min_spread:
+        warnings.warn(
+            "The file holds the network alone, without the least width that armlp gives the intervals of few short series. "
+            "Forecast with `min_spread` 0 to have armlp's the same as the file's.",
+            stacklevel=2,
+        )
     is_recalibrated = module.settings.conformal != "off" and module.has_distribution
     quantile_levels = None if not network.head.numeric else list(levels) if module.has_distribution else []
     statistics = data.get("covariate_statistics") or {}
