@@ -81,7 +81,7 @@ def write_onnx(
         )
     if module.settings.min_spread:
         warnings.warn(
-            "The file holds the network alone, without the least width that armlp gives the intervals of few short series. "
+            "The file holds the network alone, without the least width that intervals of few short series have. "
             "Forecast with `min_spread` 0 to have armlp's the same as the file's.",
             stacklevel=2,
         )
