@@ -1,10 +1,10 @@
 """Does uncertainty propagate? Coverage and width of 80% intervals by lead, of models that feed back samples or means.
 
-    python scripts/does_uncertainty_propagate.py [ar2] [m4-hourly] [--models exact,default,...] [--budget 180] [--write]
+    python scripts/does_uncertainty_propagate.py [ar2] [seasonal] [m4-hourly] [--models exact,default,...] [--budget 180] [--write]
         [--peers_python PATH] [--gluonts_python PATH]
 
-`ar2`: models train on 200 series simulated from a known autoregression and forecast 500 others, so the exact
-distribution is known. `m4-hourly`: models train on the training part without its last 48 steps and forecast these; the
+`ar2` and `seasonal`: models train on 200 series simulated from a known autoregression and forecast 500 others, so the
+exact distribution is known. `m4-hourly`: models train on the training part without its last 48 steps and forecast these; the
 file is read from the folder ARMLP_DATA, or downloaded. No training is stopped early, and nothing is chosen by the
 forecast values. Intervals lie between the 10% and 90% quantiles of 200 sampled paths. The models:
 
@@ -20,7 +20,7 @@ The other libraries run in their own Python, which also needs armlp; one that is
 message.
 
 Widths are medians over the series. CRPS is the mean over series and leads, from nine deciles. Both are in units of the
-standard deviation of the innovations (ar2), or of the error of the seasonal naive in the training part (m4-hourly).
+standard deviation of the innovations (of the simulations), or of the error of the seasonal naive in the training part (m4-hourly).
 """
 
 from __future__ import annotations
@@ -52,8 +52,6 @@ from armlp.training.loop.trainer import quiet
 HORIZON, PATHS = 48, 200
 LEADS = (1, 12, 24, 48)
 DECILES = np.arange(1, 10) / 10
-# Roots 0.95 and 0.6: the variance still grows at lead 48.
-COEFFICIENTS = (1.55, -0.57)
 
 
 class Problem(NamedTuple):
@@ -145,30 +143,42 @@ def before(table: pd.DataFrame) -> pd.DataFrame:
 
 def ar2() -> Problem:
     """Simulate `y(t) = 1.55 y(t-1) - 0.57 y(t-2) + noise` with noise of variance 1."""
-    rng = np.random.default_rng(0)
-    table, others = simulated(rng, 200, 500), simulated(rng, 500, 240)
-    # The distribution after two known values: means by recursion, variances by the weights of the innovations.
-    means, weights = last(others, HORIZON + 2)[:, :2], np.zeros(HORIZON + 2)
-    weights[2] = 1
+    return autoregression("ar2", {1: 1.55, 2: -0.57}, 1, "none")
+
+
+def seasonal() -> Problem:
+    """Simulate `(1 - 0.8 B)(1 - 0.6 B^24) y(t) = noise`, of which the default takes half a season in a patch."""
+    return autoregression("seasonal", {1: 0.8, 24: 0.6, 25: -0.48}, 24, "standard")
+
+
+def autoregression(name: str, coefficients: dict[int, float], season: int, scaler: str) -> Problem:
+    """Simulate a linear autoregression with given coefficients by lag; the noise has variance 1."""
+    rng, lags, shares = np.random.default_rng(0), np.array(list(coefficients)), np.array(list(coefficients.values()))
+    table, others = simulated(rng, 200, 500, lags, shares), simulated(rng, 500, 240, lags, shares)
+    # The distribution after the known values: means by recursion, variances by the weights of the innovations.
+    most = lags.max()
+    means, weights = last(others, HORIZON + most)[:, :most], np.zeros(HORIZON + most)
+    weights[most] = 1
     for lead in range(HORIZON):
-        means = np.concatenate([means, means[:, [-1, -2]] @ np.array(COEFFICIENTS)[:, None]], axis=1)
+        now = most + lead
+        means = np.concatenate([means, means[:, now - lags] @ shares[:, None]], axis=1)
         if lead:
-            weights[lead + 2] = np.dot(COEFFICIENTS, weights[[lead + 1, lead]])
-    deviations = np.sqrt(np.cumsum(weights[2:] ** 2))
+            weights[now] = shares @ weights[now - lags]
+    deviations = np.sqrt(np.cumsum(weights[most:] ** 2))
     normal = torch.special.ndtri(torch.tensor(DECILES)).numpy()
-    exact = means[:, 2:, None] + deviations[:, None] * normal
-    return Problem("ar2", table, others, 1, "none", np.ones((1, 1)), exact)
+    exact = means[:, most:, None] + deviations[:, None] * normal
+    return Problem(name, table, others, season, scaler, np.ones((1, 1)), exact)
 
 
-def simulated(rng: np.random.Generator, count: int, length: int) -> pd.DataFrame:
+def simulated(rng: np.random.Generator, count: int, length: int, lags: np.ndarray, shares: np.ndarray) -> pd.DataFrame:
     """Return a long table of stationary series."""
-    noise = rng.standard_normal((count, length + 200))
+    noise = rng.standard_normal((count, length + 400))
     values = np.zeros_like(noise)
-    for now in range(2, noise.shape[1]):
-        values[:, now] = values[:, [now - 1, now - 2]] @ np.array(COEFFICIENTS) + noise[:, now]
+    for now in range(lags.max(), noise.shape[1]):
+        values[:, now] = values[:, now - lags] @ shares + noise[:, now]
     names = [f"ar-{index:04d}" for index in range(count)]
     columns = {"unique_id": np.repeat(names, length), "ds": np.tile(np.arange(1, length + 1), count)}
-    return pd.DataFrame(columns | {"y": values[:, 200:].ravel()})
+    return pd.DataFrame(columns | {"y": values[:, 400:].ravel()})
 
 
 def m4_hourly() -> Problem:
@@ -307,7 +317,7 @@ def gluonts(problem: Problem, seed: int, budget: int) -> Forecast:
 
 
 PEER_TRAINER = {"enable_progress_bar": False, "logger": False, "enable_model_summary": False, "accelerator": "cpu"}
-PROBLEMS = {"ar2": ar2, "m4-hourly": m4_hourly}
+PROBLEMS = {"ar2": ar2, "seasonal": seasonal, "m4-hourly": m4_hourly}
 LIBRARIES = {"neuralforecast": neuralforecast, "gluonts": gluonts}
 MODELS: dict[str, Callable[[Problem, argparse.Namespace], list[Forecast]]] = {
     "exact": exact,
