@@ -1,12 +1,12 @@
 """Does uncertainty propagate? Coverage and width of 80% intervals by lead, of models that feed back samples or means.
 
-    python scripts/does_uncertainty_propagate.py [ar2] [seasonal] [m4-hourly] [--models exact,default,...] [--budget 180] [--write]
-        [--peers_python PATH] [--gluonts_python PATH]
+    python scripts/does_uncertainty_propagate.py [ar2] [seasonal] [m4-hourly] [--models exact,default,...] [--write]
+        [--budget 180] [--peers_python PATH] [--gluonts_python PATH]
 
 `ar2` and `seasonal`: models train on 200 series simulated from a known autoregression and forecast 500 others, so the
-exact distribution is known. `m4-hourly`: models train on the training part without its last 48 steps and forecast these; the
-file is read from the folder ARMLP_DATA, or downloaded. No training is stopped early, and nothing is chosen by the
-forecast values. Intervals lie between the 10% and 90% quantiles of 200 sampled paths. The models:
+exact distribution is known. `m4-hourly`: models train on the training part without its last 48 steps and forecast
+these; the file is read from the folder ARMLP_DATA, or downloaded. No training is stopped early, and nothing is chosen
+by the forecast values. Intervals lie between the 10% and 90% quantiles of 200 sampled paths. The models:
 
     exact              the distribution of the simulation
     default            armlp, every option chosen from the data
@@ -20,7 +20,8 @@ The other libraries run in their own Python, which also needs armlp; one that is
 message.
 
 Widths are medians over the series. CRPS is the mean over series and leads, from nine deciles. Both are in units of the
-standard deviation of the innovations (of the simulations), or of the error of the seasonal naive in the training part (m4-hourly).
+standard deviation of the innovations of a simulation, or of the error of the seasonal naive in the training part of
+m4-hourly.
 """
 
 from __future__ import annotations
