@@ -80,7 +80,7 @@ class ConsoleListener(FitListener, Callback):
         if isinstance(trainer.logger, TensorBoardLogger):
             print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.logger.root_dir)}")
 
-    def final_training_ended(self, name: str, steps: int) -> None:
+    def refit_ended(self, name: str, steps: int) -> None:
         """Print that the best checkpoint was trained on the validation rows too."""
         print(
             f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores above are "

@@ -68,7 +68,7 @@ def list_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, 
     settled, fixed = settle_model(given, data), given.non_defaults()
     chosen = settled.settings.flat() | {"max_steps": settled.max_steps.value}
     found = [Trial(RECIPE, {})]
-    for name, options in candidates(data, settled.choices).items():
+    for name, options in candidates(data, settled.recommended).items():
         differing = {option: value for option, value in options.items() if value != chosen[option]}
         if is_length_given(trainer):
             differing.pop("max_steps", None)
@@ -116,7 +116,7 @@ def _run(
     begin, data = time.perf_counter(), data.copy()
     limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
     with isolate_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the final training repeats the warnings
+        warnings.simplefilter("ignore")  # the training that follows repeats the warnings
         settled = _settle(given, entry.options, data)
         module = ForecastModule.of(settled)
         steps = trainer.max_steps

@@ -78,7 +78,7 @@ class PanelCache:
         return panel, found["notes"]
 
     def build(
-        self, table: TableRows, alignment: Alignment, static: np.ndarray, shapes: Shapes, notes: list[str]
+        self, table: TableRows, alignment: Alignment, static: np.ndarray, shapes: Shapes, warning_texts: list[str]
     ) -> tuple[Panel, list[str]]:
         """Save a panel, and return it as `load` does; raise a `UserError` if its source has changed meanwhile."""
 
@@ -87,7 +87,7 @@ class PanelCache:
             _save_series(folder, alignment, levels, static, table.types)
             return {
                 "sources": self._files,
-                "notes": notes,
+                "notes": warning_texts,
                 "freq": alignment.calendar.freq,
                 "timezone": alignment.calendar.timezone,
                 "has_ids": table.types["id"] is not None,

@@ -144,7 +144,7 @@ def rollout(
         span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
         beyond = (0, 0, 0, 0, 0, span - horizon)
         for rows in _blocks(group, max(1, most // (distinct // model.members))):
-            block = inputs.rows(rows).reaching(span)
+            block = inputs.select(rows).extended_to(span)
             for first in range(0, distinct, most * model.members):
                 some = rows, slice(first, first + most * model.members)
                 paths[some] = roll(block, F.pad(noise[some], beyond, value=0.5))[:, :, :horizon]

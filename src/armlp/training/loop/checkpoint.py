@@ -12,7 +12,9 @@ import torch
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import METRICS
 from armlp.files import replacing
-from armlp.model.mlp import check_class_paths
+from armlp.model.families import HEADS
+from armlp.model.scaling import SCALERS
+from armlp.registry import check_class_paths
 
 FORMAT = 4
 _PARTS = ("hyper_parameters", "datamodule_hyper_parameters", "state_dict")
@@ -42,7 +44,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
     if (found := checkpoint["armlp_format"]) != FORMAT:
         fix = "upgrade armlp" if found > FORMAT else "fit anew, or use the version of armlp that wrote it"
         raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
-    check_class_paths(checkpoint["hyper_parameters"])
+    check_class_paths(checkpoint["hyper_parameters"], (HEADS, SCALERS))
     for metric in checkpoint["hyper_parameters"].get("metrics") or ():
         METRICS.check_imported(metric)
     return checkpoint
