@@ -44,7 +44,7 @@ def test_paths_are_those_of_the_network_moved_by_what_the_checkpoint_holds(both:
     np.testing.assert_allclose(table["armlp"], both["off"].predict(num_paths=50, horizon=9)["armlp"], rtol=1e-5)
 
 
-def test_a_file_is_enough_for_both_doors(
+def test_a_file_is_enough_for_both_interfaces(
     both: dict[str, Forecaster], program: Any, make_table: MakeTable, tmp_path: Path
 ):
     both["split"].save("model.ckpt")

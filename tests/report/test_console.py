@@ -88,7 +88,7 @@ def test_a_listener_prints_the_data_then_the_trials_then_the_choices(
     found = [printed.find(words) for words in titles]
     assert found == sorted(found)
     assert found[0] >= 0
-    assert "recipe what the data suggest 0.125 1.5 2.5" in printed
+    assert "recipe the recipe's choices 0.125 1.5 2.5" in printed
     assert "wide dropout 0.2 0.250 0.5 1.2" in printed
     assert "dropout 0.2 best of 2 tried on validation" in printed
 

@@ -286,7 +286,7 @@ def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(
     with pytest.warns(UserWarning, match="nothing was left to train"):
         assert program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt") == ""
     assert best.stat().st_mtime_ns == written
-    # The other door trains the same.
+    # Python trains the same.
     options = {"refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path / "other"}
     other = Forecaster(**REFIT | options).fit("table.parquet")
     assert same(checkpoint_of(other)["state_dict"], found["state_dict"])

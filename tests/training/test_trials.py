@@ -67,7 +67,7 @@ def test_trials_leave_no_trace_but_the_best_of_them(
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
 
-    names = [name for one in (RECIPE, "linear", "narrow", "wide") for name in (one, f"{one} alone")]
+    names = [name for one in (RECIPE, "linear", "narrow", "wide") for name in (one, f"{one}, without Theta")]
     assert [trial.name for trial in trials] == names
     assert all(trial.monitored == pytest.approx(trial.scores["scaled_crps"]) for trial in trials)
     best = min(trials, key=lambda trial: trial.monitored)
@@ -95,7 +95,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
     alone = ForecastModule(**by_hand.settings.flat() | {"theta_share": 0.0})
     alone.load_state_dict(by_hand.state_dict())
     trainer().validate(alone, datamodule=data, verbose=False)
-    assert alone.scores["armlp"] == trials["narrow alone"].scores
+    assert alone.scores["armlp"] == trials["narrow, without Theta"].scores
 
 
 @pytest.mark.parametrize("name", ["linear", "narrow", "wide"])

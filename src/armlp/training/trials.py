@@ -133,11 +133,11 @@ def _run(
         entry = entry._replace(seconds=time.perf_counter() - begin)
         if not (entry.scores and module.settings.theta_share) or given.theta_share is not None:
             return [entry]
-        alone = replace(settled, settings=replace(settled.settings, theta_share=0.0))
-        without = ForecastModule.of(alone)
-        without.load_state_dict(module.state_dict())
-        trial = Trial(f"{entry.name} alone", entry.options | {"theta_share": 0.0})
-        return [entry, _validate(trial, without, data, trainer, limits)]
+        without_theta = replace(settled, settings=replace(settled.settings, theta_share=0.0))
+        same_weights = ForecastModule.of(without_theta)
+        same_weights.load_state_dict(module.state_dict())
+        trial = Trial(f"{entry.name}, without Theta", entry.options | {"theta_share": 0.0})
+        return [entry, _validate(trial, same_weights, data, trainer, limits)]
 
 
 def _validate(

@@ -92,8 +92,8 @@ def read_panel(
                     panel, warning_texts = cache.build(rows, alignment, static, shapes, warning_texts)
                 else:
                     store = storage.in_memory(shapes)
-                    levels = PanelFiller(alignment, store).fill(rows)
-                    panel = make_panel(alignment, store, levels, static, rows.panel_fields)
+                    base_values = PanelFiller(alignment, store).fill(rows)
+                    panel = make_panel(alignment, store, base_values, static, rows.panel_fields)
             except OffCalendarError as error:  # the calendar was inferred from a sample that lacks this row
                 aligner.widen_sample(error)
     for text in warning_texts:
