@@ -88,8 +88,8 @@ def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_t
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"conformal": "split", "head": "point"}, "`conformal`: split stretches .* the head 'point' do not"),
-        ({"conformal": "split", "head": "poisson"}, "`conformal`: split stretches .* the head 'poisson' do not"),
+        ({"conformal": "split", "head": "point"}, "`conformal`: split needs .* the head 'point' does not"),
+        ({"conformal": "split", "head": "poisson"}, "`conformal`: split needs .* the head 'poisson' does not"),
         ({"conformal": "online"}, "`conformal`: 'online' is not known; use one of off, split, adaptive"),
     ],
 )
