@@ -1,4 +1,4 @@
-"""Whole-program tests of backtests from both doors; forecasts of tables cut off at the origin are the oracle."""
+"""Whole-program tests of backtests; forecasts of tables cut off at the origin are the oracle."""
 
 import warnings
 from collections.abc import Callable

@@ -181,8 +181,8 @@ def test_a_bare_predict_gives_the_forecast_of_the_same_objects_in_this_process(p
     program("predict", "--ckpt_path", trained.best, "--forecast.output=f.parquet")
     forecast = pd.read_parquet("f.parquet")
 
-    door = Forecaster.load(trained.best, enable_progress_bar=False).predict()
-    pd.testing.assert_frame_equal(forecast, door.to_pandas())
+    from_python = Forecaster.load(trained.best, enable_progress_bar=False).predict()
+    pd.testing.assert_frame_equal(forecast, from_python.to_pandas())
 
     checkpoint = read_checkpoint(trained.best)
     module = ForecastModule(**checkpoint["hyper_parameters"])

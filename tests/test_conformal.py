@@ -44,7 +44,7 @@ def test_paths_are_those_of_the_network_moved_by_what_the_checkpoint_holds(both:
     np.testing.assert_allclose(table["armlp"], both["off"].predict(num_paths=50, horizon=9)["armlp"], rtol=1e-5)
 
 
-def test_a_file_is_enough_for_both_doors(
+def test_a_file_is_enough_for_both_interfaces(
     both: dict[str, Forecaster], program: Any, make_table: MakeTable, tmp_path: Path
 ):
     both["split"].save("model.ckpt")
@@ -88,8 +88,8 @@ def test_too_few_validation_windows_are_told_of_and_leave_forecasts_alone(make_t
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"conformal": "split", "head": "point"}, "`conformal`: split stretches .* the head 'point' do not"),
-        ({"conformal": "split", "head": "poisson"}, "`conformal`: split stretches .* the head 'poisson' do not"),
+        ({"conformal": "split", "head": "point"}, "`conformal`: split needs .* the head 'point' does not"),
+        ({"conformal": "split", "head": "poisson"}, "`conformal`: split needs .* the head 'poisson' does not"),
         ({"conformal": "online"}, "`conformal`: 'online' is not known; use one of off, split, adaptive"),
     ],
 )

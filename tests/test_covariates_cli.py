@@ -1,4 +1,4 @@
-"""Whole-program tests of covariates: through both doors, from the checkpoint alone, and mistakes refused."""
+"""Whole-program tests of covariates from the command line, from Python and from the checkpoint alone."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Whole-program tests of ensembles, averages and the other options of training, through both doors."""
+"""Whole-program tests of ensembles, averages and the other options of training, from the command line and Python."""
 
 from collections.abc import Callable
 from pathlib import Path

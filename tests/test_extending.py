@@ -148,7 +148,7 @@ def test_parts_are_used_by_their_class_paths_from_a_file_of_options(parts: Any, 
     assert len(pd.read_parquet("lightning_logs/version_0/forecast.parquet")) == 18
 
 
-def test_a_file_of_options_is_a_preset_of_both_doors(program: Any, make_table: MakeTable):
+def test_a_file_of_options_is_a_preset_for_both_interfaces(program: Any, make_table: MakeTable):
     table = make_table()
     table.to_parquet("table.parquet")
     Path("mine.yaml").write_text("data: {horizon: 5}\nmodel: {hidden_sizes: [3]}\ntrainer: {max_steps: 1}\n")

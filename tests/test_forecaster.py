@@ -1,4 +1,4 @@
-"""Whole-program tests of the Python face."""
+"""Whole-program tests of the Python interface."""
 
 import shutil
 from collections.abc import Callable
@@ -246,7 +246,7 @@ def test_predict_leaves_no_run(fitted: Forecaster, tmp_path: Path, monkeypatch: 
     assert not any(tmp_path.iterdir())
 
 
-def test_the_building_blocks_work_without_the_doors(make_table: MakeTable, tmp_path: Path):
+def test_the_building_blocks_work_without_the_program(make_table: MakeTable, tmp_path: Path):
     """What README shows to people who build their own."""
     from lightning.pytorch import Trainer
 

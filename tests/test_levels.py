@@ -33,7 +33,7 @@ def data_of(table: pd.DataFrame, levels: list[float] | None) -> SeriesDataModule
     """A data module of a table whose series lie the levels higher."""
     data = SeriesDataModule(table, horizon=6, season_length=24, test_windows=1)
     if levels is not None:
-        data._panel = replace(data.panel, levels=torch.tensor(levels, dtype=torch.float64)[:, None])
+        data._panel = replace(data.panel, base_values=torch.tensor(levels, dtype=torch.float64)[:, None])
     return data
 
 

@@ -1,4 +1,4 @@
-"""Tests of the package as a whole: the public face, and how quickly it opens."""
+"""Tests of the package as a whole: the public names, and how quickly it opens."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Tests of presets: the same names and files through both doors."""
+"""Tests of presets: the same names and files from the command line and Python."""
 
 import shutil
 from pathlib import Path

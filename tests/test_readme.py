@@ -24,9 +24,9 @@ from armlp.report.forecast_writer import ForecastWriter
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-ROOMS = {path.parent.name: path for path in (ROOT / "src" / "armlp").glob("*/README.md")}
+PACKAGES = {path.parent.name: path for path in (ROOT / "src" / "armlp").glob("*/README.md")}
 OTHERS = [ROOT / name for name in ("CONTRIBUTING.md", "lightning_logs/README.md", "scripts/README.md")]
-PAGES = [README, *OTHERS, *ROOMS.values()]
+PAGES = [README, *OTHERS, *PACKAGES.values()]
 REGISTRIES = (HEADS, SCALERS, METRICS, BASELINES)
 SMALL = {"max_steps": 4, "hidden_sizes": [8], "enable_progress_bar": False}
 
@@ -81,20 +81,20 @@ def test_the_examples_of_the_readme_run(run_page: Any):
     assert defined["loss"] < 0.3  # that of noise of this size is about -0.5, at the start it is 0.4
 
 
-@pytest.mark.parametrize("room", sorted({*ROOMS} - {"export"}))  # that one runs without torch: tests/export
-def test_the_examples_of_a_room_run(room: str, run_page: Any):
-    defined = run_page(ROOMS[room])
-    if room == "data":
+@pytest.mark.parametrize("package", sorted({*PACKAGES} - {"export"}))  # that one runs without torch: tests/export
+def test_the_examples_of_a_package_run(package: str, run_page: Any):
+    defined = run_page(PACKAGES[package])
+    if package == "data":
         assert (defined["what_if"].groupby("unique_id").head(2)["armlp"] == 50).all()
         assert set(np.unique(defined["words"])) <= set("abc")
-    if room == "training":
+    if package == "training":
         assert set(defined["forecaster"].scores) > {"armlp", "seasonal naive", "last value"}
-    if room == "model":
+    if package == "model":
         assert defined["interval"].shape == (2, 5, 100)
 
 
 def test_the_lead_of_the_first_value_above_a_threshold_is_the_first():
-    (line,) = re.findall(r"^first = .*$", ROOMS["model"].read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^first = .*$", PACKAGES["model"].read_text(), re.MULTILINE)
     paths = torch.tensor([[[1, 200, 300], [111, 0, 0], [0, 0, 110]]])
     defined: dict[str, Any] = {"torch": torch, "above": paths > 110}
     exec(line, defined)
@@ -129,7 +129,7 @@ def test_every_option_that_a_page_names_exists():
 
 
 def test_the_page_on_data_names_every_data_set():
-    _, _, section = ROOMS["data"].read_text().partition("## Data sets by name")
+    _, _, section = PACKAGES["data"].read_text().partition("## Data sets by name")
     assert tuple(re.findall(r"^\| `([\w-]+)` \|", section, re.MULTILINE)) == catalog.names()
 
 

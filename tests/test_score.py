@@ -1,4 +1,4 @@
-"""`score` from both doors: what it finds, how often it is wrong, and what its table looks like."""
+"""`score` from the command line and Python: what it finds, how often it is wrong, and what its table looks like."""
 
 from collections.abc import Callable
 from pathlib import Path

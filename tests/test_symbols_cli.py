@@ -1,4 +1,4 @@
-"""Whole-program tests of symbols: through both doors, from the checkpoint alone, and mistakes refused."""
+"""Whole-program tests of symbols: from the command line and Python, from the checkpoint alone, and mistakes refused."""
 
 import contextlib
 import io

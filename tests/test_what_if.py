@@ -1,4 +1,4 @@
-"""What-if: values of the future that are known, from the rollout to both doors."""
+"""What-if: values of the future that are known, from the rollout to the command line and Python."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -235,7 +235,7 @@ def test_other_series_are_told_of_and_left_out(make_table: MakeTable):
 def test_the_store_of_a_series_with_a_level_is_told_less_the_level(make_table: MakeTable):
     table = make_table()
     panel = read_panel(table)
-    raised = replace(panel, levels=torch.full((3, 1), 5.0, dtype=torch.float64))
+    raised = replace(panel, base_values=torch.full((3, 1), 5.0, dtype=torch.float64))
     known = after(table).assign(y=12.0)
     assert (read_known_future(known, raised, WANTED, 4).values == 7).all()
 

@@ -86,6 +86,14 @@ class Registry(Mapping[str, type[T]], Generic[T]):
             )
 
 
+def check_class_paths(options: Mapping[str, Any], registries: Iterable[Registry[Any]]) -> None:
+    """Refuse saved options that name a class whose module is not imported: reading a file never runs code."""
+    for registry in registries:
+        name = options.get(registry.option)
+        if isinstance(name, str):
+            registry.check_imported(name)
+
+
 def import_all(package: str, path: Iterable[str]) -> None:
     """Import all modules of a package, so that its classes register themselves."""
     for module in iter_modules(path):

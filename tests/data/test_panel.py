@@ -167,7 +167,7 @@ def test_loaders_and_passes_keep_the_resident_pages_of_a_memory_mapped_panel_wit
 @pytest.mark.parametrize("channels", [1, 2])
 def test_levels_are_added_to_whatever_belongs_to_a_series(channels, make_panel):
     levels = torch.tensor([[0.0, 5.0], [1e9 + 1, -3e12], [7.0, 0.0]], dtype=torch.float64)[:, :channels]
-    panel = replace(make_panel([3, 1, 5], channels=channels), levels=levels)
+    panel = replace(make_panel([3, 1, 5], channels=channels), base_values=levels)
     series = torch.tensor([2, 0, 1, 1])
     for middle in ((), (6,), (6, 4)):  # rows, forecasts, paths
         values = torch.randn(4, *middle, channels)
@@ -184,5 +184,5 @@ def test_without_levels_values_are_data_units_as_they_are(make_panel):
 
 def test_a_series_with_a_level_is_returned_in_data_units(make_panel):
     panel = make_panel([3, 4])
-    levelled = replace(panel, levels=torch.tensor([[1e12], [-1e12]], dtype=torch.float64))
+    levelled = replace(panel, base_values=torch.tensor([[1e12], [-1e12]], dtype=torch.float64))
     assert levelled.series(1).equal(panel.values[3:].double() - 1e12)

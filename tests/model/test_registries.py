@@ -9,8 +9,9 @@ import torch
 from armlp.errors import UserError
 from armlp.model.families import HEADS, head_options
 from armlp.model.families.location_scale import NormalHead
-from armlp.model.mlp import AutoregressiveMLP, check_class_paths
+from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.scaling import SCALERS, Scaler, Scaling
+from armlp.registry import check_class_paths
 
 
 class ShiftedHead(NormalHead):
@@ -100,11 +101,11 @@ def test_a_wrong_class_path_is_refused(library, path, message):
 
 @pytest.mark.parametrize("option", ["head", "scaler"])
 def test_saved_options_import_no_code(option, library):
-    check_class_paths({option: "my_library.Anything"})
-    check_class_paths({option: None})
-    check_class_paths({option: "normal" if option == "head" else "global"})
+    check_class_paths({option: "my_library.Anything"}, (HEADS, SCALERS))
+    check_class_paths({option: None}, (HEADS, SCALERS))
+    check_class_paths({option: "normal" if option == "head" else "global"}, (HEADS, SCALERS))
     with pytest.raises(UserError, match="import this_is_not_imported first"):
-        check_class_paths({option: "this_is_not_imported.Anything"})
+        check_class_paths({option: "this_is_not_imported.Anything"}, (HEADS, SCALERS))
     assert "this_is_not_imported" not in sys.modules
 
 

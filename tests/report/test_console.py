@@ -76,7 +76,7 @@ def test_a_listener_prints_the_data_then_the_trials_then_the_choices(
     best = Trial("wide", {"dropout": 0.2}, {"skill": 0.25, "scaled_crps": 0.5}, 0.5, 1.25)
     listener.trials_ended([Trial(RECIPE, {}, {"skill": 0.125, "scaled_crps": 1.5}, 1.5, 2.5), best])
     module = ForecastModule(hidden_sizes=[4])
-    module.settled = Settled(module.settings, preferred={"dropout": Choice(0.2, "best of 2 tried on validation")})
+    module.settled = Settled(module.settings, from_trials={"dropout": Choice(0.2, "best of 2 tried on validation")})
     assert not capsys.readouterr().out
     trainer = Trainer(
         max_steps=1, logger=False, enable_checkpointing=False, callbacks=[listener], enable_progress_bar=False,
@@ -88,14 +88,14 @@ def test_a_listener_prints_the_data_then_the_trials_then_the_choices(
     found = [printed.find(words) for words in titles]
     assert found == sorted(found)
     assert found[0] >= 0
-    assert "recipe what the data suggest 0.125 1.5 2.5" in printed
+    assert "recipe the recipe's choices 0.125 1.5 2.5" in printed
     assert "wide dropout 0.2 0.250 0.5 1.2" in printed
     assert "dropout 0.2 best of 2 tried on validation" in printed
 
 
 def test_a_listener_prints_the_final_training_and_a_backtest_that_trained_anew(capsys: pytest.CaptureFixture[str]):
     listener = ConsoleListener()
-    listener.final_training_ended("best.ckpt", 40)
+    listener.refit_ended("best.ckpt", 40)
     assert "best.ckpt was then trained anew on the validation rows too, for 40 steps" in said(capsys)
     rows = [(name, step, 1.0 + step) for name in ("a", "b") for step in range(8)]
     table = pd.DataFrame(rows, columns=["unique_id", "ds", "y"]).assign(cutoff=-1, armlp=1.0)

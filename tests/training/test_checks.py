@@ -18,8 +18,8 @@ from armlp.training.checks import warn_of_other_frequency
     ("options", "sentence"),
     [
         ({"objective": "crps", "head": "point"}, "`objective`: crps needs sampled numbers"),
-        ({"objective": "crps", "feed": "mean"}, "`feed`: crps scores sampled paths"),
-        ({"objective": "energy", "feed": "truth"}, "`feed`: energy scores sampled paths"),
+        ({"objective": "crps", "feed": "mean"}, "`feed`: with `objective` crps the input"),
+        ({"objective": "energy", "feed": "truth"}, "`feed`: with `objective` energy the input"),
         ({"objective": "energy", "lead_weighting": "near"}, "`lead_weighting`: the energy score"),
         ({"ridge_init": True, "linear_skip": False}, "`ridge_init`: there is no linear skip"),
         ({"ridge_init": True, "context_length": 5000}, "`ridge_init`: the context has 5000 inputs"),

@@ -1,4 +1,4 @@
-"""Tests of a fit from beginning to end: what it settles, what it reports, and the final training on validation too."""
+"""Tests of a fit from beginning to end: what it settles, what it reports, and the refit on validation too."""
 
 import contextlib
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from armlp.training.fit import choose_refit, fit, fit_with_options
 from armlp.training.loop.callbacks import BestCheckpoint, StopEarly
 from armlp.training.loop.checkpoint import read_checkpoint
 from armlp.training.loop.listener import FitListener, Trial
-from armlp.training.loop.trainer import BEST, TRAINER, is_length_given
+from armlp.training.loop.trainer import BEST, TRAINER
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
 from armlp.training.settings import ModelSettings
@@ -252,7 +252,7 @@ def test_all_but_the_weights_of_the_best_checkpoint_stays(fitted: Any, make_tabl
 
 
 class Spoil(GradientAccumulationScheduler):
-    """Makes the weights of a final training NaN; it keeps callbacks of this kind only."""
+    """Makes the weights of a refit NaN; it keeps callbacks of this kind only."""
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.limit_val_batches == 0:
@@ -286,7 +286,7 @@ def test_a_broken_off_final_training_is_done_again_when_the_run_goes_on(
     with pytest.warns(UserWarning, match="nothing was left to train"):
         assert program(*fit, "--ckpt_path", CHECKPOINTS / "last.ckpt") == ""
     assert best.stat().st_mtime_ns == written
-    # The other door trains the same.
+    # Python trains the same.
     options = {"refit": True, "logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path / "other"}
     other = Forecaster(**REFIT | options).fit("table.parquet")
     assert same(checkpoint_of(other)["state_dict"], found["state_dict"])
@@ -315,23 +315,23 @@ def test_much_validation_or_too_little_is_trained_on_unless_the_length_of_the_tr
 ):
     data = SeriesDataModule(make_table(series, rows), horizon=6)
     settled = settle_model(ModelSettings(), data)
-    settled.choices["max_steps"] = Choice(steps, "")
+    settled.recommended["max_steps"] = Choice(steps, "")
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     usual = {"callbacks": [BestCheckpoint(**BEST)], "enable_checkpointing": "callbacks" not in options}
     trainer = Trainer(**TRAINER | quiet | usual | options)
-    found = choose_refit(settled, data, trainer, is_length_given(trainer))
+    found = choose_refit(settled, data, trainer)
     assert found.settings.refit is wanted
-    assert ("refit" in found.reasons) is wanted
+    assert ("refit" in found.applied) is wanted
 
 
 def test_what_was_given_is_settled(make_table: MakeTable):
     data = SeriesDataModule(make_table(rows=66), horizon=6)
     for given in (True, False):
         trainer = Trainer(logger=False, callbacks=[BestCheckpoint(**BEST)], max_steps=3)
-        assert choose_refit(settle_model(ModelSettings(refit=given), data), data, trainer, True).settings.refit is given
+        assert choose_refit(settle_model(ModelSettings(refit=given), data), data, trainer).settings.refit is given
     without = Trainer(logger=False, enable_checkpointing=False)
     with pytest.raises(UserError, match=r"`refit`: .*`enable_checkpointing`"):
-        choose_refit(settle_model(ModelSettings(refit=True), data), data, without, False)
+        choose_refit(settle_model(ModelSettings(refit=True), data), data, without)
 
 
 class Diary(FitListener):
@@ -347,7 +347,7 @@ class Diary(FitListener):
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         self.heard.append(f"trials of {', '.join(trial.name for trial in trials)}")
 
-    def final_training_ended(self, name: str, steps: int) -> None:
+    def refit_ended(self, name: str, steps: int) -> None:
         self.heard.append(f"{name} of {steps} steps")
 
 

@@ -96,7 +96,7 @@ def test_what_is_left_out_is_chosen_and_what_is_given_is_kept(trainer: Any, make
     assert not set(module.reasons) & set(given)
     assert fitted.max_steps == module.reasons["max_steps"].value > 0
     open_ones = {name for name, value in vars(module.settings).items() if value is None}
-    assert open_ones == {"block_size", "trials", "refit", "metrics"}  # trials and refit are for the doors to settle
+    assert open_ones == {"block_size", "trials", "refit", "metrics"}  # trials and refit are settled by `fit`
     elsewhere = ("max_steps", "calendar_inputs")  # of the trainer, and of the data
     chosen = {name: choice.value for name, choice in module.reasons.items() if name not in elsewhere}
     assert {name: vars(module.settings)[name] for name in chosen} == chosen

@@ -35,7 +35,7 @@ def test_settling_is_pure_and_settled_settings_stay(options: dict[str, Any], mak
     assert vars(first.settings).items() >= settings.non_defaults().items()
     again = settle_model(first.settings, data)
     assert again.settings == first.settings
-    assert again.reasons == {}
+    assert again.applied == {}
 
 
 @pytest.mark.parametrize("options", CASES.values(), ids=CASES)
@@ -44,7 +44,7 @@ def test_a_module_of_settled_settings_has_its_network_at_once(options: dict[str,
     settled = settle_model(given, data)
     module = ForecastModule.of(settled)
     assert module.settings.flat() == settled.settings.flat()
-    assert module.reasons == settled.reasons
+    assert module.reasons == settled.applied
     assert module.network.context_length == settled.settings.context_length
     assert module.windowing.context_length == module.network.context_length
     assert dict(module.hparams) == settled.settings.flat()
@@ -53,19 +53,19 @@ def test_a_module_of_settled_settings_has_its_network_at_once(options: dict[str,
 def test_every_reason_is_of_an_option_that_was_left_out(make_table: Any):
     data, given = SeriesDataModule(make_table(), horizon=6), {"dropout": 0.2, "head": "normal"}
     settled = settle_model(ModelSettings(**given), data)
-    assert not settled.reasons.keys() & given.keys()
-    named = {name: choice.value for name, choice in settled.reasons.items() if name != "calendar_inputs"}
+    assert not settled.applied.keys() & given.keys()
+    named = {name: choice.value for name, choice in settled.applied.items() if name != "calendar_inputs"}
     assert vars(settled.settings).items() >= named.items()
 
 
 def test_preferred_options_override_the_recipe_but_not_given_options(make_table: Any):
     data = SeriesDataModule(make_table(), horizon=6)
-    preferred = {"hidden_sizes": Choice([3], "tried"), "max_steps": Choice(7, "tried")}
-    settled = settle_model(ModelSettings(), data, preferred)
+    from_trials = {"hidden_sizes": Choice([3], "tried"), "max_steps": Choice(7, "tried")}
+    settled = settle_model(ModelSettings(), data, from_trials)
     assert settled.settings.hidden_sizes == [3]
-    assert settled.max_steps == preferred["max_steps"]
-    assert settled.reasons["hidden_sizes"] == preferred["hidden_sizes"]
-    assert settled.preferred == preferred
+    assert settled.max_steps == from_trials["max_steps"]
+    assert settled.applied["hidden_sizes"] == from_trials["hidden_sizes"]
+    assert settled.from_trials == from_trials
     # A choice of trials is none by hand, which would leave Theta out.
     assert settled.settings.theta_share == settle_model(ModelSettings(), data).settings.theta_share > 0
     assert settle_model(ModelSettings(hidden_sizes=[3]), data).settings.theta_share == 0

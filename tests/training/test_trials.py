@@ -47,8 +47,8 @@ class Trials(FitListener):
 def tried(data: SeriesDataModule, steps: int = 4, **options: Any) -> tuple[list[Trial], dict[str, Choice]]:
     """The trials of a training, and the options that they have settled."""
     listener = Trials()
-    preferred = try_candidates(ModelSettings(**SHORT | options), data, trainer(max_steps=steps), listener)
-    return listener.trials, preferred
+    from_trials = try_candidates(ModelSettings(**SHORT | options), data, trainer(max_steps=steps), listener)
+    return listener.trials, from_trials
 
 
 def test_trials_leave_no_trace_but_the_best_of_them(
@@ -59,7 +59,7 @@ def test_trials_leave_no_trace_but_the_best_of_them(
     data.setup()
     seed_everything(5, verbose=False)
     before = dict(vars(data)), dict(data.hparams), torch.get_rng_state(), random.getstate()
-    trials, preferred = tried(data)
+    trials, from_trials = tried(data)
     assert vars(data) == before[0]
     assert data.hparams == before[1]
     assert torch.equal(torch.get_rng_state(), before[2])
@@ -67,19 +67,19 @@ def test_trials_leave_no_trace_but_the_best_of_them(
     assert list(tmp_path.iterdir()) == []
     assert capsys.readouterr() == ("", "")
 
-    names = [name for one in (RECIPE, "linear", "narrow", "wide") for name in (one, f"{one} alone")]
+    names = [name for one in (RECIPE, "linear", "narrow", "wide") for name in (one, f"{one}, without Theta")]
     assert [trial.name for trial in trials] == names
     assert all(trial.monitored == pytest.approx(trial.scores["scaled_crps"]) for trial in trials)
     best = min(trials, key=lambda trial: trial.monitored)
     assert best.name.startswith("linear")  # it starts at the solution, and the others have had four steps
-    assert {name: choice.value for name, choice in preferred.items()} == best.options
-    assert {choice.why for choice in preferred.values()} == {f"best of {len(trials)} tried on validation"}
+    assert {name: choice.value for name, choice in from_trials.items()} == best.options
+    assert {choice.why for choice in from_trials.values()} == {f"best of {len(trials)} tried on validation"}
 
 
 def test_trials_that_diverge_have_no_scores_and_settle_nothing(make_table: MakeTable):
-    trials, preferred = tried(SeriesDataModule(make_table(), horizon=6), trials=1, learning_rate=1e30)
+    trials, from_trials = tried(SeriesDataModule(make_table(), horizon=6), trials=1, learning_rate=1e30)
     assert [trial.scores for trial in trials] == [{}, {}]
-    assert preferred == {}
+    assert from_trials == {}
 
 
 def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTable):
@@ -95,7 +95,7 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
     alone = ForecastModule(**by_hand.settings.flat() | {"theta_share": 0.0})
     alone.load_state_dict(by_hand.state_dict())
     trainer().validate(alone, datamodule=data, verbose=False)
-    assert alone.scores["armlp"] == trials["narrow alone"].scores
+    assert alone.scores["armlp"] == trials["narrow, without Theta"].scores
 
 
 @pytest.mark.parametrize("name", ["linear", "narrow", "wide"])
@@ -103,9 +103,9 @@ def test_a_trial_scores_what_a_training_by_hand_would_score(make_table: MakeTabl
 def test_what_trials_have_settled_is_as_if_it_had_been_given_by_hand(name: str, alone: bool, make_table: MakeTable):
     data = SeriesDataModule(make_table(), horizon=6)
     settled = settle_model(ModelSettings(), data)
-    options = candidates(data, settled.choices)[name] | ({"theta_share": 0.0} if alone else {})
-    preferred = {option: Choice(value, "tried") for option, value in options.items()}
-    chosen = settle_model(ModelSettings(), data, preferred)
+    options = candidates(data, settled.recommended)[name] | ({"theta_share": 0.0} if alone else {})
+    from_trials = {option: Choice(value, "tried") for option, value in options.items()}
+    chosen = settle_model(ModelSettings(), data, from_trials)
     given = {"theta_share": 0.35} | {option: value for option, value in options.items() if option != "max_steps"}
     assert chosen.settings == settle_model(ModelSettings(**given), data).settings
     assert chosen.max_steps.value == options["max_steps"]

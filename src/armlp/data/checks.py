@@ -32,8 +32,9 @@ def check_lengths(panel: Panel, split: Split) -> None:
 def check_origins(panel: Panel, split: Split, part: str, series: Tensor) -> None:
     """Raise a `UserError` if a part (`val`, `test` or `predict`) has no origin."""
     if not len(series):
+        name = "validation" if part == "val" else part
         needed = 1 + (split.test_span if part == "test" else split.horizon + split.test_length)
-        raise _too_short(panel, f"of {panel.name} is long enough for the {part} windows", f"{needed}; lower `horizon`")
+        raise _too_short(panel, f"of {panel.name} is long enough for the {name} windows", f"{needed}; lower `horizon`")
 
 
 def _too_short(panel: Panel, what: str, needed: str) -> UserError:
@@ -120,9 +121,9 @@ def warn_of_constant(panel: Panel) -> None:
 
 
 def check_counts(panel: Panel, head: str) -> None:
-    """Raise a `UserError` if a value is no count, or a series is stored less a level, which leaves no counts."""
-    if panel.levels is not None:
-        large = panel.levels.abs().amax(1)
+    """Raise a `UserError` if a value is no count, or a series is stored less a base value, which leaves no counts."""
+    if panel.base_values is not None:
+        large = panel.base_values.abs().amax(1)
         raise UserError(
             f"`head` {head} is for counts, but series '{panel.ids[int(large.argmax())]}' of {panel.name} varies "
             f"so little beside its level of {large.max():g} that the model sees only the difference from it: give "

@@ -63,7 +63,7 @@ class Panel:
     covariate_scaling: CovariateScaling | None = None  # applied to the covariates of windows; None leaves them raw
     calendar_cycles: tuple[str, ...] = ()  # those that windows have features of
     symbols: tuple[str, ...] | tuple[int, ...] | tuple[bool, ...] | None = None  # by code; None for numbers
-    levels: Tensor | None = None  # `[S, V]` float64, 0 for most series; None where no series needs one
+    base_values: Tensor | None = None  # `[S, V]` float64, taken off the stored values; None if all are 0
     residency: Residency | None = None  # limits the resident memory of a memory-mapped store
 
     def __post_init__(self) -> None:
@@ -190,7 +190,7 @@ class Panel:
         return replace(self, **{name: part.to(device) for name, part in stores.items()}, covariate_scaling=scaling)
 
     def series(self, index: int) -> Tensor:
-        """Return the `[n, V]` history of one series, data units; a view where the panel has no levels."""
+        """Return the `[n, V]` history of one series, data units; a view where the panel has no base values."""
         first = self.offsets[index]
         values = self.values[first : first + self.lengths[index]]
         return self.in_data_units(torch.tensor([index]), values[None])[0]
@@ -198,10 +198,10 @@ class Panel:
     def in_data_units(self, series: Tensor, values: Tensor) -> Tensor:
         """Return stored values `[B, ..., V]` of `series [B]` in data units.
 
-        They are unchanged where the panel has no levels, otherwise float64 in main memory, which not every accelerator
-        has.
+        They are unchanged if the panel has no base values. Otherwise they are float64 in main memory, because not every
+        accelerator has float64.
         """
-        if self.levels is None:
+        if self.base_values is None:
             return values
-        channels = self.levels.shape[1]
-        return values.cpu().double() + self.levels[series.cpu()].view(-1, *[1] * (values.dim() - 2), channels)
+        channels = self.base_values.shape[1]
+        return values.cpu().double() + self.base_values[series.cpu()].view(-1, *[1] * (values.dim() - 2), channels)

@@ -64,7 +64,7 @@ class DataSettings(Options):
     integers. 1 means no season."""
 
     val_windows: int | None = option(minimum=1)
-    """Origins held out for validation, each of `H` steps; 1 where left out (a week of `taylor`)."""
+    """Origins held out for validation, each of `H` steps; 1 if left out; the data set `taylor` uses 7 days."""
 
     test_windows: int = option(0, minimum=0)
     """Origins held out for `test`, each of `H` steps, at the very end. Training never uses them."""
@@ -79,7 +79,7 @@ class DataSettings(Options):
     """Training windows per batch; from the number of windows where left out."""
 
     seed: int = option(0, minimum=0, maximum=LARGEST_SEED)
-    """Seed of the order of training windows."""
+    """Seed of the order of training windows. If a model is trained anew (`refit`), also of its dropout and samples."""
 
     covariate_statistics: dict[str, list[dict[str, Any]]] | None = None
     """How covariates are scaled and coded; set by training, so leave it out."""

@@ -14,7 +14,7 @@ class Label(NamedTuple):
 
     heading: str
     order: float = 105
-    rank: float | None = 15
+    rank: float | None = 90
     format: str = ",.4g"
     higher_is_better: bool | None = False
 

@@ -101,7 +101,7 @@ def _scores(network: AutoregressiveMLP, panel: Panel, windows: Windows, seed: in
     high = distribution.cdf(truth)
     low = distribution.cdf(truth - 1) if network.head.discrete else high
     if network.non_negative:  # forecasts are cut off at 0
-        zero = truth.new_zeros(()) if panel.levels is None else -panel.levels[series][:, None]
+        zero = truth.new_zeros(()) if panel.base_values is None else -panel.base_values[series][:, None]
         low = torch.where(truth <= zero, 0.0, low)
     pit = low
     if (high > low).any():

@@ -85,13 +85,14 @@ class AutoregressiveMLP(nn.Module):
         covariate_sizes: Mapping[str, Sequence[int]] | None = None,
         **head_options: Any,
     ) -> None:
+        # Check all arguments first: until another variable is assigned, `locals()` holds the arguments by name.
         declared = {one.name for one in fields(NetworkSettings)}
         settings = NetworkSettings(**{name: value for name, value in locals().items() if name in declared})
         super().__init__()
         hidden_sizes, head_options = settings.hidden_sizes or [], dict(settings.head_options or {})
         if residual_blocks and not hidden_sizes:
             raise UserError("`residual_blocks`: blocks need a layer before them; give `hidden_sizes`.")
-        head_class, supplied = HEADS.find(head), {"channels": channels, "symbols": symbols}
+        head_class, network_arguments = HEADS.find(head), {"channels": channels, "symbols": symbols}
         if head_class.distribution.numeric == (symbols > 0):
             raise UserError(
                 f"`head`: {head!r} is not for {'symbols' if symbols else 'numbers'}; "
@@ -100,21 +101,24 @@ class AutoregressiveMLP(nn.Module):
 
         self.context_length, self.patch_length, self.season_length = context_length, patch_length, season_length
         self.channels, self.members, self.symbols, self.non_negative = channels, members, symbols, non_negative
-        chosen = {name: value for name, value in head_options.items() if name in options_of(head_class)}
-        self.head = head_class(**chosen, **{name: supplied[name] for name in head_class.supplied})
+        own_options = {name: value for name, value in head_options.items() if name in options_of(head_class)}
+        self.head = head_class(**own_options, **{name: network_arguments[name] for name in head_class.supplied})
         self.dependence = Dependence(patch_length, channels) if self.head.noise else None
         # Symbols have neither a scale nor a location to add to.
         self.scaler = SCALERS.find("none" if symbols else scaler)(season_length)
         for name, statistic in self.scaler.initial_statistics(channels).items():
             self.register_buffer(name, statistic)
-        # For each value of the patch, the context's latest value in the same phase of the season.
-        self.season_ago: list[int] | None = None
+        # For each value of the patch, the position in the context of the latest value in the same phase of the season.
+        self.seasonal_positions: list[int] | None = None
         if seasonal_skip and season_length <= context_length and not symbols:
-            self.season_ago = [context_length - season_length + step % season_length for step in range(patch_length)]
+            self.seasonal_positions = [
+                context_length - season_length + step % season_length for step in range(patch_length)
+            ]
         level_input = level_input and self.scaler.by_window
         sizes = covariate_sizes or {}
         self.inputs = Inputs(context_length, patch_length, channels, mask_input, level_input, symbols, sizes, members)
         outputs = patch_length * channels
+        # For block sizes of the rollout.
         self.max_width = max(outputs * self.head.outputs, *hidden_sizes, block_size or 0)
         self.layers: nn.Sequential | None = None
         if hidden_sizes:
@@ -134,7 +138,7 @@ class AutoregressiveMLP(nn.Module):
         # Training starts at the seasonal naive: where there is a skip, the layers add 0 to it.
         if self.linear_skip is not None:
             _set_to_zero(self.linear_skip)
-        if self.layers is not None and (self.linear_skip is not None or self.season_ago is not None):
+        if self.layers is not None and (self.linear_skip is not None or self.seasonal_positions is not None):
             _set_to_zero(self.layers[-1])
 
     def forward(
@@ -191,18 +195,20 @@ class AutoregressiveMLP(nn.Module):
     ) -> Tensor:
         """Return the input of the head, `[B, U, V, outputs]`, network units; arguments as in `predict_patch`."""
         values = scaling.to_network(window, step)
-        if self.layers is None:
+        if self.layers is None:  # `[B, U V outputs]`, from `[E, U V outputs]`
             raw = self.bias.unflatten(0, (self.members, -1)).repeat_interleave(window.shape[0] // self.members, 0)
         else:
+            # `[B, 1, L, ...]`, because `self.inputs` takes the windows of several patches.
             inputs = self.inputs(self.inputs.embed(values)[:, None], observed[:, None], scaling, covariates, [step])
             raw = self.layers(inputs[:, 0])
         raw = raw.unflatten(1, (self.patch_length, self.channels, self.head.outputs))
         skips = []
         if self.linear_skip is not None:
             skips.append(self.linear_skip(values.flatten(1)).view(raw.shape[:-1]))
-        if self.season_ago is not None:
-            seasons = -(-self.patch_length // self.season_length)
-            skips.append(torch.cat([values[:, -self.season_length :]] * seasons, 1)[:, : self.patch_length])
+        if self.seasonal_positions is not None:
+            # The values at `seasonal_positions`, by slices: an index would be copied to the GPU at every call.
+            repeats = -(-self.patch_length // self.season_length)
+            skips.append(torch.cat([values[:, -self.season_length :]] * repeats, 1)[:, : self.patch_length])
         if not skips:
             return raw
         return torch.cat([raw[..., :1] + sum(skips)[..., None], raw[..., 1:]], dim=-1)
@@ -211,11 +217,3 @@ class AutoregressiveMLP(nn.Module):
 def _set_to_zero(layer: nn.Module) -> None:
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
-
-
-def check_class_paths(hyper_parameters: Mapping[str, Any]) -> None:
-    """Refuse saved options that name a class whose module is not imported: reading a file never runs code."""
-    for registry in (HEADS, SCALERS):
-        name = hyper_parameters.get(registry.option)
-        if isinstance(name, str):
-            registry.check_imported(name)

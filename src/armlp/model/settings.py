@@ -15,7 +15,7 @@ from armlp.options import Options, option
 
 @dataclass(frozen=True)
 class NetworkSettings(Options):
-    """The options that shape an `AutoregressiveMLP`. None is chosen from the data."""
+    """The options that shape an `AutoregressiveMLP`. An option left at `None` is chosen from the data."""
 
     context_length: int | None = option(minimum=1)
     """`L`, the past values that the network sees."""

@@ -80,9 +80,9 @@ class ConsoleListener(FitListener, Callback):
             path = os.path.relpath(last.best_model_path)
             print(f"nothing was validated, so there is no best checkpoint, only {path}")
         if isinstance(trainer.logger, TensorBoardLogger):
-            print(f"to look at it: tensorboard --logdir {os.path.relpath(trainer.logger.root_dir)}")
+            print(f"to see the training: tensorboard --logdir {os.path.relpath(trainer.logger.root_dir)}")
 
-    def final_training_ended(self, name: str, steps: int) -> None:
+    def refit_ended(self, name: str, steps: int) -> None:
         """Print that the best checkpoint was trained on the validation rows too."""
         print(
             f"{name} was then trained anew on the validation rows too, for {steps} steps; the scores above are "
@@ -126,8 +126,8 @@ def leakage_warning(data: SeriesDataModule, part: str = "test") -> str | None:
         return None
     fix = "to hold them out" if part == "test" else "and judge it by armlp test"
     return (
-        f"Caution: the checkpoint was trained on these times in {count} of {len(data.panel)} series, so this flatters "
-        f"it; train with `test_windows` {fix}."
+        f"Caution: the checkpoint was trained on these times in {count} of {len(data.panel)} series, so its score is "
+        f"too good; train with `test_windows` {fix}."
     )
 
 
@@ -175,7 +175,7 @@ def print_trials(trials: Sequence[Trial]) -> None:
     for trial in trials:
         options = ", ".join(f"{name} {value}" for name, value in trial.options.items())
         scores = [format_score(name, trial.scores.get(name, math.nan)) for name in metrics]
-        row = (trial.name, options or "what the data suggest", *scores, f"{trial.seconds:.1f}")
+        row = (trial.name, options or "the recipe's choices", *scores, f"{trial.seconds:.1f}")
         table.add_row(*map(Text, row), style="bold" if trial is best else None)
     Console().print(table)
 

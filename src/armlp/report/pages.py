@@ -68,7 +68,7 @@ class ChartData(NamedTuple):
 
 
 def add_layout(writer: SummaryWriter, scores: Mapping[str, Mapping[str, float]]) -> None:
-    """Add the layout of four custom scalar charts, once a run; far worse baselines are left out.
+    """Add the layout of the custom scalar charts, three or four, once a run; far worse baselines are left out.
 
     `scores` of a validation decide which charts exist. Tags are regular expressions.
     """

@@ -97,7 +97,7 @@ def model_card(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]
 def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -> list[str]:
     """Return the limits of a model as sentences."""
     summary, model_scores = module.datamodule.summary(), scores[MODEL]
-    limits = ["The checkpoint was chosen on the same validation part, which flatters it: `armlp test` does not."]
+    limits = ["The checkpoint was chosen on the same validation part, so its score is too good; use `armlp test`."]
     origins = summary.val.windows if summary.val else 0
     if origins < _MIN_ORIGINS:
         only = "1 origin" if origins == 1 else f"{origins} origins"

@@ -38,13 +38,13 @@ def check_options_agree(settings: ModelSettings, network: AutoregressiveMLP) -> 
             "`head`, or the objective 'head'."
         )
     if objective != "head" and settings.feed != "sample":
-        raise UserError(f"`feed`: {objective} scores sampled paths, which feed themselves; leave the option out.")
+        raise UserError(f"`feed`: with `objective` {objective} the input is always a sample; leave the option out.")
     if objective == "energy" and settings.lead_weighting != "even":
         raise UserError("`lead_weighting`: the energy score is of all leads together; leave the option out.")
     if settings.conformal != "off" and (network.head.discrete or not network.head.noise):
         raise UserError(
-            f"`conformal`: {settings.conformal} stretches forecasts that spread on a scale, which those of the "
-            f"head {head!r} do not; use another `head`, or leave the option out."
+            f"`conformal`: {settings.conformal} needs a continuous distribution, which the head {head!r} does not "
+            "give; use another `head`, or leave the option out."
         )
     if settings.theta_share and network.head.discrete:
         raise UserError(

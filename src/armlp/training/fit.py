@@ -38,7 +38,7 @@ from armlp.training.recipe import STEPS, Choice
 from armlp.training.settle import Settled, settle_model
 from armlp.training.trials import try_candidates
 
-# A final training is worth it if validation has at least this share of the training rows.
+# A refit is worth it if validation has at least this share of the training rows.
 _MIN_VALIDATION_SHARE = 0.1
 
 
@@ -47,8 +47,8 @@ class Fitted(NamedTuple):
 
     Attributes:
         module: The module, as it was at the end of its training.
-        checkpoint: The best checkpoint, with the weights of the final training if there was one; the last one where
-            nothing was validated; None where none was kept, and empty on processes other than the first.
+        checkpoint: None if no checkpoint was kept; {} on processes other than the first. Otherwise the best one, with
+            the weights of the refit if there was one; the last one if nothing was validated.
     """
 
     module: ForecastModule
@@ -65,11 +65,11 @@ def fit(
 ) -> Fitted:
     """Train, and train once more on the validation rows too if that is worthwhile.
 
-    `module` has the options as given; the trained one is another. The training goes on from the checkpoint `resumed`.
+    `module` is not changed; the trained module is returned. The training goes on from the checkpoint `resumed`.
     `before_training` is called when all checks have passed, before anything is written.
     """
     listener = listener if listener is not None and trainer.is_global_zero else FitListener()
-    is_length_set, first_step = is_length_given(trainer), 0
+    first_step = 0
 
     # Check everything before a run folder is made.
     data.check_trainable()
@@ -84,7 +84,8 @@ def fit(
         first_step = checkpoint["global_step"]
     given = module.settings
     requested = module.requested or Requested.of(given, data, trainer)
-    if is_length_set and given.theta_share is None:  # a length switches Theta off, as it does trials and refit
+    # If the user limits the length, use no Theta, trials or refit.
+    if is_length_given(trainer) and given.theta_share is None:
         given = replace(given, theta_share=0.0)
     with isolate_rng():
         ForecastModule.of(settle_model(given, data))  # raises if the options and the data do not go together
@@ -92,8 +93,8 @@ def fit(
     prepare_run(trainer)
 
     # Settle what was left out, by trials too.
-    preferred = module.settled.preferred if resumed is not None else try_candidates(given, data, trainer, listener)
-    settled = choose_refit(settle_model(given, data, preferred), data, trainer, is_length_set)
+    from_trials = module.settled.from_trials if resumed is not None else try_candidates(given, data, trainer, listener)
+    settled = choose_refit(settle_model(given, data, from_trials), data, trainer)
     module = _module_of(settled, module)
     module.requested = requested
     for callback in all_callbacks(trainer) if data.num_val_windows < MIN_WINDOWS else []:
@@ -121,7 +122,7 @@ def fit(
         return Fitted(module, {})
     checkpoint = best.checkpoint()
     if module.settings.refit and "refit" not in checkpoint:  # best.ckpt of a run that resumed may have it already
-        checkpoint = _train_on_all(checkpoint, trainer, best, module, data, listener)
+        checkpoint = _refit_on_validation(checkpoint, trainer, best, module, data, listener)
     return Fitted(module, checkpoint)
 
 
@@ -164,31 +165,32 @@ def _module_of(settled: Settled, given: ForecastModule) -> ForecastModule:
     return module
 
 
-def choose_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer, is_length_set: bool) -> Settled:
-    """Choose whether a final training follows; `is_length_set` says whether the Trainer was given a length."""
-    refit, reasons = settled.settings.refit, dict(settled.reasons)
+def choose_refit(settled: Settled, data: SeriesDataModule, trainer: Trainer) -> Settled:
+    """Choose whether a refit on the validation rows too follows the training."""
+    refit, applied = settled.settings.refit, dict(settled.applied)
     possible = best_checkpoint(trainer) is not None and trainer.limit_val_batches != 0 and trainer.world_size == 1
     if refit and not possible:
         raise UserError(
-            "`refit`: a final training takes one process, and the best checkpoint of a validation; leave the option "
+            "`refit`: to train anew takes one process, and the best checkpoint of a validation; leave the option "
             "out, or give `devices` 1 and leave `enable_checkpointing` and `limit_val_batches` as they are."
         )
     if refit is None:
         split, windows = data.split, data.num_val_windows
         rows, typical = split.val_windows * split.horizon, split.typical_length(data.panel.lengths)
         few = windows < MIN_WINDOWS and settled.max_steps.value <= STEPS
-        why = {
-            f"validation has {rows} rows of a series, training {typical:,}": rows >= _MIN_VALIDATION_SHARE * typical,
-            f"{windows} validation windows are too few to choose a step by": few,
-        }
-        found = [reason for reason, holds in why.items() if holds and possible and not is_length_set]
+        many_rows = rows >= _MIN_VALIDATION_SHARE * typical
+        reasons = [
+            (many_rows, f"validation has {rows} rows of a series, training {typical:,}"),
+            (few, f"{windows} validation windows are too few to choose a step by"),
+        ]
+        found = [reason for applies, reason in reasons if applies and possible and not is_length_given(trainer)]
         refit = bool(found)
         if refit:
-            reasons["refit"] = Choice(True, found[0])
-    return replace(settled, settings=replace(settled.settings, refit=refit), reasons=reasons)
+            applied["refit"] = Choice(True, found[0])
+    return replace(settled, settings=replace(settled.settings, refit=refit), applied=applied)
 
 
-def _train_on_all(
+def _refit_on_validation(
     checkpoint: dict[str, Any],
     trainer: Trainer,
     best: BestCheckpoint,
@@ -198,9 +200,9 @@ def _train_on_all(
 ) -> dict[str, Any]:
     """Train anew on the validation rows too, and put the weights into the best checkpoint.
 
-    It takes all steps again where the last validation was as good as the best, as far as its windows can tell, and
-    otherwise those of the best; either way the learning rate comes down. All else in the checkpoint stays as it is, and
-    a killed training leaves it as it was.
+    Use all steps if the last validation score is within `tolerance` of the best; otherwise the steps of the best. In
+    both cases the learning rate comes down. All else in the checkpoint stays as it is, and a killed training leaves it
+    as it was.
     """
     path = best.best_model_path
     name = os.path.basename(path)
@@ -211,19 +213,19 @@ def _train_on_all(
     with isolate_rng(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the first training has given them
         seed_everything(data.settings.seed, verbose=False)
-        final = ForecastModule(**checkpoint["hyper_parameters"])
+        refitted = ForecastModule(**checkpoint["hyper_parameters"])
         bar = listener.progress_bar("training on validation too", steps)
-        final_trainer = trainer_like(trainer, bar, max_steps=steps, limit_val_batches=0)
-        final_trainer.fit(final, datamodule=data.copy(hold_out_validation=False))
-    weights = {name: value.cpu() for name, value in final.state_dict().items()}
+        refit_trainer = trainer_like(trainer, bar, max_steps=steps, limit_val_batches=0)
+        refit_trainer.fit(refitted, datamodule=data.copy(hold_out_validation=False))
+    weights = {name: value.cpu() for name, value in refitted.state_dict().items()}
     if not all(bool(value.isfinite().all()) for value in weights.values()):
         warnings.warn(
-            f"`refit`: the final training did not end in finite weights, so {name} stays as validation has chosen it; "
+            f"`refit`: the new training did not end in finite weights, so {name} stays as validation has chosen it; "
             "train with a lower `learning_rate`.",
             stacklevel=2,
         )
         return checkpoint
     checkpoint |= {"state_dict": weights, "refit": {"steps": steps}}
     write_checkpoint(checkpoint, path)
-    listener.final_training_ended(name, steps)
+    listener.refit_ended(name, steps)
     return checkpoint

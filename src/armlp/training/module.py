@@ -1,4 +1,4 @@
-"""The LightningModule: the four steps and the optimizer around the autoregressive MLP."""
+"""The LightningModule: training, validation, test and predict steps of the autoregressive MLP, and its optimizer."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from armlp.training.dependence import estimate_dependence
 from armlp.training.loop.callbacks import ExponentialAverage, TrainingRoutine
 from armlp.training.loop.checkpoint import FORMAT
 from armlp.training.loop.requested import Requested
-from armlp.training.loop.steps import is_logged, plan_steps, set_length
+from armlp.training.loop.steps import is_logged, plan_steps, set_default_length
 from armlp.training.loop.trainer import MONITOR, check_precision, without_autocast
 from armlp.training.objective import unrolled_objective
 from armlp.training.optimizers import chain_length, make_optimizer, scheduled
@@ -56,11 +56,11 @@ class ForecastModule(SettledModule):
         **options: The options of `ModelSettings`.
 
     Attributes:
-        settled: The options: as given, and with everything chosen once the network exists.
+        settled: The options; once the network exists, with all values that were chosen and their reasons.
         network: The network.
         monitored: The score of the last validation that selects the best checkpoint.
         best: The best validation.
-        refit_steps: The steps of the final training on the validation part too, if there was one.
+        refit_steps: The steps of the refit on the validation part too, if there was one.
         requested: The options that the training of these weights was given.
     """
 
@@ -78,8 +78,8 @@ class ForecastModule(SettledModule):
         self.monitored, self.best = math.inf, BestValidation()
         self.refit_steps: int | None = None
         self.requested: Requested | None = None
-        self._series_at_once = Windowing().series_at_once
-        self.take(self.settled)
+        self._series_at_once = Windowing().series_at_once  # `setup` sets how many series fit into memory
+        self.apply_settled(self.settled)
 
     @property
     def best_scores(self) -> dict[str, dict[str, float]] | None:
@@ -104,7 +104,7 @@ class ForecastModule(SettledModule):
         """Settle the module on its data, and how long it trains."""
         check_precision(self.trainer)
         if stage == "fit" and self.has_other_loaders:
-            set_length(self.trainer, _MAX_STEPS)
+            set_default_length(self.trainer, _MAX_STEPS)
             return
         data = self.datamodule
         if stage == "fit" and self.requested is None:
@@ -122,17 +122,17 @@ class ForecastModule(SettledModule):
         if self.settings.min_spread:
             self.transforms.append(AtLeastNaive(data, self.settings.min_spread))
         self.recalibration.prepare(data, stage)
-        reach = data.test_split.test_span if stage == "test" else data.horizon
+        forecast_length = data.test_split.test_span if stage == "test" else data.horizon
         sampling = self.sampling if stage in ("test", "predict") else Sampling(self.settings.val_paths)
-        self._series_at_once = sampling.series_at_once(self.network, reach)
+        self._series_at_once = sampling.series_at_once(self.network, forecast_length)
         if stage != "predict":
-            self.evaluation = Evaluation(data, stage, reach, self.settings.metrics or ())
+            self.evaluation = Evaluation(data, stage, forecast_length, self.settings.metrics or ())
 
     def plan(self) -> None:
         """Plan the optimizer steps of the training; a Trainer without a length takes those of the data."""
         steps, loader = self.settled.max_steps, self.datamodule.train_dataloader
-        if set_length(self.trainer, steps.value):
-            self.settled = replace(self.settled, reasons={**self.reasons, "max_steps": steps})
+        if set_default_length(self.trainer, steps.value):
+            self.settled = replace(self.settled, applied={**self.reasons, "max_steps": steps})
         self.total_steps = plan_steps(self.trainer, lambda: len(loader()))
 
     def configure_callbacks(self) -> list[Callback]:
@@ -154,9 +154,9 @@ class ForecastModule(SettledModule):
         return self.recalibration(self.network, self.sample(windows, self.sampling, known), windows)
 
     def sample(self, windows: Windows, sampling: Sampling, known: Tensor | None = None) -> Tensor:
-        """Return paths as long as the targets, or `H`: `[B, P, H, V]`, data units, without recalibration.
+        """Return paths without recalibration: `[B, P, T, V]`, data units.
 
-        A series' paths do not depend on its batch.
+        They are as long as the targets; `H` if there are none. A series' paths do not depend on its batch.
         """
         steps = windows.target.shape[1] or self.datamodule.horizon
         paths = sampling.paths(self.network, self.datamodule.panel, windows, steps, known)
@@ -177,7 +177,8 @@ class ForecastModule(SettledModule):
             precision=self.trainer.precision_plugin.forward_context,
         )
         if logged:
-            # For a bar that shows the loss, Lightning waits for the device at every step; ours reads what is logged.
+            # For a bar that shows the loss, Lightning waits for the device at every step. armlp's bar reads logged
+            # metrics and needs no sync.
             bar = self.trainer.progress_bar_callback
             shown = bar is not None and not getattr(bar, "reads_logged_metrics", False)
             self.log("train/loss", objective.loss, prog_bar=shown)
@@ -205,8 +206,8 @@ class ForecastModule(SettledModule):
         self.evaluation.update(self.network, paths, batch)
         return paths
 
-    def _catch_up(self) -> None:
-        """Bring an adaptive recalibration to where the test begins, or to the end of the table."""
+    def _update_adaptive_recalibration(self) -> None:
+        """Update an adaptive recalibration with all values before the test, or up to the end of the table."""
 
         def forecast(windows: Windows) -> Tensor:
             return self.sample(move_data_to_device(windows, self.device), self.sampling)
@@ -214,7 +215,7 @@ class ForecastModule(SettledModule):
         part = "test" if self.trainer.state.fn == TrainerFn.TESTING else "predict"
         self.recalibration.catch_up(self.datamodule, part, forecast, self.trainer.world_size)
 
-    on_test_epoch_start = on_predict_epoch_start = _catch_up
+    on_test_epoch_start = on_predict_epoch_start = _update_adaptive_recalibration
 
     def on_validation_epoch_start(self) -> None:
         """Remove the scores of the previous validation, and estimate the dependence under the present weights."""
@@ -266,7 +267,8 @@ class ForecastModule(SettledModule):
         settings = self.settings
         if self.has_other_loaders:
             self.total_steps = int(self.trainer.estimated_stepping_batches)
-        rates = self.hparams["learning_rate"], settings.weight_decay or 0.0  # a callback may have found another rate
+        # Lightning's rate finder may have changed `hparams`.
+        rates = self.hparams["learning_rate"], settings.weight_decay or 0.0
         # A fused optimizer would take the scale off 16-bit gradients itself, after they are clipped.
         fused = self.device.type in ("cpu", "cuda") and self.trainer.precision != "16-mixed"
         optimizer = make_optimizer(str(settings.optimizer), self.network, *rates, fused=fused)
@@ -282,7 +284,7 @@ class ForecastModule(SettledModule):
             Precision.clip_gradients(self.trainer.precision_plugin, optimizer, gradient_clip_val, kind)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the format, and what the validation of these weights has settled."""
+        """Add the format, and the scores and factors from validation."""
         checkpoint["armlp_format"] = FORMAT
         checkpoint["monitored"] = self.monitored
         checkpoint["best"] = self.best._asdict()
@@ -290,18 +292,18 @@ class ForecastModule(SettledModule):
             checkpoint["requested"] = self.requested._asdict()
         if self.recalibration.factors is not None:
             checkpoint["conformal"] = {"factors": self.recalibration.factors}
-        if self.settled.preferred:
-            checkpoint["preferred"] = {name: list(choice) for name, choice in self.settled.preferred.items()}
+        if self.settled.from_trials:
+            checkpoint["preferred"] = {name: list(choice) for name, choice in self.settled.from_trials.items()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore what validation has settled."""
+        """Restore the scores and factors from validation."""
         if not hasattr(self, "network"):  # of a subclass with other arguments, which Lightning has not passed on
             saved = checkpoint["hyper_parameters"]  # with those arguments
             known = ModelSettings(head=saved.get("head")).flat()
-            self.take(ForecastModule(**{name: saved[name] for name in known if name in saved}).settled)
+            self.apply_settled(ForecastModule(**{name: saved[name] for name in known if name in saved}).settled)
         self.recalibration.factors = checkpoint.get("conformal", {}).get("factors")
-        preferred = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
-        self.settled = replace(self.settled, preferred=preferred)
+        from_trials = {name: Choice(*choice) for name, choice in checkpoint.get("preferred", {}).items()}
+        self.settled = replace(self.settled, from_trials=from_trials)
         self.monitored = checkpoint.get("monitored", math.inf)
         self.best = BestValidation(**checkpoint.get("best", {}))
         self.refit_steps = checkpoint.get("refit", {}).get("steps")

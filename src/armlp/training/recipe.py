@@ -89,10 +89,10 @@ def recipe(
         "covariate_sizes": _covariate_sizes(data, calendar),
         "calendar_inputs": _calendar_inputs(data, typical) if calendar else Choice([], ""),
     }
-    return choices | _of_an_equation(panel, ends, effort) if typical >= SHORT else choices
+    return choices | _noise_free_choices(panel, ends, effort) if typical >= SHORT else choices
 
 
-def _of_an_equation(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice]:
+def _noise_free_choices(panel: Panel, ends: Tensor, effort: int) -> dict[str, Choice]:
     """Return other choices for series that solve an equation: without noise, exactness is all that counts."""
     if not is_deterministic(panel, ends):
         return {}
@@ -152,7 +152,7 @@ def _training_values(panel: Panel, split: Split, season_length: int = 1, sampled
     sample: list[Tensor] = []
     for rows in panel.blocks():
         values = panel.values[rows]
-        if panel.levels is not None:
+        if panel.base_values is not None:
             values = panel.in_data_units(panel.locate(rows)[0], values)
         values = values[panel.observed[rows] & panel.rows_before(ends, rows)[:, None]]
         non_negative = non_negative and bool((values >= 0).all())
@@ -202,7 +202,7 @@ def _head(panel: Panel, values: _Values) -> Choice:
     """Return the head for symbols, small counts, or other values."""
     if panel.symbols:
         return Choice("symbols", f"an alphabet of {len(panel.symbols)}")
-    counts = panel.levels is None and values.non_negative and values.whole
+    counts = panel.base_values is None and values.non_negative and values.whole
     if counts and values.median <= _SMALL_COUNT and values.narrow > _MIN_NARROW:
         return Choice("quantile", "whole numbers that vary less than counts do")
     if counts and values.median <= _SMALL_COUNT:

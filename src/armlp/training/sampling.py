@@ -53,7 +53,7 @@ class Sampling(NamedTuple):
     ) -> Tensor:
         """Return sampled futures `[B, P, H, V]`, data units; the paths of a series do not depend on its batch.
 
-        They are float32, or float64 if the panel has levels. `given` is as in `rollout`, on the scale of the store.
+        They are float32; float64 if the panel has base values. `given` is as in `rollout`, on the scale of the store.
         """
         noise = path_noise(
             panel.keys[windows.series.cpu()],
@@ -80,7 +80,7 @@ class Sampling(NamedTuple):
         given: Tensor | None = None,
         median: bool = False,
     ) -> Tensor:
-        context, levels = windows.context, panel.levels
+        context, base = windows.context, panel.base_values
         paths = rollout(
             network,
             context,
@@ -91,7 +91,7 @@ class Sampling(NamedTuple):
             windows.covariates,
             self.temperature,
             self.top_k,
-            None if levels is None else -levels[windows.series.cpu()][:, None].to(context),
+            None if base is None else -base[windows.series.cpu()][:, None].to(context),
             given,
             PRECISIONS[self.precision],
             median=median,

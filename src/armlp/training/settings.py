@@ -15,7 +15,7 @@ from armlp.training.optimizers import OPTIMIZERS, SCHEDULES
 
 @dataclass(frozen=True)
 class ModelSettings(NetworkSettings):
-    """The options of `ForecastModule`. None means chosen from the data."""
+    """The options of `ForecastModule`. An option left at `None` is chosen from the data."""
 
     unroll: int | None = option(minimum=1)
     """`K`, network calls chained in one training example; 1 is teacher forcing of single patches."""
@@ -46,7 +46,7 @@ class ModelSettings(NetworkSettings):
     """Weights of the leads of an unrolled chain: `even`, or more for `near` or `far` ones."""
 
     optimizer: str | None = option(choices=OPTIMIZERS)
-    """`adamw`, `adam`, or `muon`, which gets closer on data without noise."""
+    """`adamw`, `adam`, or `muon`, which reaches a lower error on data without noise."""
 
     learning_rate: float | None = option(minimum=0)
     """The highest learning rate."""
@@ -89,8 +89,8 @@ class ModelSettings(NetworkSettings):
     theta_share: float | None = option(minimum=0, maximum=1)
     """How far forecasts move to those of the Theta method, which uses all of a series: 0 is the network alone, 1 is
     Theta's forecast with the network's spread. Series too short for Theta do not move. If left out, 0.35 for short
-    series of numbers without covariates, unless many are 0, an option chooses the network, or the Trainer has a length.
-    Likelihoods and exports are the network's alone."""
+    series of numbers without covariates; 0 if many values are 0, if you set a network option, or if the Trainer has a
+    length. Likelihoods and exports are the network's alone."""
 
     min_spread: float | None = option(minimum=0)
     """The least width of intervals, in multiples of the errors that a naive forecast has made in the same series so
@@ -118,7 +118,9 @@ class ModelSettings(NetworkSettings):
     def is_settled(self) -> bool:
         """Whether every option that a network needs has a value."""
         settings = self.with_default_members()
-        return all(getattr(settings, name) is not None for name in SETTLED if name not in _OF_TRAINING)
+        return all(
+            getattr(settings, name) is not None for name in CHOSEN_FROM_DATA if name not in _CHOSEN_TRAINING_OPTIONS
+        )
 
     def network(self) -> AutoregressiveMLP:
         """Return a new network with these settings, which must be complete."""
@@ -126,14 +128,14 @@ class ModelSettings(NetworkSettings):
         return AutoregressiveMLP(**{name: value for name, value in options.items() if name not in _TRAINING_OPTIONS})
 
 
-# Options that only training needs.
-_OF_TRAINING = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share", "min_spread")
+# Options of the training alone that are chosen from the data.
+_CHOSEN_TRAINING_OPTIONS = ("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share", "min_spread")
 
 # Options that are chosen from the data if they are left out.
-SETTLED = (
+CHOSEN_FROM_DATA = (
     "context_length", "patch_length", "unroll", "feed", "hidden_sizes", "residual_blocks", "dropout", "head", "scaler",
     "mask_input", "input_noise", "non_negative", "members", "season_length", "channels", "symbols", "covariate_sizes",
-    *_OF_TRAINING,
+    *_CHOSEN_TRAINING_OPTIONS,
 )  # fmt: skip
 
 _TRAINING_OPTIONS = {one.name for one in fields(ModelSettings)} - {one.name for one in fields(NetworkSettings)}

@@ -12,56 +12,61 @@ from armlp.model.mlp import AutoregressiveMLP
 from armlp.training.checks import check_options_agree, check_same_data
 from armlp.training.loop.steps import ModuleTrainedBySteps
 from armlp.training.recipe import Choice, recipe
-from armlp.training.settings import SETTLED, ModelSettings
+from armlp.training.settings import CHOSEN_FROM_DATA, ModelSettings
 
 Module = TypeVar("Module", bound="SettledModule")
 
-# A user who sets one of these chooses the network.
-_BY_HAND = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
+# A user who sets one of these options chooses the network.
+_NETWORK_OPTIONS = ("context_length", "patch_length", "unroll", "hidden_sizes", "residual_blocks", "head", "scaler")
 
 
 @dataclass(frozen=True)
 class Settled:
-    """Settings, and where they come from; only settings before they are settled."""
+    """Settings, and for settled ones the reason of each choice.
+
+    Before settling, all fields except `settings` are empty.
+    """
 
     settings: ModelSettings
-    choices: dict[str, Choice] = field(default_factory=dict)  # from the data, for all options and `max_steps`
-    reasons: dict[str, Choice] = field(default_factory=dict)  # those that were used, for the table that `fit` prints
-    preferred: dict[str, Choice] = field(default_factory=dict)  # those of trials
+    recommended: dict[str, Choice] = field(default_factory=dict)  # from the data, for all options and `max_steps`
+    applied: dict[str, Choice] = field(default_factory=dict)  # for options that were left out; `fit` prints them
+    from_trials: dict[str, Choice] = field(default_factory=dict)  # of the best trial
 
     @property
     def max_steps(self) -> Choice:
         """The recommended number of optimizer steps."""
-        return self.choices["max_steps"]
+        return self.recommended["max_steps"]
 
 
 def settle_model(
-    settings: ModelSettings, data: SeriesDataModule, preferred: Mapping[str, Choice] | None = None
+    settings: ModelSettings, data: SeriesDataModule, from_trials: Mapping[str, Choice] | None = None
 ) -> Settled:
     """Return settings in which every option that was left out is chosen from the data.
 
-    `preferred` are choices of trials, perhaps also of `max_steps`, that replace those of the recipe.
+    `from_trials` are choices of the best trial, perhaps also of `max_steps`, that replace those of the recipe.
     """
-    preferred = dict(preferred or {})
-    found = {name: one.value for name, one in preferred.items() if hasattr(settings, name)}
-    settings = replace(settings.with_default_members(), **found)
+    from_trials = dict(from_trials or {})
+    trial_values = {name: one.value for name, one in from_trials.items() if hasattr(settings, name)}
+    settings = replace(settings.with_default_members(), **trial_values)
     sizes = settings.covariate_sizes
     # A model without layers cannot use the calendar; the inputs of a trained network are fixed.
-    calendar = not (settings.hidden_sizes == [] or (sizes is not None and "calendar" not in sizes))
-    choices = recipe(data, settings.patch_length, settings.effort, calendar or not data.chooses_cycles) | preferred
-    missing = [name for name in SETTLED if getattr(settings, name) is None]
-    reasons: dict[str, Choice] = {}
+    calendar = settings.hidden_sizes != [] and (sizes is None or "calendar" in sizes)
+    recommended = (
+        recipe(data, settings.patch_length, settings.effort, calendar or not data.chooses_cycles) | from_trials
+    )
+    missing = [name for name in CHOSEN_FROM_DATA if getattr(settings, name) is None]
+    applied: dict[str, Choice] = {}
     if missing:
-        choices |= _implied(settings, preferred, choices["head"].value)
-        reasons = {name: choices[name] for name in missing}
-        settings = replace(settings, **{name: choice.value for name, choice in reasons.items()})
-        reasons |= {name: choice for name, choice in preferred.items() if hasattr(settings, name)}
-        reasons["calendar_inputs"] = choices["calendar_inputs"]
-    check_same_data(settings, choices, data)
-    return Settled(settings, choices, reasons, preferred)
+        recommended |= _implied(settings, from_trials, recommended["head"].value)
+        applied = {name: recommended[name] for name in missing}
+        settings = replace(settings, **{name: choice.value for name, choice in applied.items()})
+        applied |= {name: choice for name, choice in from_trials.items() if hasattr(settings, name)}
+        applied["calendar_inputs"] = recommended["calendar_inputs"]
+    check_same_data(settings, recommended, data)
+    return Settled(settings, recommended, applied, from_trials)
 
 
-def _implied(settings: ModelSettings, preferred: Mapping[str, Choice], head: str) -> dict[str, Choice]:
+def _implied(settings: ModelSettings, from_trials: Mapping[str, Choice], head: str) -> dict[str, Choice]:
     """Return choices that follow from options of the user, not of trials; `head` is the recipe's."""
     choices, samples = {}, settings.objective != "head"
     stretched = settings.conformal != "off"
@@ -69,11 +74,11 @@ def _implied(settings: ModelSettings, preferred: Mapping[str, Choice], head: str
         head == "negative_binomial" and (stretched or settings.theta_share)
     ):
         what = "conformal" if stretched else "objective" if samples else "theta_share"
-        choices["head"] = Choice("quantile", f"{what} needs forecasts that spread on a scale")
+        choices["head"] = Choice("quantile", f"{what} needs a continuous distribution")
     if settings.hidden_sizes == []:
         choices["residual_blocks"] = Choice(0, "no layer before them")
         choices["optimizer"] = Choice("adamw", "")  # muon trains layers
-    if any(getattr(settings, name) is not None for name in _BY_HAND if name not in preferred):
+    if any(getattr(settings, name) is not None for name in _NETWORK_OPTIONS if name not in from_trials):
         choices["theta_share"] = Choice(0.0, "")  # show the forecasts of the chosen network
     if samples and settings.unroll is None:
         choices["unroll"] = Choice(1, "the objective samples its own patches")
@@ -96,8 +101,8 @@ class SettledModule(ModuleTrainedBySteps):
         module.settled = settled
         return module
 
-    def take(self, settled: Settled) -> None:
-        """Take settings, and build the network if they are complete and there is none yet."""
+    def apply_settled(self, settled: Settled) -> None:
+        """Apply settings, and build the network if they are complete and there is none yet."""
         self.settled = settled
         if settled.settings.is_settled and not hasattr(self, "network"):
             self.settled = replace(settled, settings=settled.settings.with_default_members())
@@ -107,18 +112,18 @@ class SettledModule(ModuleTrainedBySteps):
 
     def settle_on(self, data: SeriesDataModule) -> None:
         """Choose what was left out."""
-        settled = settle_model(self.settings, data, self.settled.preferred)
-        self.take(replace(settled, reasons=settled.reasons or self.reasons))
+        settled = settle_model(self.settings, data, self.settled.from_trials)
+        self.apply_settled(replace(settled, applied=settled.applied or self.reasons))
 
     @property
     def settings(self) -> ModelSettings:
-        """The options, with everything chosen once the network exists."""
+        """The options; once the network exists, with all values that were chosen."""
         return self.settled.settings
 
     @property
     def reasons(self) -> dict[str, Choice]:
         """Why the options that were left out have their values."""
-        return self.settled.reasons
+        return self.settled.applied
 
     @property
     def has_distribution(self) -> bool:
@@ -142,6 +147,6 @@ class SettledModule(ModuleTrainedBySteps):
         return hasattr(self, "network") and getattr(self.trainer, "datamodule", None) is None
 
     def restore(self, checkpoint: dict[str, Any]) -> None:
-        """Take the weights of a checkpoint, and what validation has settled."""
+        """Restore the weights of a checkpoint, and its scores and factors from validation."""
         self.load_state_dict(checkpoint["state_dict"])
         self.on_load_checkpoint(checkpoint)

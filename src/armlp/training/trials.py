@@ -68,7 +68,7 @@ def list_trials(given: ModelSettings, data: SeriesDataModule, trainer: Trainer, 
     settled, fixed = settle_model(given, data), given.non_defaults()
     chosen = settled.settings.flat() | {"max_steps": settled.max_steps.value}
     found = [Trial(RECIPE, {})]
-    for name, options in candidates(data, settled.choices).items():
+    for name, options in candidates(data, settled.recommended).items():
         differing = {option: value for option, value in options.items() if value != chosen[option]}
         if is_length_given(trainer):
             differing.pop("max_steps", None)
@@ -116,7 +116,7 @@ def _run(
     begin, data = time.perf_counter(), data.copy()
     limits = {name: getattr(trainer, name) for name in ("limit_train_batches", "limit_val_batches")}
     with isolate_rng(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the final training repeats the warnings
+        warnings.simplefilter("ignore")  # the training that follows repeats the warnings
         settled = _settle(given, entry.options, data)
         module = ForecastModule.of(settled)
         steps = trainer.max_steps
@@ -133,11 +133,11 @@ def _run(
         entry = entry._replace(seconds=time.perf_counter() - begin)
         if not (entry.scores and module.settings.theta_share) or given.theta_share is not None:
             return [entry]
-        alone = replace(settled, settings=replace(settled.settings, theta_share=0.0))
-        without = ForecastModule.of(alone)
-        without.load_state_dict(module.state_dict())
-        trial = Trial(f"{entry.name} alone", entry.options | {"theta_share": 0.0})
-        return [entry, _validate(trial, without, data, trainer, limits)]
+        without_theta = replace(settled, settings=replace(settled.settings, theta_share=0.0))
+        same_weights = ForecastModule.of(without_theta)
+        same_weights.load_state_dict(module.state_dict())
+        trial = Trial(f"{entry.name}, without Theta", entry.options | {"theta_share": 0.0})
+        return [entry, _validate(trial, same_weights, data, trainer, limits)]
 
 
 def _validate(

@@ -46,7 +46,7 @@ def test_a_baseline_shifts_with_the_levels_of_the_series(name, channels, make_pa
     panel = make_panel([60, 50], channels=channels)
     panel.values[:] -= 30  # not above 0, so that Naive2 is additive
     levels = torch.tensor([[-1e9, 4.0], [0.0, -7.0]], dtype=torch.float64)[:, :channels]
-    higher = replace(panel, levels=levels)
+    higher = replace(panel, base_values=levels)
     ends, series, origin = panel.lengths - 10, torch.tensor([0, 1]), panel.lengths - 4
     plain, shifted = (forecast_by(name, each, ends, series, origin) for each in (panel, higher))
     assert torch.allclose(shifted - levels[:, None], plain.double(), atol=1e-5)

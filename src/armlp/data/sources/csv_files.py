@@ -60,10 +60,10 @@ def read_dialect(path: Path) -> Dialect:
 
 
 def _delimiter(lines: Sequence[str]) -> str:
-    """Return the most frequent of the separators that are as frequent in the first row as in the header."""
+    """Return the most frequent of the delimiters that are as frequent in the first row as in the header."""
     header, row = (re.sub(r'"[^"]*"', "", line) for line in (lines[0], (*lines, lines[0])[1]))
     # The comma is last, because it is also in numbers and names.
-    alike = [mark for mark in ";\t|," if header.count(mark) == row.count(mark) > 0]
+    alike = [delimiter for delimiter in ";\t|," if header.count(delimiter) == row.count(delimiter) > 0]
     if alike:
         return max(alike, key=header.count)
     return "," if "," in header else max("\t;|", key=header.count)

@@ -41,7 +41,7 @@ class OffCalendarError(Exception):
 
 
 class Aligner:
-    """Finds the calendar of a table and aligns its rows with those of a panel, with warnings in `notes`.
+    """Finds the calendar of a table and aligns its rows with those of a panel, with warnings in `warning_texts`.
 
     The step `freq` is inferred if None; it is `default_freq` if every series has one row, which shows no step.
     """
@@ -52,7 +52,7 @@ class Aligner:
         self.table, self.scan, self.name = table, scan, table.table.name
         self.is_integer = not table.has_dates
         self.ids, self.ranks = table.ids()
-        self.notes: list[str] = []
+        self.warning_texts: list[str] = []
         if freq is None and table.num_rows == len(self.ids):
             freq = default_freq
         self._infers = freq is None
@@ -64,21 +64,21 @@ class Aligner:
             raise UserError(f"`freq` is {self.calendar.freq}, but the times of {self.name} are {holds}: give {needs}.")
 
     def align(self) -> Alignment:
-        """Return the alignment, and collect `notes`.
+        """Return the alignment, and collect `warning_texts`.
 
         Raises:
             UserError: There is no value, series have different steps, or the times leave too many gaps.
             OffCalendarError: A row does not lie on the calendar.
         """
         scan, calendar = self.scan, self.calendar
-        self.notes = []
+        self.warning_texts = []
         codes = np.argsort(self.ranks)
         codes = codes[scan.observed[codes]]
         self._note_unobserved(codes)
         if self._infers:
             check_mixed_steps(*self._sample(), calendar, self.name)
         if as_text := self.table.numbers_as_categories:
-            self.notes.append(
+            self.warning_texts.append(
                 f"{self.name}: covariates that hold numbers as text are taken for categories: {first_names(as_text)}; "
                 "convert them if they are meant as numbers, written like 1234.5."
             )
@@ -190,7 +190,7 @@ class Aligner:
         tables = 1 if self.table.layout == "long" else len(self.ids)
         found, rows = self.table.num_rows // tables, rows // tables
         if rows > _MANY_GAPS * found and rows - found >= _FEW_GAPS:
-            self.notes.append(
+            self.warning_texts.append(
                 f"{self.name} has {found} rows, but its calendar has {rows} steps between their times, and those "
                 "missing are taken for gaps: if that is not meant, correct the times, or give the step as `freq`."
             )
@@ -203,7 +203,7 @@ class Aligner:
             )
         if len(codes) < len(self.ids):
             left_out = np.setdiff1d(self.ranks, self.ranks[codes])
-            self.notes.append(
+            self.warning_texts.append(
                 f"{self.name}: {len(left_out)} of {len(self.ids)} series have no observed value and are left out: "
                 f"{first_names(self.ids[left_out])}."
             )

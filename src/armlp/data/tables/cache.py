@@ -55,7 +55,7 @@ class PanelCache:
             columns = [table[name].to_numpy() for name in table.column_names if name.startswith(prefix)]
             return np.stack(columns, axis=1).astype(kind) if columns else np.empty((len(table), 0), kind)
 
-        levels, ids = stacked("level", np.float64), table["id"].combine_chunks()
+        base_values, ids = stacked("level", np.float64), table["id"].combine_chunks()
         alignment = Alignment(
             ids=(ids.dictionary_decode() if hasattr(ids, "dictionary_decode") else ids).to_numpy(zero_copy_only=False),
             series=np.empty(0, np.int64),
@@ -74,20 +74,20 @@ class PanelCache:
         }
         residency = Residency(store.pages.maps, max(self.max_bytes, _MIN_RESIDENT)) if store.pages.maps else None
         static = stacked("static", np.float32)
-        panel = make_panel(alignment, store, levels if levels.shape[1] else None, static, fields, residency)
+        panel = make_panel(alignment, store, base_values if base_values.shape[1] else None, static, fields, residency)
         return panel, found["notes"]
 
     def build(
-        self, table: TableRows, alignment: Alignment, static: np.ndarray, shapes: Shapes, notes: list[str]
+        self, table: TableRows, alignment: Alignment, static: np.ndarray, shapes: Shapes, warning_texts: list[str]
     ) -> tuple[Panel, list[str]]:
         """Save a panel, and return it as `load` does; raise a `UserError` if its source has changed meanwhile."""
 
         def save(store: Store, folder: Path) -> Mapping[str, Any]:
-            levels = PanelFiller(alignment, store).fill(table)
-            _save_series(folder, alignment, levels, static, table.types)
+            base_values = PanelFiller(alignment, store).fill(table)
+            _save_series(folder, alignment, base_values, static, table.types)
             return {
                 "sources": self._files,
-                "notes": notes,
+                "notes": warning_texts,
                 "freq": alignment.calendar.freq,
                 "timezone": alignment.calendar.timezone,
                 "has_ids": table.types["id"] is not None,
@@ -118,7 +118,7 @@ def _folder(paths: Sequence[str], options: Sequence[Any]) -> Path:
 
 
 def _save_series(
-    folder: Path, alignment: Alignment, levels: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
+    folder: Path, alignment: Alignment, base_values: np.ndarray | None, static: np.ndarray, types: Mapping[str, Any]
 ) -> None:
     """Save the arrays with one item per series, with ids and times in the arrow types of the source."""
     from pyarrow import feather
@@ -128,7 +128,7 @@ def _save_series(
         ids = ids.dictionary_encode()
     columns = {"id": ids, "start": alignment.starts, "end": alignment.offsets[1:], "future": alignment.future}
     columns |= {f"static{index}": values for index, values in enumerate(static.T)}
-    if levels is not None:
-        columns |= {f"level{channel}": values for channel, values in enumerate(levels.T)}
+    if base_values is not None:
+        columns |= {f"level{channel}": values for channel, values in enumerate(base_values.T)}
     columns["time"] = pa.nulls(len(ids), types["time"] or pa.int64())
     feather.write_feather(pa.table(columns), folder / _SERIES, compression="uncompressed")

@@ -36,7 +36,7 @@ class PanelFiller:
         self._carried_times = np.full(shape, np.iinfo(np.int64).min)
 
     def fill(self, table: TableRows) -> np.ndarray | None:
-        """Write all rows, fill gaps forward and mark observed values; return the `[S, V]` float64 levels or None.
+        """Write all rows, fill gaps forward and mark observed values; return the `[S, V]` float64 base values or None.
 
         Raises:
             OffCalendarError: A row does not lie on the calendar.
@@ -48,26 +48,26 @@ class PanelFiller:
                     self.store[role][rows] = np.nan
         self._fill(table, None)
         self._check_tiny(table)
-        levels = self._levels()
-        if levels is not None:
+        base_values = self._base_values()
+        if base_values is not None:
             for rows in self._blocks():
                 self.store["observed"][rows] = 0
-            self._fill(table, levels)
-        return levels
+            self._fill(table, base_values)
+        return base_values
 
-    def _fill(self, table: TableRows, levels: np.ndarray | None) -> None:
+    def _fill(self, table: TableRows, base_values: np.ndarray | None) -> None:
         alignment = self.alignment
         repeated: list[int] = []
         for rows in table.with_progress("reading"):
-            repeated += self._write(table.ranked(rows), levels).tolist()
+            repeated += self._write(table.ranked(rows), base_values).tolist()
             self.store.pages.release()
         if repeated:
             series = int(np.searchsorted(alignment.offsets, repeated[0], side="right")) - 1
             time = alignment.calendar.shift(alignment.starts[series], repeated[0] - alignment.offsets[series])
             raise duplicates(table, alignment.ids[series], alignment.calendar.spell(time), len(repeated))
-        self._fill_forward(levels)
+        self._fill_forward(base_values)
 
-    def _write(self, rows: Rows, levels: np.ndarray | None) -> np.ndarray:
+    def _write(self, rows: Rows, base_values: np.ndarray | None) -> np.ndarray:
         """Write some rows; return the rows of the panel that had been written before."""
         alignment = self.alignment
         series = alignment.series[rows.codes]
@@ -87,14 +87,14 @@ class PanelFiller:
             row, series, values = row[inside], series[inside], values[inside]
             rows.covariates = {role: rows.covariates[role][inside] for role in ROLES}
         missing = np.isnan(values)
-        if levels is None:
+        if base_values is None:
             self._measure(series, values)
         observed = self.store["observed"]
         repeated = observed[row, 0] != 0
         if (np.diff(row) <= 0).any():
             order = np.argsort(row, kind="stable")
             repeated[order[1:]] |= row[order[1:]] == row[order[:-1]]
-        self.store["values"][row] = (values if levels is None else values - levels[series]).astype(np.float32)
+        self.store["values"][row] = (values if base_values is None else values - base_values[series]).astype(np.float32)
         observed[row] = np.where(missing, _MISSING, _OBSERVED)
         for role in ("known", "past"):
             if role in self.store.arrays:
@@ -136,8 +136,8 @@ class PanelFiller:
                 "in a smaller unit."
             )
 
-    def _levels(self) -> np.ndarray | None:
-        """Return the `[S, V]` levels: about the first value where float32 needs it, or 0; None if all are 0."""
+    def _base_values(self) -> np.ndarray | None:
+        """Return the `[S, V]` base values: about the first value where float32 needs it, or 0; None if all are 0."""
         with np.errstate(invalid="ignore"):
             needed = self._loss > _MAX_LOSS * (self._high - self._low)
         if not needed.any():
@@ -150,13 +150,13 @@ class PanelFiller:
             yield slice(begin, begin + _BLOCK)
             self.store.pages.release()
 
-    def _fill_forward(self, levels: np.ndarray | None) -> None:
+    def _fill_forward(self, base_values: np.ndarray | None) -> None:
         """Fill missing values with the last one before them, block by block, and mark observed values."""
         values, observed, first = self.store["values"], self.store["observed"], self.alignment.offsets[:-1]
         if values.shape[1] > 1:
             series, channel = np.nonzero(observed[first] != _OBSERVED)
             carried = self._carried[series, channel]
-            values[first[series], channel] = carried if levels is None else carried - levels[series, channel]
+            values[first[series], channel] = carried if base_values is None else carried - base_values[series, channel]
             observed[first[series], channel] = _CARRIED
         for rows in self._blocks():
             # From the row before the block, to fill a gap at its start.
@@ -186,7 +186,7 @@ def panel_shapes(table: TableRows, alignment: Alignment) -> Shapes:
 def make_panel(
     alignment: Alignment,
     store: Store,
-    levels: np.ndarray | None,
+    base_values: np.ndarray | None,
     static: np.ndarray,
     fields: Mapping[str, Any],
     residency: Residency | None = None,
@@ -205,7 +205,7 @@ def make_panel(
         future=torch.from_numpy(alignment.future) if fields["covariate_columns"]["known"] else None,
         static=torch.from_numpy(static),
         residency=residency,
-        levels=None if levels is None else torch.from_numpy(levels),
+        base_values=None if base_values is None else torch.from_numpy(base_values),
         **covariates,
         **fields,
     )

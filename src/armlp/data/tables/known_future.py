@@ -88,8 +88,8 @@ def read_known_future(source: Any, panel: Panel, options: Mapping[str, Any], hor
         time = panel.spell_time(series[row], panel.lengths[series[row]] + step[row])
         raise UserError(f"{opened.name}: {time} appears more than once: keep one row of each time.")
     channels = [0] if layout == "wide" else [panel.channels.index(name) for name in table.channels]
-    if panel.levels is not None:
-        values = values - panel.levels.numpy()[series][:, channels]
+    if panel.base_values is not None:
+        values = values - panel.base_values.numpy()[series][:, channels]
     all_channels = np.full((len(series), len(panel.channels)), np.nan, dtype=np.float32)
     all_channels[:, channels] = values
     return KnownFuture(torch.from_numpy(series), torch.from_numpy(step), torch.from_numpy(all_channels))

@@ -43,10 +43,11 @@ def read_panel(
 ) -> Panel:
     """Read a table of series into a panel, a part at a time.
 
-    The arguments are those of `SeriesDataModule` and the options of `DataSettings`, and two more:
+    `source`, `future` and `memory_budget` are the arguments of `SeriesDataModule`. All others, except for the two
+    below, are options of `DataSettings`.
 
     Args:
-        default_freq: The time step where every series has one row, so that it cannot be inferred.
+        default_freq: The time step if it cannot be inferred, because every series has one row.
         limits: How much is read and kept at a time.
 
     Raises:
@@ -58,39 +59,45 @@ def read_panel(
     covariates = {role: _names(columns) for role, columns in zip(ROLES, names, strict=True)}
     if future is not None and not covariates["known"]:
         raise UserError("`future`: there are no known covariates; name them with `known_covariates`.")
-    roles = ColumnRoles(str(id_column), str(time_column), _names(target_columns), covariates)
+    given_roles = ColumnRoles(str(id_column), str(time_column), _names(target_columns), covariates)
     limits = limits or Limits()
     max_bytes = storage.max_panel_bytes(memory_budget) if limits.panel is None else limits.panel
-    tables, cache, panel = [source] if future is None else [source, future], None, None
-    if all(isinstance(table, (str, os.PathLike)) for table in tables):
-        cache = PanelCache([os.fspath(table) for table in tables], (roles, symbols, layout, freq), max_bytes)
-        panel, notes = cache.load() or (None, [])
+    sources = [source] if future is None else [source, future]
+    cache: PanelCache | None = None
+    panel: Panel | None = None
+    warning_texts: list[str] = []
+    if all(isinstance(one, (str, os.PathLike)) for one in sources):
+        cache = PanelCache([os.fspath(one) for one in sources], (given_roles, symbols, layout, freq), max_bytes)
+        if (saved := cache.load()) is not None:
+            panel, warning_texts = saved
     if panel is None:
         # 1. Open the table, and that of the future, without reading their rows.
         opened = open_source(source)
         opened_future = None if future is None else open_source(future, "the table of `future`")
         # 2. Find the role of every column.
-        layout, encoder = find_layout(opened, roles) if layout == "auto" else layout, target_encoder(symbols)
-        roles = resolve_roles(opened, roles, layout, encoder)
-        table = TableRows(opened, roles, layout, encoder, opened_future, limits)
+        layout = find_layout(opened, given_roles) if layout == "auto" else layout
+        encoder = target_encoder(symbols)
+        roles = resolve_roles(opened, given_roles, layout, encoder)
+        rows = TableRows(opened, roles, layout, encoder, opened_future, limits)
         # 3. Scan all rows for statistics of every series.
-        aligner = Aligner(table, TableScan(table), freq, default_freq)
+        aligner = Aligner(rows, TableScan(rows), freq, default_freq)
         while panel is None:
             try:
                 # 4. Find the calendar, and with it the row of the panel to which each row belongs.
                 alignment = aligner.align()
-                static, shapes, notes = aligner.static(alignment), panel_shapes(table, alignment), aligner.notes
+                static, shapes = aligner.static(alignment), panel_shapes(rows, alignment)
+                warning_texts = aligner.warning_texts
                 # 5. Fill the panel, in memory or in files if it is too large, with the values of all rows.
                 if cache is not None and storage.num_bytes(shapes) > max_bytes:
-                    panel, notes = cache.build(table, alignment, static, shapes, notes)
+                    panel, warning_texts = cache.build(rows, alignment, static, shapes, warning_texts)
                 else:
                     store = storage.in_memory(shapes)
-                    levels = PanelFiller(alignment, store).fill(table)
-                    panel = make_panel(alignment, store, levels, static, table.panel_fields)
-            except OffCalendarError as row:  # the calendar was inferred from a sample that lacks this row
-                aligner.widen_sample(row)
-    for note in notes:
-        warnings.warn(note, UserWarning, stacklevel=3)
+                    base_values = PanelFiller(alignment, store).fill(rows)
+                    panel = make_panel(alignment, store, base_values, static, rows.panel_fields)
+            except OffCalendarError as error:  # the calendar was inferred from a sample that lacks this row
+                aligner.widen_sample(error)
+    for text in warning_texts:
+        warnings.warn(text, UserWarning, stacklevel=3)
     return panel
 
 

@@ -165,7 +165,7 @@ class LeadMetric(Metric, ABC):
     curve: ClassVar[bool] = False
     heading: ClassVar[str] = ""
     order: ClassVar[float] = 105
-    rank: ClassVar[float | None] = 15
+    rank: ClassVar[float | None] = 90
     format: ClassVar[str] = ",.4g"
     higher_is_better: bool | None = False
     full_state_update = False

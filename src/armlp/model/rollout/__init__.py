@@ -146,7 +146,7 @@ def rollout(
         span = steps[-1] + model.patch_length  # the last patch may reach past the horizon
         beyond = (0, 0, 0, 0, 0, span - horizon)
         for rows in _blocks(group, max(1, most // (distinct // model.members))):
-            block, drawn = inputs.rows(rows).reaching(span), noise[rows]
+            block, drawn = inputs.select(rows).extended_to(span), noise[rows]
             if model.dependence is not None and not median:
                 drawn = model.dependence(drawn, steps, model.members)
             drawn = F.pad(drawn, beyond, value=0.5)

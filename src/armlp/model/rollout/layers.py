@@ -126,16 +126,16 @@ class _Outputs:
 
 def _skip(model: AutoregressiveMLP, member: int) -> tuple[Tensor, Tensor] | None:
     """Return weight and bias of the linear skip, plus 1 at each value that the seasonal skip adds."""
-    if model.linear_skip is None and model.season_ago is None:
+    if model.linear_skip is None and model.seasonal_positions is None:
         return None
     patch, length, channels = model.patch_length, model.context_length, model.channels
     like = next(model.parameters())
     weight, bias = like.new_zeros(patch * channels, length * channels), like.new_zeros(patch * channels)
     if model.linear_skip is not None:
         weight, bias = member_of(model.linear_skip, member)
-    if model.season_ago is not None:
+    if model.seasonal_positions is not None:
         weight = weight.clone().view(patch, channels, length, channels)
-        for step, ago in enumerate(model.season_ago):
+        for step, ago in enumerate(model.seasonal_positions):
             weight[step, :, ago].diagonal().add_(1)
     return weight.reshape(patch * channels, -1), bias
 

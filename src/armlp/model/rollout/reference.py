@@ -1,4 +1,4 @@
-"""The rollout as a plain loop: the oracle of the fast one."""
+"""The rollout as a plain loop, which tests compare the fast rollout with."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ class RolloutInputs(NamedTuple):
     lower_bound: Tensor  # `[B, 1, V]` where a non-negative model cuts forecasts off
     known_future: Tensor | None  # `[B, T, V]` values that every path has, nan where paths draw theirs
 
-    def rows(self, rows: slice | Tensor) -> RolloutInputs:
-        """Return some of the series."""
+    def select(self, rows: slice | Tensor) -> RolloutInputs:
+        """Return the inputs of some of the series."""
         context, observed, covariates, lower_bound, known = self
         covariates, known = covariates and covariates.rows(rows), None if known is None else known[rows]
         return RolloutInputs(context[rows], observed[rows], covariates, lower_bound[rows], known)
 
-    def reaching(self, span: int) -> RolloutInputs:
-        """Return the inputs with `span` steps of the future; after the last known covariate it is repeated."""
+    def extended_to(self, span: int) -> RolloutInputs:
+        """Return the inputs with `span` steps of the future; the last known covariates are repeated."""
         known = self.known_future
         if known is not None:
             beyond = known.new_full((len(known), span - known.shape[1], known.shape[2]), torch.nan)
@@ -38,7 +38,7 @@ class RolloutInputs(NamedTuple):
 
 def reference_rollout(
     model: AutoregressiveMLP,
-    steps: list[int],
+    call_steps: list[int],
     inputs: RolloutInputs,
     noise: Tensor,
     temperature: float = 1.0,
@@ -51,26 +51,27 @@ def reference_rollout(
 
     Args:
         model: The network, in evaluation mode.
-        steps: Steps from the origin at which the network is called, ascending from 0.
+        call_steps: Steps from the origin at which the network is called, ascending from 0.
         inputs: What the paths start from.
         noise: `[B, P, T, V, model.head.noise]`, to the end of the last patch.
         temperature: As in `rollout`, like `top_k` and `median`.
     """
     length, patch, members, paths = model.context_length, model.patch_length, model.members, noise.shape[1]
-    series, each = len(inputs.context), paths // members
+    series, paths_per_member = len(inputs.context), paths // members
 
-    def of_paths(part: Tensor) -> Tensor:  # rows go by member, then series, then path
-        return torch.cat([part.repeat_interleave(each, 0)] * members)
+    def of_paths(part: Tensor) -> Tensor:  # from `[B, ...]` to `[E B P/E, ...]`: by member, then series, then path
+        return torch.cat([part.repeat_interleave(paths_per_member, 0)] * members)
 
-    noise = noise.unflatten(1, (each, members)).movedim(2, 0).flatten(0, 2)
-    scaling = model.measure_scaling(inputs.context, inputs.observed).repeat(each).tile(members)
-    covariates = inputs.covariates and inputs.covariates.repeat(each).tile(members)
+    # From `[B, P, T, V, noise]` to `[E B P/E, T, V, noise]`.
+    noise = noise.unflatten(1, (paths_per_member, members)).movedim(2, 0).flatten(0, 2)
+    scaling = model.measure_scaling(inputs.context, inputs.observed).repeat(paths_per_member).tile(members)
+    covariates = inputs.covariates and inputs.covariates.repeat(paths_per_member).tile(members)
     lower_bound = of_paths(inputs.lower_bound)
     known_future = None if inputs.known_future is None else of_paths(inputs.known_future)
     future = inputs.context.new_zeros(series, noise.shape[1], inputs.context.shape[2])
     values = of_paths(torch.cat([inputs.context, future], 1))
     observed = of_paths(torch.cat([inputs.observed, torch.ones_like(future, dtype=torch.bool)], 1))
-    for step in steps:
+    for step in call_steps:
         window = slice(step, step + length)
         distribution = model.predict_patch(values[:, window], observed[:, window], scaling, covariates, step)
         distribution = distribution.sharpened(temperature, top_k)
@@ -80,6 +81,7 @@ def reference_rollout(
         if known_future is not None:
             known = known_future[:, step : step + patch]
             drawn = torch.where(known.isnan(), drawn, known)
-        # A patch with a known value is drawn again from the step after that value on.
+        # `call_steps` has another call right after a known value; it overwrites the rest of this patch.
         values[:, step + length : step + length + patch] = drawn
-    return values[:, length:].unflatten(0, (members, series, each)).movedim(0, 2).flatten(1, 2)
+    # From `[E B P/E, L + T, V]` to `[B, P, T, V]`.
+    return values[:, length:].unflatten(0, (members, series, paths_per_member)).movedim(0, 2).flatten(1, 2)

@@ -12,7 +12,9 @@ import torch
 from armlp.errors import UserError
 from armlp.evaluation.metrics.base import METRICS
 from armlp.files import replacing
-from armlp.model.mlp import check_class_paths
+from armlp.model.families import HEADS
+from armlp.model.scaling import SCALERS
+from armlp.registry import check_class_paths
 
 FORMAT = 5
 _READ = (4, FORMAT)  # models of format 4 have no dependence inside a patch
@@ -45,7 +47,7 @@ def read_checkpoint(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UserError(f"--ckpt_path: {path} has format {found}, and this armlp reads {FORMAT}; {fix}.")
     if found < FORMAT:
         checkpoint["hyper_parameters"].setdefault("min_spread", 0.0)
-    check_class_paths(checkpoint["hyper_parameters"])
+    check_class_paths(checkpoint["hyper_parameters"], (HEADS, SCALERS))
     for metric in checkpoint["hyper_parameters"].get("metrics") or ():
         METRICS.check_imported(metric)
     return checkpoint

@@ -30,7 +30,7 @@ class FitListener:
     def trials_ended(self, trials: Sequence[Trial]) -> None:
         """Receive the trials and their scores."""
 
-    def final_training_ended(self, name: str, steps: int) -> None:
+    def refit_ended(self, name: str, steps: int) -> None:
         """Receive the name of a checkpoint that was trained anew on the validation rows too, for so many steps."""
 
     def backtest_ended(

@@ -44,7 +44,7 @@ def validates_ten_times(trainer: Trainer) -> bool:
     return trainer.max_epochs == -1 and isinstance(interval, float) and interval == 1.0
 
 
-def set_length(trainer: Trainer, steps: int) -> bool:
+def set_default_length(trainer: Trainer, steps: int) -> bool:
     """Let a Trainer without a length take `steps` optimizer steps; return whether it had none.
 
     `max_time` is not a length: it only ends the steps early.

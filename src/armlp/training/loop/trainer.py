@@ -25,7 +25,7 @@ from armlp.arguments import check_arguments
 from armlp.errors import UserError, check_bounds, short_message
 from armlp.files import prepare_output
 
-MONITOR = "val/monitor"  # the CRPS of validation rollouts, which judges intervals too
+MONITOR = "val/monitor"  # scaled CRPS of validation rollouts; perplexity or error rate for symbols
 
 TRAINER: dict[str, Any] = {
     "max_epochs": -1,  # training goes by steps
@@ -198,8 +198,8 @@ def check_precision(trainer: Trainer) -> None:
         )
     if precision not in _KNOWN:
         raise UserError(
-            f"`trainer.precision`: {precision} keeps values and likelihoods in too few bits as well; use bf16-mixed, "
-            "in which the network alone computes in 16."
+            f"`trainer.precision`: {precision} stores weights and losses in fewer than 32 bits; use bf16-mixed, which "
+            "keeps them in 32."
         )
     if precision == "bf16-mixed" and device.type == "cuda":
         major, minor = torch.cuda.get_device_capability(device)
