@@ -41,7 +41,7 @@ def data_of(table: pd.DataFrame, levels: list[float] | None) -> SeriesDataModule
 def fitted(make_table: Callable[..., pd.DataFrame], tmp_path_factory: pytest.TempPathFactory) -> ForecastModule:
     """A trained module."""
     folder = tmp_path_factory.mktemp("levels")
-    forecaster = Forecaster(horizon=6, season_length=24, default_root_dir=str(folder), **OPTIONS)
+    forecaster = Forecaster(horizon=6, season_length=24, min_spread=0.0, default_root_dir=str(folder), **OPTIONS)
     forecaster.fit(make_table()).save(folder / "model.ckpt")
     return ForecastModule.load_from_checkpoint(folder / "model.ckpt", weights_only=True)
 

@@ -31,7 +31,7 @@ FORECASTS = {f"forecast_{rank}" for rank in ("best", "median", "worst")}
 CHARTS = {
     f"{part}/{name}"
     for part in ("val_best", "test")
-    for name in {"leads", "pit", "reliability", "residuals"} | FORECASTS
+    for name in {"dependence", "leads", "pit", "reliability", "residuals"} | FORECASTS
 }
 
 

@@ -461,10 +461,15 @@ def test_the_one_step_likelihood_equals_a_loop_of_forward_calls(head, channels, 
             distribution = model(values[at, seen], observed[at, seen], beside)
             target, mask = values[at, scored][:, :PATCH], observed[row, scored][:PATCH]
             there = target.shape[1]
-            scores = distribution.log_prob(torch.cat([target, target[:, :1]], 1)[:, :PATCH])[0, :there]
+            whole = torch.cat([target, target[:, :1]], 1)[:, :PATCH]
             if head == "multivariate_normal" and channels > 1:  # judged together, or not at all
                 mask = mask.all(-1, keepdim=True).expand_as(mask)
-            expected, number = expected - scores[mask].sum().item(), number + mask.sum()
+            if members == 1:
+                joint = distribution.log_prob(whole)[0, :there][mask].sum()
+            else:  # a mixture of the members' joint distributions
+                each = distribution.members.log_prob(torch.cat([whole] * members))[:, :there]
+                joint = (each.double() * mask).sum((1, 2)).logsumexp(0) - math.log(members)
+            expected, number = expected - joint.item(), number + mask.sum()
     total, count = one_step_nll(model, windows if covariates else windows._replace(covariates=None))
     assert count == number
     assert total.item() == pytest.approx(expected)

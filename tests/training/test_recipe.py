@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from armlp.data.panel import Panel
 from armlp.data.split import Split
+from armlp.evaluation.conformal import MIN_WINDOWS
 from armlp.model.mlp import AutoregressiveMLP
 from armlp.model.settings import network_options
 from armlp.training.recipe import SHORT, Choice, _training_values
@@ -27,6 +28,7 @@ def data_of(panel: Panel, horizon: int, season_length: int = 1, val_windows: int
         season_length=season_length,
         covariate_sizes={"known": [], "past": [], "static": []},
         calendar_size=0,
+        num_val_windows=len(panel) * val_windows,
         chooses_cycles=True,
     )
 
@@ -70,9 +72,10 @@ def test_every_choice_fits_the_data(
         "members",
         "covariate_sizes",
         "calendar_inputs",
-        *("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share"),
+        *("loss_units", "optimizer", "learning_rate", "weight_decay", "theta_share", "min_spread"),
     }  # there are none, or the usual ones
     unsaid -= {"theta_share"} if typical < SHORT else set()
+    unsaid -= {"min_spread"} if typical < SHORT and data.num_val_windows < MIN_WINDOWS else set()
     assert {name for name, choice in choices.items() if not choice.why} == unsaid
 
 

@@ -27,7 +27,7 @@ QUIET: dict[str, Any] = {"enable_progress_bar": False, "logger": False, "enable_
 
 
 def fitted(table: pd.DataFrame, **options: Any) -> Forecaster:
-    return Forecaster(**{"horizon": 5} | TINY | QUIET | options).fit(table)
+    return Forecaster(**{"horizon": 5, "min_spread": 0.0} | TINY | QUIET | options).fit(table)
 
 
 def theta_of(table: pd.DataFrame, horizon: int) -> np.ndarray:

@@ -43,7 +43,7 @@ def path_quantiles(ranked: Tensor, probabilities: Sequence[float], whole: bool =
     If `whole`, values are counts, and a quantile is the least path with at least that share of the paths up to it.
     """
     count = ranked.shape[1]
-    position = torch.tensor(probabilities, dtype=torch.float64) * count
+    position = torch.tensor(probabilities, dtype=torch.float64, device=ranked.device) * count
     position = (position - 1e-9).ceil() - 1 if whole else position - 0.5
     values = between_ranks(ranked, position.clamp(0, count - 1))
     return torch.where(ranked[:, -1:].isnan(), torch.nan, values)

@@ -33,6 +33,7 @@ class Dependence(nn.Module):
         steps: Lower triangular Cholesky factor of the correlation of the values of a patch, `[U V, U V]`, step by step;
             in a large patch of its steps, `[U, U]`.
         channels: Factor of the correlation of the channels of a step, `[V, V]`, in a large patch; otherwise `[0, 0]`.
+        is_independent: Whether the values of a patch are independent of each other.
     """
 
     steps: Tensor
@@ -41,15 +42,11 @@ class Dependence(nn.Module):
     def __init__(self, patch_length: int, channels: int) -> None:
         super().__init__()
         self.patch_length = patch_length
+        self.is_independent = True  # kept beside the factors, because reading these would wait for the device
         self.is_joint = patch_length * channels <= _MAX_JOINT
         self.register_buffer("steps", torch.eye(patch_length * (channels if self.is_joint else 1)))
         self.register_buffer("channels", torch.eye(0 if self.is_joint else channels))
-        self.register_load_state_dict_pre_hook(_load_independent)  # type: ignore[no-untyped-call]  # has no types
-
-    @property
-    def is_independent(self) -> bool:
-        """Whether the values of a patch are independent of each other."""
-        return all(torch.equal(part, torch.eye(len(part), device=part.device)) for part in (self.steps, self.channels))
+        self.register_load_state_dict_pre_hook(_before_load)  # type: ignore[no-untyped-call]  # has no types
 
     def correlate(self, scores: Tensor) -> Tensor:
         """Return correlated normal scores `[..., u, V]` of independent ones, for the first `u` steps of a patch."""
@@ -138,6 +135,9 @@ class Dependence(nn.Module):
                 more the correlation is that of all pairs of steps as far apart.
         """
         filled, mask = torch.where(observed, scores.double(), 0.0), observed.double()
+        if not filled.isfinite().all():
+            return  # the network has diverged
+        self.is_independent = len(self.steps) * max(1, len(self.channels)) == 1
         if self.is_joint:
             self.steps.copy_(_factor(filled.flatten(1), mask.flatten(1), independent, self.patch_length))
             return
@@ -146,11 +146,14 @@ class Dependence(nn.Module):
         self.steps.copy_(_factor(filled, mask, independent, self.patch_length))
 
 
-def _load_independent(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Make the values of a patch independent where weights come from a version without dependence."""
+def _before_load(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """See whether loaded factors are those of independence, which weights of an older version get."""
     assert isinstance(module, Dependence)
     if f"{prefix}steps" in state:
+        factors = (state[prefix + name].cpu() for name in ("steps", "channels"))
+        module.is_independent = all(torch.equal(factor, torch.eye(len(factor)).to(factor)) for factor in factors)
         return
+    module.is_independent = True
     for name, factor in module.state_dict().items():
         state[prefix + name] = torch.eye(len(factor))
     if module.patch_length > 1:

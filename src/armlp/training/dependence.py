@@ -30,7 +30,7 @@ def estimate_dependence(network: AutoregressiveMLP, loader: TrainingLoader) -> N
     scores, observed = patch_scores(network, windows, generator)
     network.train(training)
     apart = float((loader.ends // network.patch_length).clamp(min=1).sum())
-    network.dependence.fit(scores, observed, min(apart, len(windows.context)))
+    network.dependence.fit(scores.cpu(), observed.cpu(), min(apart, len(windows.context)))
 
 
 def patch_scores(network: AutoregressiveMLP, windows: Windows, generator: torch.Generator) -> tuple[Tensor, Tensor]:

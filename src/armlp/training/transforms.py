@@ -93,9 +93,9 @@ class AtLeastNaive:
     ) -> Tensor:
         """Return the widened paths of a batch."""
         count, horizon = paths.shape[1:3]
-        if count == 1 or not network.head.noise:
+        if not len(paths) or count == 1 or not network.head.noise:
             return paths
-        pairs = zip(windows.series.tolist(), windows.origin.tolist(), strict=True)
+        pairs = zip(windows.series.cpu().tolist(), windows.origin.cpu().tolist(), strict=True)
         spread = torch.stack([self._spread(series, origin, horizon) for series, origin in pairs])
         quantiles = torch.as_tensor(scipy.special.stdtrit(_FREEDOM, path_probabilities(count).numpy()))[:, None, None]
         least = (self.factor * quantiles * spread[:, None]).to(paths)

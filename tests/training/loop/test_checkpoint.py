@@ -74,7 +74,7 @@ def test_the_run_of_a_checkpoint_is_the_folder_above_checkpoints(path: str, fold
     assert run_folder(path) == Path(folder).resolve()
 
 
-@pytest.mark.parametrize(("other", "fix"), [(1, "upgrade armlp"), (-1, "fit anew, or use the version of armlp that")])
+@pytest.mark.parametrize(("other", "fix"), [(1, "upgrade armlp"), (-2, "fit anew, or use the version of armlp that")])
 def test_a_checkpoint_of_another_format_says_what_to_do(trained: Any, tmp_path: Path, other: int, fix: str):
     checkpoint = torch.load(trained.best, weights_only=True) | {"armlp_format": FORMAT + other}
     torch.save(checkpoint, tmp_path / "other.ckpt")

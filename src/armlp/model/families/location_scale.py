@@ -74,8 +74,8 @@ class StudentT(Predictive, torch.distributions.StudentT):
     def polar(uniform: Tensor) -> Tensor:
         """Return the parts `[..., 2]` of a draw from uniform noise `[..., 2]` that do not depend on the parameters."""
         normal = torch.special.ndtri(uniform)
-        radius = normal.square().sum(-1)
-        return torch.stack([radius, normal[..., 0] / radius.sqrt().clamp(min=torch.finfo(radius.dtype).tiny)], -1)
+        radius = normal.square().sum(-1).clamp(min=1e-12)  # at 0 there is no direction, and no gradient
+        return torch.stack([radius, normal[..., 0] / radius.sqrt()], -1)
 
     @staticmethod
     def standard(df: Tensor, polar: Tensor) -> Tensor:
