@@ -292,6 +292,7 @@ class OddHead(PointHead):
 
 def test_what_onnx_cannot_hold_is_named_with_what_to_change(trained, tmp_path):
     options = {"head": f"{__name__}.OddHead", "hidden_sizes": [4], "residual_blocks": 0, "calendar_inputs": False}
+    options["min_spread"] = 0.0
     quiet = {"logger": False, "enable_progress_bar": False, "default_root_dir": tmp_path}
     forecaster = Forecaster(horizon=2, context_length=LENGTH, scaler="none", max_steps=1, **options, **quiet)
     forecaster.fit(trained.table)
