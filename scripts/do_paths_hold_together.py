@@ -33,10 +33,10 @@ import numpy as np
 import pandas as pd
 import torch
 from accuracy.benchmarks import load
-from armlp.evaluation.metrics.functional import energy_score, variogram_score
 from report import add_write_option, table, write_results
 
 from armlp import Forecaster
+from armlp.evaluation.metrics.probabilistic import EnergyScore, VariogramScore
 
 REAL = ("m3-monthly", "m3-quarterly", "tourism-monthly", "m4-hourly", "taylor")
 PATHS, FUTURES = 200, 50
@@ -184,14 +184,11 @@ def joint_scores(paths: np.ndarray, futures: np.ndarray) -> tuple[float, float]:
     """Return the energy and the variogram score, means over series of scores in units of the series' size."""
     size = np.abs(futures).mean((1, 2, 3), keepdims=True)
     drawn, truth = torch.from_numpy(paths / size), torch.from_numpy(futures / size)
-    energy = variogram = 0.0
-    futures_scored = min(5, truth.shape[1])
-    for index in range(futures_scored):
-        target = truth[:, index].to(drawn)
-        seen = torch.ones_like(target, dtype=torch.bool)
-        energy += energy_score(drawn, target, seen)[:, 0].mean().item() / futures_scored
-        variogram += variogram_score(drawn, target, seen)[:, 0].mean().item() / futures_scored
-    return energy, variogram
+    metrics = EnergyScore(truth.shape[2]), VariogramScore(truth.shape[2])
+    for index in range(min(5, truth.shape[1])):  # futures that are scored
+        for metric in metrics:
+            metric.update(drawn, truth[:, index].to(drawn))
+    return metrics[0].compute().item(), metrics[1].compute().item()
 
 
 def simulated(name: str) -> Problem:

@@ -371,6 +371,13 @@ class Forecaster:
         module.restore(checkpoint)
         self._module, self._checkpoint = module, checkpoint
 
+    @property
+    def module(self) -> ForecastModule:
+        """The fitted LightningModule; raises a UserError if nothing has been fitted yet."""
+        self._fitted()
+        assert self._module is not None
+        return self._module
+
     def _fitted(self) -> dict[str, Any]:
         if self._checkpoint is None:
             raise UserError("There is nothing fitted yet: call fit(table) first, or Forecaster.load(path).")
