@@ -92,7 +92,7 @@ def test_few_series_are_widened_and_many_are_not() -> None:
     few, many = (Forecaster(HORIZON, **tiny).fit(table_of(part)) for part in (values[:3], values))
     off = Forecaster(HORIZON, min_spread=0.0, **tiny).fit(table_of(values[:3]))
     chosen = [one._fitted()["hyper_parameters"]["min_spread"] for one in (few, many, off)]
-    assert chosen == [1.0, 0.0, 0.0]
+    assert chosen == [1.25, 0.0, 0.0]
     wide, narrow = (one.sample(num_paths=200).std(1) for one in (few, off))
     assert (wide >= narrow - 1e-4).all()
     assert (wide > 1.01 * narrow).any()

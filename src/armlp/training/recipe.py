@@ -17,6 +17,7 @@ from armlp.evaluation.conformal import MIN_WINDOWS
 SHORT = 400  # values; typical series shorter than this cannot train a chain of forecasts
 # How many steps small data and short series train for; scripts/LOG.md has the experiments.
 STEPS = 600
+_MIN_SPREAD = 1.25  # times the errors of a naive forecast; chosen on single series of M3 (scripts/LOG.md)
 _LONG_SEASON = 24  # steps; a patch of half a season is enough from here on
 _SMALL_COUNT = 10  # up to here the steps between counts matter
 # A head of counts is wrong for a series whose variance is below this share of a Poisson variance by more than so many
@@ -230,7 +231,7 @@ def _min_spread(data: SeriesDataModule, typical: int) -> Choice:
     windows, series = data.num_val_windows, len(data.panel)
     if data.panel.symbols or windows >= MIN_WINDOWS or typical >= SHORT:
         return Choice(0.0, "")
-    return Choice(1.0, f"{series} short series: intervals at least as wide as errors of a naive forecast")
+    return Choice(_MIN_SPREAD, f"{series} short series: intervals at least as wide as errors of a naive forecast")
 
 
 def _context(typical: int, horizon: int, season_length: int) -> Choice:

@@ -94,7 +94,7 @@ class ModelSettings(NetworkSettings):
 
     min_spread: float | None = option(minimum=0)
     """The least width of intervals, in multiples of the errors that a naive forecast has made in the same series so
-    far; 0 leaves widths to the network. If left out, 1 for short series with too few validation windows to see
+    far; 0 leaves widths to the network. If left out, 1.25 for short series with too few validation windows to see
     whether intervals hold, and 0 elsewhere. Likelihoods and exports are the network's alone."""
 
     effort: int = option(1, minimum=1)
