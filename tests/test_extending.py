@@ -198,6 +198,8 @@ def test_a_subclass_trains_in_a_plain_trainer_with_batches_of_a_plain_loader(mak
     assert trainer.global_step == 8
     assert Watched.origins == set(range(60, 80))  # four batches an epoch
     assert type(trainer.optimizers[0]) is torch.optim.SGD
+    assert module.network.dependence is not None
+    assert not module.network.dependence.is_independent  # estimated from a batch
     assert module.scores["armlp"]["mae"] > 0
     (paths,) = trainer.predict(module, datamodule=data)
     assert paths.shape == (3, 200, 6, 1)

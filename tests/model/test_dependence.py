@@ -43,7 +43,7 @@ def network(patch: int = PATCH, head: str = "normal", members: int = 1, dependen
         model.bias.zero_()
         model.bias.view(members, patch, -1)[..., 1] = spread.float()
         if dependent and patch > 1:
-            model.dependence.load_state_dict({"steps": factor(patch), "channels": torch.empty(0, 0)})
+            model.dependence.load_state_dict({"step_factor": factor(patch), "channel_factor": torch.empty(0, 0)})
     return model
 
 
@@ -100,7 +100,7 @@ def test_independent_draws_would_not_cover_the_sum() -> None:
 def test_the_distribution_of_each_value_stays_as_it_was(paths: int) -> None:
     """Dependent noise is uniform, and as evenly spread over the paths as before."""
     dependence = Dependence(PATCH, 1)
-    dependence.load_state_dict({"steps": factor(), "channels": torch.empty(0, 0)})
+    dependence.load_state_dict({"step_factor": factor(), "channel_factor": torch.empty(0, 0)})
     series = 20_000 // paths
     noise = path_noise(torch.arange(series), torch.zeros(series, dtype=torch.int64), paths, PATCH, (1, 1), 0)
     found = dependence(noise, [0])
@@ -199,7 +199,7 @@ def test_a_large_patch_has_a_correlation_of_steps_and_one_of_channels() -> None:
     scores = steps @ scores @ channels.mT
     dependence = Dependence(300, 2)
     dependence.fit(scores, torch.ones_like(scores, dtype=torch.bool), 10**9)
-    assert torch.allclose(dependence.channels.double(), channels, atol=0.02)
+    assert torch.allclose(dependence.channel_factor.double(), channels, atol=0.02)
     assert torch.allclose(
         dependence.matrix(4), torch.kron((steps @ steps.mT)[:4, :4], channels @ channels.mT), atol=0.06
     )

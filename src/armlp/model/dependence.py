@@ -16,7 +16,7 @@ _FEW_PATHS = 32  # with fewer, the place of a draw inside its stratum depends on
 
 
 class Dependence(nn.Module):
-    """Makes the noise of one patch depend on each other, and leaves the distribution of every value as it is.
+    """Makes the values of one patch depend on each other, and leaves the distribution of each value as it is.
 
     Uniform noise is mapped to normal scores, these get the correlation of the patch, and come back as uniform noise:
     a Gaussian copula. Draws stay stratified over the paths: a path's stratum at a lead is the rank of its correlated
@@ -30,22 +30,22 @@ class Dependence(nn.Module):
         channels: `V`.
 
     Attributes:
-        steps: Lower triangular Cholesky factor of the correlation of the values of a patch, `[U V, U V]`, step by step;
-            in a large patch of its steps, `[U, U]`.
-        channels: Factor of the correlation of the channels of a step, `[V, V]`, in a large patch; otherwise `[0, 0]`.
+        step_factor: Lower triangular Cholesky factor of the correlation of the values of a patch, step by step,
+            `[U V, U V]`; in a large patch of its steps, `[U, U]`.
+        channel_factor: In a large patch, factor of the correlation of the channels of a step, `[V, V]`; else `[0, 0]`.
         is_independent: Whether the values of a patch are independent of each other.
     """
 
-    steps: Tensor
-    channels: Tensor
+    step_factor: Tensor
+    channel_factor: Tensor
 
     def __init__(self, patch_length: int, channels: int) -> None:
         super().__init__()
         self.patch_length = patch_length
         self.is_independent = True  # kept beside the factors, because reading these would wait for the device
         self.is_joint = patch_length * channels <= _MAX_JOINT
-        self.register_buffer("steps", torch.eye(patch_length * (channels if self.is_joint else 1)))
-        self.register_buffer("channels", torch.eye(0 if self.is_joint else channels))
+        self.register_buffer("step_factor", torch.eye(patch_length * (channels if self.is_joint else 1)))
+        self.register_buffer("channel_factor", torch.eye(0 if self.is_joint else channels))
         self.register_load_state_dict_pre_hook(_before_load)  # type: ignore[no-untyped-call]  # has no types
 
     def correlate(self, scores: Tensor) -> Tensor:
@@ -53,9 +53,9 @@ class Dependence(nn.Module):
         shape = scores.shape
         if self.is_joint:
             size = shape[-2] * shape[-1]
-            return (scores.flatten(-2) @ self.steps[:size, :size].mT.to(scores)).view(shape)
-        rows = self.steps[: shape[-2], : shape[-2]].to(scores)
-        return rows @ scores @ self.channels.mT.to(scores)
+            return (scores.flatten(-2) @ self.step_factor[:size, :size].mT.to(scores)).view(shape)
+        rows = self.step_factor[: shape[-2], : shape[-2]].to(scores)
+        return rows @ scores @ self.channel_factor.mT.to(scores)
 
     def forward(self, noise: Tensor, steps: list[int], members: int = 1) -> Tensor:
         """Return dependent uniform noise, of the shape of `noise`.
@@ -118,7 +118,7 @@ class Dependence(nn.Module):
 
     def matrix(self, steps: int) -> Tensor:
         """Return the correlation matrix of the first `steps` of a patch, `[u V, u V]` float64."""
-        rows, columns = (part.double() @ part.double().mT for part in (self.steps, self.channels))
+        rows, columns = (part.double() @ part.double().mT for part in (self.step_factor, self.channel_factor))
         if self.is_joint:
             size = len(rows) // self.patch_length * steps
             return rows[:size, :size]
@@ -137,20 +137,20 @@ class Dependence(nn.Module):
         filled, mask = torch.where(observed, scores.double(), 0.0), observed.double()
         if not filled.isfinite().all():
             return  # the network has diverged
-        self.is_independent = len(self.steps) * max(1, len(self.channels)) == 1
+        self.is_independent = len(self.step_factor) * max(1, len(self.channel_factor)) == 1
         if self.is_joint:
-            self.steps.copy_(_factor(filled.flatten(1), mask.flatten(1), independent, self.patch_length))
+            self.step_factor.copy_(_factor(filled.flatten(1), mask.flatten(1), independent, self.patch_length))
             return
-        self.channels.copy_(_factor(filled.flatten(0, 1), mask.flatten(0, 1), independent * self.patch_length, 1))
+        self.channel_factor.copy_(_factor(filled.flatten(0, 1), mask.flatten(0, 1), independent * self.patch_length, 1))
         filled, mask = (part.transpose(1, 2).flatten(0, 1) for part in (filled, mask))
-        self.steps.copy_(_factor(filled, mask, independent, self.patch_length))
+        self.step_factor.copy_(_factor(filled, mask, independent, self.patch_length))
 
 
 def _before_load(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """See whether loaded factors are those of independence, which weights of an older version get."""
     assert isinstance(module, Dependence)
-    if f"{prefix}steps" in state:
-        factors = (state[prefix + name].cpu() for name in ("steps", "channels"))
+    if f"{prefix}step_factor" in state:
+        factors = (state[prefix + name].cpu() for name in ("step_factor", "channel_factor"))
         module.is_independent = all(torch.equal(factor, torch.eye(len(factor)).to(factor)) for factor in factors)
         return
     module.is_independent = True

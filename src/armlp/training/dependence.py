@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from torch import Tensor
@@ -15,21 +18,28 @@ _MAX_VALUES = 1 << 20  # scores in memory
 
 
 @torch.no_grad()
-def estimate_dependence(network: AutoregressiveMLP, loader: TrainingLoader) -> None:
+def estimate_dependence(network: AutoregressiveMLP, loader: Iterable[Any] | None) -> None:
     """Estimate how the values of a patch depend on each other, from how training windows miss their forecasts.
 
-    The estimate is that of the present weights: it is made again at every validation and at the end of a training.
+    The estimate is that of the present weights: it is made again at every validation and at the end of a training. Of a
+    loader that is not a `TrainingLoader` it takes one batch, if its batches are `Windows`.
     """
-    if network.dependence is None:
+    if network.dependence is None or loader is None:
         return
     patch = network.patch_length * network.channels
-    windows = loader.sample(max(256, min(_MAX_WINDOWS, _MAX_VALUES // patch)), network.patch_length)
+    if isinstance(loader, TrainingLoader):
+        windows = loader.sample(max(256, min(_MAX_WINDOWS, _MAX_VALUES // patch)), network.patch_length)
+        apart = float((loader.ends // network.patch_length).clamp(min=1).sum())
+    else:
+        batch = next(iter(loader), None)
+        if not isinstance(batch, Windows):
+            return
+        windows, apart = batch, float(len(batch.context))
     windows = move_data_to_device(windows, next(network.parameters()).device)
     training, generator = network.training, torch.Generator().manual_seed(0)
     network.eval()
     scores, observed = patch_scores(network, windows, generator)
     network.train(training)
-    apart = float((loader.ends // network.patch_length).clamp(min=1).sum())
     network.dependence.fit(scores.cpu(), observed.cpu(), min(apart, len(windows.context)))
 
 

@@ -15,7 +15,6 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 
-from armlp.data.loaders import TrainingLoader
 from armlp.data.windows import Windowing, Windows
 from armlp.evaluation.scoreboard import MODEL, Evaluation
 from armlp.options import pop_undeclared
@@ -221,16 +220,11 @@ class ForecastModule(SettledModule):
         """Remove the scores of the previous validation, and estimate the dependence under the present weights."""
         self.evaluation.reset()
         if self.trainer.state.fn == TrainerFn.FITTING:
-            self._estimate_dependence()
+            estimate_dependence(self.network, self.trainer.train_dataloader)
 
     def on_train_end(self) -> None:
         """Estimate the dependence under the final weights."""
-        self._estimate_dependence()
-
-    def _estimate_dependence(self) -> None:
-        loader = self.trainer.train_dataloader
-        if isinstance(loader, TrainingLoader):
-            estimate_dependence(self.network, loader)
+        estimate_dependence(self.network, self.trainer.train_dataloader)
 
     def on_validation_epoch_end(self) -> None:
         """Log the rollout metrics of all origins, and fit the recalibration."""
