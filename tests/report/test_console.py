@@ -15,7 +15,7 @@ from armlp.data.summary import summarize
 from armlp.data.tables.read import read_panel
 from armlp.report.console import ConsoleListener, print_choices, print_scores, print_summary
 from armlp.report.progress import StepBar
-from armlp.report.texts import compare_with_baselines
+from armlp.report.texts import compare_with_baselines, judge_intervals
 from armlp.training.loop.listener import Trial
 from armlp.training.module import ForecastModule
 from armlp.training.recipe import Choice
@@ -203,3 +203,16 @@ def test_a_model_with_shuffled_weights_is_called_worse_than_the_baseline(
         assert "armlp is worse than the seasonal naive here" in printed
         assert "use the seasonal naive" in printed
         assert "smaller than that of the seasonal naive" not in printed
+
+
+def test_intervals_are_judged_by_the_number_of_windows():
+    scores = {"coverage_80": 0.5, "coverage_95": 0.7, "sum_coverage_80": 0.99}
+    assert judge_intervals(scores, 400) == [
+        "80% intervals of values are too narrow: they held 50%.",
+        "95% intervals of values are too narrow: they held 70%.",
+        "80% intervals of sums over the horizon are too wide: they held 99%.",
+    ]
+    assert judge_intervals({"coverage_80": 0.7, "coverage_95": 0.9, "sum_coverage_80": 0.7}, 40) == []
+    (few,) = judge_intervals(scores, 1)
+    assert few == "80% intervals held 50% of the values of 1 window, which are too few to judge them by."
+    assert judge_intervals({"mae": 1.0}, 400) == []

@@ -114,19 +114,24 @@ def _limits(module: ForecastModule, scores: Mapping[str, Mapping[str, float]]) -
 
 
 def judge_intervals(scores: Mapping[str, float], windows: int) -> list[str]:
-    """Return sentences that say whether the 80% intervals of a model hold, from its metrics on so many windows."""
-    values, sums = (scores.get(name, math.nan) for name in ("coverage_80", "sum_coverage_80"))
-    if math.isnan(values):
+    """Return sentences that say whether the intervals of a model hold, from its metrics on so many windows."""
+    found = scores.get("coverage_80", math.nan)
+    if math.isnan(found):
         return []
     if windows < _MIN_ORIGINS:
         only = "1 window" if windows == 1 else f"{windows} windows"
-        return [f"80% intervals held {values:.0%} of the values of {only}, which are too few to judge them by."]
+        return [f"80% intervals held {found:.0%} of the values of {only}, which are too few to judge them by."]
     tolerance = max(0.05, 0.8 / math.sqrt(windows))  # two standard errors, as the errors of a window are alike
     sentences = []
-    for share, what in ((values, "values"), (sums, "sums over the horizon")):
-        if abs(share - 0.8) > tolerance:
-            kind = "narrow" if share < 0.8 else "wide"
-            sentences.append(f"80% intervals of {what} are too {kind}: they held {share:.0%}.")
+    for name, level, what in (
+        ("coverage_80", 80, "values"),
+        ("coverage_95", 95, "values"),
+        ("sum_coverage_80", 80, "sums over the horizon"),
+    ):
+        share = scores.get(name, math.nan)
+        if abs(share - level / 100) > tolerance:
+            kind = "narrow" if share < level / 100 else "wide"
+            sentences.append(f"{level}% intervals of {what} are too {kind}: they held {share:.0%}.")
     return sentences
 
 
